@@ -1,0 +1,2 @@
+//! `repot`, the command.
+fn main() {}

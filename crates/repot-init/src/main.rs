@@ -1,0 +1,4 @@
+//! The `/init`.
+#![no_std]
+#![no_main]
+mod sys;

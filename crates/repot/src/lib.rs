@@ -1,0 +1,2 @@
+//! Re-home a Linux system that lives in its initramfs.
+#![no_std]

@@ -1,0 +1,1 @@
+//! What the tests share: trees, snapshots of trees, and the sandbox they are moved in.
