@@ -1,0 +1,153 @@
+//! The streaming writer: one pass, nothing but the hard links' numbers kept in memory.
+
+use std::collections::HashSet;
+use std::io::{self, Read, Write};
+
+use super::header::{Header, padding};
+use super::{NAME_MAX, TRAILER};
+
+/// What was written so far, as the end marker reports it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Members: every name of a hard link counts, `TRAILER!!!` does not.
+    pub entries: u64,
+    /// Distinct inodes.
+    pub inodes: u64,
+    /// Bytes of data of regular files, each inode once.
+    pub bytes: u64,
+}
+
+/// Writes members one after the other to `W`.
+#[derive(Debug)]
+pub struct Writer<W: Write> {
+    out: W,
+    offset: u64,
+    totals: Totals,
+    linked: HashSet<(u32, u32, u32)>,
+    buffer: Vec<u8>,
+}
+
+impl<W: Write> Writer<W> {
+    /// An archive that begins where `out` stands, which must be a multiple of four bytes into the image.
+    pub fn new(out: W) -> Writer<W> {
+        Writer {
+            out,
+            offset: 0,
+            totals: Totals::default(),
+            linked: HashSet::new(),
+            buffer: vec![0; 256 << 10],
+        }
+    }
+
+    /// Appends a member whose data is at hand. `header.filesize` is taken from `data`.
+    pub fn append(&mut self, header: &Header, data: &[u8]) -> io::Result<()> {
+        let filesize = u32::try_from(data.len()).map_err(|_| too_large(&header.name))?;
+        self.start(&Header { filesize, ..header.clone() })?;
+        self.put(data)?;
+        self.pad()
+    }
+
+    /// Appends a member and reads exactly `header.filesize` bytes of data for it.
+    ///
+    /// Data that ends too early is an error of kind `UnexpectedEof`; the archive is then useless.
+    pub fn append_from(&mut self, header: &Header, data: &mut impl Read) -> io::Result<()> {
+        self.start(header)?;
+        let mut left = header.filesize as usize;
+        while left > 0 {
+            let want = left.min(self.buffer.len());
+            let got = match data.read(&mut self.buffer[..want]) {
+                Ok(0) => return Err(shrunk(&header.name, left)),
+                Ok(got) => got,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            self.out.write_all(&self.buffer[..got])?;
+            self.offset += got as u64;
+            left -= got;
+        }
+        self.pad()
+    }
+
+    /// What was appended so far.
+    pub fn totals(&self) -> Totals {
+        self.totals
+    }
+
+    /// Bytes written so far.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Ends the archive, padded to 512 bytes as `gen_init_cpio` does, and gives the output back.
+    pub fn finish(mut self) -> io::Result<W> {
+        let trailer = Header { name: TRAILER.to_vec(), nlink: 1, ..Header::default() };
+        self.head(&trailer)?;
+        let rest = (self.offset.wrapping_neg() & 511) as usize;
+        self.put(&[0; 512][..rest])?;
+        self.out.flush()?;
+        Ok(self.out)
+    }
+
+    fn start(&mut self, header: &Header) -> io::Result<()> {
+        check_name(&header.name)?;
+        self.head(header)?;
+        self.count(header);
+        Ok(())
+    }
+
+    fn head(&mut self, header: &Header) -> io::Result<()> {
+        // A name is at most NAME_MAX long here.
+        let namesize = u32::try_from(header.name.len() + 1).map_err(io::Error::other)?;
+        self.put(&header.encode(namesize))?;
+        self.put(&header.name)?;
+        self.put(&[0])?;
+        self.pad()
+    }
+
+    fn count(&mut self, header: &Header) {
+        let inode = (header.devmajor, header.devminor, header.ino);
+        let new = header.nlink < 2 || self.linked.insert(inode);
+        self.totals.entries += 1;
+        self.totals.inodes += u64::from(new);
+        if header.is_file() {
+            self.totals.bytes += u64::from(header.filesize);
+        }
+    }
+
+    fn pad(&mut self) -> io::Result<()> {
+        let zeros = padding(self.offset);
+        self.put(&[0; 4][..zeros])
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.out.write_all(bytes)?;
+        self.offset += bytes.len() as u64;
+        Ok(())
+    }
+}
+
+fn check_name(name: &[u8]) -> io::Result<()> {
+    let what = if name.is_empty() {
+        "an empty name"
+    } else if name.len() > NAME_MAX {
+        "a name of more than 4095 bytes, which the kernel would skip"
+    } else if name.contains(&0) {
+        "a name with a NUL byte"
+    } else if name == TRAILER {
+        "the name that ends an archive"
+    } else {
+        return Ok(());
+    };
+    let name = name.get(..64).unwrap_or(name).escape_ascii();
+    Err(io::Error::new(io::ErrorKind::InvalidInput, format!("newc cannot hold {what}: \"{name}\"")))
+}
+
+fn shrunk(name: &[u8], missing: usize) -> io::Error {
+    let text = format!("{}: ended {missing} bytes early, did it shrink?", name.escape_ascii());
+    io::Error::new(io::ErrorKind::UnexpectedEof, text)
+}
+
+fn too_large(name: &[u8]) -> io::Error {
+    let text = format!("{}: newc cannot hold a file of 4 GiB or more", name.escape_ascii());
+    io::Error::new(io::ErrorKind::FileTooLarge, text)
+}

@@ -1,0 +1,3 @@
+//! Where a root comes from: each source reads one kind of input into a [`Tree`](crate::tree::Tree).
+
+pub mod directory;

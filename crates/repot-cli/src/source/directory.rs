@@ -1,0 +1,173 @@
+//! A directory on disk as a source: everything in it, but nothing that is mounted below it.
+//!
+//! Names and attributes are read here; contents when they are packed. Directories are opened by descriptor with
+//! `O_NOFOLLOW`, so a link swapped in while we look leads nowhere.
+
+use std::collections::{BTreeMap, HashMap};
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use rustix::fs::{AtFlags, Dir, FileType, RawMode, Stat};
+use rustix::io::Errno;
+
+use crate::beneath::Beneath;
+use crate::newc::NAME_MAX;
+use crate::tree::{Attributes, Contents, Entries, Id, Inode, Kind, Tree};
+
+/// What a directory held.
+#[derive(Debug)]
+pub struct Scan {
+    /// The tree, whose files are read from the directory.
+    pub tree: Tree,
+    /// Mount points below the directory, which are packed empty.
+    pub mounts: Vec<Vec<u8>>,
+}
+
+/// Reads the tree below `root`.
+pub fn scan(root: &Path) -> Result<Scan> {
+    let beneath = Arc::new(Beneath::open(root)?);
+    let stat = rustix::fs::fstat(beneath.fd()).with_context(|| format!("cannot stat {}", root.display()))?;
+    let link = format!("/proc/self/fd/{}", beneath.fd().as_raw_fd());
+    // The link to the open directory is followed here, as it must be; everything below is looked at itself.
+    let xattrs =
+        xattrs(|out| rustix::fs::listxattr(&*link, out), |name, out| rustix::fs::getxattr(&*link, name, out))
+            .with_context(|| format!("cannot read the extended attributes of {}", root.display()))?;
+    let tree = Tree::new(attributes(&stat, xattrs));
+    let mut scanner =
+        Scanner { beneath, device: stat.st_dev, links: HashMap::new(), tree, mounts: Vec::new() };
+    let mut waiting = vec![(Tree::ROOT, Vec::new())];
+    while let Some((directory, path)) = waiting.pop() {
+        scanner
+            .directory(directory, &path, &mut waiting)
+            .with_context(|| format!("cannot read {}/{}", root.display(), path.escape_ascii()))?;
+    }
+    scanner.mounts.sort();
+    Ok(Scan { tree: scanner.tree, mounts: scanner.mounts })
+}
+
+struct Scanner {
+    beneath: Arc<Beneath>,
+    device: u64,
+    links: HashMap<(u64, u64), Id>,
+    tree: Tree,
+    mounts: Vec<Vec<u8>>,
+}
+
+impl Scanner {
+    fn directory(&mut self, id: Id, path: &[u8], waiting: &mut Vec<(Id, Vec<u8>)>) -> Result<()> {
+        let fd = self.beneath.directory(if path.is_empty() { b"." } else { path })?;
+        for entry in Dir::read_from(&fd)? {
+            let entry = entry?;
+            let name = entry.file_name().to_bytes();
+            if name == b"." || name == b".." {
+                continue;
+            }
+            let child = if path.is_empty() { name.to_vec() } else { [path, b"/", name].concat() };
+            let inode = self
+                .entry(rustix::fd::AsFd::as_fd(&fd), name, &child, waiting)
+                .with_context(|| name.escape_ascii().to_string())?;
+            self.tree.link(id, name, inode);
+        }
+        Ok(())
+    }
+
+    fn entry(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        name: &[u8],
+        path: &[u8],
+        waiting: &mut Vec<(Id, Vec<u8>)>,
+    ) -> Result<Id> {
+        anyhow::ensure!(path.len() <= NAME_MAX, "the path is longer than the {NAME_MAX} bytes newc can hold");
+        let stat = rustix::fs::statat(fd, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        let directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+        if !directory
+            && stat.st_nlink > 1
+            && let Some(&id) = self.links.get(&(stat.st_dev, stat.st_ino))
+        {
+            return Ok(id);
+        }
+        let at = [format!("/proc/self/fd/{}/", fd.as_raw_fd()).as_bytes(), name].concat();
+        let xattrs = xattrs(
+            |out| rustix::fs::llistxattr(&*at, out),
+            |name, out| rustix::fs::lgetxattr(&*at, name, out),
+        )?;
+        let kind = self.kind(fd, name, path, &stat)?;
+        let id = self.tree.add(Inode { attributes: attributes(&stat, xattrs), kind });
+        if directory {
+            if stat.st_dev == self.device {
+                waiting.push((id, path.to_vec()));
+            } else {
+                self.mounts.push(path.to_vec());
+            }
+        } else if stat.st_nlink > 1 {
+            self.links.insert((stat.st_dev, stat.st_ino), id);
+        }
+        Ok(id)
+    }
+
+    fn kind(&self, fd: BorrowedFd<'_>, name: &[u8], path: &[u8], stat: &Stat) -> Result<Kind> {
+        let (major, minor) = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
+        Ok(match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => Kind::Directory(Entries::new()),
+            FileType::RegularFile => {
+                let size = u64::try_from(stat.st_size).context("a negative size")?;
+                Kind::File(Contents::Disk(self.beneath.clone(), path.into(), size))
+            }
+            FileType::Symlink => {
+                Kind::Symlink(rustix::fs::readlinkat(fd, name, Vec::new())?.as_bytes().into())
+            }
+            FileType::CharacterDevice => Kind::Character(major, minor),
+            FileType::BlockDevice => Kind::Block(major, minor),
+            FileType::Fifo => Kind::Fifo,
+            FileType::Socket => Kind::Socket,
+            FileType::Unknown => anyhow::bail!("an unknown type of file (mode {:o})", stat.st_mode),
+        })
+    }
+}
+
+fn attributes(stat: &Stat, xattrs: BTreeMap<Vec<u8>, Vec<u8>>) -> Attributes {
+    let permissions: RawMode = stat.st_mode & 0o7777;
+    // newc holds unsigned seconds: what is before 1970 or after 2106 comes as near as it can.
+    let mtime = u32::try_from(stat.st_mtime.max(0)).unwrap_or(u32::MAX);
+    Attributes { permissions, uid: stat.st_uid, gid: stat.st_gid, mtime, xattrs }
+}
+
+/// The extended attributes a tmpfs can hold; the others mean something to the file system they are on only.
+fn xattrs(
+    list: impl Fn(&mut [u8]) -> rustix::io::Result<usize>,
+    get: impl Fn(&[u8], &mut [u8]) -> rustix::io::Result<usize>,
+) -> Result<BTreeMap<Vec<u8>, Vec<u8>>> {
+    let mut found = BTreeMap::new();
+    let names = match whole(&list) {
+        Ok(names) => names,
+        Err(Errno::NOTSUP) => return Ok(found),
+        Err(error) => return Err(error.into()),
+    };
+    for name in names.split(|&byte| byte == 0) {
+        if [&b"user."[..], b"trusted.", b"security.", b"system.posix_acl_"]
+            .iter()
+            .any(|ns| name.starts_with(ns))
+        {
+            found.insert(name.to_vec(), whole(|out| get(name, out))?);
+        }
+    }
+    Ok(found)
+}
+
+/// A list or value as large as the kernel has any (`XATTR_LIST_MAX`, `XATTR_SIZE_MAX` are 64 KiB), small ones in one call.
+fn whole(read: impl Fn(&mut [u8]) -> rustix::io::Result<usize>) -> rustix::io::Result<Vec<u8>> {
+    let mut buffer = [0; 512];
+    match read(&mut buffer) {
+        Ok(len) => Ok(buffer[..len].to_vec()),
+        Err(Errno::RANGE) => {
+            let mut buffer = vec![0; 64 << 10];
+            let len = read(&mut buffer)?;
+            buffer.truncate(len);
+            Ok(buffer)
+        }
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,52 @@
+//! Changing a tree: adding, replacing and removing entries by name or by path.
+
+use super::{Attributes, Entries, Id, Inode, Kind, Tree};
+
+impl Tree {
+    /// A new inode, not yet in any directory.
+    pub fn add(&mut self, inode: Inode) -> Id {
+        self.inodes.push(inode);
+        Id(self.inodes.len() - 1)
+    }
+
+    /// Gives `id` the name `name` in the directory, and returns what had that name.
+    pub fn link(&mut self, directory: Id, name: &[u8], id: Id) -> Option<Id> {
+        let Kind::Directory(entries) = &mut self.inode_mut(directory).kind else { return None };
+        entries.insert(name.into(), id)
+    }
+
+    /// Takes a name out of a directory, with all that is below it.
+    pub fn unlink(&mut self, directory: Id, name: &[u8]) -> Option<Id> {
+        let Kind::Directory(entries) = &mut self.inode_mut(directory).kind else { return None };
+        entries.remove(name)
+    }
+
+    /// The entry of that name in a directory.
+    #[must_use]
+    pub fn child(&self, directory: Id, name: &[u8]) -> Option<Id> {
+        self.entries(directory)?.get(name).copied()
+    }
+
+    /// The inode at a path of plain names, without following symbolic links.
+    #[must_use]
+    pub fn find(&self, path: &[u8]) -> Option<Id> {
+        components(path).try_fold(Tree::ROOT, |directory, name| self.child(directory, name))
+    }
+
+    /// The directory of that name in `parent`: what is there if it is one, else a new one with `attributes`.
+    pub fn directory(&mut self, parent: Id, name: &[u8], attributes: &Attributes) -> Id {
+        if let Some(id) = self.child(parent, name)
+            && self.entries(id).is_some()
+        {
+            return id;
+        }
+        let id = self.add(Inode { attributes: attributes.clone(), kind: Kind::Directory(Entries::new()) });
+        self.link(parent, name, id);
+        id
+    }
+}
+
+/// The names of a path, without empty ones and `.`.
+pub(crate) fn components(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    path.split(|&byte| byte == b'/').filter(|name| !name.is_empty() && *name != b".")
+}

@@ -1,0 +1,168 @@
+//! Writing a tree as a newc archive, parents before children, names in the order of their bytes.
+//!
+//! Inode numbers count up from one in the order of appearance and the device is zero, so that the same tree gives the same
+//! bytes wherever it came from. A hard link's data goes with its first name: a truncated unpack then has it, and the
+//! kernel takes it from any.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::FileExt;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::{Contents, Id, Kind, Tree};
+use crate::newc::{Header, TRAILER, Writer};
+
+impl Tree {
+    /// Appends every entry, the root directory as `.`.
+    pub fn write<W: Write>(&self, writer: &mut Writer<W>) -> Result<()> {
+        self.write_with(writer, &[], &mut |_| ())
+    }
+
+    /// Appends every entry, the names in `first` of the root directory before all others, and calls `progress` after each
+    /// with the bytes of data it had.
+    pub fn write_with<W: Write>(
+        &self,
+        writer: &mut Writer<W>,
+        first: &[&[u8]],
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<()> {
+        let names = self.count_names();
+        let mut walk = Walk { tree: self, writer, names, numbers: HashMap::new(), next: 1, first, progress };
+        for name in first {
+            if let Some(id) = self.child(Tree::ROOT, name) {
+                walk.member(name, id)?;
+            }
+        }
+        walk.member(b".", Tree::ROOT)?;
+        walk.below(&mut Vec::new(), Tree::ROOT)
+    }
+
+    /// How many names each inode has that has more than one.
+    fn count_names(&self) -> HashMap<Id, u32> {
+        let mut seen = vec![0u32; self.inodes.len()];
+        let mut waiting = vec![Tree::ROOT];
+        while let Some(directory) = waiting.pop() {
+            for &id in self.entries(directory).into_iter().flat_map(|entries| entries.values()) {
+                seen[id.0] += 1;
+                if self.entries(id).is_some() {
+                    waiting.push(id);
+                }
+            }
+        }
+        seen.iter().enumerate().filter(|(_, count)| **count > 1).map(|(id, count)| (Id(id), *count)).collect()
+    }
+}
+
+struct Walk<'a, W: Write> {
+    tree: &'a Tree,
+    writer: &'a mut Writer<W>,
+    names: HashMap<Id, u32>,
+    numbers: HashMap<Id, u32>,
+    next: u32,
+    first: &'a [&'a [u8]],
+    progress: &'a mut dyn FnMut(u64),
+}
+
+impl<W: Write> Walk<'_, W> {
+    fn below(&mut self, path: &mut Vec<u8>, directory: Id) -> Result<()> {
+        let tree = self.tree;
+        for (name, &id) in tree.entries(directory).into_iter().flatten() {
+            let parent = path.len();
+            if !path.is_empty() {
+                path.push(b'/');
+            }
+            path.extend_from_slice(name);
+            if !self.first.contains(&path.as_slice()) {
+                self.member(path, id)?;
+            }
+            self.below(path, id)?;
+            path.truncate(parent);
+        }
+        Ok(())
+    }
+
+    fn member(&mut self, path: &[u8], id: Id) -> Result<()> {
+        let inode = self.tree.inode(id);
+        let mut header = Header {
+            // A file in the root called like the end of the archive is one all the same.
+            name: if path == TRAILER { [b"./", path].concat() } else { path.to_vec() },
+            mode: inode.mode(),
+            uid: inode.attributes.uid,
+            gid: inode.attributes.gid,
+            nlink: self.names.get(&id).copied().unwrap_or(1),
+            mtime: inode.attributes.mtime,
+            ..Header::default()
+        };
+        if let Kind::Symlink(target) = &inode.kind {
+            // The kernel makes a new inode for every name of a symbolic link, so each is written as one.
+            (header.ino, header.nlink) = (self.number()?, 1);
+            return self.plain(&header, target);
+        }
+        let known = self.numbers.get(&id).copied();
+        header.ino = known.map_or_else(|| self.number(), Ok)?;
+        if header.nlink > 1 {
+            self.numbers.insert(id, header.ino);
+        }
+        match &inode.kind {
+            Kind::File(contents) if known.is_none() => self.file(header, contents),
+            Kind::Character(major, minor) | Kind::Block(major, minor) => {
+                (header.rdevmajor, header.rdevminor) = (*major, *minor);
+                self.plain(&header, &[])
+            }
+            Kind::File(_) | Kind::Directory(_) | Kind::Symlink(_) | Kind::Fifo | Kind::Socket => {
+                self.plain(&header, &[])
+            }
+        }
+    }
+
+    fn plain(&mut self, header: &Header, data: &[u8]) -> Result<()> {
+        self.writer.append(header, data)?;
+        (self.progress)(0);
+        Ok(())
+    }
+
+    fn file(&mut self, mut header: Header, contents: &Contents) -> Result<()> {
+        let shown = header.name.escape_ascii().to_string();
+        let Ok(filesize) = u32::try_from(contents.len()) else {
+            bail!("{shown}: newc cannot hold a file of 4 GiB or more ({} bytes)", contents.len());
+        };
+        header.filesize = filesize;
+        match contents {
+            Contents::Bytes(bytes) => self.writer.append(&header, bytes)?,
+            Contents::Disk(beneath, path, len) => {
+                let file = beneath.file(path).with_context(|| format!("cannot open {shown}"))?;
+                let mut file = File::from(file);
+                let now = file.metadata().with_context(|| format!("cannot stat {shown}"))?;
+                ensure!(now.is_file() && now.len() == *len, "{shown}: changed while it was packed");
+                self.writer.append_from(&header, &mut file)?;
+            }
+            Contents::Range(file, offset, _) => {
+                self.writer.append_from(&header, &mut At { file, offset: *offset })?;
+            }
+        }
+        (self.progress)(contents.len());
+        Ok(())
+    }
+
+    fn number(&mut self) -> Result<u32> {
+        let number = self.next;
+        self.next = self.next.checked_add(1).context("newc cannot number that many inodes")?;
+        Ok(number)
+    }
+}
+
+/// Reads a file from an offset on, without moving its position.
+struct At<'a> {
+    file: &'a File,
+    offset: u64,
+}
+
+impl Read for At<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let got = self.file.read_at(buffer, self.offset)?;
+        self.offset += got as u64;
+        Ok(got)
+    }
+}
