@@ -5,12 +5,14 @@
 //! nanoseconds, or files of 4 GiB and more.
 
 mod header;
+mod reader;
 mod writer;
 
 use std::io::Write;
 use std::path::Path;
 
 pub use header::Header;
+pub use reader::{Damage, Item, Reader};
 pub use writer::{Totals, Writer};
 
 /// The name that ends an archive.
