@@ -1,0 +1,123 @@
+//! `cargo xtask dist`: the static `/init`, one for each architecture, under `target/dist`.
+//!
+//! musl is what is shipped. Where its target cannot be had, a static glibc build for this machine
+//! stands in, so that everything else here still works.
+
+use crate::command::{read, run};
+use crate::place;
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// An architecture the init is built for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "verbatim")]
+pub(crate) enum Arch {
+    /// 64-bit PCs
+    #[value(name = "x86_64")]
+    X86_64,
+    /// 64-bit Arm
+    #[value(name = "aarch64")]
+    Aarch64,
+    /// 32-bit PCs
+    #[value(name = "i686")]
+    I686,
+    /// all three
+    #[value(name = "all")]
+    All,
+}
+
+impl Arch {
+    fn name(self) -> &'static str {
+        match self {
+            Arch::X86_64 => "x86_64",
+            Arch::Aarch64 => "aarch64",
+            Arch::I686 => "i686",
+            Arch::All => "all",
+        }
+    }
+}
+
+/// Builds the init and says where it is and how large.
+pub(crate) fn dist(arch: Arch) -> Result<()> {
+    let arches = if arch == Arch::All { vec![Arch::X86_64, Arch::Aarch64, Arch::I686] } else { vec![arch] };
+    for arch in arches {
+        let path = init(arch)?;
+        let size = std::fs::metadata(&path).with_context(|| format!("stat of {}", path.display()))?.len();
+        let shown = path.strip_prefix(place::checkout()).unwrap_or(&path).display();
+        println!("{shown}: {size} bytes, {}", linkage(&path)?);
+    }
+    Ok(())
+}
+
+/// Builds the init for one architecture and gives its path.
+pub(crate) fn init(arch: Arch) -> Result<PathBuf> {
+    build("repot-init", "repot-init", "init", &["--package=repot-init"], arch, "init")
+}
+
+/// Builds the guest's probe for this machine's guests.
+pub(crate) fn probe() -> Result<PathBuf> {
+    let package = ["--package=xtask", "--no-default-features", "--bin=probe"];
+    build("the probe", "probe", "release", &package, Arch::X86_64, "probe")
+}
+
+fn build(what: &str, bin: &str, profile: &str, package: &[&str], arch: Arch, name: &str) -> Result<PathBuf> {
+    let musl = format!("{}-unknown-linux-musl", arch.name());
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(place::checkout()).args(["build", "--quiet", "--profile", profile]).args(package);
+    let triple = match have(&musl) {
+        Ok(()) => musl,
+        Err(why) if arch == Arch::X86_64 => {
+            println!("{what}: {why:#}; building against static glibc instead");
+            cargo.env("RUSTFLAGS", "-C target-feature=+crt-static");
+            "x86_64-unknown-linux-gnu".to_owned()
+        }
+        Err(why) => return Err(why),
+    };
+    run(cargo.args(["--target", &triple])).with_context(|| format!("{what} for {triple} does not build"))?;
+    let from = place::built().join(&triple).join(profile).join(bin);
+    let to = place::kept(&format!("dist/{}", arch.name()))?.join(name);
+    std::fs::copy(&from, &to)
+        .with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))?;
+    Ok(to)
+}
+
+/// The target's standard library, installed when it is not there.
+fn have(triple: &str) -> Result<()> {
+    let installed = read(Command::new("rustc").args(["--print", "target-libdir", "--target", triple]))?;
+    if Path::new(&installed).is_dir() {
+        return Ok(());
+    }
+    println!("adding the Rust target {triple}");
+    read(Command::new("rustup").args(["target", "add", triple])).map(drop).with_context(|| {
+        format!("the Rust target {triple} is missing and cannot be added (with rustup: `rustup target add {triple}`)")
+    })
+}
+
+/// "static-pie", or what it is instead, from the file's own headers.
+pub(crate) fn linkage(path: &Path) -> Result<&'static str> {
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let number = |at: usize, len: usize| -> u64 {
+        bytes
+            .get(at..at + len)
+            .map_or(0, |digits| digits.iter().rev().fold(0, |sum, byte| sum << 8 | u64::from(*byte)))
+    };
+    let Some([0x7f, b'E', b'L', b'F', class]) = bytes.get(..5) else {
+        bail!("{} is no ELF file", path.display())
+    };
+    // Offset, size and number of the program headers: the two classes differ in all three places.
+    let (table, entry, count) = if *class == 2 {
+        (number(32, 8), number(54, 2), number(56, 2))
+    } else {
+        (number(28, 4), number(42, 2), number(44, 2))
+    };
+    let interpreter =
+        (0..count).any(|header| usize::try_from(table + header * entry).is_ok_and(|at| number(at, 4) == 3));
+    Ok(match (number(16, 2), interpreter) {
+        (3, false) => "static-pie",
+        (2, false) => "static, at a fixed address",
+        (_, true) => "dynamically linked",
+        _ => "not a program",
+    })
+}

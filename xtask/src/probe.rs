@@ -1,0 +1,41 @@
+//! The guest's `/sbin/init`: looks at the machine it woke up in, says what it saw as JSON on the second
+//! serial port, and powers off.
+//!
+//! It needs nothing of the machine: no mounts, no `/dev`, no open descriptor. What it has to mount to
+//! look (procfs, a tmpfs with one device node) stays detached, so the mount list it reports is the one
+//! it found. As `/init` of an image with a file of steps ([`xtask::steps`]) it performs those first,
+//! and the last of them executes the init under test.
+#![no_main]
+
+#[path = "probe/look.rs"]
+mod look;
+#[path = "probe/outside.rs"]
+mod outside;
+#[path = "probe/perform.rs"]
+mod perform;
+#[path = "probe/sampler.rs"]
+mod sampler;
+#[path = "probe/sys.rs"]
+mod sys;
+#[path = "probe/trial.rs"]
+mod trial;
+
+use std::ffi::CString;
+use xtask::account::Line;
+
+fn run(argv: &[CString]) {
+    let name = argv.first().map_or(c"", |name| name.as_c_str());
+    if name == sampler::NAME {
+        sampler::watch();
+    }
+    let result = match (name == c"/init").then(perform::steps).flatten() {
+        Some(Ok(steps)) => perform::all(&steps, argv),
+        Some(Err(error)) => Err(error),
+        None => look::account(argv).and_then(|seen| outside::say(&Line::After(Box::new(seen)))),
+    };
+    if let Err(what) = result {
+        // When even this cannot be said, the host finds no account and shows the console.
+        let _ = outside::say(&Line::Broken(what));
+    }
+    let _ = rustix::system::reboot(rustix::system::RebootCommand::PowerOff);
+}

@@ -1,0 +1,101 @@
+//! One virtual machine: a kernel, an initramfs, a command line; the console and the report go to files.
+//!
+//! Plain emulation: the machines this runs on have no KVM. The limit is for a guest that hangs.
+
+use crate::kernels::Kernel;
+use anyhow::{Context, Result};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// What to boot.
+#[derive(Debug)]
+pub(crate) struct Machine<'a> {
+    pub(crate) kernel: &'a Kernel,
+    pub(crate) initrd: &'a Path,
+    /// Appended to what every boot has; `panic=` in it wins.
+    pub(crate) append: &'a str,
+    pub(crate) memory_mib: u32,
+    pub(crate) cpus: u32,
+    pub(crate) limit: Duration,
+    /// Where the console and the report are left.
+    pub(crate) folder: &'a Path,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub(crate) struct Run {
+    /// Everything on the first serial port.
+    pub(crate) console: String,
+    /// Everything on the second.
+    pub(crate) report: String,
+    pub(crate) seconds: f64,
+    /// The guest had not ended within the limit.
+    pub(crate) cut_off: bool,
+}
+
+impl Machine<'_> {
+    /// Boots and waits until the guest has powered off, rebooted, or panicked.
+    pub(crate) fn run(&self) -> Result<Run> {
+        let (console, report) = (self.folder.join("console.txt"), self.folder.join("report.json"));
+        let serial = |path: &Path, id: &str| format!("file,id={id},path={}", path.display());
+        let begun = Instant::now();
+        let mut child = Command::new("qemu-system-x86_64")
+            .args([
+                "-machine",
+                "pc",
+                "-accel",
+                "tcg",
+                "-cpu",
+                "max",
+                "-nodefaults",
+                "-display",
+                "none",
+                "-no-reboot",
+            ])
+            .args(["-m", &format!("{}M", self.memory_mib), "-smp", &self.cpus.to_string()])
+            .args(["-chardev", &serial(&console, "console"), "-serial", "chardev:console"])
+            .args(["-chardev", &serial(&report, "report"), "-serial", "chardev:report"])
+            .arg("-kernel")
+            .arg(&self.kernel.image)
+            .arg("-initrd")
+            .arg(self.initrd)
+            .args(["-append", &format!("console=ttyS0 panic=-1 {}", self.append)])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .context("cannot run qemu-system-x86_64 (Debian package qemu-system-x86)")?;
+        let cut_off = !wait(&mut child, self.limit)?;
+        let text = |path: &Path| {
+            let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+            Ok::<_, anyhow::Error>(String::from_utf8_lossy(&bytes).into_owned())
+        };
+        Ok(Run {
+            console: text(&console)?,
+            report: text(&report)?,
+            seconds: begun.elapsed().as_secs_f64(),
+            cut_off,
+        })
+    }
+}
+
+/// Waits for a child; ends it and gives `false` when it takes too long.
+fn wait(child: &mut Child, limit: Duration) -> Result<bool> {
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).context("the machine has no pid")?;
+    let handle = pidfd_open(pid, PidfdFlags::empty()).context("pidfd_open of the machine")?;
+    let timeout = Timespec { tv_sec: i64::try_from(limit.as_secs())?, tv_nsec: 0 };
+    let ended = loop {
+        match poll(&mut [PollFd::new(&handle, PollFlags::IN)], Some(&timeout)) {
+            Ok(ready) => break ready > 0,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error).context("poll of the machine"),
+        }
+    };
+    if !ended {
+        child.kill().context("cannot end the machine")?;
+    }
+    child.wait().context("wait for the machine")?;
+    Ok(ended)
+}
