@@ -4,6 +4,7 @@
 //! directories map names to it, so a hard link is two names for one number, and no directory can be linked into a cycle.
 
 mod edit;
+mod resolve;
 mod write;
 
 use std::collections::BTreeMap;

@@ -3,6 +3,18 @@
 use super::{Attributes, Entries, Id, Inode, Kind, Tree};
 
 impl Tree {
+    /// How many inodes there are or were.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.inodes.len()
+    }
+
+    /// Never: there is a root.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.inodes.is_empty()
+    }
+
     /// A new inode, not yet in any directory.
     pub fn add(&mut self, inode: Inode) -> Id {
         self.inodes.push(inode);

@@ -1,0 +1,225 @@
+//! The compressions of an initramfs, in the variants that the kernel's own small decompressors read.
+//!
+//! One zstd frame, one gzip member, one xz stream with a CRC32: the kernel stops at the end of the first and takes what follows for a
+//! new segment. Several threads work on every format, and their number does not change the bytes.
+
+mod gzip;
+mod lz4;
+mod parallel;
+
+use std::fmt;
+use std::io::{self, BufRead, Read, Write};
+use std::thread;
+
+use clap::ValueEnum;
+use liblzma::stream::{Check, MtStreamBuilder, Stream};
+
+/// How a segment is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Compression {
+    /// The default: the fastest to unpack for its size.
+    Zstd,
+    /// For kernels built with nothing else.
+    Gzip,
+    /// The smallest and the slowest.
+    Xz,
+    /// The legacy frame of `lz4 -l`, which is the one the kernel reads.
+    Lz4,
+    /// Not compressed.
+    None,
+    /// The old `lzma` format, which is read but not written.
+    #[value(skip)]
+    Lzma,
+}
+
+/// A decompressor may use this much: twice what `xz -9` asks for.
+const XZ_MEMORY: u64 = 192 << 20;
+
+/// The kernel's `ZSTD_WINDOWSIZE_MAX`, as a power of two.
+const ZSTD_WINDOW_LOG: u32 = 27;
+
+impl Compression {
+    /// What the first bytes of a segment say, by the kernel's table (`lib/decompress.c`).
+    pub fn detect(start: &[u8]) -> Result<Compression, &'static str> {
+        match start {
+            [0x28, 0xb5, ..] => Ok(Compression::Zstd),
+            [0x1f, 0x8b, ..] => Ok(Compression::Gzip),
+            [0xfd, 0x37, ..] => Ok(Compression::Xz),
+            [0x02, 0x21, ..] => Ok(Compression::Lz4),
+            [0x5d, 0x00, ..] => Ok(Compression::Lzma),
+            [0x04, 0x22, ..] => {
+                Err("lz4 in the modern frame, which the kernel does not read (lz4 -l writes the legacy one)")
+            }
+            [b'B', b'Z', ..] => Err("bzip2, which this program does not read"),
+            [0x89, 0x4c, ..] => Err("lzo, which this program does not read"),
+            _ => Err("neither a cpio archive nor compressed by anything the kernel knows"),
+        }
+    }
+
+    /// The level used when none is asked for: what initramfs-tools uses, where it has an opinion.
+    #[must_use]
+    pub fn default_level(self) -> u32 {
+        match self {
+            Compression::Zstd => 9,
+            Compression::Gzip | Compression::Xz | Compression::Lzma => 6,
+            Compression::Lz4 | Compression::None => 0,
+        }
+    }
+
+    /// The levels there are.
+    #[must_use]
+    pub fn levels(self) -> std::ops::RangeInclusive<u32> {
+        match self {
+            Compression::Zstd => 1..=22,
+            Compression::Gzip => 1..=9,
+            Compression::Xz | Compression::Lzma => 0..=9,
+            Compression::Lz4 | Compression::None => 0..=0,
+        }
+    }
+
+    /// A reader of one compressed stream in `input`, which is left right behind it.
+    pub fn decoder<'a, R: BufRead>(self, input: &'a mut R) -> io::Result<Box<dyn Read + 'a>> {
+        Ok(match self {
+            Compression::Zstd => {
+                let mut decoder = zstd::stream::read::Decoder::with_buffer(input)?.single_frame();
+                decoder.window_log_max(ZSTD_WINDOW_LOG)?;
+                Box::new(decoder)
+            }
+            Compression::Gzip => Box::new(flate2::bufread::GzDecoder::new(input)),
+            Compression::Xz => {
+                let stream = Stream::new_stream_decoder(XZ_MEMORY, 0)?;
+                Box::new(liblzma::bufread::XzDecoder::new_stream(input, stream))
+            }
+            Compression::Lzma => {
+                let stream = Stream::new_lzma_decoder(XZ_MEMORY)?;
+                Box::new(liblzma::bufread::XzDecoder::new_stream(input, stream))
+            }
+            Compression::Lz4 => Box::new(lz4::Decoder::new(input)?),
+            Compression::None => Box::new(input),
+        })
+    }
+}
+
+impl fmt::Display for Compression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Compression::Zstd => "zstd",
+            Compression::Gzip => "gzip",
+            Compression::Xz => "xz",
+            Compression::Lz4 => "lz4",
+            Compression::None => "none",
+            Compression::Lzma => "lzma",
+        })
+    }
+}
+
+/// Compresses what is written to it.
+pub enum Encoder<W: Write> {
+    /// zstd, on its own threads.
+    Zstd(zstd::stream::write::Encoder<'static, W>),
+    /// gzip, block by block.
+    Gzip(gzip::Encoder<W>),
+    /// xz, on its own threads.
+    Xz(Box<liblzma::write::XzEncoder<W>>),
+    /// lz4, block by block.
+    Lz4(parallel::Blocks<W>),
+    /// Nothing at all.
+    None(W),
+}
+
+impl<W: Write> fmt::Debug for Encoder<W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Encoder")
+    }
+}
+
+impl<W: Write> Encoder<W> {
+    /// A compressor that writes to `out`.
+    pub fn new(out: W, compression: Compression, level: u32) -> io::Result<Encoder<W>> {
+        let threads = thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let count = u32::try_from(threads).unwrap_or(1);
+        Ok(match compression {
+            Compression::Zstd => {
+                let level = i32::try_from(level).map_err(io::Error::other)?;
+                let mut encoder = zstd::stream::write::Encoder::new(out, level)?;
+                encoder.include_checksum(true)?;
+                // With a thread of its own even where there is one: without, the bytes would differ.
+                encoder.multithread(count)?;
+                Encoder::Zstd(encoder)
+            }
+            Compression::Gzip => Encoder::Gzip(gzip::Encoder::new(out, level, threads)?),
+            Compression::Xz => {
+                // The kernel's decoder knows no CRC64. Blocks of a fixed size make the bytes independent of the threads.
+                let stream = MtStreamBuilder::new()
+                    .preset(level)
+                    .check(Check::Crc32)
+                    .block_size(16 << 20)
+                    .threads(count)
+                    .encoder()?;
+                Encoder::Xz(Box::new(liblzma::write::XzEncoder::new_stream(out, stream)))
+            }
+            Compression::Lz4 => Encoder::Lz4(lz4::encoder(out, threads)?),
+            Compression::None => Encoder::None(out),
+            Compression::Lzma => return Err(io::Error::other("lzma is read but not written")),
+        })
+    }
+
+    /// Writes what is left and gives the output back.
+    pub fn finish(self) -> io::Result<W> {
+        match self {
+            Encoder::Zstd(encoder) => encoder.finish(),
+            Encoder::Gzip(encoder) => encoder.finish(),
+            Encoder::Xz(encoder) => encoder.finish(),
+            Encoder::Lz4(blocks) => blocks.finish(),
+            Encoder::None(out) => Ok(out),
+        }
+    }
+}
+
+impl<W: Write> Write for Encoder<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Encoder::Zstd(encoder) => encoder.write(bytes),
+            Encoder::Gzip(encoder) => encoder.write(bytes),
+            Encoder::Xz(encoder) => encoder.write(bytes),
+            Encoder::Lz4(blocks) => blocks.write(bytes),
+            Encoder::None(out) => out.write(bytes),
+        }
+    }
+
+    /// Does nothing: a flush in the middle would cost compression, and [`Encoder::finish`] ends the stream.
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A reader of everything in `input`, whatever it is compressed with: several gzip members or zstd frames are one stream here, as the tools
+/// take them. What is compressed with nothing comes as it is.
+pub fn decompressed<'a, R: BufRead + 'a>(mut input: R) -> io::Result<Box<dyn Read + 'a>> {
+    let mut magic = Vec::with_capacity(2);
+    input.by_ref().take(2).read_to_end(&mut magic)?;
+    let compression = Compression::detect(&magic).unwrap_or(Compression::None);
+    let refused = matches!(*magic, [b'B', b'Z']) || matches!(*magic, [0x04, 0x22]);
+    let input = io::Cursor::new(magic).chain(input);
+    Ok(match compression {
+        Compression::None if refused => {
+            return Err(io::Error::other("compressed with bzip2 or lz4, which is not read here"));
+        }
+        Compression::None => Box::new(input),
+        Compression::Zstd => {
+            let mut decoder = zstd::stream::read::Decoder::with_buffer(input)?;
+            decoder.window_log_max(ZSTD_WINDOW_LOG)?;
+            Box::new(decoder)
+        }
+        Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(input)),
+        Compression::Xz => {
+            let stream = Stream::new_stream_decoder(XZ_MEMORY, liblzma::stream::CONCATENATED)?;
+            Box::new(liblzma::bufread::XzDecoder::new_stream(input, stream))
+        }
+        Compression::Lzma => {
+            let stream = Stream::new_lzma_decoder(XZ_MEMORY)?;
+            Box::new(liblzma::bufread::XzDecoder::new_stream(input, stream))
+        }
+        Compression::Lz4 => Box::new(lz4::Decoder::new(input)?),
+    })
+}

@@ -1,0 +1,83 @@
+//! The binary that becomes `/init`: built in, or found in the places where it is put.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+
+use crate::elf::{HEAD, Machine, Program};
+
+/// Empty unless this program was built with `REPOT_INIT`.
+static EMBEDDED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/init"));
+
+/// repot's `/init`.
+#[derive(Debug, Clone)]
+pub struct InitBinary {
+    /// The program.
+    pub bytes: Arc<[u8]>,
+    /// Where it was found, for messages.
+    pub origin: String,
+    /// What it runs on; none for a script.
+    pub machine: Option<Machine>,
+}
+
+/// The init given with `--init`, else `REPOT_INIT`, else the one built in, else one from the usual places.
+pub fn find(given: Option<&Path>) -> Result<InitBinary> {
+    let named = given.map(Path::to_path_buf).or_else(|| env::var_os("REPOT_INIT").map(PathBuf::from));
+    if let Some(path) = named {
+        return load(&path);
+    }
+    if !EMBEDDED.is_empty() {
+        return check(EMBEDDED.into(), "built into this program".to_string());
+    }
+    let places = places();
+    if let Some(path) = places.iter().find(|path| path.is_file()) {
+        return load(path);
+    }
+    let looked: Vec<_> = places.iter().map(|path| path.display().to_string()).collect();
+    bail!(
+        "there is no repot init: this program was built without one, and it is not in {}. \
+         Build it with `cargo xtask dist` in repot's sources, or give --init FILE",
+        looked.join(", ")
+    );
+}
+
+/// Whether a program is a repot init: it is an ELF program that knows the name of its configuration.
+#[must_use]
+pub fn is_repot(bytes: &[u8]) -> bool {
+    let name = b"etc/repot.conf";
+    bytes.starts_with(b"\x7fELF") && bytes.windows(name.len()).any(|window| window == name)
+}
+
+fn places() -> Vec<PathBuf> {
+    let arch = env::consts::ARCH;
+    let mut places = Vec::new();
+    if let Some(directory) = env::current_exe().ok().as_deref().and_then(Path::parent) {
+        places.push(directory.join("repot-init"));
+        // target/release/repot has target/dist/ARCH/init beside it.
+        places.extend(directory.parent().map(|target| target.join("dist").join(arch).join("init")));
+    }
+    places.push(PathBuf::from("/usr/lib/repot/init"));
+    places.push(Path::new("target/dist").join(arch).join("init"));
+    places
+}
+
+fn load(path: &Path) -> Result<InitBinary> {
+    let bytes = fs::read(path).with_context(|| format!("cannot read the init {}", path.display()))?;
+    check(bytes.into(), path.display().to_string())
+}
+
+fn check(bytes: Arc<[u8]>, origin: String) -> Result<InitBinary> {
+    let machine = match Program::parse(bytes.get(..HEAD).unwrap_or(&bytes)) {
+        Program::Elf { interpreter: Some(interpreter), .. } => bail!(
+            "{origin}: this init needs {}, but the init that moves the root must be static",
+            interpreter.escape_ascii()
+        ),
+        Program::Elf { machine, interpreter: None } => Some(machine),
+        Program::Script(_) => None,
+        Program::Unknown => bail!("{origin}: this is no program"),
+    };
+    Ok(InitBinary { bytes, origin, machine })
+}

@@ -1,0 +1,111 @@
+//! The file a command writes: it appears under its name when it is whole, or not at all.
+//!
+//! Until then it has no name (`O_TMPFILE`), so that nothing stays behind even when the program is killed. What is not a regular file
+//! (`-`, `/dev/stdout`, a fifo) is written to as it is.
+
+use std::fs::File;
+use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use tempfile::NamedTempFile;
+
+/// A file on its way.
+#[derive(Debug)]
+pub struct Output {
+    path: PathBuf,
+    to: To,
+}
+
+#[derive(Debug)]
+enum To {
+    Unnamed(File),
+    Named(NamedTempFile),
+    Direct(File),
+    Stdout(io::Stdout),
+}
+
+impl Output {
+    /// Prepares to write `path`; `-` is the standard output.
+    pub fn create(path: &Path) -> Result<Output> {
+        let to = if path == Path::new("-") {
+            if io::stdout().is_terminal() {
+                bail!("an image is nothing for a terminal: give -o FILE");
+            }
+            To::Stdout(io::stdout())
+        } else if path.metadata().is_ok_and(|metadata| !metadata.is_file()) {
+            To::Direct(File::options().write(true).open(path).with_context(|| cannot_create(path))?)
+        } else {
+            temporary(directory(path)).with_context(|| cannot_create(path))?
+        };
+        Ok(Output { path: path.to_path_buf(), to })
+    }
+
+    /// The directory the file will be in: there is room there, if anywhere.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        directory(&self.path)
+    }
+
+    /// Gives the file its name, in place of what had it before.
+    pub fn commit(mut self) -> Result<()> {
+        self.flush().with_context(|| cannot_create(&self.path))?;
+        match self.to {
+            To::Stdout(_) | To::Direct(_) => Ok(()),
+            To::Named(file) => file
+                .persist(&self.path)
+                .map(drop)
+                .map_err(|error| error.error)
+                .with_context(|| cannot_create(&self.path)),
+            To::Unnamed(file) => name(&file, &self.path).with_context(|| cannot_create(&self.path)),
+        }
+    }
+}
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match &mut self.to {
+            To::Unnamed(file) | To::Direct(file) => file.write(bytes),
+            To::Named(file) => file.write(bytes),
+            To::Stdout(stdout) => stdout.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match &mut self.to {
+            To::Unnamed(file) | To::Direct(file) => file.flush(),
+            To::Named(file) => file.flush(),
+            To::Stdout(stdout) => stdout.flush(),
+        }
+    }
+}
+
+fn directory(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn temporary(directory: &Path) -> io::Result<To> {
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    if let Ok(file) = rustix::fs::openat(CWD, directory, flags, Mode::from_raw_mode(0o666)) {
+        return Ok(To::Unnamed(File::from(file)));
+    }
+    // A file system without unnamed files, or no directory at all, which this tells.
+    use std::os::unix::fs::PermissionsExt;
+    let permissions = std::fs::Permissions::from_mode(0o666);
+    tempfile::Builder::new().prefix(".repot-").permissions(permissions).tempfile_in(directory).map(To::Named)
+}
+
+/// A link cannot take another file's name, a rename can: so a temporary name comes first.
+fn name(file: &File, path: &Path) -> io::Result<()> {
+    let from = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let free = tempfile::Builder::new().prefix(".repot-").make_in(directory(path), |temporary| {
+        rustix::fs::linkat(CWD, &*from, CWD, temporary, AtFlags::SYMLINK_FOLLOW).map_err(io::Error::from)
+    })?;
+    free.into_temp_path().persist(path).map_err(|error| error.error)
+}
+
+fn cannot_create(path: &Path) -> String {
+    format!("cannot write {}", path.display())
+}

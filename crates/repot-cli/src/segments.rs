@@ -1,0 +1,152 @@
+//! An image as the kernel takes it: cpio archives and compressed streams of them, one after the other, zeros between.
+//!
+//! Follows `unpack_to_rootfs()`: plain members begin at a multiple of four bytes, anything else that is not zero must be the magic of a
+//! compression, and within a compressed stream there is nothing but members and zeros.
+
+use std::io::{self, BufRead, BufReader, Read};
+
+use anyhow::{Context, Result, anyhow, bail};
+
+use crate::codec::Compression;
+use crate::newc::{Item, Reader};
+
+/// A run of members under one compression.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Segment {
+    /// Its first byte in the image.
+    pub offset: u64,
+    /// How it is compressed.
+    pub compression: Compression,
+}
+
+/// Who wants to know what is in an image.
+pub trait Visit {
+    /// A segment begins.
+    fn segment(&mut self, segment: Segment) -> Result<()>;
+    /// A member, or the end of an archive. `data` need not be read; `offset` is the reader's, in the decompressed segment.
+    fn item(&mut self, item: Item, offset: u64, data: &mut dyn Read) -> Result<()>;
+    /// A segment ended, at this offset of the image and this one of its decompressed bytes.
+    fn end(&mut self, offset: u64, decompressed: u64) -> Result<()>;
+}
+
+/// Reads the whole image. An error says in which segment and where in it.
+pub fn read(image: impl Read, visit: &mut dyn Visit) -> Result<()> {
+    let mut input = Counted { input: BufReader::with_capacity(256 << 10, image), offset: 0 };
+    while let Some(byte) = skip_zeros(&mut input).context("cannot read the image")? {
+        let offset = input.offset;
+        if byte == b'0' && offset.is_multiple_of(4) {
+            let segment = Segment { offset, compression: Compression::None };
+            visit.segment(segment)?;
+            let decompressed =
+                plain(&mut input, visit).with_context(|| format!("in the archive at byte {offset}"))?;
+            visit.end(input.offset, decompressed - offset)?;
+        } else {
+            let magic = magic(&mut input).with_context(|| format!("at byte {offset}"))?;
+            let compression =
+                Compression::detect(&magic).map_err(|what| anyhow!("{what}, at byte {offset}"))?;
+            let segment = Segment { offset, compression };
+            visit.segment(segment)?;
+            let mut stream = magic.chain(&mut input);
+            let decompressed = compressed(&mut stream, compression, visit)
+                .with_context(|| format!("in the {compression} segment at byte {offset}"))?;
+            visit.end(input.offset, decompressed)?;
+        }
+    }
+    Ok(())
+}
+
+/// Members as they are, until the end or the magic of a compression.
+fn plain<R: BufRead>(input: &mut Counted<R>, visit: &mut dyn Visit) -> Result<u64> {
+    let offset = input.offset;
+    let mut reader = Reader::new(input, offset);
+    items(&mut reader, visit)?;
+    Ok(reader.offset())
+}
+
+fn compressed(input: &mut impl BufRead, compression: Compression, visit: &mut dyn Visit) -> Result<u64> {
+    let decoder = Named { compression, input: compression.decoder(input)? };
+    let mut reader = Reader::new(BufReader::with_capacity(256 << 10, decoder), 0);
+    items(&mut reader, visit)?;
+    if !reader.input_mut().fill_buf()?.is_empty() {
+        bail!("junk within the compressed archive, at byte {}", reader.offset());
+    }
+    Ok(reader.offset())
+}
+
+fn items<R: BufRead>(reader: &mut Reader<R>, visit: &mut dyn Visit) -> Result<()> {
+    while let Some(item) = reader.next_item()? {
+        let offset = reader.offset();
+        visit.item(item, offset, reader)?;
+    }
+    Ok(())
+}
+
+/// The first two bytes, which say what the segment is, taken out of the input.
+fn magic(input: &mut impl Read) -> Result<[u8; 2]> {
+    let mut magic = [0; 2];
+    input.read_exact(&mut magic[..1])?;
+    match input.read_exact(&mut magic[1..]) {
+        Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => Err(error.into()),
+        // One byte alone is no magic, and zero makes it none.
+        _ => Ok(magic),
+    }
+}
+
+fn skip_zeros(input: &mut impl BufRead) -> io::Result<Option<u8>> {
+    loop {
+        let bytes = match input.fill_buf() {
+            Ok([]) => return Ok(None),
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        let zeros = bytes.iter().take_while(|&&byte| byte == 0).count();
+        let next = bytes.get(zeros).copied();
+        input.consume(zeros);
+        if next.is_some() {
+            return Ok(next);
+        }
+    }
+}
+
+/// Knows how many bytes were taken from a buffered reader.
+struct Counted<R> {
+    input: R,
+    offset: u64,
+}
+
+impl<R: BufRead> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let got = self.input.read(buffer)?;
+        self.offset += got as u64;
+        Ok(got)
+    }
+}
+
+impl<R: BufRead> BufRead for Counted<R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.input.fill_buf()
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.input.consume(count);
+        self.offset += count as u64;
+    }
+}
+
+/// A decoder whose errors say that they are about the compression.
+struct Named<R> {
+    compression: Compression,
+    input: R,
+}
+
+impl<R: Read> Read for Named<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.input.read(buffer).map_err(|error| {
+            if error.kind() == io::ErrorKind::Interrupted {
+                return error;
+            }
+            io::Error::new(error.kind(), format!("cannot decompress {}: {error}", self.compression))
+        })
+    }
+}

@@ -1,0 +1,177 @@
+//! A tar archive as a source: what GNU tar, bsdtar, `docker export` or `podman export` write.
+//!
+//! The archive is kept where any part of it can be read: in its own file, or decompressed into a file without a name. Its members are told to
+//! a [`Layer`] by position; their contents are not copied.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use tar::{Archive, Entry, EntryType};
+
+use super::layer::Layer;
+use super::limits;
+use crate::codec::{self, Compression};
+
+/// A tar archive in a file that can be read anywhere.
+#[derive(Debug, Clone)]
+pub struct Tarball {
+    file: Arc<File>,
+    name: String,
+}
+
+impl Tarball {
+    /// Makes an archive readable anywhere: a plain one in a regular file is used as it is, any other goes to an unnamed file in `scratch`.
+    pub fn open(mut input: File, name: &str, scratch: &Path) -> Result<Tarball> {
+        let mut magic = [0; 2];
+        let regular = input.metadata().is_ok_and(|metadata| metadata.is_file());
+        if regular {
+            let got = input.read_at(&mut magic, 0).with_context(|| format!("cannot read {name}"))?;
+            if got == 2 && Compression::detect(&magic).is_err() {
+                input.seek(SeekFrom::Start(0)).with_context(|| format!("cannot read {name}"))?;
+                return Ok(Tarball { file: Arc::new(input), name: name.to_string() });
+            }
+        }
+        Tarball::spool(input, name, scratch)
+    }
+
+    /// Decompresses a stream, or copies a plain one, into an unnamed file.
+    pub fn spool(input: impl Read, name: &str, scratch: &Path) -> Result<Tarball> {
+        let mut spool = tempfile::tempfile_in(scratch)
+            .with_context(|| format!("cannot make a temporary file in {}", scratch.display()))?;
+        let input = codec::decompressed(BufReader::with_capacity(256 << 10, input))
+            .with_context(|| format!("cannot read {name}"))?;
+        let mut input = limits::Limited::new(input, limits::UNPACKED);
+        let mut buffer = vec![0; 256 << 10];
+        let mut offset = 0u64;
+        loop {
+            let got = match input.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(got) => got,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => {
+                    return Err(
+                        anyhow!(error).context(format!("{name}: damaged after {offset} unpacked bytes"))
+                    );
+                }
+            };
+            spool
+                .write_all(&buffer[..got])
+                .with_context(|| format!("cannot write a temporary file in {}", scratch.display()))?;
+            offset += got as u64;
+        }
+        spool.seek(SeekFrom::Start(0)).context("cannot read a temporary file")?;
+        Ok(Tarball { file: Arc::new(spool), name: name.to_string() })
+    }
+
+    /// Where a member of this name has its contents: the last one counts.
+    pub fn member(&self, wanted: &str) -> Result<Option<(u64, u64)>> {
+        let mut found = None;
+        self.entries(|entry, position| {
+            if plain(&entry.path_bytes()) == wanted.as_bytes() && entry.header().entry_type().is_file() {
+                found = Some((position, entry.size()));
+            }
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
+    /// Reads part of the archive.
+    #[must_use]
+    pub fn range(&self, offset: u64, len: u64) -> Range {
+        Range { file: self.file.clone(), offset, left: len, budget: Arc::new(AtomicU64::new(u64::MAX)) }
+    }
+
+    /// Applies every member to the tree.
+    pub fn apply(&self, layer: &mut Layer<'_>) -> Result<()> {
+        self.entries(|entry, position| layer.entry(entry, &self.file, position))
+    }
+
+    /// Calls `visit` with each entry and the position of its data. An error says where in the archive.
+    fn entries(&self, mut visit: impl FnMut(&mut Entry<'_, Range>, u64) -> Result<()>) -> Result<()> {
+        let len = self.file.metadata().with_context(|| format!("cannot stat {}", self.name))?.len();
+        ensure!(len > 0, "{}: an empty file is no archive", self.name);
+        let range = self.range(0, len);
+        let budget = range.budget.clone();
+        let mut archive = Archive::new(range);
+        // Long names and PAX records are read into memory between two entries: not more than this of them.
+        budget.store(limits::RECORDS, Ordering::Relaxed);
+        let mut end = 0;
+        for entry in archive.entries_with_seek().with_context(|| format!("cannot read {}", self.name))? {
+            let mut entry = entry.with_context(|| format!("{}: damaged at byte {end}", self.name))?;
+            let position = entry.raw_file_position();
+            let size = entry
+                .header()
+                .entry_size()
+                .with_context(|| format!("{}: damaged at byte {position}", self.name))?;
+            end = position.saturating_add(entry.size().max(size));
+            ensure!(position <= len, "{}: ends early, at byte {len}", self.name);
+            if entry.header().entry_type() != EntryType::GNUSparse {
+                ensure!(
+                    end <= len,
+                    "{}: ends at byte {len}, in the data of \"{}\"",
+                    self.name,
+                    entry.path_bytes().escape_ascii()
+                );
+            }
+            budget.store(u64::MAX, Ordering::Relaxed);
+            visit(&mut entry, position).with_context(|| {
+                format!("{}: \"{}\", at byte {position}", self.name, entry.path_bytes().escape_ascii())
+            })?;
+            budget.store(limits::RECORDS, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+}
+
+/// Part of a file, read without moving its position.
+#[derive(Debug)]
+pub struct Range {
+    file: Arc<File>,
+    offset: u64,
+    left: u64,
+    /// How much more may be read before someone allows more.
+    budget: Arc<AtomicU64>,
+}
+
+impl Read for Range {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let want = buffer.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
+        let got = self.file.read_at(&mut buffer[..want], self.offset)?;
+        let budget = self.budget.load(Ordering::Relaxed);
+        let rest = budget
+            .checked_sub(got as u64)
+            .ok_or_else(|| io::Error::other("longer names or records than any"))?;
+        self.budget.store(rest, Ordering::Relaxed);
+        self.offset += got as u64;
+        self.left -= got as u64;
+        Ok(got)
+    }
+}
+
+impl Seek for Range {
+    /// Only what the tar reader does: forward from where it is.
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let SeekFrom::Current(step) = to else { return Err(io::ErrorKind::Unsupported.into()) };
+        let step = u64::try_from(step).map_err(|_| io::ErrorKind::Unsupported)?.min(self.left);
+        self.offset += step;
+        self.left -= step;
+        Ok(self.offset)
+    }
+}
+
+/// A path without `./` in front and without slashes at the end.
+pub(super) fn plain(path: &[u8]) -> &[u8] {
+    let mut path = path;
+    while let Some(rest) = path.strip_prefix(b"./").or_else(|| path.strip_prefix(b"/")) {
+        path = rest;
+    }
+    while let Some(rest) = path.strip_suffix(b"/").or_else(|| path.strip_suffix(b"/.")) {
+        path = rest;
+    }
+    if path == b"." { b"" } else { path }
+}
