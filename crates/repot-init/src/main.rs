@@ -1,4 +1,124 @@
-//! The `/init`.
+//! The `/init`: facts, plan, the new root, the real init; and what happens when one of them says no.
+//!
+//! Process 1 must not end: whatever fails, the next thing is tried, down to a message and what `panic=` asks for.
 #![no_std]
 #![no_main]
+
+extern crate alloc;
+
+mod last;
 mod sys;
+
+use alloc::format;
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
+
+use repot::facts::{self, Facts, Site};
+use repot::options::Options;
+use repot::plan::{Method, Plan, Refusal, plan};
+use repot::report::{Level, Log, so_far, summary};
+use repot::switch::Ready;
+use repot::sys::{Invocation, now};
+use repot::{handoff, rehome};
+
+/// What `main` does with what it was called with. Returns only where this is not process 1.
+fn run(invocation: &Invocation) -> i32 {
+    if !rustix::process::getpid().is_init() {
+        Log::open(false).line(Level::Error, format_args!("{}", Refusal::NotFirst));
+        return 2;
+    }
+    let site = match Site::open() {
+        Ok(site) => site,
+        Err(error) => {
+            let log = Log::open(true);
+            log.line(
+                Level::Error,
+                format_args!("{error}; this kernel is too old, or lets nobody mount: staying"),
+            );
+            last::in_place(&log, invocation)
+        }
+    };
+    let options = facts::options(&site);
+    sys::MACHINE.store(site.machine(), Ordering::Relaxed);
+    let mut log = Log::open(site.machine());
+    log.amount = options.log;
+    for warning in &options.warnings {
+        log.line(Level::Warning, format_args!("{warning}"));
+    }
+    let start = now();
+    let facts = match facts::look(&site, &options) {
+        Ok(facts) => facts,
+        Err(error) => {
+            log.line(Level::Error, format_args!("{error}; staying"));
+            last::in_place(&log, invocation)
+        }
+    };
+    let mut plan = match plan(&facts, &options) {
+        Ok(plan) => plan,
+        Err(refusal) => {
+            log.line(Level::Error, format_args!("{refusal}"));
+            last::resort(&log, options.onerror, facts.panic, invocation)
+        }
+    };
+    log.line(Level::Debug, format_args!("{facts:?}"));
+    log.line(Level::Debug, format_args!("{plan:?}"));
+    for candidate in facts.candidates.iter().take_while(|candidate| candidate.why.is_some()) {
+        log.line(Level::Warning, format_args!("init: {}; trying the next", candidate.account()));
+    }
+    let ready = ladder(&log, &site, &facts, &options, &mut plan, invocation);
+    drop(site);
+    handoff::console();
+    let told = |init: &[u8]| {
+        let line = summary(&plan, ready.as_ref(), now() - start, init);
+        log.line(Level::Info, format_args!("{line}"));
+    };
+    let error = handoff::execute(&plan.inits, invocation, &told);
+    let log = Log::open(facts.machine);
+    log.line(Level::Error, format_args!("{error}; no init could be executed"));
+    last::resort(&log, options.onerror, facts.panic, invocation)
+}
+
+/// Carries out the plan, or what comes next where that fails: bind, then stay.
+fn ladder(
+    log: &Log,
+    site: &Site,
+    facts: &Facts,
+    options: &Options,
+    plan: &mut Plan,
+    invocation: &Invocation,
+) -> Option<Ready> {
+    while plan.method != Method::Stay {
+        let made = |new: &repot::newroot::NewRoot<'_>| {
+            for warning in &new.warnings {
+                log.line(Level::Warning, format_args!("{warning}"));
+            }
+        };
+        let meanwhile = |progress: &repot::relocate::Progress| {
+            let line = so_far(progress, facts.survey.entries, facts.survey.bytes);
+            log.line(Level::Info, format_args!("{line}"));
+        };
+        match rehome(site, facts, plan, &made, &meanwhile) {
+            Ok(ready) => {
+                for warning in &ready.warnings {
+                    log.line(Level::Warning, format_args!("{warning}"));
+                }
+                return Some(ready);
+            }
+            Err(error) => {
+                log.line(Level::Error, format_args!("{error}"));
+                if error.torn {
+                    last::resort(log, options.onerror, facts.panic, invocation)
+                }
+                let next = if plan.method == Method::Move { Method::Bind } else { Method::Stay };
+                plan.reason = format!("{} failed ({error})", plan.method.name());
+                plan.method = next;
+            }
+        }
+    }
+    None
+}
+
+/// The programs that are tried where nothing is known of the system.
+fn usual_inits() -> Vec<Vec<u8>> {
+    facts::INITS.iter().map(|path| path.to_vec()).collect()
+}

@@ -1,2 +1,72 @@
 //! Re-home a Linux system that lives in its initramfs.
+//!
+//! The steps, each of which takes what the one before it gave:
+//!
+//! | step | does | gives |
+//! |---|---|---|
+//! | [`facts`] | looks, touches nothing | [`facts::Site`], [`facts::Facts`] |
+//! | [`plan`] | decides, without looking | [`plan::Plan`] |
+//! | [`newroot`] | makes the new root, attached nowhere | [`newroot::NewRoot`] |
+//! | [`relocate`] | moves the tree | [`relocate::Relocated`] |
+//! | [`carry`] | moves the mounts | [`carry::Carried`] |
+//! | [`switch`] | makes the new root `/` | [`switch::Ready`] |
+//! | [`handoff`] | executes the real init | nothing: it does not return |
+//!
+//! A step that fails has put everything back as it was before the first. The library never exits, panics on purpose or
+//! prints: it returns errors.
 #![no_std]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+pub mod carry;
+pub mod cmdline;
+mod data;
+pub mod error;
+pub mod facts;
+pub mod handoff;
+mod links;
+mod metadata;
+pub mod mountinfo;
+mod mover;
+pub mod newroot;
+pub mod options;
+pub mod plan;
+pub mod program;
+pub mod relocate;
+pub mod report;
+pub mod survey;
+mod sweep;
+pub mod switch;
+pub mod sys;
+mod undo;
+mod walk;
+
+use error::Error;
+use facts::{Facts, Site};
+use newroot::NewRoot;
+use plan::Plan;
+use relocate::Progress;
+use switch::Ready;
+
+/// Carries out a plan whose method is not to stay: new root, tree, mounts, switch.
+///
+/// `made` is called with the new root before anything is changed, `meanwhile` once a second during the move.
+///
+/// # Errors
+/// What failed. The system is then as it was before, unless the error says that it is torn.
+pub fn rehome(
+    site: &Site,
+    facts: &Facts,
+    plan: &Plan,
+    made: &dyn Fn(&NewRoot<'_>),
+    meanwhile: &dyn Fn(&Progress),
+) -> Result<Ready, Error> {
+    let new = newroot::make(site, plan)?;
+    made(&new);
+    // Nothing has been changed up to here.
+    let relocated = relocate::relocate(new, facts, plan, meanwhile)?;
+    let carried = carry::carry(relocated, facts)?;
+    switch::switch(carried)
+}

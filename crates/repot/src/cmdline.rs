@@ -1,0 +1,107 @@
+//! The kernel command line, split as the kernel splits it (`next_arg`, lib/cmdline.c).
+
+use alloc::vec::Vec;
+
+/// One parameter: its name, and its value where it has one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Param<'a> {
+    /// What stands before the first `=`.
+    pub key: &'a [u8],
+    /// What stands behind it, without the double quotes around it.
+    pub value: Option<&'a [u8]>,
+}
+
+/// The parameters up to `--`; what follows that is for init alone.
+pub fn parse(line: &[u8]) -> Vec<Param<'_>> {
+    let mut params = Vec::new();
+    let mut rest = line;
+    loop {
+        let start = rest.iter().position(|byte| !space(*byte)).unwrap_or(rest.len());
+        rest = &rest[start..];
+        if rest.is_empty() {
+            return params;
+        }
+        let (param, end) = next(rest);
+        rest = &rest[end..];
+        if param.key == b"--" && param.value.is_none() {
+            return params;
+        }
+        params.push(param);
+    }
+}
+
+fn space(byte: u8) -> bool {
+    byte.is_ascii_whitespace() || byte == 0
+}
+
+/// The first parameter of `text`, which begins with it, and where it ends.
+fn next(text: &[u8]) -> (Param<'_>, usize) {
+    let mut quoted = false;
+    let mut equals = None;
+    let mut end = text.len();
+    for (at, byte) in text.iter().enumerate() {
+        match byte {
+            b'"' => quoted = !quoted,
+            b'=' if equals.is_none() => equals = Some(at),
+            byte if space(*byte) && !quoted => {
+                end = at;
+                break;
+            }
+            _ => {}
+        }
+    }
+    let whole = &text[..end];
+    // A quote may open before the name or before the value; the one that closes is then the last character.
+    let opened = whole.first() == Some(&b'"');
+    let from = usize::from(opened);
+    let close = |text: &'_ [u8]| text.len() - usize::from(text.len() > 1 && text.last() == Some(&b'"'));
+    let param = match equals {
+        Some(at) => {
+            let value = &whole[at + 1..];
+            let inner = value.first() == Some(&b'"');
+            let value = if inner { &value[1..] } else { value };
+            let value = match value {
+                [start @ .., b'"'] if inner || opened => start,
+                other => other,
+            };
+            Param { key: &whole[from.min(at)..at], value: Some(value) }
+        }
+        None if opened => Param { key: &whole[from..close(whole).max(from)], value: None },
+        None => Param { key: whole, value: None },
+    };
+    (param, end)
+}
+
+/// Whether two names are the same to the kernel, which takes `-` and `_` for one another.
+pub fn same_key(a: &[u8], b: &[u8]) -> bool {
+    let plain = |byte: &u8| if *byte == b'-' { b'_' } else { *byte };
+    a.iter().map(plain).eq(b.iter().map(plain))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pairs(line: &str) -> Vec<(&str, Option<&str>)> {
+        let text = |bytes| core::str::from_utf8(bytes).unwrap();
+        parse(line.as_bytes()).into_iter().map(|p| (text(p.key), p.value.map(text))).collect()
+    }
+
+    #[test]
+    fn splits_as_the_kernel_does() {
+        assert_eq!(pairs("quiet  a=b\tc=\n"), [("quiet", None), ("a", Some("b")), ("c", Some(""))]);
+        assert_eq!(pairs(r#"a="b c" d"#), [("a", Some("b c")), ("d", None)]);
+        assert_eq!(pairs(r#""a=b c" d"#), [("a", Some("b c")), ("d", None)]);
+        assert_eq!(pairs(r#"a=b" "c"#), [("a", Some(r#"b" "c"#))]);
+        assert_eq!(pairs(r#"a="unclosed b"#), [("a", Some("unclosed b"))]);
+        assert_eq!(pairs("a=1 -- repot.mode=stay"), [("a", Some("1"))]);
+        assert_eq!(pairs("a=b=c"), [("a", Some("b=c"))]);
+        assert_eq!(pairs("\""), [("", None)]);
+    }
+
+    #[test]
+    fn dash_is_underscore() {
+        assert!(same_key(b"repot.nr-inodes", b"repot.nr_inodes"));
+        assert!(!same_key(b"repot.nr_inode", b"repot.nr_inodes"));
+    }
+}

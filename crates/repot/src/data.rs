@@ -1,0 +1,126 @@
+//! The bytes of a file: copying a range, and finding the parts of it that are not holes.
+
+use alloc::vec;
+use alloc::vec::Vec;
+use core::ops::Range;
+
+use rustix::fd::BorrowedFd;
+use rustix::fs::{SeekFrom, seek, sendfile};
+use rustix::io::{Errno, pread, pwrite};
+
+use crate::error::{Call, Fault};
+use crate::sys;
+
+/// How a file system tells where a file has holes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Holes {
+    /// `SEEK_DATA` and `SEEK_HOLE` (tmpfs, since 3.8).
+    Seek,
+    /// Only by what is in the page cache: ramfs calls all of a file data, and reading a hole fills it.
+    PageCache,
+}
+
+/// What is read and written at once where the kernel cannot copy by itself, in bytes; it stays in a processor's cache.
+const BUFFER: usize = 64 * 1024;
+
+/// A buffer that is allocated when it is first needed.
+#[derive(Debug, Default)]
+pub(crate) struct Buffer(Vec<u8>);
+
+impl Buffer {
+    fn get(&mut self) -> &mut [u8] {
+        if self.0.is_empty() {
+            self.0 = vec![0; BUFFER];
+        }
+        &mut self.0
+    }
+}
+
+/// Copies a range from one file to the same place of another.
+pub(crate) fn copy(
+    buffer: &mut Buffer,
+    from: BorrowedFd<'_>,
+    to: BorrowedFd<'_>,
+    range: Range<u64>,
+) -> Result<(), Fault> {
+    let mut at = range.start;
+    if range.end - at > BUFFER as u64 {
+        // One copy from page cache to page cache; the kernel writes at the descriptor's own offset.
+        seek(to, SeekFrom::Start(at)).call("lseek")?;
+        while at < range.end {
+            let length = usize::try_from(range.end - at).unwrap_or(usize::MAX);
+            match sendfile(to, from, Some(&mut at), length) {
+                Ok(0) => return Err(Errno::IO).call("sendfile"),
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => break,
+                Err(error) => return Err(error).call("sendfile"),
+            }
+        }
+    }
+    while at < range.end {
+        let buffer = buffer.get();
+        let length = usize::try_from(range.end - at).unwrap_or(usize::MAX).min(buffer.len());
+        let count = match pread(from, &mut buffer[..length], at) {
+            // The file has become shorter while it was read.
+            Ok(0) => return Err(Errno::IO).call("pread64"),
+            Err(Errno::INTR) => continue,
+            other => other.call("pread64")?,
+        };
+        let mut written = 0;
+        while written < count {
+            match pwrite(to, &buffer[written..count], at + written as u64) {
+                Ok(0) => return Err(Errno::NOSPC).call("pwrite64"),
+                Err(Errno::INTR) => {}
+                other => written += other.call("pwrite64")?,
+            }
+        }
+        at += count as u64;
+    }
+    Ok(())
+}
+
+/// Calls `visit` with each part of the range that is not a hole, in order.
+pub(crate) fn parts(
+    holes: Holes,
+    file: BorrowedFd<'_>,
+    range: Range<u64>,
+    mut visit: impl FnMut(Range<u64>) -> Result<(), Fault>,
+) -> Result<(), Fault> {
+    match holes {
+        Holes::Seek => {
+            let mut at = range.start;
+            while at < range.end {
+                let start = match seek(file, SeekFrom::Data(at)) {
+                    Err(Errno::NXIO) => break,
+                    found => found.call("lseek SEEK_DATA")?,
+                };
+                if start >= range.end {
+                    break;
+                }
+                let end = seek(file, SeekFrom::Hole(start)).call("lseek SEEK_HOLE")?.min(range.end);
+                visit(start..end)?;
+                at = end;
+            }
+        }
+        Holes::PageCache => {
+            // One byte of the map stands for a page.
+            const STRETCH: u64 = 64 << 20;
+            let page = sys::page_size();
+            let mut start = range.start;
+            while start < range.end {
+                let end = range.end.min(start.saturating_add(STRETCH));
+                let map = sys::resident(file, start, end - start).call("mincore")?;
+                let mut at = start;
+                for run in map.chunk_by(|a, b| a & 1 == b & 1) {
+                    let next = end.min(at + run.len() as u64 * page);
+                    if run[0] & 1 == 1 {
+                        visit(at..next)?;
+                    }
+                    at = next;
+                }
+                start = end;
+            }
+        }
+    }
+    Ok(())
+}

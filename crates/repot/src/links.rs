@@ -1,0 +1,159 @@
+//! Hard links: the first name of an inode is moved, the others are linked to it.
+//!
+//! The moved inode gets one more name, its old inode number, in a directory of the new root that exists during the move only.
+//! So no path has to be remembered, and undoing a move finds the inodes where it needs them. What is remembered is one
+//! pair of inode numbers for each inode with several names: the one thing that grows with the tree.
+
+use alloc::collections::BTreeMap;
+use alloc::ffi::CString;
+use alloc::format;
+use alloc::vec::Vec;
+use core::ffi::CStr;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{AtFlags, Mode, OFlags, linkat, mkdirat, openat, statat, unlinkat};
+use rustix::io::Errno;
+
+use crate::error::{Call, Fault};
+use crate::sys::{Event, Mutex};
+
+/// Old inode number to new one; `None` while the first name is on its way.
+type Table = BTreeMap<u64, Option<u64>>;
+
+#[derive(Debug)]
+pub(crate) struct Links {
+    root: OwnedFd,
+    name: CString,
+    staging: OwnedFd,
+    table: Mutex<Table>,
+    any: AtomicBool,
+    changed: Event,
+}
+
+/// What is to be done with a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Claim {
+    /// Move it: it is the only name.
+    Only,
+    /// Move it, then say so with [`Links::moved`] or [`Links::gave_up`].
+    First,
+    /// Link it.
+    Again,
+}
+
+/// The name of an inode in the staging directory.
+fn key(inode: u64) -> CString {
+    CString::new(format!("{inode:x}")).unwrap_or_default()
+}
+
+impl Links {
+    /// Makes the staging directory in `root`, under a name that `other` does not have.
+    pub(crate) fn new(root: BorrowedFd<'_>, other: BorrowedFd<'_>) -> Result<Links, Fault> {
+        let taken = |name: &CStr| statat(other, name, AtFlags::SYMLINK_NOFOLLOW).is_ok();
+        let mut name = CString::from(c".repot-links");
+        let mut next = 0;
+        loop {
+            if !taken(&name) {
+                match mkdirat(root, &name, Mode::RWXU) {
+                    Err(Errno::EXIST) => {}
+                    made => break made.on("mkdirat", name.to_bytes())?,
+                }
+            }
+            next += 1;
+            name = CString::new(format!(".repot-links{next}")).unwrap_or_default();
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let opened = openat(root, &name, flags, Mode::empty()).on("openat", name.to_bytes());
+        let kept = root.try_clone_to_owned().call("fcntl");
+        match (opened, kept) {
+            (Ok(staging), Ok(root)) => Ok(Links {
+                root,
+                name,
+                staging,
+                table: Mutex::new(Table::new()),
+                any: AtomicBool::new(false),
+                changed: Event::new(),
+            }),
+            (Err(fault), _) | (_, Err(fault)) => {
+                let _ = unlinkat(root, &name, AtFlags::REMOVEDIR);
+                Err(fault)
+            }
+        }
+    }
+
+    /// Says what to do with a name of `inode`, which has `links` names by now. Waits where another thread moves it.
+    pub(crate) fn claim(&self, inode: u64, links: u32) -> Claim {
+        if links == 1 && !self.any.load(Ordering::Acquire) {
+            return Claim::Only;
+        }
+        loop {
+            let seen = self.changed.seen();
+            let mut table = self.table.lock();
+            match table.get(&inode) {
+                Some(Some(_)) => return Claim::Again,
+                Some(None) => {}
+                None if links == 1 => return Claim::Only,
+                None => {
+                    table.insert(inode, None);
+                    self.any.store(true, Ordering::Release);
+                    return Claim::First;
+                }
+            }
+            drop(table);
+            self.changed.wait(seen);
+        }
+    }
+
+    /// Stages the first name, which has arrived as `name` in `dir`.
+    pub(crate) fn stage(&self, inode: u64, dir: BorrowedFd<'_>, name: &CStr) -> Result<(), Fault> {
+        linkat(dir, name, &self.staging, key(inode), AtFlags::empty()).call("linkat")
+    }
+
+    /// The first name has been moved and has become `new`: lets the others be linked.
+    pub(crate) fn moved(&self, inode: u64, new: u64) {
+        self.table.lock().insert(inode, Some(new));
+        self.any.store(true, Ordering::Release);
+        self.changed.tell();
+    }
+
+    /// The first name could not be moved, unless [`Links::moved`] has said otherwise.
+    pub(crate) fn gave_up(&self, inode: u64) {
+        let mut table = self.table.lock();
+        if table.get(&inode) == Some(&None) {
+            table.remove(&inode);
+            let _ = unlinkat(&self.staging, key(inode), AtFlags::empty());
+        }
+        drop(table);
+        self.changed.tell();
+    }
+
+    /// Makes `name` in `dir` a further name of the inode.
+    pub(crate) fn link(&self, inode: u64, dir: BorrowedFd<'_>, name: &CStr) -> Result<(), Errno> {
+        linkat(&self.staging, key(inode), dir, name, AtFlags::empty())
+    }
+
+    /// The staging directory; a name in it is the old inode number.
+    pub(crate) fn staging(&self) -> (BorrowedFd<'_>, impl Fn(u64) -> CString) {
+        (self.staging.as_fd(), key)
+    }
+
+    /// The pairs of old and new inode numbers of what has been moved.
+    pub(crate) fn pairs(&self) -> Vec<(u64, u64)> {
+        self.table.lock().iter().filter_map(|(old, new)| new.map(|new| (*old, new))).collect()
+    }
+
+    /// Removes the staging directory.
+    pub(crate) fn clear(&self) -> Result<(), Fault> {
+        for inode in self.table.lock().keys() {
+            match unlinkat(&self.staging, key(*inode), AtFlags::empty()) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(error) => return Err(error).call("unlinkat"),
+            }
+        }
+        match unlinkat(&self.root, &self.name, AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(error).on("unlinkat", self.name.to_bytes()),
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! The attributes of one entry: read from the old place, written to the new one.
+//!
+//! The order is forced: changing the owner clears set-user-ID bits and capabilities, writing data clears capabilities, and
+//! setting any attribute before the times would be seen in them only if it were data, but flags can forbid setting times.
+
+use alloc::ffi::CString;
+use alloc::format;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::ffi::CStr;
+
+use rustix::fd::{AsRawFd, BorrowedFd};
+use rustix::fs::{
+    AtFlags, FileType, Gid, IFlags, Mode, Statx, StatxFlags, Timespec, Timestamps, Uid, XattrFlags, chmodat,
+    chownat, fchmod, fchown, fgetxattr, flistxattr, fsetxattr, futimens, ioctl_getflags, ioctl_setflags,
+    lgetxattr, llistxattr, lsetxattr, makedev, statx, utimensat,
+};
+use rustix::io::Errno;
+
+use crate::error::{Call, Fault};
+
+/// An entry, by the descriptor of itself or of its directory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum At<'a> {
+    /// Regular files and directories, which can be opened without side effects.
+    Open(BorrowedFd<'a>),
+    /// Everything else.
+    Named(BorrowedFd<'a>, &'a CStr),
+}
+
+/// What statx(2) says of an entry.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Meta {
+    pub(crate) kind: FileType,
+    /// The twelve permission bits.
+    pub(crate) mode: Mode,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) device: (u32, u32),
+    pub(crate) inode: u64,
+    pub(crate) links: u32,
+    /// Bytes.
+    pub(crate) size: u64,
+    /// Bytes in memory.
+    pub(crate) allocated: u64,
+    /// What a device node stands for, as mknod(2) takes it.
+    pub(crate) node: u64,
+    accessed: Timespec,
+    modified: Timespec,
+}
+
+impl Meta {
+    /// Reads the entry's status; never follows a symbolic link, never changes an access time.
+    pub(crate) fn read(at: At<'_>) -> Result<Meta, Fault> {
+        let mask = StatxFlags::BASIC_STATS;
+        let status = match at {
+            At::Open(fd) => statx(fd, c"", AtFlags::EMPTY_PATH, mask),
+            At::Named(dir, name) => statx(dir, name, AtFlags::SYMLINK_NOFOLLOW, mask),
+        };
+        status.map(|status| Meta::from(&status)).call("statx")
+    }
+
+    fn from(status: &Statx) -> Meta {
+        let time = |seconds, nanoseconds: u32| Timespec { tv_sec: seconds, tv_nsec: nanoseconds.into() };
+        Meta {
+            kind: FileType::from_raw_mode(status.stx_mode.into()),
+            mode: Mode::from_bits_truncate(u32::from(status.stx_mode) & 0o7777),
+            uid: status.stx_uid,
+            gid: status.stx_gid,
+            device: (status.stx_dev_major, status.stx_dev_minor),
+            inode: status.stx_ino,
+            links: status.stx_nlink,
+            size: status.stx_size,
+            allocated: status.stx_blocks * 512,
+            node: makedev(status.stx_rdev_major, status.stx_rdev_minor),
+            accessed: time(status.stx_atime.tv_sec, status.stx_atime.tv_nsec),
+            modified: time(status.stx_mtime.tv_sec, status.stx_mtime.tv_nsec),
+        }
+    }
+
+    pub(crate) fn times(&self) -> Timestamps {
+        Timestamps { last_access: self.accessed, last_modification: self.modified }
+    }
+}
+
+/// The flags of chattr(1) that tmpfs keeps (since 6.0) and a user may set.
+pub(crate) fn kept_flags() -> IFlags {
+    IFlags::IMMUTABLE | IFlags::APPEND | IFlags::NODUMP | IFlags::NOATIME
+}
+
+/// What the two file systems can hold besides mode, owner and times.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Attributes {
+    /// The old root keeps extended attributes (tmpfs does, ramfs does not).
+    pub(crate) xattrs: bool,
+    /// The old root keeps inode flags.
+    pub(crate) flags: bool,
+    /// Who owns what this process creates.
+    pub(crate) creator: (u32, u32),
+}
+
+impl Attributes {
+    /// Reads the inode flags and clears those that would forbid moving the entry.
+    pub(crate) fn free(&self, fd: BorrowedFd<'_>) -> Result<IFlags, Fault> {
+        if !self.flags {
+            return Ok(IFlags::empty());
+        }
+        let flags = ioctl_getflags(fd).call("ioctl FS_IOC_GETFLAGS")? & kept_flags();
+        if flags.intersects(IFlags::IMMUTABLE | IFlags::APPEND) {
+            ioctl_setflags(fd, IFlags::empty()).call("ioctl FS_IOC_SETFLAGS")?;
+        }
+        Ok(flags)
+    }
+
+    /// Sets inode flags; the last thing done to an entry.
+    pub(crate) fn bind(&self, fd: BorrowedFd<'_>, flags: IFlags) -> Result<(), Fault> {
+        if flags.is_empty() { Ok(()) } else { ioctl_setflags(fd, flags).call("ioctl FS_IOC_SETFLAGS") }
+    }
+
+    /// Gives `to` the owner, mode, extended attributes and times of `from`, as `meta` has them.
+    ///
+    /// `exact` says that `to` was created with its mode and has not been written to since. Does all that can be done
+    /// and returns the first fault.
+    pub(crate) fn copy(&self, meta: &Meta, from: At<'_>, to: At<'_>, exact: bool) -> Result<(), Fault> {
+        let mut outcome = Ok(());
+        let mut note = |done: Result<(), Fault>| {
+            if outcome.is_ok() {
+                outcome = done;
+            }
+        };
+        let foreign = (meta.uid, meta.gid) != self.creator;
+        if foreign || !exact {
+            note(chown(to, meta));
+        }
+        let link = meta.kind == FileType::Symlink;
+        if !link && (foreign || !exact || meta.mode.intersects(Mode::SUID | Mode::SGID)) {
+            note(chmod(to, meta.mode));
+        }
+        if self.xattrs {
+            note(copy_xattrs(from, to));
+        }
+        note(
+            match to {
+                At::Open(fd) => futimens(fd, &meta.times()),
+                At::Named(dir, name) => utimensat(dir, name, &meta.times(), AtFlags::SYMLINK_NOFOLLOW),
+            }
+            .call("utimensat"),
+        );
+        outcome
+    }
+}
+
+fn chown(to: At<'_>, meta: &Meta) -> Result<(), Fault> {
+    let (uid, gid) = (Some(Uid::from_raw(meta.uid)), Some(Gid::from_raw(meta.gid)));
+    match to {
+        At::Open(fd) => fchown(fd, uid, gid),
+        At::Named(dir, name) => chownat(dir, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW),
+    }
+    .call("fchownat")
+}
+
+fn chmod(to: At<'_>, mode: Mode) -> Result<(), Fault> {
+    match to {
+        At::Open(fd) => fchmod(fd, mode),
+        // Never a symbolic link, so that following one is no question.
+        At::Named(dir, name) => chmodat(dir, name, mode, AtFlags::empty()),
+    }
+    .call("fchmodat")
+}
+
+/// The longest list of names and the longest value that the kernel gives (XATTR_LIST_MAX, XATTR_SIZE_MAX).
+const LONGEST: usize = 65536;
+
+fn copy_xattrs(from: At<'_>, to: At<'_>) -> Result<(), Fault> {
+    let mut outcome = Ok(());
+    let mut few = [0; 1024];
+    // Most entries have none, or few.
+    let mut many;
+    let names: &[u8] = match list(from, &mut few) {
+        Ok(length) => &few[..length],
+        Err(Errno::RANGE) => {
+            many = vec![0; LONGEST];
+            let length = list(from, &mut many).call("flistxattr")?;
+            &many[..length]
+        }
+        // A file system without any.
+        Err(Errno::OPNOTSUPP) => return Ok(()),
+        Err(error) => return Err(error).call("flistxattr"),
+    };
+    let mut value = Vec::new();
+    for name in names.split_inclusive(|byte| *byte == 0) {
+        let Ok(name) = CStr::from_bytes_with_nul(name) else { continue };
+        value.resize(LONGEST, 0);
+        let copied = get(from, name, &mut value)
+            .on("fgetxattr", name.to_bytes())
+            .and_then(|length| set(to, name, &value[..length]).on("fsetxattr", name.to_bytes()));
+        if outcome.is_ok() {
+            outcome = copied;
+        }
+    }
+    outcome
+}
+
+/// The path of an entry that must not be opened, for the calls that take only paths: the working directory is the root of a
+/// procfs then (setxattrat came with 6.13).
+fn through_proc(dir: BorrowedFd<'_>, name: &CStr) -> CString {
+    let mut path = format!("self/fd/{}/", dir.as_raw_fd()).into_bytes();
+    path.extend_from_slice(name.to_bytes());
+    CString::new(path).unwrap_or_default()
+}
+
+fn list(at: At<'_>, names: &mut [u8]) -> Result<usize, Errno> {
+    match at {
+        At::Open(fd) => flistxattr(fd, names),
+        At::Named(dir, name) => llistxattr(through_proc(dir, name), names),
+    }
+}
+
+fn get(at: At<'_>, name: &CStr, value: &mut [u8]) -> Result<usize, Errno> {
+    match at {
+        At::Open(fd) => fgetxattr(fd, name, value),
+        At::Named(dir, entry) => lgetxattr(through_proc(dir, entry), name, value),
+    }
+}
+
+fn set(at: At<'_>, name: &CStr, value: &[u8]) -> Result<(), Errno> {
+    match at {
+        At::Open(fd) => fsetxattr(fd, name, value, XattrFlags::empty()),
+        At::Named(dir, entry) => lsetxattr(through_proc(dir, entry), name, value, XattrFlags::empty()),
+    }
+}

@@ -1,0 +1,79 @@
+//! The mounts of this mount namespace, as /proc/self/mountinfo tells them (proc_pid_mountinfo(5)).
+
+use alloc::vec::Vec;
+
+/// One mount.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Mount {
+    /// Its number.
+    pub id: u64,
+    /// The number of the mount it is on. The mount that is on none is its own parent.
+    pub parent: u64,
+    /// Where it is, from the root of this process, as bytes.
+    pub point: Vec<u8>,
+    /// Whether mounts made below it appear elsewhere too.
+    pub shared: bool,
+    /// The name of the file system's type.
+    pub fstype: Vec<u8>,
+}
+
+/// Reads the text of a mountinfo file. Lines that do not have the form are left out.
+pub fn parse(text: &[u8]) -> Vec<Mount> {
+    text.split(|byte| *byte == b'\n').filter_map(line).collect()
+}
+
+fn line(line: &[u8]) -> Option<Mount> {
+    let mut fields = line.split(|byte| *byte == b' ');
+    let id = number(fields.next()?)?;
+    let parent = number(fields.next()?)?;
+    let _device = fields.next()?;
+    let _root = fields.next()?;
+    let point = unescape(fields.next()?);
+    let _options = fields.next()?;
+    let mut shared = false;
+    loop {
+        let field = fields.next()?;
+        if field == b"-" {
+            break;
+        }
+        shared |= field.starts_with(b"shared:");
+    }
+    let fstype = fields.next()?.to_vec();
+    Some(Mount { id, parent, point, shared, fstype })
+}
+
+fn number(field: &[u8]) -> Option<u64> {
+    core::str::from_utf8(field).ok()?.parse().ok()
+}
+
+/// The kernel writes space, tab, newline and backslash as three octal digits.
+fn unescape(field: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let [first, tail @ ..] = rest {
+        match rest {
+            [b'\\', a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', tail @ ..] => {
+                out.push((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'));
+                rest = tail;
+            }
+            _ => {
+                out.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn initial_root_is_its_own_parent() {
+        let mounts = parse(b"1 1 0:2 / / rw - rootfs rootfs rw\n22 1 0:20 / /proc\\040x rw shared:3 - proc none rw\nnonsense\n");
+        assert_eq!(mounts.len(), 2);
+        assert_eq!((mounts[0].id, mounts[0].parent, mounts[0].fstype.as_slice()), (1, 1, &b"rootfs"[..]));
+        assert_eq!((mounts[1].point.as_slice(), mounts[1].shared), (&b"/proc x"[..], true));
+    }
+}

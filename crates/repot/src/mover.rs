@@ -1,0 +1,421 @@
+//! Moves a tree from one file system to another: copy one entry, free it, next.
+//!
+//! In: the two roots, by descriptor. Out: everything in the new one, with every attribute, and the old one empty but for the
+//! mount points that are still in use. At no time is more than one chunk of a file in memory twice for each thread, and no
+//! byte is ever in neither tree. Whatever has been freed in the old tree is whole in the new one, attributes included: that
+//! is what lets the same code, with the roots exchanged, move everything back.
+
+use core::ffi::CStr;
+use core::ops::Range;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{
+    AtFlags, FallocateFlags, FileType, IFlags, Mode, OFlags, fallocate, ftruncate, mkdirat, mknodat, openat,
+    readlinkat_raw, symlinkat, unlinkat, utimensat,
+};
+use rustix::io::Errno;
+
+use crate::data::{self, Buffer, Holes};
+use crate::error::{Call, Fault};
+use crate::links::{Claim, Links};
+use crate::metadata::{At, Attributes, Meta};
+use crate::walk::Visitor;
+
+/// What of a file is in memory twice at most, in bytes.
+pub const CHUNK: u64 = 1 << 20;
+
+const FOLLOW_NOT: OFlags = OFlags::NOFOLLOW.union(OFlags::CLOEXEC);
+const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOATIME).union(FOLLOW_NOT);
+
+/// A directory in both trees.
+#[derive(Debug)]
+pub(crate) struct Pair {
+    pub(crate) old: OwnedFd,
+    pub(crate) new: OwnedFd,
+}
+
+/// What is remembered of a directory until its contents have been moved.
+#[derive(Debug)]
+pub(crate) struct DirMeta {
+    pub(crate) meta: Meta,
+    pub(crate) flags: IFlags,
+}
+
+/// What has been done so far; readable while the move goes on.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// Names moved, directories included.
+    pub entries: AtomicU64,
+    /// Bytes of file contents moved.
+    pub bytes: AtomicU64,
+    /// Mount points left behind in the old tree, to be removed when the mounts have moved.
+    pub kept: AtomicU64,
+    twice: AtomicU64,
+    /// The most bytes that were in both trees at one time.
+    pub peak: AtomicU64,
+}
+
+impl Progress {
+    fn copied(&self, bytes: u64) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let twice = self.twice.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        self.peak.fetch_max(twice, Ordering::Relaxed);
+    }
+    fn freed(&self, bytes: u64) {
+        self.twice.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+/// The move from one tree to another.
+#[derive(Debug)]
+pub(crate) struct Mover<'a> {
+    pub(crate) attributes: Attributes,
+    pub(crate) holes: Holes,
+    /// Device and inode of the running program, which must not be truncated. The kernel refuses that with ETXTBSY, except
+    /// in 6.11.0 to 6.11.10 and 6.12.0 to 6.12.1.
+    pub(crate) program: Option<((u32, u32), u64)>,
+    pub(crate) links: &'a Links,
+    /// Whether the new tree may hold parts of what is moved: a move that failed is being undone.
+    pub(crate) back: bool,
+    pub(crate) progress: &'a Progress,
+}
+
+impl Visitor for Mover<'_> {
+    type Dir = Pair;
+    type Meta = DirMeta;
+    type Scratch = Buffer;
+    const REMOVES: bool = true;
+    const DESCRIPTORS: usize = 2;
+
+    fn list(dir: &Pair) -> BorrowedFd<'_> {
+        dir.old.as_fd()
+    }
+
+    fn parent(&self, dir: &Pair) -> Result<Pair, Fault> {
+        let old = openat(&dir.old, c"..", DIRECTORY, Mode::empty()).call("openat")?;
+        let new = openat(&dir.new, c"..", DIRECTORY, Mode::empty()).call("openat")?;
+        Ok(Pair { old, new })
+    }
+
+    fn enter(&self, dir: &Pair, name: &CStr) -> Result<Option<(Pair, DirMeta)>, Fault> {
+        match mkdirat(&dir.new, name, Mode::RWXU) {
+            // Without the leave to merge, it can only be there because another thread is at work in it, or because it is
+            // the mount point that was left behind in the old tree.
+            Err(Errno::EXIST) if !self.back => return Ok(None),
+            Err(Errno::EXIST) => {}
+            made => made.call("mkdirat")?,
+        }
+        let open = || {
+            let old = openat(&dir.old, name, DIRECTORY, Mode::empty()).call("openat")?;
+            let meta = Meta::read(At::Open(old.as_fd()))?;
+            let new = openat(&dir.new, name, DIRECTORY, Mode::empty()).call("openat")?;
+            let flags = self.attributes.free(old.as_fd())?;
+            Ok((Pair { old, new }, DirMeta { meta, flags }))
+        };
+        open().map(Some).inspect_err(|_| {
+            if !self.back {
+                let _ = unlinkat(&dir.new, name, AtFlags::REMOVEDIR);
+            }
+        })
+    }
+
+    fn entry(&self, buffer: &mut Buffer, dir: &Pair, name: &CStr, kind: FileType) -> Result<(), Fault> {
+        if kind == FileType::RegularFile {
+            let old = openat(&dir.old, name, OFlags::RDONLY | OFlags::NOATIME | FOLLOW_NOT, Mode::empty())
+                .call("openat")?;
+            let meta = Meta::read(At::Open(old.as_fd()))?;
+            self.name(dir, name, &meta, |first| self.file(buffer, dir, name, &old, &meta, first))
+        } else {
+            let meta = Meta::read(At::Named(dir.old.as_fd(), name))?;
+            self.name(dir, name, &meta, |first| self.special(dir, name, &meta, first))
+        }
+    }
+
+    fn leave(
+        &self,
+        _: &mut Buffer,
+        parent: Option<(&Pair, &CStr)>,
+        dir: &Pair,
+        remembered: &DirMeta,
+        whole: bool,
+    ) -> Result<(), Fault> {
+        if parent.is_none() && whole {
+            self.links.clear()?;
+        }
+        let (old, new) = (At::Open(dir.old.as_fd()), At::Open(dir.new.as_fd()));
+        let finish = || {
+            let copied = self.attributes.copy(&remembered.meta, old, new, false);
+            let bound = self.attributes.bind(dir.new.as_fd(), remembered.flags);
+            copied.and(bound)
+        };
+        // Undoing the move reads the attributes off the new directory: all of them are wanted there in any case.
+        finish().inspect_err(|_| {
+            let _ = finish();
+        })?;
+        let (Some((above, name)), true) = (parent, whole) else { return Ok(()) };
+        match unlinkat(&above.old, name, AtFlags::REMOVEDIR) {
+            // A mount point, or above one.
+            Err(Errno::BUSY) => {
+                self.progress.kept.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(Errno::NOTEMPTY) if self.progress.kept.load(Ordering::Relaxed) > 0 => {}
+            removed => removed.call("unlinkat")?,
+        }
+        self.progress.entries.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+impl Mover<'_> {
+    /// Moves one name: by `make` where it is the first of its inode, by linking where it is not.
+    fn name(
+        &self,
+        dir: &Pair,
+        name: &CStr,
+        meta: &Meta,
+        make: impl FnOnce(bool) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
+        match self.links.claim(meta.inode, meta.links) {
+            Claim::Only => make(false)?,
+            Claim::First => make(true).inspect_err(|_| self.links.gave_up(meta.inode))?,
+            Claim::Again => {
+                match self.links.link(meta.inode, dir.new.as_fd(), name) {
+                    // Moved, but still there as a mount point; or never gone, when a move is undone.
+                    Ok(()) | Err(Errno::EXIST) => {}
+                    failed => failed.call("linkat")?,
+                }
+                self.remove(dir, name)?;
+            }
+        }
+        self.progress.entries.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Unlinks the old name. A mount point cannot be unlinked yet: what it holds is freed instead.
+    fn remove(&self, dir: &Pair, name: &CStr) -> Result<(), Fault> {
+        match unlinkat(&dir.old, name, AtFlags::empty()) {
+            Err(Errno::BUSY) => {
+                self.progress.kept.fetch_add(1, Ordering::Relaxed);
+                if Meta::read(At::Named(dir.old.as_fd(), name))?.allocated > 0 {
+                    let file =
+                        openat(&dir.old, name, OFlags::WRONLY | FOLLOW_NOT, Mode::empty()).call("openat")?;
+                    ftruncate(&file, 0).call("ftruncate")?;
+                }
+                Ok(())
+            }
+            removed => removed.call("unlinkat"),
+        }
+    }
+
+    /// Moves what is neither a file nor a directory.
+    fn special(&self, dir: &Pair, name: &CStr, meta: &Meta, first: bool) -> Result<(), Fault> {
+        let (old, new) = (At::Named(dir.old.as_fd(), name), At::Named(dir.new.as_fd(), name));
+        let made = if meta.kind == FileType::Symlink {
+            let mut target = [0; 4096];
+            let length = readlinkat_raw(&dir.old, name, &mut target[..]).call("readlinkat")?;
+            symlinkat(&target[..length], &dir.new, name)
+        } else {
+            mknodat(&dir.new, name, meta.kind, meta.mode, meta.node)
+        };
+        match made {
+            // Moved before: it is a mount point, or the move that is undone had not removed it.
+            Err(Errno::EXIST) if self.back || self.progress.kept.load(Ordering::Relaxed) > 0 => {
+                return self.remove(dir, name);
+            }
+            made => made.call(if meta.kind == FileType::Symlink { "symlinkat" } else { "mknodat" })?,
+        }
+        let finish = || {
+            self.attributes.copy(meta, old, new, true)?;
+            if !first {
+                return self.remove(dir, name);
+            }
+            let made = Meta::read(new)?.inode;
+            self.links.stage(meta.inode, dir.new.as_fd(), name)?;
+            self.remove(dir, name)?;
+            self.links.moved(meta.inode, made);
+            Ok(())
+        };
+        finish().inspect_err(|_| {
+            let _ = unlinkat(&dir.new, name, AtFlags::empty());
+            // Reading a symbolic link changes its access time.
+            let _ = utimensat(&dir.old, name, &meta.times(), AtFlags::SYMLINK_NOFOLLOW);
+        })
+    }
+
+    /// Moves a regular file, which is open as `old`.
+    fn file(
+        &self,
+        buffer: &mut Buffer,
+        dir: &Pair,
+        name: &CStr,
+        old: &OwnedFd,
+        meta: &Meta,
+        first: bool,
+    ) -> Result<(), Fault> {
+        let create = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | FOLLOW_NOT;
+        let new = match openat(&dir.new, name, create, meta.mode) {
+            Err(Errno::EXIST) if self.back => return self.merge(buffer, dir, name, old, meta),
+            Err(Errno::EXIST) if self.progress.kept.load(Ordering::Relaxed) > 0 => return Ok(()),
+            created => created.call("openat")?,
+        };
+        let flags = self.attributes.free(old.as_fd());
+        let mut copy =
+            FileCopy { mover: self, meta, old: old.as_fd(), new: new.as_fd(), freed: false, twice: 0 };
+        let mut made = None;
+        let moved = flags.clone().and_then(|flags| {
+            if first {
+                made = Some(Meta::read(At::Open(new.as_fd()))?.inode);
+                self.links.stage(meta.inode, dir.new.as_fd(), name)?;
+            }
+            copy.run(buffer, dir, name, first)?;
+            self.attributes.bind(new.as_fd(), flags)?;
+            self.remove(dir, name)
+        });
+        self.progress.freed(copy.twice);
+        if moved.is_err() {
+            if copy.freed {
+                // The new file holds what the old one has lost, so it is the one to undo from.
+                let _ = copy.attributes();
+            } else {
+                let _ = unlinkat(&dir.new, name, AtFlags::empty());
+            }
+            if let Ok(flags) = flags {
+                let _ = self.attributes.bind(if copy.freed { new.as_fd() } else { old.as_fd() }, flags);
+            }
+        }
+        if let Some(made) = made
+            && (moved.is_ok() || copy.freed)
+        {
+            self.links.moved(meta.inode, made);
+        }
+        moved
+    }
+
+    /// Moves back what a failed move had taken of a file: the end that the file in the tree moved to has lost.
+    fn merge(
+        &self,
+        buffer: &mut Buffer,
+        dir: &Pair,
+        name: &CStr,
+        old: &OwnedFd,
+        meta: &Meta,
+    ) -> Result<(), Fault> {
+        let flags = self.attributes.free(old.as_fd())?;
+        merge_contents(
+            self.attributes,
+            self.holes,
+            buffer,
+            (dir.old.as_fd(), name),
+            (dir.new.as_fd(), name),
+            meta,
+        )?;
+        let new = openat(&dir.new, name, OFlags::RDONLY | FOLLOW_NOT, Mode::empty()).call("openat")?;
+        self.attributes.bind(new.as_fd(), flags)?;
+        self.remove(dir, name)
+    }
+
+    fn is_program(&self, meta: &Meta) -> bool {
+        self.program == Some((meta.device, meta.inode))
+    }
+}
+
+/// One file on its way.
+struct FileCopy<'a> {
+    mover: &'a Mover<'a>,
+    meta: &'a Meta,
+    old: BorrowedFd<'a>,
+    new: BorrowedFd<'a>,
+    /// Whether the old file has lost anything.
+    freed: bool,
+    /// How many bytes are in both.
+    twice: u64,
+}
+
+impl FileCopy<'_> {
+    fn run(&mut self, buffer: &mut Buffer, dir: &Pair, name: &CStr, first: bool) -> Result<(), Fault> {
+        let Meta { size, allocated, .. } = *self.meta;
+        let sparse = allocated < size;
+        // What gives up its memory by being truncated: what is too large to be there twice, and what does not go away
+        // when this name is unlinked.
+        let mut shrinking = None;
+        if (size > CHUNK || (first && size > 0)) && !self.mover.is_program(self.meta) {
+            shrinking = match openat(&dir.old, name, OFlags::WRONLY | FOLLOW_NOT, Mode::empty()) {
+                // Another program that runs.
+                Err(Errno::TXTBSY) => None,
+                opened => Some(opened.call("openat")?),
+            };
+        }
+        if sparse || size > CHUNK {
+            ftruncate(self.new, size).call("ftruncate")?;
+        }
+        let mut end = size;
+        if let Some(old) = &shrinking {
+            while end > CHUNK {
+                let start = (end - 1) / CHUNK * CHUNK;
+                let copied = self.copy(buffer, start..end, sparse)?;
+                if !self.freed {
+                    self.attributes()?;
+                }
+                ftruncate(old, start).call("ftruncate")?;
+                self.freed = true;
+                self.twice -= copied;
+                self.mover.progress.freed(copied);
+                end = start;
+            }
+        }
+        self.copy(buffer, 0..end, sparse)?;
+        self.mover.attributes.copy(self.meta, At::Open(self.old), At::Open(self.new), !self.freed)?;
+        if first && let Some(old) = &shrinking {
+            ftruncate(old, 0).call("ftruncate")?;
+            self.freed = true;
+        }
+        Ok(())
+    }
+
+    /// Copies a range, and counts the bytes of it that are not holes.
+    fn copy(&mut self, buffer: &mut Buffer, range: Range<u64>, sparse: bool) -> Result<u64, Fault> {
+        let mut copied = 0;
+        let mut part = |part: Range<u64>| {
+            copied += part.end - part.start;
+            data::copy(buffer, self.old, self.new, part)
+        };
+        if sparse {
+            data::parts(self.mover.holes, self.old, range, part)?
+        } else {
+            part(range)?
+        }
+        self.twice += copied;
+        self.mover.progress.copied(copied);
+        Ok(copied)
+    }
+
+    /// Gives the new file all attributes, whatever has been done to it.
+    fn attributes(&self) -> Result<(), Fault> {
+        self.mover.attributes.copy(self.meta, At::Open(self.old), At::Open(self.new), false)
+    }
+}
+
+/// Gives `new`, the first part of a file, the rest of it and all attributes from `old`, which is on a tmpfs.
+pub(crate) fn merge_contents(
+    attributes: Attributes,
+    holes: Holes,
+    buffer: &mut Buffer,
+    (old_dir, old_name): (BorrowedFd<'_>, &CStr),
+    (new_dir, new_name): (BorrowedFd<'_>, &CStr),
+    meta: &Meta,
+) -> Result<(), Fault> {
+    let old = openat(old_dir, old_name, OFlags::RDWR | FOLLOW_NOT, Mode::empty()).call("openat")?;
+    let new = openat(new_dir, new_name, OFlags::WRONLY | FOLLOW_NOT, Mode::empty()).call("openat")?;
+    let mut at = Meta::read(At::Open(new.as_fd()))?.size;
+    while at < meta.size {
+        let end = meta.size.min((at / CHUNK + 1) * CHUNK);
+        data::parts(holes, old.as_fd(), at..end, |part| data::copy(buffer, old.as_fd(), new.as_fd(), part))?;
+        // The length is what tells how much has come back, so it grows with it, holes included.
+        ftruncate(&new, end).call("ftruncate")?;
+        let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        fallocate(&old, hole, at, end - at).call("fallocate")?;
+        at = end;
+    }
+    attributes.copy(meta, At::Open(old.as_fd()), At::Open(new.as_fd()), false)
+}

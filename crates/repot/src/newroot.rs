@@ -1,0 +1,162 @@
+//! Makes the new root: a tmpfs, or the old file system once more. It is attached nowhere, so no mount point is needed.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{Mode, OFlags, fstatfs, openat};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, FsPickFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create,
+    fsconfig_reconfigure, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, fspick, open_tree,
+};
+
+use crate::error::{Call, Error, Fault, Step, name_of};
+use crate::facts::Site;
+use crate::plan::{Method, Plan, Tmpfs};
+
+/// The new root, before it is attached.
+#[derive(Debug)]
+pub struct NewRoot<'s> {
+    pub(crate) site: &'s Site,
+    pub(crate) method: Method,
+    /// The mount.
+    pub(crate) mount: OwnedFd,
+    /// Its root, opened for reading.
+    pub(crate) dir: OwnedFd,
+    /// What the kernel refused and was done without.
+    pub warnings: Vec<String>,
+}
+
+/// Makes the new root of the plan, whose method must not be [`Method::Stay`].
+///
+/// # Errors
+/// The call that failed. Nothing has been changed.
+pub fn make<'s>(site: &'s Site, plan: &Plan) -> Result<NewRoot<'s>, Error> {
+    try_make(site, plan).map_err(|fault| fault.at(Step::NewRoot))
+}
+
+fn try_make<'s>(site: &'s Site, plan: &Plan) -> Result<NewRoot<'s>, Fault> {
+    let mut warnings = Vec::new();
+    let mount = if plan.method == Method::Move {
+        tmpfs(&plan.tmpfs, &mut warnings)?
+    } else {
+        let flags =
+            OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+        let mount = open_tree(&site.root, "", flags).on("open_tree", b"/")?;
+        resize(&mount, &plan.tmpfs, &mut warnings);
+        mount
+    };
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOATIME | OFlags::CLOEXEC;
+    let dir = openat(&mount, c".", flags, Mode::empty()).on("openat", b"/")?;
+    Ok(NewRoot { site, method: plan.method, mount, dir, warnings })
+}
+
+/// A context for mounting a file system.
+struct Context(OwnedFd);
+
+impl Context {
+    fn set(&self, key: &str, value: Option<&str>) -> Result<(), Errno> {
+        match value {
+            Some(value) => fsconfig_set_string(self.0.as_fd(), key, value),
+            None => fsconfig_set_flag(self.0.as_fd(), key),
+        }
+    }
+
+    /// Sets an option, or warns in the kernel's own words.
+    fn try_set(&self, key: &str, value: Option<&str>, warnings: &mut Vec<String>) {
+        if let Err(errno) = self.set(key, value) {
+            let option = value.map_or_else(|| String::from(key), |value| format!("{key}={value}"));
+            warnings.push(format!("newroot: {option} is left out: {}", self.words(errno)));
+        }
+    }
+
+    /// What the kernel said when it refused the last call: each message is read once, `e ` in front of errors.
+    fn words(&self, errno: Errno) -> String {
+        let mut text = vec![0; 512];
+        let mut words = Vec::new();
+        while let Ok(length @ 1..) = rustix::io::read(&self.0, &mut text[..]) {
+            let line = text[..length].trim_ascii();
+            let line = line.strip_prefix(b"e ").or(line.strip_prefix(b"w ")).unwrap_or(line);
+            words.push(format!("{}", line.escape_ascii()));
+        }
+        let (name, meaning) = name_of(errno);
+        if words.is_empty() {
+            format!("{name} ({meaning})")
+        } else {
+            format!("{} ({name})", words.join("; "))
+        }
+    }
+}
+
+fn tmpfs(options: &Tmpfs, warnings: &mut Vec<String>) -> Result<OwnedFd, Fault> {
+    let context = configured(options, &options.more, warnings)?;
+    let context = match fsconfig_create(context.0.as_fd()) {
+        Err(errno) if !options.more.is_empty() => {
+            // An option can be refused only now, and no one says which: without them all, then.
+            warnings
+                .push(format!("newroot: further options of tmpfs are left out: {}", context.words(errno)));
+            let context = configured(options, &[], warnings)?;
+            fsconfig_create(context.0.as_fd()).on("fsconfig", b"tmpfs")?;
+            context
+        }
+        created => {
+            created.on("fsconfig", b"tmpfs")?;
+            context
+        }
+    };
+    let mount = fsmount(context.0.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
+        .on("fsmount", b"tmpfs")?;
+    // Without CONFIG_TMPFS a ramfs comes under the same name.
+    if !is_tmpfs(mount.as_fd()).on("fstatfs", b"tmpfs")? {
+        return Err(Errno::NODEV).on("fsmount", b"tmpfs");
+    }
+    Ok(mount)
+}
+
+fn configured(
+    options: &Tmpfs,
+    more: &[(String, Option<String>)],
+    warnings: &mut Vec<String>,
+) -> Result<Context, Fault> {
+    let context = Context(fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).on("fsopen", b"tmpfs")?);
+    context.set("source", Some("tmpfs")).on("fsconfig", b"source")?;
+    context.set("mode", Some("0755")).on("fsconfig", b"mode")?;
+    if let Some(size) = &options.size {
+        context.set("size", Some(size)).on("fsconfig", b"size")?;
+    }
+    if let Some(inodes) = &options.nr_inodes {
+        context.set("nr_inodes", Some(inodes)).on("fsconfig", b"nr_inodes")?;
+    }
+    for (key, value) in more {
+        context.try_set(key, value.as_deref(), warnings);
+    }
+    Ok(context)
+}
+
+/// A bind shares its limits with the old root, which must be the ones asked for if it is a tmpfs; a ramfs has none.
+fn resize(mount: &OwnedFd, options: &Tmpfs, warnings: &mut Vec<String>) {
+    let asked = options.size.is_some() || options.nr_inodes.is_some();
+    if !asked || !is_tmpfs(mount.as_fd()).unwrap_or(false) {
+        return;
+    }
+    let picked = fspick(mount, "", FsPickFlags::FSPICK_CLOEXEC | FsPickFlags::FSPICK_EMPTY_PATH).map(Context);
+    let Ok(context) = picked else {
+        return warnings.push(String::from("newroot: fspick failed; size and nr_inodes stay as they are"));
+    };
+    for (key, value) in [("size", &options.size), ("nr_inodes", &options.nr_inodes)] {
+        if let Some(value) = value {
+            context.try_set(key, Some(value), warnings);
+        }
+    }
+    if let Err(errno) = fsconfig_reconfigure(context.0.as_fd()) {
+        warnings.push(format!("newroot: size and nr_inodes stay as they are: {}", context.words(errno)));
+    }
+}
+
+#[allow(clippy::unnecessary_cast, clippy::cast_sign_loss)]
+fn is_tmpfs(mount: BorrowedFd<'_>) -> Result<bool, Errno> {
+    fstatfs(mount).map(|statfs| statfs.f_type as u64 & 0xffff_ffff == 0x0102_1994)
+}

@@ -1,0 +1,311 @@
+//! What the user asks for: `/etc/repot.conf` in the image, overruled by `repot.KEY=VALUE` on the kernel command line.
+//!
+//! Nothing here is fatal: what cannot be understood is told and left out.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use crate::cmdline::{Param, same_key};
+use crate::error::Quoted;
+
+/// How the root is re-homed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Move an initial ramfs or tmpfs; bind where a move cannot fit; stay otherwise.
+    #[default]
+    Auto,
+    /// Move the tree to a tmpfs of its own.
+    Move,
+    /// Mount the same file system once more, above itself.
+    Bind,
+    /// Leave the root alone.
+    Stay,
+}
+
+/// What to do when no step can be taken any more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnError {
+    /// Go down the ladder, and in the end do as `panic=` says.
+    #[default]
+    Continue,
+    /// Execute a shell.
+    Shell,
+    /// Restart the machine.
+    Reboot,
+    /// Switch the machine off.
+    Poweroff,
+    /// Halt the machine.
+    Halt,
+}
+
+/// How much is written to the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Log {
+    /// Warnings and errors.
+    Quiet,
+    /// One line more that tells what happened.
+    #[default]
+    Info,
+    /// Each step.
+    Debug,
+}
+
+/// A size or count as tmpfs(5) takes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Amount {
+    /// So many bytes, or inodes; 0 means no limit.
+    Exactly(u64),
+    /// So many percent of the memory.
+    Percent(u64),
+}
+
+/// Everything that can be configured.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// `mode=`
+    pub mode: Mode,
+    /// `size=`
+    pub size: Option<Amount>,
+    /// `nr_inodes=`
+    pub nr_inodes: Option<Amount>,
+    /// Further options of tmpfs; without a value where they are flags.
+    pub tmpfs: Vec<(String, Option<String>)>,
+    /// `init=`, of ours or of the kernel's.
+    pub init: Option<Vec<u8>>,
+    /// `onerror=`
+    pub onerror: OnError,
+    /// `truncated=continue`: boot although the kernel could not unpack everything.
+    pub boot_truncated: bool,
+    /// `threads=`
+    pub threads: Option<u32>,
+    /// `log=`
+    pub log: Log,
+    /// `wipe=yes`: overwrite contents before they are freed.
+    pub wipe: bool,
+    /// What could not be understood.
+    pub warnings: Vec<String>,
+}
+
+/// The options of tmpfs that are handed on as they are.
+const TMPFS: &[&str] = &[
+    "mpol",
+    "huge",
+    "noswap",
+    "inode32",
+    "inode64",
+    "nr_blocks",
+    "quota",
+    "usrquota",
+    "grpquota",
+    "usrquota_block_hardlimit",
+    "usrquota_inode_hardlimit",
+    "grpquota_block_hardlimit",
+    "grpquota_inode_hardlimit",
+    "casefold",
+    "strict_encoding",
+];
+
+impl Options {
+    /// Reads the configuration file, where there is one, then the command line, unless the file forbids that.
+    pub fn read(file: Option<&[u8]>, line: &[Param<'_>]) -> Options {
+        let mut options = Options::default();
+        let mut powerless = false;
+        for (number, text) in file.unwrap_or_default().split(|byte| *byte == b'\n').enumerate() {
+            let text = text.trim_ascii();
+            if text.is_empty() || text.starts_with(b"#") {
+                continue;
+            }
+            let (key, value) = match text.iter().position(|byte| *byte == b'=') {
+                Some(at) => (text[..at].trim_ascii(), Some(text[at + 1..].trim_ascii())),
+                None => (text, None),
+            };
+            if key == b"cmdline" {
+                powerless = value == Some(b"ignore");
+                if !powerless {
+                    options
+                        .warnings
+                        .push(format!("/etc/repot.conf:{}: cmdline takes only \"ignore\"", number + 1));
+                }
+            } else if let Err(why) = options.set(key, value) {
+                options.warnings.push(format!("/etc/repot.conf:{}: {why}", number + 1));
+            }
+        }
+        if powerless {
+            return options;
+        }
+        let mut inits = (None, None);
+        for param in line {
+            if same_key(param.key, b"init") {
+                inits.0 = param.value;
+            }
+            let Some(key) = param.key.strip_prefix(b"repot.") else { continue };
+            if same_key(key, b"init") {
+                inits.1 = param.value;
+            } else if let Err(why) = options.set(key, param.value) {
+                options.warnings.push(format!("command line: {why}"));
+            }
+        }
+        if let Some(init) = inits.1.or(inits.0)
+            && let Err(why) = options.set(b"init", Some(init))
+        {
+            options.warnings.push(format!("command line: {why}"));
+        }
+        options
+    }
+
+    fn set(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<(), String> {
+        let bad = |wanted: &str| {
+            let value = value.unwrap_or_default();
+            Err(format!("{} is no value for {}: {wanted}", Quoted(value), key.escape_ascii()))
+        };
+        let is = |name: &str| same_key(key, name.as_bytes());
+        let word = value.unwrap_or_default();
+        if is("mode") {
+            self.mode = match word {
+                b"auto" => Mode::Auto,
+                b"move" => Mode::Move,
+                b"bind" => Mode::Bind,
+                b"stay" => Mode::Stay,
+                _ => return bad("auto, move, bind or stay"),
+            };
+        } else if is("size") {
+            match amount(word) {
+                Some(size) => self.size = Some(size),
+                None => return bad("bytes, with k, m or g, or a percentage, as in tmpfs(5)"),
+            }
+        } else if is("nr_inodes") {
+            match amount(word) {
+                Some(count @ Amount::Exactly(_)) => self.nr_inodes = Some(count),
+                _ => return bad("a number, with k, m or g, as in tmpfs(5)"),
+            }
+        } else if is("init") {
+            if !word.starts_with(b"/") || word.contains(&0) {
+                return bad("an absolute path");
+            }
+            self.init = Some(word.to_vec());
+        } else if is("onerror") {
+            self.onerror = match word {
+                b"continue" => OnError::Continue,
+                b"shell" => OnError::Shell,
+                b"reboot" => OnError::Reboot,
+                b"poweroff" => OnError::Poweroff,
+                b"halt" => OnError::Halt,
+                _ => return bad("continue, shell, reboot, poweroff or halt"),
+            };
+        } else if is("truncated") {
+            self.boot_truncated = match word {
+                b"stop" => false,
+                b"continue" => true,
+                _ => return bad("stop or continue"),
+            };
+        } else if is("threads") {
+            match number(word) {
+                Some(count @ 1..) => self.threads = Some(u32::try_from(count).unwrap_or(u32::MAX)),
+                _ => return bad("a number from 1 on"),
+            }
+        } else if is("log") {
+            self.log = match word {
+                b"quiet" => Log::Quiet,
+                b"info" => Log::Info,
+                b"debug" => Log::Debug,
+                _ => return bad("quiet, info or debug"),
+            };
+        } else if is("wipe") {
+            match switch(value) {
+                Some(on) => self.wipe = on,
+                None => return bad("yes or no"),
+            }
+        } else if let Some(name) = TMPFS.iter().find(|name| is(name)) {
+            self.tmpfs.retain(|(known, _)| known != name);
+            let flag =
+                !matches!(*name, "mpol" | "huge" | "nr_blocks" | "casefold") && !name.contains("limit");
+            let value = match (flag, switch(value)) {
+                (true, Some(true)) => None,
+                (true, Some(false)) => return Ok(()),
+                (true, None) => return bad("yes or no"),
+                (false, _) => match value.map(core::str::from_utf8) {
+                    Some(Ok(text)) => Some(text.to_string()),
+                    None if *name == "casefold" => None,
+                    _ => return bad("a value as in tmpfs(5)"),
+                },
+            };
+            self.tmpfs.push((name.to_string(), value));
+        } else {
+            return Err(format!("unknown key {}", Quoted(key)));
+        }
+        Ok(())
+    }
+}
+
+fn switch(value: Option<&[u8]>) -> Option<bool> {
+    match value {
+        None | Some(b"yes" | b"1" | b"on" | b"true") => Some(true),
+        Some(b"no" | b"0" | b"off" | b"false") => Some(false),
+        Some(_) => None,
+    }
+}
+
+fn number(text: &[u8]) -> Option<u64> {
+    core::str::from_utf8(text).ok().filter(|text| !text.starts_with('+'))?.parse().ok()
+}
+
+fn amount(text: &[u8]) -> Option<Amount> {
+    let (digits, unit) = match text {
+        [digits @ .., b'%'] => return number(digits).map(Amount::Percent),
+        [digits @ .., unit] if unit.is_ascii_alphabetic() => (digits, unit.to_ascii_lowercase()),
+        digits => (digits, b' '),
+    };
+    let shift = match unit {
+        b' ' => 0,
+        b'k' => 10,
+        b'm' => 20,
+        b'g' => 30,
+        b't' => 40,
+        _ => return None,
+    };
+    number(digits)?.checked_mul(1 << shift).map(Amount::Exactly)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cmdline::parse;
+
+    fn read(file: &str, line: &str) -> Options {
+        Options::read(Some(file.as_bytes()), &parse(line.as_bytes()))
+    }
+
+    #[test]
+    fn command_line_overrules_the_file() {
+        let options =
+            read("# ours\nmode = move\nsize=1g\n", "repot.mode=bind repot.nr-inodes=4k repot.noswap");
+        assert_eq!(options.mode, Mode::Bind);
+        assert_eq!(options.size, Some(Amount::Exactly(1 << 30)));
+        assert_eq!(options.nr_inodes, Some(Amount::Exactly(4096)));
+        assert_eq!(options.tmpfs, [("noswap".to_string(), None)]);
+        assert_eq!(options.warnings, [""; 0]);
+    }
+
+    #[test]
+    fn file_can_make_the_command_line_powerless() {
+        let options = read("cmdline=ignore\ninit=/a\n", "repot.mode=stay init=/b");
+        assert_eq!((options.mode, options.init.as_deref()), (Mode::Auto, Some(&b"/a"[..])));
+    }
+
+    #[test]
+    fn our_init_goes_before_the_kernels() {
+        assert_eq!(read("init=/f", "init=/k").init.as_deref(), Some(&b"/k"[..]));
+        assert_eq!(read("", "repot.init=/r init=/k").init.as_deref(), Some(&b"/r"[..]));
+    }
+
+    #[test]
+    fn nonsense_is_named_and_left_out() {
+        let options = read("colour=red\nsize=lots\n", "repot.mode=fly repot.threads=0 repot.size=50%");
+        assert_eq!(options.mode, Mode::Auto);
+        assert_eq!(options.size, Some(Amount::Percent(50)));
+        assert_eq!(options.warnings.len(), 4, "{:?}", options.warnings);
+        assert!(options.warnings[0].contains("/etc/repot.conf:1: unknown key \"colour\""));
+        assert!(options.warnings[2].contains("\"fly\" is no value for mode"));
+    }
+}

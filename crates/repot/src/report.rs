@@ -1,0 +1,135 @@
+//! What is told, and where: the kernel log, which is there before any device node is.
+
+use alloc::format;
+use alloc::string::String;
+use core::fmt;
+use core::sync::atomic::Ordering;
+
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{FileType, Mode, OFlags, makedev, mknodat, openat};
+use rustix::io::{Errno, write};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
+
+use crate::error::Quoted;
+use crate::options;
+use crate::plan::Plan;
+use crate::relocate::Progress;
+use crate::switch::Ready;
+use crate::sys;
+
+/// How important a line is, by the numbers of the kernel log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// The machine may not come up.
+    Error = 3,
+    /// Something was done without.
+    Warning = 4,
+    /// What happened.
+    Info = 6,
+    /// Each step.
+    Debug = 7,
+}
+
+/// The log.
+#[derive(Debug)]
+pub struct Log {
+    kernel: Option<OwnedFd>,
+    /// How much is written.
+    pub amount: options::Log,
+}
+
+impl Log {
+    /// Opens the kernel log on a machine of its own; elsewhere, in a container, lines go to standard error, since the kernel's
+    /// log is not the container's.
+    pub fn open(machine: bool) -> Log {
+        let kernel = if machine { kernel_log().ok() } else { None };
+        Log { kernel, amount: options::Log::Info }
+    }
+
+    /// Writes one line.
+    pub fn line(&self, level: Level, text: fmt::Arguments<'_>) {
+        let wanted = match level {
+            Level::Error | Level::Warning => options::Log::Quiet,
+            Level::Info => options::Log::Info,
+            Level::Debug => options::Log::Debug,
+        };
+        if wanted > self.amount {
+            return;
+        }
+        let text = format!("{text}").replace('\n', " ");
+        let Some(kernel) = &self.kernel else { return put(sys::stream(2), &format!("repot: {text}\n")) };
+        // A record takes less than 1024 bytes (PRINTKRB_RECORD_MAX); what is longer becomes several.
+        let mut rest = text.as_str();
+        while !rest.is_empty() {
+            let mut end = rest.len().min(900);
+            while !rest.is_char_boundary(end) {
+                end -= 1;
+            }
+            let (part, more) = rest.split_at(end);
+            put(kernel.as_fd(), &format!("<{}>repot: {part}\n", level as u8));
+            rest = more;
+        }
+    }
+}
+
+fn put(to: BorrowedFd<'_>, text: &str) {
+    while write(to, text.as_bytes()) == Err(Errno::INTR) {}
+}
+
+/// Opens /dev/kmsg although there may be no /dev: a node for it in a tmpfs that is mounted nowhere.
+fn kernel_log() -> Result<OwnedFd, Errno> {
+    let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_create(context.as_fd())?;
+    let place = fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;
+    mknodat(&place, c"kmsg", FileType::CharacterDevice, Mode::RUSR | Mode::WUSR, makedev(1, 11))?;
+    openat(&place, c"kmsg", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// Bytes in the unit that fits.
+#[derive(Clone, Copy, Debug)]
+pub struct Bytes(pub u64);
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Bytes(bytes) = *self;
+        let tenth = |unit: u64| (bytes / unit, bytes % unit * 10 / unit);
+        let ((whole, part), name) = match bytes {
+            0..0x400 => return write!(f, "{bytes} B"),
+            0x400..0x10_0000 => (tenth(1 << 10), "KiB"),
+            0x10_0000..0x4000_0000 => (tenth(1 << 20), "MiB"),
+            _ => (tenth(1 << 30), "GiB"),
+        };
+        write!(f, "{whole}.{part} {name}")
+    }
+}
+
+/// The one line that tells what happened.
+pub fn summary(plan: &Plan, ready: Option<&Ready>, nanoseconds: u64, init: &[u8]) -> String {
+    let Plan { method, reason, .. } = plan;
+    let head = format!("{}: {reason}", method.name());
+    let Some(ready) = ready else { return format!("{head}; executing {}", Quoted(init)) };
+    let Progress { entries, bytes, peak, .. } = &ready.progress;
+    let milliseconds = nanoseconds / 1_000_000;
+    let (entries, bytes) = (entries.load(Ordering::Relaxed), bytes.load(Ordering::Relaxed));
+    let extra = peak.load(Ordering::Relaxed) + ready.resident;
+    let old = match (ready.pivoted, ready.empty) {
+        _ if *method != crate::plan::Method::Move => "",
+        (true, true) => "old root empty and gone, ",
+        (true, false) => "old root gone, ",
+        (false, true) => "old root empty, ",
+        (false, false) => "old root NOT empty, ",
+    };
+    format!(
+        "{head}; {entries} entries, {}, {milliseconds} ms, {} extra at the peak, {old}{} mounts carried; executing {}",
+        Bytes(bytes),
+        Bytes(extra),
+        ready.mounts,
+        Quoted(init)
+    )
+}
+
+/// The line that tells how far a long move has come.
+pub fn so_far(progress: &Progress, of_entries: u64, of_bytes: u64) -> String {
+    let (entries, bytes) = (progress.entries.load(Ordering::Relaxed), progress.bytes.load(Ordering::Relaxed));
+    format!("moved {entries} of {of_entries} entries, {} of {}", Bytes(bytes), Bytes(of_bytes))
+}

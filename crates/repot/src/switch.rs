@@ -1,0 +1,86 @@
+//! Makes the new root the root of this process.
+//!
+//! From 7.0 on the initial root can be left by `pivot_root`, and goes away with all that is in it. Before, it has no parent,
+//! and the kernel says EINVAL; then it stays below, empty, and `chroot` does the rest.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use rustix::fd::OwnedFd;
+use rustix::fs::{Dir, Mode, OFlags, openat};
+use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount};
+use rustix::process::{chdir, chroot, fchdir, pivot_root};
+
+use crate::carry::Carried;
+use crate::error::{Call, Error, Step};
+use crate::relocate::Progress;
+
+/// The new root is `/`; all that is left is to execute the init.
+#[derive(Debug)]
+pub struct Ready {
+    /// What was moved.
+    pub progress: Progress,
+    /// How many mounts were moved.
+    pub mounts: usize,
+    /// Whether the old root was seen to be empty. Meaningless after a bind.
+    pub empty: bool,
+    /// Whether `pivot_root` did it, so that the old root is gone.
+    pub pivoted: bool,
+    /// The largest resident size of this process so far, in bytes.
+    pub resident: u64,
+    /// What did not go as it should, without harm to what comes next.
+    pub warnings: Vec<String>,
+}
+
+/// Switches.
+///
+/// # Errors
+/// The call that failed; everything is then back where it was.
+pub fn switch(carried: Carried<'_>) -> Result<Ready, Error> {
+    let mut warnings = Vec::new();
+    let new = &carried.relocated.new;
+    let entered = fchdir(&new.dir).call("fchdir").and_then(|()| match pivot_root(".", ".") {
+        Ok(()) => Ok(true),
+        // Whatever the reason, the older way remains.
+        Err(_) => chroot(".").on("chroot", b".").map(|()| false),
+    });
+    let pivoted = match entered {
+        Ok(pivoted) => pivoted,
+        Err(fault) => {
+            let _ = fchdir(&new.site.root);
+            return Err(carried.back(fault.at(Step::Switch)));
+        }
+    };
+    if pivoted && let Err(fault) = unmount(".", UnmountFlags::DETACH).on("umount2", b".") {
+        warnings.push(format!("{}; the old root stays mounted", fault.at(Step::Switch)));
+    }
+    if let Err(fault) = chdir("/").on("chdir", b"/") {
+        warnings.push(format!("{}", fault.at(Step::Switch)));
+    }
+    if carried.shared
+        && let Err(fault) = mount_change("/", MountPropagationFlags::SHARED).on("mount", b"/")
+    {
+        warnings.push(format!("{}; / is private now", fault.at(Step::Switch)));
+    }
+    if let Some(fault) = carried.left {
+        warnings.push(format!("{}; it stays in the old root", fault.at(Step::Carry)));
+    }
+    let empty = empty(&new.site.old);
+    let resident = new.site.peak_resident();
+    Ok(Ready {
+        mounts: carried.mounts,
+        progress: carried.relocated.progress,
+        empty,
+        pivoted,
+        resident,
+        warnings,
+    })
+}
+
+fn empty(old: &OwnedFd) -> bool {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let Ok(list) = openat(old, c".", flags, Mode::empty()).and_then(Dir::new) else { return false };
+    list.into_iter()
+        .all(|entry| entry.is_ok_and(|entry| matches!(entry.file_name().to_bytes(), b"." | b"..")))
+}
