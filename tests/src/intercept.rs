@@ -1,0 +1,162 @@
+//! Deciding on single system calls of the process under test.
+//!
+//! The kernel hands chosen calls to the harness (seccomp user notification) and waits for its word: let it happen, or
+//! fail with this error. No debugger, no second process, and the calls nobody asked for run at full speed.
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdGetfdFlags, Signal, pidfd_getfd, pidfd_send_signal};
+
+use crate::sys;
+
+/// Which calls to decide on. The execution of programs is always among them when there are any.
+#[derive(Clone, Debug, Default)]
+pub enum Calls {
+    /// None: nothing is installed.
+    #[default]
+    None,
+    /// Those with these numbers.
+    These(Vec<i64>),
+    /// All.
+    All,
+}
+
+/// A call that waits.
+#[derive(Clone, Copy, Debug)]
+pub struct Call {
+    /// Its number, as in `<asm/unistd.h>`.
+    pub number: i64,
+    /// Its arguments.
+    pub args: [u64; 6],
+    /// How many calls were decided on before it.
+    pub nth: u64,
+    /// How many programs were executed before it: 1 is the init under test, 2 what it executed.
+    pub program: u32,
+    /// The thread that makes it.
+    pub thread: Pid,
+}
+
+/// What becomes of a call.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Verdict {
+    /// The kernel does it.
+    Continue,
+    /// It fails.
+    Fail(Errno),
+    /// It does not happen: the process is killed.
+    Kill,
+}
+
+/// Decides.
+pub type Decide<'a> = &'a mut dyn FnMut(&Call) -> Verdict;
+
+/// The harness's side.
+#[derive(Debug)]
+pub struct Interceptor {
+    listener: OwnedFd,
+    pid: Pid,
+    nth: u64,
+    program: u32,
+    peak: Option<u64>,
+}
+
+impl AsFd for Interceptor {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
+    }
+}
+
+impl Interceptor {
+    /// Takes the listener out of the process, which waits for leave to execute its program.
+    pub(crate) fn of(process: &OwnedFd, pid: Pid) -> io::Result<Interceptor> {
+        for entry in std::fs::read_dir(format!("/proc/{}/fd", pid.as_raw_pid()))? {
+            let entry = entry?;
+            if std::fs::read_link(entry.path())?.as_os_str() == "anon_inode:seccomp notify" {
+                let number = entry.file_name().to_str().and_then(|name| name.parse().ok()).expect("a number");
+                let listener = pidfd_getfd(process, number, PidfdGetfdFlags::empty())?;
+                return Ok(Interceptor { listener, pid, nth: 0, program: 0, peak: None });
+            }
+        }
+        Err(io::Error::other("no listener among the descriptors"))
+    }
+
+    /// Answers the next call.
+    pub(crate) fn serve(&mut self, process: &OwnedFd, decide: Decide<'_>) -> io::Result<()> {
+        let Some(waiting) = sys::next_call(self.listener.as_fd())? else { return Ok(()) };
+        let number = i64::from(waiting.data.nr);
+        let thread = i32::try_from(waiting.pid).ok().and_then(Pid::from_raw).expect("a thread");
+        let executes = number == libc::SYS_execve;
+        // Executing another program takes the peak away with the memory of the one before.
+        if executes && self.program > 0 {
+            self.peak = peak_of(self.pid).or(self.peak);
+        }
+        let call = Call { number, args: waiting.data.args, nth: self.nth, program: self.program, thread };
+        let verdict = if self.program == 0 { Verdict::Continue } else { decide(&call) };
+        if self.program > 0 {
+            self.nth += 1;
+        }
+        match verdict {
+            Verdict::Continue => {
+                // One that fails counts too: the caller of these sandboxes does not care how many were tried.
+                self.program += u32::from(executes);
+                sys::answer(self.listener.as_fd(), waiting.id, None)
+            }
+            Verdict::Fail(error) => sys::answer(self.listener.as_fd(), waiting.id, Some(error)),
+            Verdict::Kill => Ok(pidfd_send_signal(process, Signal::KILL)?),
+        }
+    }
+
+    pub(crate) fn peak(&self) -> Option<u64> {
+        self.peak
+    }
+}
+
+fn peak_of(pid: Pid) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", pid.as_raw_pid())).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().strip_suffix(" kB")?.trim().parse().ok()
+}
+
+/// The filter in the kernel's words: load the number, compare, notify or allow.
+pub(crate) fn filter(calls: &Calls) -> Vec<libc::sock_filter> {
+    const FIRST_ARGUMENT: u32 = if cfg!(target_endian = "little") { 16 } else { 20 };
+    const LOAD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
+    const IF_EQUAL: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
+    const RETURN: u32 = libc::BPF_RET | libc::BPF_K;
+    let one = |code: u32, value: u32, yes: u8, no: u8| libc::sock_filter {
+        code: code.try_into().expect("a code has 16 bits"),
+        jt: yes,
+        jf: no,
+        k: value,
+    };
+    let number = |call: i64| u32::try_from(call).expect("numbers of calls are small");
+    let (notify, allow) =
+        (one(RETURN, libc::SECCOMP_RET_USER_NOTIF, 0, 0), one(RETURN, libc::SECCOMP_RET_ALLOW, 0, 0));
+    // The child's own word to the harness goes through, see `sys::TOLD_AT`; every other write is asked for.
+    let write = [
+        one(IF_EQUAL, number(libc::SYS_write), 0, 4),
+        one(LOAD, FIRST_ARGUMENT, 0, 0),
+        one(IF_EQUAL, sys::TOLD_AT.cast_unsigned(), 0, 1),
+        allow,
+        notify,
+    ];
+    let mut filter = vec![one(LOAD, 0, 0, 0)];
+    match calls {
+        Calls::None => return vec![],
+        Calls::These(calls) => {
+            if calls.contains(&libc::SYS_write) {
+                filter.extend(write);
+            }
+            for &call in calls.iter().chain([&libc::SYS_execve]) {
+                filter.extend([one(IF_EQUAL, number(call), 0, 1), notify]);
+            }
+            filter.push(allow);
+        }
+        Calls::All => {
+            filter.extend(write);
+            filter.push(notify);
+        }
+    }
+    filter
+}

@@ -1,0 +1,125 @@
+//! Mount tables, in a form that can be compared before and after a move.
+use std::collections::BTreeMap;
+use std::io;
+
+use rustix::process::Pid;
+
+/// One line of mountinfo.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Mount {
+    /// Identity, good only within one table.
+    pub id: u64,
+    /// The mount it is attached to.
+    pub parent: u64,
+    /// What the table says of it otherwise.
+    pub what: What,
+}
+
+/// What must be the same of a mount before and after.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct What {
+    /// Device number, which tells one superblock from another.
+    pub device: String,
+    /// Which directory or file of that file system is mounted.
+    pub root: String,
+    /// `rw`, `nosuid` and the like, of the mount.
+    pub options: String,
+    /// File system type.
+    pub fstype: String,
+    /// Source.
+    pub source: String,
+    /// Options of the superblock.
+    pub super_options: String,
+    /// Whether it is shared: without the number of the peer group.
+    pub shared: bool,
+}
+
+/// Mounts by mount point, each a stack with the lowest first. The root is `/`.
+pub type Table = BTreeMap<String, Vec<Mount>>;
+
+/// The table as process `pid` sees it.
+///
+/// # Errors
+/// When the process is gone.
+pub fn table_of(pid: Pid) -> io::Result<Table> {
+    Ok(parse(&std::fs::read_to_string(format!("/proc/{}/mountinfo", pid.as_raw_pid()))?))
+}
+
+/// Reads a table.
+///
+/// # Panics
+/// On a table no kernel writes.
+#[must_use]
+pub fn parse(mountinfo: &str) -> Table {
+    let mut table = Table::new();
+    for line in mountinfo.lines() {
+        let (left, right) = line.split_once(" - ").expect("a separator");
+        let left: Vec<_> = left.split(' ').collect();
+        let right: Vec<_> = right.split(' ').collect();
+        let what = What {
+            device: left[2].to_owned(),
+            root: left[3].to_owned(),
+            options: left[5].to_owned(),
+            fstype: right[0].to_owned(),
+            source: right[1].to_owned(),
+            super_options: right[2].to_owned(),
+            shared: left[6..].iter().any(|field| field.starts_with("shared:")),
+        };
+        let number = |text: &str| text.parse().expect("a number");
+        let mount = Mount { id: number(left[0]), parent: number(left[1]), what };
+        table.entry(left[4].to_owned()).or_default().push(mount);
+    }
+    for stack in table.values_mut() {
+        order(stack);
+    }
+    table
+}
+
+/// On one mount point, each mount but the lowest has the one beneath it as parent.
+fn order(stack: &mut Vec<Mount>) {
+    let ids: Vec<_> = stack.iter().map(|mount| mount.id).collect();
+    let mut ordered = Vec::new();
+    // The lowest is attached to something elsewhere, or, the root of all, to itself.
+    let lowest = stack.iter().position(|mount| mount.parent == mount.id || !ids.contains(&mount.parent));
+    let mut next = lowest;
+    while let Some(at) = next {
+        let mount = stack.remove(at);
+        next = stack.iter().position(|above| above.parent == mount.id);
+        ordered.push(mount);
+    }
+    ordered.append(stack);
+    *stack = ordered;
+}
+
+/// The topmost mount at the directory `top` and what is mounted below it, with paths as seen from there.
+///
+/// # Panics
+/// When nothing is mounted at `top`.
+#[must_use]
+pub fn below(table: &Table, top: &str) -> Table {
+    let mut inside = vec![table[top].last().expect("a stack has a mount").id];
+    let all: Vec<_> = table.values().flatten().collect();
+    let mut seen = 0;
+    while let Some(&parent) = inside.get(seen) {
+        inside.extend(all.iter().filter(|mount| mount.parent == parent).map(|mount| mount.id));
+        seen += 1;
+    }
+    let ours =
+        |stack: &Vec<Mount>| stack.iter().filter(|mount| inside.contains(&mount.id)).cloned().collect();
+    let mut below = Table::new();
+    for (path, stack) in table {
+        let Some(rest) = path.strip_prefix(top) else { continue };
+        let stack: Vec<_> = ours(stack);
+        if !stack.is_empty() {
+            below.insert(if rest.is_empty() { "/" } else { rest }.to_owned(), stack);
+        }
+    }
+    below
+}
+
+/// Everything below the root: what a move has to carry, in a form to be compared.
+#[must_use]
+pub fn carried(table: &Table) -> BTreeMap<&str, Vec<&What>> {
+    let below_root = table.iter().filter(|(path, _)| *path != "/");
+    below_root.map(|(path, stack)| (path.as_str(), stack.iter().map(|mount| &mount.what).collect())).collect()
+}

@@ -1,0 +1,69 @@
+//! The two static programs of a sandbox: the `/init` under test and the helper that stands in for the real init.
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// The `/init` under test: `$REPOT_INIT`, or what cargo builds now from the sources.
+///
+/// # Panics
+/// When it cannot be built.
+pub fn repot_init() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        if let Some(given) = std::env::var_os("REPOT_INIT") {
+            return given.into();
+        }
+        let triple = triple();
+        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
+        cargo.args(["build", "--quiet", "--package", "repot-init", "--profile", "init", "--target", &triple]);
+        run(cargo.current_dir(workspace()));
+        target().join(triple).join("init/repot-init")
+    })
+}
+
+/// The helper, built from `guest/init.rs` when that is newer.
+///
+/// # Panics
+/// When it cannot be built.
+pub fn helper() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let source = workspace().join("tests/guest/init.rs");
+        let built = target().join("repot-tests/init");
+        let changed = |path: &Path| path.metadata().and_then(|meta| meta.modified()).ok();
+        if changed(&built) > changed(&source) {
+            return built;
+        }
+        std::fs::create_dir_all(built.parent().expect("has one")).expect("directory for the helper");
+        // Under a name of our own first: another test may be starting the old one.
+        let fresh = built.with_extension(std::process::id().to_string());
+        let mut rustc = Command::new(std::env::var_os("RUSTC").unwrap_or("rustc".into()));
+        rustc.args([
+            "--edition=2024",
+            "-Copt-level=s",
+            "-Cpanic=abort",
+            "-Cstrip=symbols",
+            "-Clinker=rust-lld",
+        ]);
+        run(rustc.args(["--target", &triple(), "-o"]).arg(&fresh).arg(&source));
+        std::fs::rename(&fresh, &built).expect("the helper in its place");
+        built
+    })
+}
+
+fn triple() -> String {
+    format!("{}-unknown-linux-musl", std::env::consts::ARCH)
+}
+
+fn workspace() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ is in the workspace")
+}
+
+fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from)
+}
+
+fn run(command: &mut Command) {
+    let status = command.status().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(status.success(), "{command:?}: {status}");
+}

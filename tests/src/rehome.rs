@@ -1,0 +1,113 @@
+//! A whole run: prepare, start, wait for the helper, look at what came of it.
+use std::os::fd::OwnedFd;
+
+use crate::mounts::{Table, carried};
+use crate::namespace::host_mount_table;
+use crate::sandbox::{End, Running, Setup};
+use crate::snapshot::{Rules, Snapshot, difference, snapshot};
+use crate::stage::{Prepared, Stage, prepare};
+use crate::trees::{Fs, READ_AT_BOOT};
+
+/// A run that reached the helper.
+#[derive(Debug)]
+pub struct Rehomed {
+    /// What there was before.
+    pub prepared: Prepared,
+    /// The helper, still running.
+    pub running: Running,
+    /// The root it has now, alone.
+    pub root: OwnedFd,
+    /// The tree it has now.
+    pub after: Snapshot,
+    /// The mount table it has now.
+    pub mounts: Table,
+}
+
+/// What counts after a boot: everything but the access times of what the boot itself reads.
+pub const AFTER_BOOT: Rules = Rules { read: &READ_AT_BOOT, ..Rules::EXACT };
+
+/// Prepares an `fs` with the programs, `mode=move` and what `build` adds, and runs `/init` on it.
+///
+/// # Panics
+/// When the helper is not executed, or the mount table of the machine changed.
+pub fn rehome(fs: Fs, build: impl FnOnce(&Stage) + Send) -> Rehomed {
+    let prepared = prepare(fs, |stage| {
+        stage.install("mode=move\n");
+        build(stage);
+    });
+    run(prepared, &Setup::default())
+}
+
+/// Runs `/init` on what is prepared.
+///
+/// # Panics
+/// When the helper is not executed, or the mount table of the machine changed.
+#[must_use]
+pub fn run(prepared: Prepared, setup: &Setup) -> Rehomed {
+    let host = host_mount_table();
+    let mut running = prepared.start(setup);
+    let end = running.wait();
+    assert_eq!(end, End::Init("ready".into()), "it printed:\n{}", running.log());
+    let root = running.root();
+    let after = snapshot(&root).expect("a snapshot of the new root");
+    let mounts = running.mounts();
+    assert_eq!(host, host_mount_table(), "the mount table of the machine");
+    Rehomed { prepared, running, root, after, mounts }
+}
+
+impl Rehomed {
+    /// Checks everything that has to hold after every move.
+    ///
+    /// # Panics
+    /// When something does not.
+    pub fn check(&self) {
+        self.check_moved();
+        self.check_tree();
+        self.check_old_root_is_empty();
+        self.check_mounts();
+    }
+
+    /// The root is another file system, and a tmpfs.
+    ///
+    /// # Panics
+    /// When it is not.
+    pub fn check_moved(&self) {
+        let (before, after) = (&self.prepared.mounts["/"][0].what, &self.mounts["/"][0].what);
+        assert_ne!(before.device, after.device, "it did not move:\n{}", self.running.log());
+        assert_eq!(after.fstype, "tmpfs");
+    }
+
+    /// The tree is as it was, in every attribute.
+    ///
+    /// # Panics
+    /// When it is not.
+    pub fn check_tree(&self) {
+        let difference = difference(&self.prepared.before, &self.after, AFTER_BOOT);
+        assert!(difference.is_empty(), "{difference}\nit printed:\n{}", self.running.log());
+    }
+
+    /// Nothing is left where the tree was.
+    ///
+    /// # Panics
+    /// When something is.
+    pub fn check_old_root_is_empty(&self) {
+        let left = snapshot(&self.prepared.view).expect("a snapshot of the old root");
+        let left: Vec<_> = left.keys().map(|path| path.escape_ascii().to_string()).collect();
+        assert_eq!(left, [""], "left in the old root");
+    }
+
+    /// Every mount is where it was, with what is in it, and there is no other.
+    ///
+    /// # Panics
+    /// When it is not so.
+    pub fn check_mounts(&self) {
+        assert_eq!(carried(&self.prepared.mounts), carried(&self.mounts), "mounts before and after");
+        assert_eq!(self.mounts["/"].len(), 1, "mounts on the root: {:?}", self.mounts["/"]);
+
+        for (path, (_, before)) in &self.prepared.mounted {
+            let after = snapshot(self.running.mounted(path)).expect("a snapshot of a mount");
+            let difference = difference(before, &after, Rules::EXACT);
+            assert!(difference.is_empty(), "in the mount at {path}:\n{difference}");
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! A file system to be re-homed, prepared: programs, a tree, mounts below it, and a record of all that.
+use std::collections::BTreeMap;
+use std::ffi::CString;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::CWD;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags,
+    fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount_bind, mount_change, move_mount, open_tree,
+};
+
+use crate::mounts::{self, Table};
+use crate::namespace::{view, with_private_mounts};
+use crate::programs;
+use crate::snapshot::{Snapshot, snapshot};
+use crate::trees::{Fs, Plant, plant};
+
+/// The file system while it is being prepared, attached in a mount namespace that nobody else sees.
+#[derive(Debug)]
+pub struct Stage {
+    root: OwnedFd,
+    at: PathBuf,
+    fs: Fs,
+}
+
+/// The file system ready to run on, and what it was like before.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The root mount with everything mounted below it, detached.
+    pub tree: OwnedFd,
+    /// The old root alone, without what is mounted on it: to look at it afterwards.
+    pub view: OwnedFd,
+    /// The tree before.
+    pub before: Snapshot,
+    /// The mount table before.
+    pub mounts: Table,
+    /// Each mounted file system alone and its tree before, by mount point; of a stack, the topmost.
+    pub mounted: BTreeMap<String, (OwnedFd, Snapshot)>,
+}
+
+/// Makes an `fs`, lets `build` fill it, and records it.
+///
+/// # Panics
+/// When a step fails.
+pub fn prepare(fs: Fs, build: impl FnOnce(&Stage) + Send) -> Prepared {
+    prepare_with(fs, &[], build)
+}
+
+/// The same with mount options for the file system.
+///
+/// # Panics
+/// When a step fails.
+pub fn prepare_with(fs: Fs, options: &[(&str, &str)], build: impl FnOnce(&Stage) + Send) -> Prepared {
+    with_private_mounts(|| {
+        let root = new(fs, options).expect("a new file system");
+        let at = PathBuf::from(STAGING);
+        attach(&root, &at).expect("attached");
+        let stage = Stage { root, at, fs };
+        build(&stage);
+        stage.record().expect("recorded")
+    })
+}
+
+/// A directory of the machine to attach a file system over, in a namespace of ours: one nobody needs there.
+pub(crate) const STAGING: &str = "/sys";
+
+/// A detached new file system. Access times are kept strictly, as on the initial root.
+pub(crate) fn new(fs: Fs, options: &[(&str, &str)]) -> io::Result<OwnedFd> {
+    let context = fsopen(fs.name(), FsOpenFlags::FSOPEN_CLOEXEC)?;
+    for (key, value) in [("mode", "0755")].iter().chain(options) {
+        fsconfig_set_string(&context, *key, *value)?;
+    }
+    fsconfig_create(&context)?;
+    let strict = MountAttrFlags::MOUNT_ATTR_STRICTATIME;
+    Ok(fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, strict)?)
+}
+
+fn attach(mount: &OwnedFd, at: &Path) -> io::Result<()> {
+    Ok(move_mount(mount, "", CWD, at, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?)
+}
+
+impl Stage {
+    /// The top of the tree.
+    #[must_use]
+    pub fn root(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
+    }
+
+    /// A path in the tree, as long as this is a stage.
+    #[must_use]
+    pub fn path(&self, relative: &str) -> PathBuf {
+        self.at.join(relative)
+    }
+
+    /// Installs repot as `/init`, the helper as `/sbin/init`, and a configuration.
+    ///
+    /// # Panics
+    /// When it cannot.
+    pub fn install(&self, config: &str) {
+        self.program("init", programs::repot_init());
+        self.program("sbin/init", programs::helper());
+        self.file("etc/repot.conf", config.as_bytes());
+    }
+
+    /// Copies a program of the machine into the tree.
+    ///
+    /// # Panics
+    /// When it cannot.
+    pub fn program(&self, to: &str, from: &Path) {
+        self.file(to, &fs::read(from).unwrap_or_else(|error| panic!("{}: {error}", from.display())));
+        fs::set_permissions(self.path(to), fs::Permissions::from_mode(0o755)).expect("executable");
+    }
+
+    /// Writes a file, making the directories it is in.
+    ///
+    /// # Panics
+    /// When it cannot.
+    pub fn file(&self, to: &str, content: &[u8]) {
+        let path = self.path(to);
+        fs::create_dir_all(path.parent().expect("below the top")).expect("directory");
+        fs::write(&path, content).expect("write");
+    }
+
+    /// Makes a directory and those above it.
+    ///
+    /// # Panics
+    /// When it cannot.
+    pub fn dir(&self, path: &str) {
+        fs::create_dir_all(self.path(path)).expect("directory");
+    }
+
+    /// Makes a symlink.
+    ///
+    /// # Panics
+    /// When it cannot.
+    pub fn link(&self, path: &str, target: &str) {
+        symlink(target, self.path(path)).expect("symlink");
+    }
+
+    /// Plants a tree.
+    ///
+    /// # Panics
+    /// When it cannot.
+    pub fn plant(&self, tree: &[Plant]) {
+        plant(&self.root, self.fs, tree);
+    }
+
+    /// Mounts a new file system at `path` and gives its top.
+    ///
+    /// # Panics
+    /// When it cannot.
+    pub fn mount(&self, fs: Fs, path: &str) -> OwnedFd {
+        self.dir(path);
+        let mount = new(fs, &[("source", path)]).expect("a file system to mount");
+        attach(&mount, &self.path(path)).expect("mounted");
+        mount
+    }
+
+    /// Mounts one file or directory of the tree over another.
+    ///
+    /// # Panics
+    /// When it cannot.
+    pub fn bind(&self, from: &str, to: &str) {
+        mount_bind(self.path(from), self.path(to)).expect("bound");
+    }
+
+    /// Makes the mount at `path` shared.
+    ///
+    /// # Panics
+    /// When it cannot.
+    pub fn share(&self, path: &str) {
+        mount_change(self.path(path), MountPropagationFlags::SHARED).expect("shared");
+    }
+
+    fn record(self) -> io::Result<Prepared> {
+        let table = mounts::parse(&fs::read_to_string("/proc/thread-self/mountinfo")?);
+        let mounts = mounts::below(&table, STAGING);
+        let mut mounted = BTreeMap::new();
+        for path in mounts.keys().filter(|path| *path != "/") {
+            let mount = open_tree(CWD, self.path(&path[1..]), OpenTreeFlags::OPEN_TREE_CLOEXEC)?;
+            // A file mounted on a file has no tree.
+            if rustix::fs::fstat(&mount).is_ok_and(|stat| stat.st_mode & 0o170_000 == 0o040_000) {
+                let alone = view(&mount)?;
+                let before = snapshot(&alone)?;
+                mounted.insert(path.clone(), (alone, before));
+            }
+        }
+        let view = view(&self.root)?;
+        let whole = OpenTreeFlags::OPEN_TREE_CLONE
+            | OpenTreeFlags::OPEN_TREE_CLOEXEC
+            | OpenTreeFlags::AT_EMPTY_PATH
+            | OpenTreeFlags::AT_RECURSIVE;
+        let tree = open_tree(&self.root, "", whole)?;
+        let before = snapshot(&view)?;
+        Ok(Prepared { tree, view, before, mounts, mounted })
+    }
+}
+
+/// A NUL-terminated string, for what has none in it.
+pub(crate) fn text(text: &str) -> CString {
+    CString::new(text).expect("no NUL")
+}

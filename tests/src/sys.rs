@@ -1,0 +1,257 @@
+//! The border: the few calls rustix does not have or does not call safe.
+//!
+//! The child of [`spawn`] runs in a copy of a process with many threads, so until it has executed its program it does
+//! nothing but system calls on what was prepared before.
+#![allow(unsafe_code)]
+
+use std::ffi::{CString, c_char, c_int, c_long, c_ulong};
+use std::io;
+use std::mem::size_of;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use rustix::fs::{CWD, Mode};
+use rustix::io::{Errno, dup2, write};
+use rustix::mount::{MountPropagationFlags, MoveMountFlags, UnmountFlags, mount_change, move_mount, unmount};
+use rustix::process::{Pid, Resource, Rlimit, Signal};
+use rustix::thread::UnshareFlags;
+
+pub(crate) fn unshare(flags: UnshareFlags) -> io::Result<()> {
+    assert!(!flags.contains(UnshareFlags::FILES), "descriptors stay shared");
+    // SAFETY: the only flag that makes this unsound is the one excluded above.
+    Ok(unsafe { rustix::thread::unshare_unsafe(flags) }?)
+}
+
+/// Makes reading through the detached mount `mount` leave access times alone.
+pub(crate) fn set_noatime(mount: BorrowedFd<'_>) -> io::Result<()> {
+    let attr = libc::mount_attr {
+        attr_set: libc::MOUNT_ATTR_NOATIME,
+        attr_clr: libc::MOUNT_ATTR__ATIME,
+        propagation: 0,
+        userns_fd: 0,
+    };
+    // SAFETY: the path is a string, the structure is read for as many bytes as it has.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            &raw const attr,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Which pages of a part of a file are in the page cache.
+pub(crate) fn pages_present(file: BorrowedFd<'_>, from: u64, len: u64) -> io::Result<Vec<bool>> {
+    let len = usize::try_from(len).map_err(io::Error::other)?;
+    let mut pages = vec![0_u8; len.div_ceil(4096)];
+    let from = libc::off_t::try_from(from).map_err(io::Error::other)?;
+    // SAFETY: a new mapping at an address of the kernel's choice, never read, unmapped below.
+    let map = unsafe {
+        libc::mmap(std::ptr::null_mut(), len, libc::PROT_READ, libc::MAP_SHARED, file.as_raw_fd(), from)
+    };
+    if map == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the mapping is `len` long, and there is a byte for each of its pages.
+    let done = unsafe { libc::mincore(map, len, pages.as_mut_ptr()) };
+    let error = io::Error::last_os_error();
+    // SAFETY: the mapping made above, which nobody else knows.
+    unsafe { libc::munmap(map, len) };
+    if done == 0 { Ok(pages.iter().map(|page| page & 1 == 1).collect()) } else { Err(error) }
+}
+
+/// What the child of [`spawn`] does, prepared so that it need not allocate.
+pub(crate) struct Child<'a> {
+    /// The detached mount that becomes its root.
+    pub(crate) tree: BorrowedFd<'a>,
+    /// A directory of the machine to attach it over for a moment, in a namespace of the child's own.
+    pub(crate) staging: CString,
+    pub(crate) program: CString,
+    pub(crate) argv: Vec<CString>,
+    pub(crate) envp: Vec<CString>,
+    /// What becomes descriptors 0, 1 and 2.
+    pub(crate) stdio: [BorrowedFd<'a>; 3],
+    /// A descriptor to leave open beyond those, as descriptor 9.
+    pub(crate) stray: bool,
+    /// How many descriptors it may have open.
+    pub(crate) nofile: Option<u64>,
+    /// System calls whoever holds the listener decides on; none, no listener.
+    pub(crate) filter: Vec<libc::sock_filter>,
+    /// Where a step that fails is told, as its number and its error.
+    pub(crate) failed: BorrowedFd<'a>,
+}
+
+/// Starts a process that is number 1 of a new pid namespace, in a mount namespace of its own with `tree` as root.
+pub(crate) fn spawn(child: &Child<'_>) -> io::Result<(Pid, OwnedFd)> {
+    let pointers = |strings: &[CString]| -> Vec<*const c_char> {
+        strings.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect()
+    };
+    let (argv, envp) = (pointers(&child.argv), pointers(&child.envp));
+    let mut pidfd: c_int = -1;
+    // The kernel's struct clone_args, first version: flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls.
+    let args: [u64; 8] = [
+        (libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_PIDFD).cast_unsigned().into(),
+        (&raw mut pidfd).addr() as u64,
+        0,
+        0,
+        libc::SIGCHLD.cast_unsigned().into(),
+        0,
+        0,
+        0,
+    ];
+    // SAFETY: without CLONE_VM this is fork(): the child has a copy of this memory and never returns from `enter`.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, args.as_ptr(), size_of_val(&args)) };
+    match pid {
+        -1 => Err(io::Error::last_os_error()),
+        0 => {
+            let (step, error) = enter(child, &argv, &envp);
+            let [a, b, c, d] = error.raw_os_error().to_ne_bytes();
+            // SAFETY: in this copy of the process the number is nobody else's.
+            let told =
+                unsafe { BorrowedFd::borrow_raw(if step > 4 { TOLD_AT } else { child.failed.as_raw_fd() }) };
+            let _ = write(told, &[step, a, b, c, d]);
+            // SAFETY: ends the child without running what the parent registered for its own exit.
+            unsafe { libc::_exit(127) }
+        }
+        _ => {
+            let pid = c_int::try_from(pid).ok().and_then(Pid::from_raw).expect("a pid");
+            // SAFETY: the kernel stored a new descriptor there, which nobody else knows.
+            Ok((pid, unsafe { OwnedFd::from_raw_fd(pidfd) }))
+        }
+    }
+}
+
+/// What the child says instead of a step when it is about to execute its program, with the listener among its descriptors.
+pub(crate) const LISTENING: u8 = 0xff;
+
+/// The descriptor it says that on, when it has closed all others.
+pub(crate) const TOLD_AT: c_int = 700;
+
+/// The names of the steps of [`enter`], by number.
+pub(crate) const STEPS: [&str; 8] = [
+    "prctl(PR_SET_PDEATHSIG)",
+    "mount(MS_PRIVATE)",
+    "move_mount",
+    "pivot_root",
+    "dup2",
+    "descriptors",
+    "seccomp",
+    "execve",
+];
+
+fn enter(child: &Child<'_>, argv: &[*const c_char], envp: &[*const c_char]) -> (u8, Errno) {
+    macro_rules! step {
+        ($number:literal, $call:expr) => {
+            match $call {
+                Ok(value) => value,
+                Err(error) => return ($number, error),
+            }
+        };
+    }
+    step!(0, rustix::process::set_parent_process_death_signal(Some(Signal::KILL)));
+    step!(1, mount_change(c"/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC));
+    let onto = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    step!(2, move_mount(child.tree, c"", CWD, child.staging.as_c_str(), onto));
+    step!(3, rustix::process::fchdir(child.tree));
+    step!(3, rustix::process::pivot_root(c".", c"."));
+    step!(3, unmount(c".", UnmountFlags::DETACH));
+    step!(3, rustix::process::chdir(c"/"));
+    for (number, from) in (0..).zip(&child.stdio) {
+        step!(4, dup_to(*from, number));
+    }
+    step!(4, dup_to(child.failed, TOLD_AT));
+    // SAFETY: in this copy of the process the number is nobody else's.
+    let told = unsafe { BorrowedFd::borrow_raw(TOLD_AT) };
+    step!(4, rustix::io::fcntl_setfd(told, rustix::io::FdFlags::CLOEXEC));
+    // What the harness has open, listeners of other runs among it, is not for the sandbox.
+    for (first, last) in [(3, TOLD_AT - 1), (TOLD_AT + 1, c_int::MAX)] {
+        // SAFETY: nothing in this copy of the process uses what it has open there any more.
+        unsafe { libc::close_range(first.cast_unsigned(), last.cast_unsigned(), 0) };
+    }
+    if child.stray {
+        // SAFETY: standard input was put there above.
+        step!(5, dup_to(unsafe { BorrowedFd::borrow_raw(0) }, 9));
+    }
+    // As the kernel starts its first process.
+    let _ = rustix::process::setsid();
+    rustix::process::umask(Mode::from_raw_mode(0o022));
+    // SAFETY: plain dispositions, an empty mask; nothing of Rust relies on the harness's in this copy.
+    unsafe {
+        for signal in 1..=64 {
+            libc::signal(signal, libc::SIG_DFL);
+        }
+        let mut none = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+    }
+    if let Some(most) = child.nofile {
+        let most = Rlimit { current: Some(most), maximum: Some(most) };
+        step!(5, rustix::process::setrlimit(Resource::Nofile, most));
+    }
+    if !child.filter.is_empty() {
+        step!(6, intercept(&child.filter));
+        step!(6, write(told, &[LISTENING]));
+    }
+    // SAFETY: all three are NUL-terminated and live in this copy of the memory.
+    unsafe { libc::execve(child.program.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
+    (7, last())
+}
+
+fn dup_to(from: BorrowedFd<'_>, number: c_int) -> rustix::io::Result<()> {
+    // SAFETY: in this copy of the process nobody else owns the number; it stays open on purpose.
+    let mut to = unsafe { OwnedFd::from_raw_fd(number) };
+    let done = dup2(from, &mut to);
+    std::mem::forget(to);
+    done
+}
+
+/// Sends the chosen calls to whoever takes the listener, which the harness finds among this process's descriptors.
+fn intercept(filter: &[libc::sock_filter]) -> rustix::io::Result<()> {
+    let program = libc::sock_fprog {
+        len: filter.len().try_into().expect("a short program"),
+        filter: filter.as_ptr().cast_mut(),
+    };
+    let flags: c_ulong = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
+    let mode: c_long = libc::SECCOMP_SET_MODE_FILTER.into();
+    // SAFETY: the program is read for as many instructions as it says.
+    let listener = unsafe { libc::syscall(libc::SYS_seccomp, mode, flags, &raw const program) };
+    if listener < 0 { Err(last()) } else { Ok(()) }
+}
+
+fn last() -> Errno {
+    Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO)
+}
+
+/// The next call that waits for a decision; `None` when whoever made it is gone.
+pub(crate) fn next_call(listener: BorrowedFd<'_>) -> io::Result<Option<libc::seccomp_notif>> {
+    // SAFETY: all zeros is a value of this structure, and what the kernel asks for.
+    let mut call: libc::seccomp_notif = unsafe { std::mem::zeroed() };
+    // SAFETY: the request and the structure belong together.
+    let done = unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_RECV, &raw mut call) };
+    if done == 0 {
+        return Ok(Some(call));
+    }
+    match last() {
+        Errno::NOENT | Errno::INTR => Ok(None),
+        error => Err(error.into()),
+    }
+}
+
+/// Answers a call: lets the kernel do it, or makes it fail with `error`.
+pub(crate) fn answer(listener: BorrowedFd<'_>, id: u64, error: Option<Errno>) -> io::Result<()> {
+    let go_on = u32::try_from(libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE).expect("one bit");
+    let answer = libc::seccomp_notif_resp {
+        id,
+        val: 0,
+        error: error.map_or(0, |error| -error.raw_os_error()),
+        flags: if error.is_none() { go_on } else { 0 },
+    };
+    // SAFETY: the request and the structure belong together.
+    let done =
+        unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SEND, &raw const answer) };
+    // ENOENT: the caller was killed while it waited.
+    if done == 0 || last() == Errno::NOENT { Ok(()) } else { Err(io::Error::last_os_error()) }
+}

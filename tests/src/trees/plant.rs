@@ -1,0 +1,132 @@
+//! Making a tree real.
+//!
+//! Entries first, in order, then the attributes of directories from the bottom up, because making an entry changes its
+//! parent's times, then the inode flags, which forbid every further change.
+use std::ffi::{CStr, CString};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+
+use rustix::fs::{
+    AtFlags, CWD, FileType, Gid, IFlags, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags, chmodat,
+    chownat, ioctl_setflags, linkat, makedev, mkdirat, mknodat, openat, setxattr, symlinkat, utimensat,
+};
+use rustix::io::Errno;
+
+use super::{Data, Fs, Meta, Plant, What};
+
+const PATH: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// Makes `tree` below `top`, which is on an `fs`.
+///
+/// # Panics
+/// When anything cannot be made as it is described: a test on half a tree proves nothing.
+pub fn plant(top: impl AsFd, fs: Fs, tree: &[Plant]) {
+    let dirs = || tree.iter().rev().filter(|plant| plant.what == What::Dir);
+    for plant in tree {
+        made(plant, create(&top, plant));
+        if !matches!(plant.what, What::Dir | What::HardLink(_)) {
+            made(plant, attributes(&top, fs, plant));
+        }
+    }
+    for plant in dirs() {
+        made(plant, attributes(&top, fs, plant));
+    }
+    let flagged = |plant: &&Plant| fs == Fs::Tmpfs && plant.meta.flags != 0;
+    for plant in tree.iter().filter(flagged) {
+        made(plant, flags(&top, plant));
+    }
+}
+
+fn made(plant: &Plant, result: io::Result<()>) {
+    if let Err(error) = result {
+        panic!("could not plant {plant:?}: {error}");
+    }
+}
+
+/// Opens the directory `path` is in, one name at a time so that a path may be of any length, and gives the last name.
+pub(crate) fn parent(top: impl AsFd, path: &[u8]) -> io::Result<(OwnedFd, CString)> {
+    let mut dir = openat(top, c".", PATH, Mode::empty())?;
+    let mut names: Vec<_> = path.split(|&byte| byte == b'/').collect();
+    let last = names.pop().unwrap_or(b"");
+    for name in names {
+        dir = openat(&dir, name, PATH | OFlags::DIRECTORY, Mode::empty())?;
+    }
+    Ok((dir, CString::new(if last.is_empty() { b".".as_slice() } else { last })?))
+}
+
+fn create(top: impl AsFd, plant: &Plant) -> io::Result<()> {
+    let (dir, name) = parent(&top, &plant.path)?;
+    let node = |kind, device| mknodat(&dir, &name, kind, Mode::from_raw_mode(0o600), device);
+    match &plant.what {
+        What::Dir => match mkdirat(&dir, &name, Mode::from_raw_mode(0o700)) {
+            Err(Errno::EXIST) => {}
+            result => result?,
+        },
+        What::File { len, data } => {
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+            let file = File::from(openat(&dir, &name, flags, Mode::from_raw_mode(0o600))?);
+            file.set_len(*len)?;
+            for piece in data {
+                file.write_all_at(&bytes(*piece), piece.at)?;
+            }
+        }
+        What::Symlink(target) => symlinkat(CString::new(target.as_slice())?, &dir, &name)?,
+        What::Char(major, minor) => node(FileType::CharacterDevice, makedev(*major, *minor))?,
+        What::Block(major, minor) => node(FileType::BlockDevice, makedev(*major, *minor))?,
+        What::Fifo => node(FileType::Fifo, 0)?,
+        What::Socket => node(FileType::Socket, 0)?,
+        What::HardLink(first) => {
+            let (first_dir, first_name) = parent(&top, first)?;
+            linkat(&first_dir, &first_name, &dir, &name, AtFlags::empty())?;
+        }
+    }
+    Ok(())
+}
+
+/// The bytes of a piece: noise that depends on the position alone, so that no two chunks of a file are equal.
+pub(crate) fn bytes(piece: Data) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for word in piece.at / 8..=(piece.at + piece.len) / 8 {
+        let mixed = (word + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        bytes.extend_from_slice(&(mixed ^ (mixed >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9).to_le_bytes());
+    }
+    bytes.drain(..usize::try_from(piece.at % 8).expect("below 8"));
+    bytes.truncate(usize::try_from(piece.len).expect("fits in memory"));
+    bytes
+}
+
+/// Owner before mode, because a change of owner clears setuid; the times last, because the rest changes none of them.
+fn attributes(top: impl AsFd, fs: Fs, plant: &Plant) -> io::Result<()> {
+    let Meta { mode, uid, gid, atime, mtime, xattrs, flags: _ } = &plant.meta;
+    let (dir, name) = parent(top, &plant.path)?;
+    let at = openat(&dir, &name, PATH, Mode::empty())?;
+    // A path through /proc leads to the inode itself, whatever kind it is.
+    let path = CString::new(format!("/proc/thread-self/fd/{}", at.as_raw_fd()))?;
+    let (uid, gid) = (Uid::from_raw(*uid), Gid::from_raw(*gid));
+    chownat(&at, c"", Some(uid), Some(gid), AtFlags::EMPTY_PATH)?;
+    if !matches!(plant.what, What::Symlink(_)) {
+        chmodat(CWD, &path, Mode::from_raw_mode(*mode), AtFlags::empty())?;
+    }
+    if fs == Fs::Tmpfs {
+        for (name, value) in xattrs {
+            set_xattr(&path, name, value)?;
+        }
+    }
+    let time = |(tv_sec, nsec): (i64, u32)| Timespec { tv_sec, tv_nsec: nsec.into() };
+    let times = Timestamps { last_access: time(*atime), last_modification: time(*mtime) };
+    utimensat(CWD, &path, &times, AtFlags::empty())?;
+    Ok(())
+}
+
+fn set_xattr(path: &CStr, name: &CStr, value: &[u8]) -> io::Result<()> {
+    setxattr(path, name, value, XattrFlags::empty())
+        .map_err(|error| io::Error::new(io::Error::from(error).kind(), format!("setxattr {name:?}: {error}")))
+}
+
+fn flags(top: impl AsFd, plant: &Plant) -> io::Result<()> {
+    let (dir, name) = parent(top, &plant.path)?;
+    let file = openat(&dir, &name, OFlags::RDONLY | OFlags::NOATIME | OFlags::CLOEXEC, Mode::empty())?;
+    Ok(ioctl_setflags(&file, IFlags::from_bits_retain(plant.meta.flags))?)
+}
