@@ -86,14 +86,22 @@ fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
     }
 }
 
-// The prebuilt `alloc` refers to it, although nothing here unwinds.
+// The prebuilt `alloc` refers to both, although nothing here unwinds: a panic never returns.
 #[unsafe(no_mangle)]
 extern "C" fn rust_eh_personality() {}
+#[cfg(target_env = "musl")]
+#[unsafe(no_mangle)]
+extern "C" fn _Unwind_Resume() -> ! {
+    loop {
+        repot::sys::sleep(3600);
+    }
+}
 
 #[link(name = "c")]
 unsafe extern "C" {}
-#[cfg_attr(target_env = "musl", link(name = "unwind"))]
-#[cfg_attr(target_env = "gnu", link(name = "gcc_eh"))]
+// glibc's own streams refer to the unwinder.
+#[cfg(target_env = "gnu")]
+#[link(name = "gcc_eh")]
 unsafe extern "C" {}
 
 #[unsafe(no_mangle)]
