@@ -1,6 +1,7 @@
 //! Other programs: an error names the command line and what it said.
 
 use anyhow::{Context, Result, bail};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 /// Runs a program whose output the reader of the terminal wants to see.
@@ -21,13 +22,19 @@ pub(crate) fn read(command: &mut Command) -> Result<String> {
     Ok(lossy(&output.stdout))
 }
 
-/// Whether a program of that name is on the path.
+/// Whether a program of that name can be found.
 pub(crate) fn exists(program: &str) -> bool {
+    find(program).is_ok()
+}
+
+/// Where a program is.
+pub(crate) fn find(program: &str) -> Result<PathBuf> {
     let paths = std::env::var_os("PATH").unwrap_or_default();
     // Debian keeps runc and its like where an ordinary user's path does not go.
-    std::env::split_paths(&paths)
-        .chain(["/usr/sbin".into(), "/sbin".into()])
-        .any(|path| path.join(program).is_file())
+    let mut folders = std::env::split_paths(&paths).chain(["/usr/sbin".into(), "/sbin".into()]);
+    folders
+        .find_map(|folder| Some(folder.join(program)).filter(|path| path.is_file()))
+        .with_context(|| format!("no program {program} on this machine"))
 }
 
 fn cannot(command: &Command) -> String {

@@ -63,24 +63,30 @@ pub(crate) fn probe() -> Result<PathBuf> {
 }
 
 fn build(what: &str, bin: &str, profile: &str, package: &[&str], arch: Arch, name: &str) -> Result<PathBuf> {
-    let musl = format!("{}-unknown-linux-musl", arch.name());
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(place::checkout()).args(["build", "--quiet", "--profile", profile]).args(package);
-    let triple = match have(&musl) {
-        Ok(()) => musl,
-        Err(why) if arch == Arch::X86_64 => {
-            println!("{what}: {why:#}; building against static glibc instead");
-            cargo.env("RUSTFLAGS", "-C target-feature=+crt-static");
-            "x86_64-unknown-linux-gnu".to_owned()
-        }
-        Err(why) => return Err(why),
-    };
+    let (triple, flags) = triple(arch).with_context(|| format!("cannot build {what}"))?;
+    cargo.envs(flags);
     run(cargo.args(["--target", &triple])).with_context(|| format!("{what} for {triple} does not build"))?;
     let from = place::built().join(&triple).join(profile).join(bin);
     let to = place::kept(&format!("dist/{}", arch.name()))?.join(name);
     std::fs::copy(&from, &to)
         .with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))?;
     Ok(to)
+}
+
+/// The target to build for, and what of the environment that needs.
+pub(crate) fn triple(arch: Arch) -> Result<(String, Option<(&'static str, &'static str)>)> {
+    let musl = format!("{}-unknown-linux-musl", arch.name());
+    match have(&musl) {
+        Ok(()) => Ok((musl, None)),
+        Err(why) if arch == Arch::X86_64 => {
+            println!("{why:#}; building against static glibc instead");
+            let flags = ("RUSTFLAGS", "-C target-feature=+crt-static");
+            Ok(("x86_64-unknown-linux-gnu".to_owned(), Some(flags)))
+        }
+        Err(why) => Err(why),
+    }
 }
 
 /// The target's standard library, installed when it is not there.

@@ -3,12 +3,16 @@
 //! Each does its own set-up: on Debian and as root it installs the packages it lacks and says so,
 //! elsewhere it names them before anything is begun. What it makes lies under `target/`.
 
+mod boots;
 mod command;
 mod debian;
+mod demo;
 mod dist;
 mod kernels;
+mod lint;
 mod place;
 mod qemu;
+mod test;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -23,12 +27,42 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Show a container on an initramfs root, before and after repot
+    #[command(after_help = "Example: cargo xtask demo")]
+    Demo,
+    /// Run every test, virtual machines included
+    #[command(
+        after_help = "Examples:\n  cargo xtask test\n  cargo xtask test --no-vm\n  cargo xtask test matrix"
+    )]
+    Test {
+        /// Part of the name of a test or boot
+        #[arg(default_value = "")]
+        filter: String,
+        /// Leave out what needs QEMU
+        #[arg(long)]
+        no_vm: bool,
+        /// Machines at a time
+        #[arg(long, short, default_value_t = 2)]
+        jobs: usize,
+    },
+    /// Check format, lints, licences, and the rules of the house
+    Lint,
     /// Build the static /init into target/dist/ARCH/init
     #[command(after_help = "Example: cargo xtask dist --target all")]
     Dist {
         /// The architecture of the machine it is for
         #[arg(long, value_name = "ARCH", default_value = "x86_64")]
         target: dist::Arch,
+    },
+    /// Boot every scenario of tests/boots whose name contains FILTER
+    #[command(after_help = "Examples:\n  cargo xtask boots\n  cargo xtask boots matrix/6.12-ramfs")]
+    Boots {
+        /// Part of a boot's name, as SCENARIO/KERNEL-ROOTFSTYPE-MODE
+        #[arg(default_value = "")]
+        filter: String,
+        /// Machines at a time
+        #[arg(long, short, default_value_t = 2)]
+        jobs: usize,
     },
     /// Download the kernels the boots run on into target/kernels
     #[command(after_help = "Example: cargo xtask kernels 6.12 7")]
@@ -40,7 +74,11 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
+        Command::Demo => demo::demo(),
+        Command::Test { filter, no_vm, jobs } => test::test(&test::Choice { filter: &filter, no_vm, jobs }),
+        Command::Lint => lint::lint(),
         Command::Dist { target } => dist::dist(target),
+        Command::Boots { filter, jobs } => boot(&filter, jobs),
         Command::Kernels { series } => download(&series),
     };
     match result {
@@ -60,5 +98,12 @@ fn download(series: &[String]) -> anyhow::Result<()> {
         let package = std::fs::read_to_string(kernel.image.with_file_name("package"))?;
         println!("{}: {}", kernel.series, package.trim());
     }
+    Ok(())
+}
+
+fn boot(filter: &str, jobs: usize) -> anyhow::Result<()> {
+    let score = boots::run(filter, jobs)?;
+    println!("{} passed, {} failed", score.passed, score.failed);
+    anyhow::ensure!(score.failed == 0, "{} boots failed", score.failed);
     Ok(())
 }

@@ -22,7 +22,7 @@ pub(crate) fn fresh(name: &str) -> Result<PathBuf> {
     let path = checkout().join("target").join(name);
     match std::fs::remove_dir_all(&path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(error).with_context(|| format!("cannot remove {}", path.display()));
+            Err(error).with_context(|| format!("cannot remove {}", path.display()))
         }
         _ => kept(name),
     }

@@ -47,6 +47,20 @@ pub enum Step {
         /// Where; there already.
         at: String,
     },
+    /// Another name for what is at `from`, a symlink itself included.
+    Link {
+        /// What.
+        from: String,
+        /// The new name.
+        to: String,
+    },
+    /// A symlink.
+    Symlink {
+        /// Where.
+        path: String,
+        /// What it says.
+        target: String,
+    },
     /// An extended attribute, on the entry itself.
     Xattr {
         /// Of what.

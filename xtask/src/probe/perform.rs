@@ -35,6 +35,8 @@ fn one(step: &Step, argv: &[CString]) -> Result<(), String> {
                 .map_err(text)
         }
         Step::Bind { from, at } => mount_bind(from.as_str(), at.as_str()).map_err(text),
+        Step::Link { from, to } => rustix::fs::linkat(CWD, from, CWD, to, AtFlags::empty()).map_err(text),
+        Step::Symlink { path, target } => std::os::unix::fs::symlink(target, path).map_err(text),
         Step::Xattr { path, name, hex } => {
             let value = xtask::escape::unhex(hex).ok_or("its value is not hexadecimal")?;
             rustix::fs::lsetxattr(path.as_str(), name.as_str(), &value, XattrFlags::empty()).map_err(text)

@@ -1,0 +1,93 @@
+//! What a scenario may ask to be seen. A key that is left out asks for nothing.
+
+use serde::Deserialize;
+
+/// Assertions on the probe's account.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Expect {
+    /// Type of `/` in mountinfo.
+    pub(super) root: Option<String>,
+    /// Type of `/` by statfs; "same" for what the kernel unpacked into.
+    pub(super) statfs: Option<String>,
+    /// runc's `pivot_root` in a child namespace.
+    pub(super) pivot_root: Option<Works>,
+    /// `unshare(CLONE_NEWUSER)`.
+    pub(super) userns: Option<Works>,
+    /// The tree is what was packed, or what the step `report` saw.
+    pub(super) tree: Option<Like>,
+    /// All mounts in order, each `POINT TYPE`; or as the step `report` saw them, but for `/`.
+    pub(super) mounts: Option<Mounts>,
+    pub(super) argv: Option<Vec<String>>,
+    /// In order.
+    pub(super) environ: Option<Vec<String>>,
+    pub(super) cwd: Option<String>,
+    /// Octal.
+    pub(super) umask: Option<String>,
+    /// All that are open, each `NUMBER TARGET`.
+    pub(super) descriptors: Option<Vec<String>>,
+    /// No signal is blocked, ignored or caught.
+    pub(super) signals_default: bool,
+    /// Each is part of some kernel log line of repot.
+    pub(super) log: Vec<String>,
+    /// None of these is part of any.
+    pub(super) log_without: Vec<String>,
+    /// Page cache that cannot be dropped is the tree's and no more than this besides, in KiB.
+    pub(super) memory_over_tree: Option<u64>,
+    /// What the sampler saw above its first look, in KiB.
+    pub(super) extra_memory: Option<u64>,
+    /// The old root's superblock is gone.
+    pub(super) old_root_gone: Option<Works>,
+    /// No account is given; these are on the console instead. For boots that end without any init.
+    pub(super) console: Option<Vec<String>>,
+}
+
+/// Always or never, or with the kernel's help.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(super) enum Works {
+    Always(bool),
+    Sometimes(From7),
+}
+
+/// From kernel 7.0 on.
+#[derive(Debug, Deserialize)]
+pub(super) enum From7 {
+    #[serde(rename = "from 7.0")]
+    From7,
+}
+
+impl Works {
+    /// What is asked for on a kernel.
+    pub(super) fn on(&self, series: &str) -> bool {
+        match self {
+            Works::Always(answer) => *answer,
+            Works::Sometimes(From7::From7) => {
+                series.split('.').next().and_then(|major| major.parse().ok()) >= Some(7)
+            }
+        }
+    }
+}
+
+/// What the tree is compared with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Like {
+    Packed,
+    Before,
+}
+
+/// What the mounts are compared with.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(super) enum Mounts {
+    Like(AsBefore),
+    These(Vec<String>),
+}
+
+/// As the step `report` saw them.
+#[derive(Debug, Deserialize)]
+pub(super) enum AsBefore {
+    #[serde(rename = "before")]
+    Before,
+}

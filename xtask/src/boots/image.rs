@@ -1,0 +1,123 @@
+//! The image of a scenario: a staging directory, the list of its entries, and the archive.
+
+use super::hostile;
+use super::scenario::{Scenario, Tree};
+use crate::place;
+use anyhow::{Context, Result};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, makedev, mknodat, utimensat};
+use std::fs::{File, Permissions, create_dir_all};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use xtask::account::Entry;
+use xtask::snapshot::{Depth, snapshot};
+
+/// A packed tree and what is in it.
+pub(super) struct Image {
+    pub(super) archive: PathBuf,
+    pub(super) entries: Vec<Entry>,
+}
+
+impl Image {
+    pub(super) fn build(scenario: &Scenario, init: &Path, probe: &Path) -> Result<Image> {
+        let root = place::fresh(&format!("boots/trees/{}", scenario.name))?;
+        skeleton(&root, scenario, init, probe)?;
+        match scenario.tree {
+            Tree::Small => {}
+            Tree::Hostile => hostile::add(&root)?,
+            Tree::Large => large(&root.join("large"))?,
+        }
+        let depth = Depth { attributes: false, restore: false };
+        let open = || File::open(&root).with_context(|| format!("cannot open {}", root.display()));
+        // Directories after what is in them: making an entry changes its directory's time.
+        for (number, entry) in snapshot(open()?.as_fd(), depth)?.iter().enumerate().rev() {
+            date(&root, entry, i64::try_from(number)?)?;
+        }
+        let entries = snapshot(open()?.as_fd(), depth).context("snapshot")?;
+        let archive = place::kept("boots/images")?.join(format!("{}.cpio", scenario.name));
+        pack(&root, &archive)?;
+        Ok(Image { archive, entries })
+    }
+}
+
+/// Packs a directory as the kernel wants it.
+pub(crate) fn pack(root: &Path, archive: &Path) -> Result<()> {
+    let out = File::create(archive).with_context(|| format!("cannot write {}", archive.display()))?;
+    repot_cli::newc::pack_directory(root, out).with_context(|| format!("cannot pack {}", root.display()))?;
+    Ok(())
+}
+
+/// What every image has: the two inits, and what the kernel's own built-in archive would put there.
+fn skeleton(root: &Path, scenario: &Scenario, init: &Path, probe: &Path) -> Result<()> {
+    for folder in ["dev", "etc", "mnt", "proc", "root", "run", "sbin", "sys", "tmp"] {
+        create_dir_all(root.join(folder)).with_context(|| format!("cannot make {folder}"))?;
+    }
+    std::fs::set_permissions(root.join("root"), Permissions::from_mode(0o700))?;
+    std::fs::set_permissions(root.join("tmp"), Permissions::from_mode(0o1777))?;
+    let copy = |from: &Path, to: &str| -> Result<()> {
+        let to = root.join(to);
+        std::fs::copy(from, &to)
+            .with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))?;
+        Ok(std::fs::set_permissions(&to, Permissions::from_mode(0o755))?)
+    };
+    if !scenario.no_init {
+        copy(probe, "sbin/init")?;
+    }
+    for path in &scenario.also_init {
+        copy(probe, path)?;
+    }
+    if scenario.steps.is_empty() {
+        copy(if scenario.bare { probe } else { init }, "init")?;
+    } else {
+        copy(probe, "init")?;
+        copy(init, "repot")?;
+        std::fs::write(root.join(xtask::steps::FILE), serde_json::to_vec(&scenario.steps)?)?;
+    }
+    if let Some(config) = &scenario.config {
+        std::fs::write(root.join("etc/repot.conf"), config)?;
+    }
+    if scenario.no_console {
+        // The kernel's built-in archive makes /dev/console; only another type of file replaces it.
+        symlink("nowhere", root.join("dev/console"))?;
+    } else {
+        device(root, "dev/console", 5, 1)?;
+        device(root, "dev/null", 1, 3)?;
+    }
+    Ok(())
+}
+
+fn device(root: &Path, name: &str, major: u32, minor: u32) -> Result<()> {
+    let mode = Mode::RUSR | Mode::WUSR;
+    mknodat(CWD, root.join(name), FileType::CharacterDevice, mode, makedev(major, minor))
+        .with_context(|| format!("cannot make the device {name}"))
+}
+
+/// Every page says where it belongs, so that one in the wrong place shows.
+fn large(path: &Path) -> Result<()> {
+    let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
+    let mut window = vec![0u8; 1 << 20];
+    for number in 0..200u64 {
+        for (page, bytes) in (0u64..).zip(window.chunks_mut(4096)) {
+            let name = (number * 256 + page + 1).to_le_bytes();
+            for part in bytes.chunks_mut(8) {
+                part.copy_from_slice(&name);
+            }
+        }
+        file.write_all_at(&window, number << 20)
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// A time of its own for every entry, in whole seconds: an archive keeps no more.
+fn date(root: &Path, entry: &Entry, number: i64) -> Result<()> {
+    // The list shows names of odd bytes in another form; those keep the time at which they were made.
+    let path = root.join(&entry.path);
+    if path.symlink_metadata().is_err() {
+        return Ok(());
+    }
+    let time = Timespec { tv_sec: 1_000_000_000 + number * 1009, tv_nsec: 0 };
+    let times = Timestamps { last_access: time, last_modification: time };
+    utimensat(CWD, &path, &times, AtFlags::SYMLINK_NOFOLLOW)
+        .with_context(|| format!("cannot date {}", path.display()))
+}

@@ -1,0 +1,134 @@
+//! `cargo xtask test`: the workspace's tests, what is held about the init itself, and the boots.
+
+use crate::boots::{self, Score};
+use crate::command::read;
+use crate::{debian, dist, place};
+use anyhow::{Context, Result, bail, ensure};
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// The init is a part of every image, and unpacked before anything else can run.
+const CEILING: u64 = 400_000;
+
+/// What to run.
+#[derive(Debug)]
+pub(crate) struct Choice<'a> {
+    /// Part of a test's or boot's name.
+    pub(crate) filter: &'a str,
+    /// No virtual machines.
+    pub(crate) no_vm: bool,
+    /// Machines at a time.
+    pub(crate) jobs: usize,
+}
+
+/// Runs the tests, says how many passed and failed on a line of its own, and fails if any did.
+pub(crate) fn test(choice: &Choice) -> Result<()> {
+    let tools = if choice.no_vm { vec![debian::FILE] } else { vec![debian::FILE, debian::QEMU] };
+    debian::need(&tools)?;
+    let mounts = host_mounts()?;
+    let (init, probe) = (dist::init(dist::Arch::X86_64)?, dist::probe()?);
+    let mut score = Score::default();
+    if choice.filter.is_empty() {
+        for (name, result) in [("size", size(&init)), ("linkage", linkage(&init))] {
+            note(&mut score, &format!("init {name}"), result);
+        }
+    }
+    cargo_test(choice.filter, &init, &probe, &mut score)?;
+    if !choice.no_vm {
+        let boots = boots::run(choice.filter, choice.jobs)?;
+        score.passed += boots.passed;
+        score.failed += boots.failed;
+    }
+    let same = || -> Result<()> {
+        ensure!(host_mounts()? == mounts, "the host's mounts are not what they were before the tests");
+        Ok(())
+    };
+    note(&mut score, "host mounts untouched", same());
+    println!("{} passed, {} failed", score.passed, score.failed);
+    ensure!(score.failed == 0, "{} tests failed", score.failed);
+    Ok(())
+}
+
+fn note(score: &mut Score, name: &str, result: Result<()>) {
+    match result {
+        Ok(()) => {
+            println!("test {name} ... ok");
+            score.passed += 1;
+        }
+        Err(error) => {
+            println!("test {name} ... FAILED: {error:#}");
+            score.failed += 1;
+        }
+    }
+}
+
+fn size(init: &Path) -> Result<()> {
+    let size = std::fs::metadata(init)?.len();
+    ensure!(size < CEILING, "it has {size} bytes, and {CEILING} are too many");
+    Ok(())
+}
+
+fn linkage(init: &Path) -> Result<()> {
+    let linkage = dist::linkage(init)?;
+    ensure!(linkage == "static-pie", "it is {linkage}, not static-pie");
+    let said = read(Command::new("file").arg("--brief").arg(init))?;
+    ensure!(said.contains("static-pie linked") && said.contains("stripped"), "file says: {said}");
+    Ok(())
+}
+
+fn host_mounts() -> Result<String> {
+    std::fs::read_to_string("/proc/self/mountinfo").context("cannot read /proc/self/mountinfo")
+}
+
+/// Runs `cargo test` and adds up its closing lines.
+fn cargo_test(filter: &str, init: &Path, probe: &Path, score: &mut Score) -> Result<()> {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(place::checkout()).args(["test", "--quiet", "--no-fail-fast"]);
+    if !filter.is_empty() {
+        command.args(["--", filter]);
+    }
+    command.env("REPOT_INIT", init).env("REPOT_PROBE", probe).stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut child = command.spawn().context("cannot run cargo test")?;
+    let output = child.stdout.take().context("cargo test has no output")?;
+    let mut programs = 0;
+    for line in BufReader::new(output).split(b'\n') {
+        let line = line.context("output of cargo test")?;
+        let text = String::from_utf8_lossy(&line);
+        if let Some(closing) = closing(&text) {
+            programs += 1;
+            score.passed += closing.passed;
+            score.failed += closing.failed;
+        }
+        writeln!(std::io::stdout(), "{text}").context("standard output")?;
+    }
+    let status = child.wait().context("wait for cargo test")?;
+    if programs == 0 {
+        bail!("cargo test ran nothing ({status}): the tests do not build");
+    }
+    if !status.success() && score.failed == 0 {
+        // A test program that dies has no closing line.
+        println!("test program of cargo test ... FAILED: {status}, see above");
+        score.failed += 1;
+    }
+    Ok(())
+}
+
+/// `test result: ok. 5 passed; 0 failed; 0 ignored; …`
+fn closing(line: &str) -> Option<Score> {
+    let (_, counts) = line.strip_prefix("test result: ")?.split_once(". ")?;
+    let mut numbers = counts.split("; ").filter_map(|part| part.split_once(' ')?.0.parse().ok());
+    Some(Score { passed: numbers.next()?, failed: numbers.next()? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::closing;
+
+    #[test]
+    fn closing_lines_are_read() {
+        let line = "test result: FAILED. 5 passed; 2 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s";
+        assert!(closing(line).is_some_and(|score| score.passed == 5 && score.failed == 2));
+        assert!(closing("test boots ... ok").is_none());
+    }
+}
