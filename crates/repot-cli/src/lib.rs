@@ -4,14 +4,45 @@
 //! is edited (`/init`, device nodes, configuration) and written as a newc archive. [`newc`] alone knows the bytes.
 
 pub mod beneath;
+pub mod cli;
 pub mod codec;
 pub mod config;
 pub mod elf;
+pub mod image;
 pub mod init_binary;
 pub mod manifest;
 pub mod marker;
 pub mod newc;
 pub mod output;
+pub mod pack;
+pub mod programs;
+pub mod ram;
+pub mod report;
 pub mod segments;
+pub mod size;
 pub mod source;
 pub mod tree;
+
+/// An error of the person at the keyboard: the program ends with 2 instead of 1.
+#[derive(Debug)]
+pub struct Usage(String);
+
+impl std::fmt::Display for Usage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Usage {}
+
+/// A [`Usage`] error with this text.
+pub(crate) fn usage(text: String) -> anyhow::Error {
+    Usage(text).into()
+}
+
+/// Runs a command.
+pub fn run(cli: &cli::Cli) -> anyhow::Result<()> {
+    match &cli.command {
+        cli::Command::Pack(args) => pack::run(args),
+    }
+}

@@ -1,6 +1,79 @@
-//! Where a root comes from: each source reads one kind of input into a [`Tree`](crate::tree::Tree).
+//! Where a root comes from: each source reads one kind of input into a [`Tree`].
 
 pub mod directory;
 pub mod layer;
 pub mod limits;
+pub mod oci;
 pub mod tarball;
+
+use std::fs::{self, File};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use rustix::fd::AsFd;
+
+use self::layer::Layer;
+use self::oci::{Choice, Store};
+use self::tarball::Tarball;
+use crate::tree::{Attributes, Tree};
+
+/// A root that was read, and what its reader noticed.
+#[derive(Debug)]
+pub struct Source {
+    /// The root.
+    pub tree: Tree,
+    /// What the person who packs should know.
+    pub warnings: Vec<String>,
+}
+
+/// Reads a directory, a tar archive (`-` is the standard input), or an image of containers. What has to be decompressed
+/// goes to files without a name in `scratch`.
+pub fn open(root: &Path, choice: &Choice, scratch: &Path) -> Result<Source> {
+    if root == Path::new("-") {
+        let stdin =
+            std::io::stdin().as_fd().try_clone_to_owned().context("cannot read the standard input")?;
+        return archive(File::from(stdin), "standard input", choice, scratch);
+    }
+    let shown = root.display().to_string();
+    let metadata = fs::metadata(root).with_context(|| format!("cannot open {shown}"))?;
+    if !metadata.is_dir() {
+        let file = File::open(root).with_context(|| format!("cannot open {shown}"))?;
+        return archive(file, &shown, choice, scratch);
+    }
+    let store = Store::Directory(root.to_path_buf());
+    if store.is_image()? {
+        return image(&store, choice, scratch);
+    }
+    let scan = directory::scan(root)?;
+    let left_out = |mount: &Vec<u8>| {
+        format!("{}/{} is a mount point: packed without what is mounted there", shown, mount.escape_ascii())
+    };
+    Ok(Source { tree: scan.tree, warnings: scan.mounts.iter().map(left_out).collect() })
+}
+
+fn archive(file: File, name: &str, choice: &Choice, scratch: &Path) -> Result<Source> {
+    let tarball = Tarball::open(file, name, scratch)?;
+    let store = Store::Archive(tarball.clone());
+    if store.is_image()? {
+        return image(&store, choice, scratch);
+    }
+    let mut tree = Tree::new(Attributes { permissions: 0o755, ..Attributes::default() });
+    let mut layer = Layer::root(&mut tree);
+    tarball.apply(&mut layer)?;
+    let acls = layer.acls_in_text;
+    Ok(Source { tree, warnings: acl_warning(acls) })
+}
+
+fn image(store: &Store, choice: &Choice, scratch: &Path) -> Result<Source> {
+    let (tree, acls) = store.load(choice, scratch)?;
+    Ok(Source { tree, warnings: acl_warning(acls) })
+}
+
+fn acl_warning(count: usize) -> Vec<String> {
+    if count == 0 {
+        return Vec::new();
+    }
+    vec![format!(
+        "{count} ACLs in the form of text (tar --acls) are not carried: pack the directory itself to keep them"
+    )]
+}

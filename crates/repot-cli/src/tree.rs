@@ -3,6 +3,7 @@
 //! Every source fills one, every edit is made on one, and one is written as an archive. Inodes live in one table and
 //! directories map names to it, so a hard link is two names for one number, and no directory can be linked into a cycle.
 
+mod contents;
 mod edit;
 mod resolve;
 mod write;

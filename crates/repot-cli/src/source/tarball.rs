@@ -68,6 +68,12 @@ impl Tarball {
         Ok(Tarball { file: Arc::new(spool), name: name.to_string() })
     }
 
+    /// The archive's name, for messages.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Where a member of this name has its contents: the last one counts.
     pub fn member(&self, wanted: &str) -> Result<Option<(u64, u64)>> {
         let mut found = None;

@@ -33,6 +33,30 @@ impl Tree {
         entries.remove(name)
     }
 
+    /// Calls `visit` with every inode below the root that has a name, once.
+    pub fn each_inode(&self, visit: &mut dyn FnMut(Id)) {
+        let mut seen = vec![false; self.inodes.len()];
+        let mut waiting = vec![Tree::ROOT];
+        while let Some(directory) = waiting.pop() {
+            for &id in self.entries(directory).into_iter().flat_map(|entries| entries.values()) {
+                if !std::mem::replace(&mut seen[id.0], true) {
+                    visit(id);
+                    waiting.push(id);
+                }
+            }
+        }
+    }
+
+    /// Makes no time later than `latest`, and returns the newest there is.
+    pub fn clamp_times(&mut self, latest: u32) -> u32 {
+        let mut newest = 0;
+        for inode in &mut self.inodes {
+            inode.attributes.mtime = inode.attributes.mtime.min(latest);
+            newest = newest.max(inode.attributes.mtime);
+        }
+        newest
+    }
+
     /// The entry of that name in a directory.
     #[must_use]
     pub fn child(&self, directory: Id, name: &[u8]) -> Option<Id> {

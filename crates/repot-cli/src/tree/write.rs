@@ -5,11 +5,9 @@
 //! kernel takes it from any.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{self, Read, Write};
-use std::os::unix::fs::FileExt;
+use std::io::Write;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 
 use super::{Contents, Id, Kind, Tree};
 use crate::newc::{Header, TRAILER, Writer};
@@ -129,19 +127,8 @@ impl<W: Write> Walk<'_, W> {
             bail!("{shown}: newc cannot hold a file of 4 GiB or more ({} bytes)", contents.len());
         };
         header.filesize = filesize;
-        match contents {
-            Contents::Bytes(bytes) => self.writer.append(&header, bytes)?,
-            Contents::Disk(beneath, path, len) => {
-                let file = beneath.file(path).with_context(|| format!("cannot open {shown}"))?;
-                let mut file = File::from(file);
-                let now = file.metadata().with_context(|| format!("cannot stat {shown}"))?;
-                ensure!(now.is_file() && now.len() == *len, "{shown}: changed while it was packed");
-                self.writer.append_from(&header, &mut file)?;
-            }
-            Contents::Range(file, offset, _) => {
-                self.writer.append_from(&header, &mut At { file, offset: *offset })?;
-            }
-        }
+        let mut data = contents.open().with_context(|| format!("cannot read {shown}"))?;
+        self.writer.append_from(&header, &mut data).with_context(|| format!("cannot pack {shown}"))?;
         (self.progress)(contents.len());
         Ok(())
     }
@@ -150,19 +137,5 @@ impl<W: Write> Walk<'_, W> {
         let number = self.next;
         self.next = self.next.checked_add(1).context("newc cannot number that many inodes")?;
         Ok(number)
-    }
-}
-
-/// Reads a file from an offset on, without moving its position.
-struct At<'a> {
-    file: &'a File,
-    offset: u64,
-}
-
-impl Read for At<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let got = self.file.read_at(buffer, self.offset)?;
-        self.offset += got as u64;
-        Ok(got)
     }
 }

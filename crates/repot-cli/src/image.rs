@@ -1,0 +1,160 @@
+//! Making a root bootable: `/init`, the device nodes the kernel wants, the configuration, and the files that say what cpio cannot.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::config::{self, Setting};
+use crate::init_binary::{self, InitBinary};
+use crate::newc::{Header, Totals, Writer};
+use crate::tree::{Attributes, Contents, Id, Inode, Kind, Tree};
+use crate::{manifest, marker};
+
+/// Where the root's own `/init` goes.
+const REAL_INIT: &str = "init.real";
+
+/// Nodes without which there is no console, or a program aborts before it starts.
+const NODES: [(&[u8], u32, u32, u32); 3] =
+    [(b"console", 5, 1, 0o600), (b"null", 1, 3, 0o666), (b"kmsg", 1, 11, 0o600)];
+
+/// A root that is ready to be written, and what was noticed while it was made so.
+#[derive(Debug)]
+pub struct Image {
+    tree: Tree,
+    /// The time of what was added.
+    mtime: u32,
+    /// What the person who packs should know.
+    pub warnings: Vec<String>,
+}
+
+impl Image {
+    /// Adds to a root what an image needs. With `epoch`, no time is later than that.
+    pub fn new(tree: Tree, init: &InitBinary, settings: &[Setting], epoch: Option<u32>) -> Result<Image> {
+        let mut tree = tree;
+        let newest = tree.clamp_times(epoch.unwrap_or(u32::MAX));
+        let mtime = epoch.unwrap_or(newest);
+        let mut image = Image { tree, mtime, warnings: Vec::new() };
+        for made_anew in [marker::NAME, manifest::NAME] {
+            image.tree.unlink(Tree::ROOT, made_anew);
+        }
+        let kept = image.init(init)?;
+        image.nodes();
+        image.configuration(settings, kept)?;
+        if let Some(text) = manifest::contents(&image.tree) {
+            image.file(Tree::ROOT, manifest::NAME, 0o400, text.into());
+        }
+        Ok(image)
+    }
+
+    /// The root as it will be.
+    #[must_use]
+    pub fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
+    /// Writes the archive: `/init` first, the end marker last.
+    pub fn write<W: Write>(&self, out: W, progress: &mut dyn FnMut(u64)) -> Result<(W, Totals)> {
+        let mut writer = Writer::new(out);
+        self.tree.write_with(&mut writer, &[b"init", manifest::NAME], progress)?;
+        let totals = writer.totals();
+        let ino = u32::try_from(totals.inodes + 1).context("newc cannot number that many inodes")?;
+        let header = Header {
+            name: marker::NAME.to_vec(),
+            ino,
+            mode: 0o100_444,
+            nlink: 1,
+            mtime: self.mtime,
+            ..Header::default()
+        };
+        writer.append(&header, marker::contents(totals).as_bytes())?;
+        Ok((writer.finish()?, totals))
+    }
+
+    /// Puts repot at `/init`. What was there and is not repot is kept, and the path it is kept at returned.
+    fn init(&mut self, init: &InitBinary) -> Result<Option<String>> {
+        let mut kept = None;
+        if let Some(id) = self.tree.child(Tree::ROOT, b"init")
+            && !self.is_repot(id, init)?
+        {
+            ensure!(
+                self.tree.child(Tree::ROOT, REAL_INIT.as_bytes()).is_none(),
+                "the root has an /init of its own and /{REAL_INIT} too: rename one of them"
+            );
+            self.tree.unlink(Tree::ROOT, b"init");
+            self.tree.link(Tree::ROOT, REAL_INIT.as_bytes(), id);
+            kept = Some(format!("/{REAL_INIT}"));
+        }
+        self.file(Tree::ROOT, b"init", 0o755, init.bytes.clone());
+        Ok(kept)
+    }
+
+    fn is_repot(&self, id: Id, init: &InitBinary) -> Result<bool> {
+        let Kind::File(contents) = &self.tree.inode(id).kind else { return Ok(false) };
+        // A larger program is some other's: repot's is below a megabyte.
+        if contents.len() > 16 << 20 {
+            return Ok(false);
+        }
+        let bytes = contents.read().context("cannot read the root's /init")?;
+        Ok(bytes == *init.bytes || init_binary::is_repot(&bytes))
+    }
+
+    fn nodes(&mut self) {
+        let attributes = Attributes { permissions: 0o755, mtime: self.mtime, ..Attributes::default() };
+        if let Some(id) = self.tree.child(Tree::ROOT, b"dev")
+            && self.tree.entries(id).is_none()
+        {
+            self.warnings.push("/dev is no directory: no device nodes were added".into());
+            return;
+        }
+        let dev = self.tree.directory(Tree::ROOT, b"dev", &attributes);
+        for (name, major, minor, permissions) in NODES {
+            match self.tree.child(dev, name).map(|id| &self.tree.inode(id).kind) {
+                Some(Kind::Character(has_major, has_minor)) if (*has_major, *has_minor) == (major, minor) => {
+                }
+                None => {
+                    let attributes = Attributes { permissions, ..attributes.clone() };
+                    let id = self.tree.add(Inode { attributes, kind: Kind::Character(major, minor) });
+                    self.tree.link(dev, name, id);
+                }
+                Some(_) => {
+                    let name = name.escape_ascii();
+                    self.warnings
+                        .push(format!("/dev/{name} is not the device {major}:{minor}: left as it is"));
+                }
+            }
+        }
+    }
+
+    fn configuration(&mut self, settings: &[Setting], kept: Option<String>) -> Result<()> {
+        let existing = self.tree.find(config::PATH.as_bytes());
+        let mut text = match existing.map(|id| &self.tree.inode(id).kind) {
+            None => String::new(),
+            Some(Kind::File(contents)) if contents.len() <= 1 << 20 => {
+                String::from_utf8(contents.read()?).context("/etc/repot.conf is not text")?
+            }
+            Some(_) => bail!("/etc/repot.conf is no file, or no small one"),
+        };
+        let before = text.clone();
+        if let Some(path) = kept {
+            self.warnings.push(format!("the root's own /init is kept as {path} and runs after the move (init={path} in /etc/repot.conf)"));
+            text = config::set(&text, &Setting { key: "init".into(), value: path });
+        }
+        for setting in settings {
+            text = config::set(&text, setting);
+        }
+        if text != before {
+            let implied = Attributes { permissions: 0o755, mtime: self.mtime, ..Attributes::default() };
+            let etc =
+                self.tree.make_directories(b"etc", &implied).context("/etc is a loop of symbolic links")?;
+            self.file(etc, b"repot.conf", 0o644, text.into_bytes().into());
+        }
+        Ok(())
+    }
+
+    fn file(&mut self, directory: Id, name: &[u8], permissions: u32, bytes: Arc<[u8]>) {
+        let attributes = Attributes { permissions, mtime: self.mtime, ..Attributes::default() };
+        let id = self.tree.add(Inode { attributes, kind: Kind::File(Contents::Bytes(bytes)) });
+        self.tree.link(directory, name, id);
+    }
+}

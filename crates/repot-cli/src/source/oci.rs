@@ -1,0 +1,255 @@
+//! An image of containers as a source: an OCI image layout (a directory, or a tar of one) or what `docker save` writes.
+//!
+//! Finds the layers of one image and applies them in order. Every blob is compared with its digest before it is believed.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+
+use super::layer::Layer;
+use super::limits::{self, Limited};
+use super::tarball::Tarball;
+use crate::tree::{Attributes, Tree};
+
+/// Indexes may point to indexes, but not for ever.
+const INDEX_DEPTH: usize = 4;
+
+/// Where the image's files are.
+#[derive(Debug)]
+pub enum Store {
+    /// In a directory.
+    Directory(PathBuf),
+    /// In a tar archive.
+    Archive(Tarball),
+}
+
+/// Which image of several.
+#[derive(Debug, Clone, Default)]
+pub struct Choice {
+    /// Its name or tag.
+    pub image: Option<String>,
+    /// Its architecture, as OCI calls it.
+    pub architecture: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Index {
+    manifests: Vec<Descriptor>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Descriptor {
+    media_type: Option<String>,
+    digest: String,
+    platform: Option<Platform>,
+    #[serde(default)]
+    annotations: std::collections::BTreeMap<String, String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Platform {
+    architecture: String,
+    os: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Manifest {
+    #[serde(default)]
+    layers: Vec<Descriptor>,
+    #[serde(default)]
+    manifests: Vec<Descriptor>,
+}
+
+/// One image of `docker save`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Saved {
+    repo_tags: Option<Vec<String>>,
+    layers: Vec<String>,
+}
+
+impl Store {
+    /// Whether this holds an image rather than a root file system.
+    pub fn is_image(&self) -> Result<bool> {
+        if self.has("oci-layout")? && self.has("index.json")? {
+            return Ok(true);
+        }
+        if !self.has("manifest.json")? {
+            return Ok(false);
+        }
+        // A root file system may have a manifest.json of its own.
+        Ok(serde_json::from_slice::<Vec<Saved>>(&self.json("manifest.json")?).is_ok())
+    }
+
+    /// Applies the layers of the chosen image. Decompressed layers go to unnamed files in `scratch`.
+    pub fn load(&self, choice: &Choice, scratch: &Path) -> Result<(Tree, usize)> {
+        let layers = if self.has("index.json")? { self.layers(choice)? } else { self.saved_layers(choice)? };
+        ensure!(!layers.is_empty(), "{}: the image has no layers", self.name());
+        let mut tree = Tree::new(Attributes { permissions: 0o755, ..Attributes::default() });
+        let mut acls = 0;
+        for path in layers {
+            let tarball = self.layer(&path, scratch)?;
+            let mut layer = Layer::image(&mut tree);
+            tarball.apply(&mut layer)?;
+            acls += layer.acls_in_text;
+        }
+        Ok((tree, acls))
+    }
+
+    /// The files of the layers of an OCI layout, the lowest first.
+    fn layers(&self, choice: &Choice) -> Result<Vec<String>> {
+        let index: Index = self.parse("index.json")?;
+        let mut manifests = index.manifests;
+        for _ in 0..INDEX_DEPTH {
+            let chosen = self.choose(&manifests, choice)?;
+            let path = blob(&chosen.digest)?;
+            let manifest: Manifest = self.parse(&path)?;
+            if manifest.manifests.is_empty() {
+                return manifest.layers.iter().map(|layer| self.usable(layer)).collect();
+            }
+            manifests = manifest.manifests;
+        }
+        bail!("{}: indexes within indexes", self.name());
+    }
+
+    fn choose<'a>(&self, manifests: &'a [Descriptor], choice: &Choice) -> Result<&'a Descriptor> {
+        let tag = |one: &Descriptor| one.annotations.get("org.opencontainers.image.ref.name").cloned();
+        let runs_here = |one: &Descriptor| {
+            one.platform.as_ref().is_none_or(|p| p.os == "linux" && p.architecture == choice.architecture)
+        };
+        let named =
+            |one: &Descriptor| choice.image.is_none() || tag(one).is_none() || tag(one) == choice.image;
+        let fitting: Vec<_> = manifests.iter().filter(|one| runs_here(one) && named(one)).collect();
+        match *fitting {
+            [one] => Ok(one),
+            [] => bail!(
+                "{}: no image for linux/{}{}",
+                self.name(),
+                choice.architecture,
+                choice.image.as_ref().map_or(String::new(), |image| format!(" called {image}"))
+            ),
+            _ => {
+                let tags: Vec<_> = fitting.iter().filter_map(|one| tag(one)).collect();
+                bail!("{}: several images ({}): choose one with --image", self.name(), tags.join(", "))
+            }
+        }
+    }
+
+    fn usable(&self, layer: &Descriptor) -> Result<String> {
+        let media_type = layer.media_type.as_deref().unwrap_or_default();
+        ensure!(
+            !media_type.contains("encrypted"),
+            "{}: the layer {} is encrypted",
+            self.name(),
+            layer.digest
+        );
+        blob(&layer.digest)
+    }
+
+    fn saved_layers(&self, choice: &Choice) -> Result<Vec<String>> {
+        let images: Vec<Saved> = self.parse("manifest.json")?;
+        let tags = |one: &Saved| one.repo_tags.clone().unwrap_or_default();
+        let named = |one: &&Saved| choice.image.as_ref().is_none_or(|image| tags(one).contains(image));
+        let fitting: Vec<_> = images.iter().filter(named).collect();
+        match *fitting {
+            [one] => Ok(one.layers.clone()),
+            [] => bail!("{}: no image called {}", self.name(), choice.image.as_deref().unwrap_or("anything")),
+            _ => {
+                let tags: Vec<_> = fitting.iter().flat_map(|one| tags(one)).collect();
+                bail!("{}: several images ({}): choose one with --image", self.name(), tags.join(", "))
+            }
+        }
+    }
+
+    fn layer(&self, path: &str, scratch: &Path) -> Result<Tarball> {
+        let name = format!("{}/{path}", self.name());
+        let mut input = Hashed { input: self.open(path)?, hash: Sha256::new() };
+        let tarball = Tarball::spool(&mut input, &name, scratch)?;
+        io::copy(&mut input, &mut io::sink()).with_context(|| format!("cannot read {name}"))?;
+        verify(path, &input.hash.finalize()).with_context(|| name)?;
+        Ok(tarball)
+    }
+
+    fn parse<T: for<'a> Deserialize<'a>>(&self, path: &str) -> Result<T> {
+        let bytes = self.json(path)?;
+        verify(path, &Sha256::digest(&bytes)).with_context(|| format!("{}/{path}", self.name()))?;
+        serde_json::from_slice(&bytes)
+            .with_context(|| format!("{}/{path}: not what it should be", self.name()))
+    }
+
+    fn json(&self, path: &str) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        Limited::new(self.open(path)?, limits::JSON)
+            .read_to_end(&mut bytes)
+            .with_context(|| format!("cannot read {}/{path}", self.name()))?;
+        Ok(bytes)
+    }
+
+    fn has(&self, path: &str) -> Result<bool> {
+        match self {
+            Store::Directory(directory) => Ok(directory.join(path).is_file()),
+            Store::Archive(tarball) => Ok(tarball.member(path)?.is_some()),
+        }
+    }
+
+    fn open(&self, path: &str) -> Result<Box<dyn Read>> {
+        match self {
+            Store::Directory(directory) => {
+                let beneath = crate::beneath::Beneath::open(directory)?;
+                let file = beneath
+                    .file(path.as_bytes())
+                    .with_context(|| format!("cannot open {}/{path}", self.name()))?;
+                Ok(Box::new(File::from(file)))
+            }
+            Store::Archive(tarball) => {
+                let (offset, len) =
+                    tarball.member(path)?.with_context(|| format!("{}: has no {path}", self.name()))?;
+                Ok(Box::new(tarball.range(offset, len)))
+            }
+        }
+    }
+
+    fn name(&self) -> String {
+        match self {
+            Store::Directory(directory) => directory.display().to_string(),
+            Store::Archive(tarball) => tarball.name().to_string(),
+        }
+    }
+}
+
+/// The file of a digest. Only sha256 is used in practice, and only hexadecimal digits make a file's name.
+fn blob(digest: &str) -> Result<String> {
+    let hex = digest.strip_prefix("sha256:").unwrap_or_default();
+    ensure!(
+        hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit()),
+        "{digest:?} is no sha256 digest"
+    );
+    Ok(format!("blobs/sha256/{hex}"))
+}
+
+/// Compares a blob with the digest in its name; other files have none.
+fn verify(path: &str, hash: &[u8]) -> Result<()> {
+    let Some(expected) = path.strip_prefix("blobs/sha256/") else { return Ok(()) };
+    let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    ensure!(hash == expected, "damaged: its sha256 is {hash}");
+    Ok(())
+}
+
+/// Hashes what is read through it.
+struct Hashed<R> {
+    input: R,
+    hash: Sha256,
+}
+
+impl<R: Read> Read for Hashed<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let got = self.input.read(buffer)?;
+        self.hash.update(&buffer[..got]);
+        Ok(got)
+    }
+}

@@ -1,0 +1,51 @@
+//! Reading a file's contents from where they are.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+
+use super::Contents;
+
+impl Contents {
+    /// The whole file, for small ones.
+    pub fn read(&self) -> io::Result<Vec<u8>> {
+        self.head(self.len())
+    }
+
+    /// The first bytes, at most `most`.
+    pub fn head(&self, most: u64) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.open()?.take(most.min(self.len())).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// A reader from the first byte on. A file on disk that is not what it was is an error.
+    pub(super) fn open(&self) -> io::Result<Box<dyn Read + '_>> {
+        Ok(match self {
+            Contents::Bytes(bytes) => Box::new(&bytes[..]),
+            Contents::Disk(beneath, path, len) => {
+                let file = File::from(beneath.file(path)?);
+                let now = file.metadata()?;
+                if !now.is_file() || now.len() != *len {
+                    return Err(io::Error::other("it changed since the directory was read"));
+                }
+                Box::new(file)
+            }
+            Contents::Range(file, offset, _) => Box::new(At { file, offset: *offset }),
+        })
+    }
+}
+
+/// Reads a file from an offset on, without moving its position.
+struct At<'a> {
+    file: &'a File,
+    offset: u64,
+}
+
+impl Read for At<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let got = self.file.read_at(buffer, self.offset)?;
+        self.offset += got as u64;
+        Ok(got)
+    }
+}
