@@ -60,10 +60,8 @@ fn run(invocation: &Invocation) -> i32 {
             last::resort(&log, options.onerror, facts.panic, invocation)
         }
     };
-    log.line(Level::Debug, format_args!("{facts:?}"));
-    log.line(Level::Debug, format_args!("{plan:?}"));
-    for candidate in facts.candidates.iter().take_while(|candidate| candidate.why.is_some()) {
-        log.line(Level::Warning, format_args!("init: {}; trying the next", candidate.account()));
+    for warning in &plan.warnings {
+        log.line(Level::Warning, format_args!("{warning}"));
     }
     let ready = ladder(&log, &site, &facts, &options, &mut plan, invocation);
     drop(site);

@@ -79,6 +79,21 @@ pub(crate) fn copy(
     Ok(())
 }
 
+/// Overwrites a range.
+pub(crate) fn zero(file: BorrowedFd<'_>, range: Range<u64>) -> Result<(), Fault> {
+    let zeros = [0; 4096];
+    let mut at = range.start;
+    while at < range.end {
+        let length = usize::try_from(range.end - at).unwrap_or(usize::MAX).min(zeros.len());
+        match pwrite(file, &zeros[..length], at) {
+            Ok(0) => return Err(Errno::NOSPC).call("pwrite64"),
+            Err(Errno::INTR) => {}
+            other => at += other.call("pwrite64")? as u64,
+        }
+    }
+    Ok(())
+}
+
 /// Calls `visit` with each part of the range that is not a hole, in order.
 pub(crate) fn parts(
     holes: Holes,

@@ -25,6 +25,7 @@ use crate::options::Options;
 use crate::program::{self, Candidate, Machine};
 use crate::survey::{Survey, survey};
 use crate::sys;
+use crate::unpacking::{self, Unpacking};
 
 /// What is held open of the system while it is looked at and changed.
 #[derive(Debug)]
@@ -164,6 +165,10 @@ pub struct Facts {
     pub room: Room,
     /// What is in the tree. Counted only for a ramfs or tmpfs.
     pub survey: Survey,
+    /// Whether all of the initramfs is there.
+    pub unpacking: Unpacking,
+    /// The size of the list of extended attributes that are to be set, in bytes.
+    pub manifest: u64,
     /// Whether the old root keeps inode flags.
     pub flags: bool,
     /// Memory.
@@ -248,6 +253,8 @@ fn try_look(site: &Site, options: &Options) -> Result<Facts, Fault> {
         mounts,
         room,
         survey: count,
+        unpacking: unpacking::look(site),
+        manifest: Meta::read(At::Named(site.old.as_fd(), c".repot-xattrs")).map_or(0, |meta| meta.size),
         flags,
         memory: memory(&site.proc_file("meminfo")?),
         page: sys::page_size(),

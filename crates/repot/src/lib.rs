@@ -27,6 +27,7 @@ pub mod error;
 pub mod facts;
 pub mod handoff;
 mod links;
+pub mod manifest;
 mod metadata;
 pub mod mountinfo;
 mod mover;
@@ -41,6 +42,7 @@ mod sweep;
 pub mod switch;
 pub mod sys;
 mod undo;
+pub mod unpacking;
 mod walk;
 
 use error::Error;

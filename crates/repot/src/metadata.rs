@@ -117,6 +117,22 @@ impl Attributes {
         if flags.is_empty() { Ok(()) } else { ioctl_setflags(fd, flags).call("ioctl FS_IOC_SETFLAGS") }
     }
 
+    /// The capabilities of a file, which truncating it takes away, and writing to it.
+    pub(crate) fn capability(&self, file: BorrowedFd<'_>) -> Result<Capability, Fault> {
+        let mut value = vec![0; 64];
+        if !self.xattrs {
+            return Ok(Capability(None));
+        }
+        match fgetxattr(file, CAPABILITY, &mut value[..]) {
+            Ok(length) => {
+                value.truncate(length);
+                Ok(Capability(Some(value)))
+            }
+            Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(Capability(None)),
+            Err(error) => Err(error).on("fgetxattr", CAPABILITY.to_bytes()),
+        }
+    }
+
     /// Gives `to` the owner, mode, extended attributes and times of `from`, as `meta` has them.
     ///
     /// `exact` says that `to` was created with its mode and has not been written to since. Does all that can be done
@@ -147,6 +163,24 @@ impl Attributes {
             .call("utimensat"),
         );
         outcome
+    }
+}
+
+const CAPABILITY: &CStr = c"security.capability";
+
+/// The capabilities of a file as they are stored (`struct vfs_ns_cap_data`, at most 24 bytes).
+#[derive(Debug)]
+pub(crate) struct Capability(Option<Vec<u8>>);
+
+impl Capability {
+    /// Gives them to a file, after everything that would take them away.
+    pub(crate) fn give(&self, file: BorrowedFd<'_>) -> Result<(), Fault> {
+        match &self.0 {
+            Some(value) => {
+                fsetxattr(file, CAPABILITY, value, XattrFlags::empty()).on("fsetxattr", CAPABILITY.to_bytes())
+            }
+            None => Ok(()),
+        }
     }
 }
 

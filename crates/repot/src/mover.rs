@@ -19,7 +19,7 @@ use rustix::io::Errno;
 use crate::data::{self, Buffer, Holes};
 use crate::error::{Call, Fault};
 use crate::links::{Claim, Links};
-use crate::metadata::{At, Attributes, Meta};
+use crate::metadata::{At, Attributes, Capability, Meta};
 use crate::walk::Visitor;
 
 /// What of a file is in memory twice at most, in bytes.
@@ -78,6 +78,8 @@ pub(crate) struct Mover<'a> {
     pub(crate) links: &'a Links,
     /// Whether the new tree may hold parts of what is moved: a move that failed is being undone.
     pub(crate) back: bool,
+    /// Whether contents are overwritten before they are freed.
+    pub(crate) wipe: bool,
     pub(crate) progress: &'a Progress,
 }
 
@@ -253,15 +255,22 @@ impl Mover<'_> {
         meta: &Meta,
         first: bool,
     ) -> Result<(), Fault> {
-        let create = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | FOLLOW_NOT;
+        let create = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | FOLLOW_NOT;
         let new = match openat(&dir.new, name, create, meta.mode) {
             Err(Errno::EXIST) if self.back => return self.merge(buffer, dir, name, old, meta),
             Err(Errno::EXIST) if self.progress.kept.load(Ordering::Relaxed) > 0 => return Ok(()),
             created => created.call("openat")?,
         };
         let flags = self.attributes.free(old.as_fd());
-        let mut copy =
-            FileCopy { mover: self, meta, old: old.as_fd(), new: new.as_fd(), freed: false, twice: 0 };
+        let mut copy = FileCopy {
+            mover: self,
+            meta,
+            old: old.as_fd(),
+            new: new.as_fd(),
+            freed: false,
+            capability: None,
+            twice: 0,
+        };
         let mut made = None;
         let moved = flags.clone().and_then(|flags| {
             if first {
@@ -328,6 +337,8 @@ struct FileCopy<'a> {
     new: BorrowedFd<'a>,
     /// Whether the old file has lost anything.
     freed: bool,
+    /// Its capabilities, from before it lost anything.
+    capability: Option<Capability>,
     /// How many bytes are in both.
     twice: u64,
 }
@@ -336,10 +347,11 @@ impl FileCopy<'_> {
     fn run(&mut self, buffer: &mut Buffer, dir: &Pair, name: &CStr, first: bool) -> Result<(), Fault> {
         let Meta { size, allocated, .. } = *self.meta;
         let sparse = allocated < size;
-        // What gives up its memory by being truncated: what is too large to be there twice, and what does not go away
-        // when this name is unlinked.
+        // What gives up its memory by being truncated: what is too large to be there twice, what does not go away when this
+        // name is unlinked, and what must be overwritten.
         let mut shrinking = None;
-        if (size > CHUNK || (first && size > 0)) && !self.mover.is_program(self.meta) {
+        let whole = first || self.mover.wipe;
+        if (size > CHUNK || (whole && size > 0)) && !self.mover.is_program(self.meta) {
             shrinking = match openat(&dir.old, name, OFlags::WRONLY | FOLLOW_NOT, Mode::empty()) {
                 // Another program that runs.
                 Err(Errno::TXTBSY) => None,
@@ -355,21 +367,40 @@ impl FileCopy<'_> {
                 let start = (end - 1) / CHUNK * CHUNK;
                 let copied = self.copy(buffer, start..end, sparse)?;
                 if !self.freed {
+                    self.capability = Some(self.mover.attributes.capability(self.old)?);
                     self.attributes()?;
                 }
-                ftruncate(old, start).call("ftruncate")?;
-                self.freed = true;
+                self.release(buffer, old, start..end)?;
                 self.twice -= copied;
                 self.mover.progress.freed(copied);
                 end = start;
             }
         }
         self.copy(buffer, 0..end, sparse)?;
-        self.mover.attributes.copy(self.meta, At::Open(self.old), At::Open(self.new), !self.freed)?;
-        if first && let Some(old) = &shrinking {
-            ftruncate(old, 0).call("ftruncate")?;
-            self.freed = true;
+        self.attributes()?;
+        if whole && let Some(old) = &shrinking {
+            self.release(buffer, old, 0..end)?;
         }
+        Ok(())
+    }
+
+    /// Frees the end of the old file.
+    fn release(&mut self, buffer: &mut Buffer, old: &OwnedFd, range: Range<u64>) -> Result<(), Fault> {
+        if !self.mover.wipe {
+            ftruncate(old, range.start).call("ftruncate")?;
+        } else {
+            let zero = |part| data::zero(old.as_fd(), part);
+            let wiped = data::parts(self.mover.holes, self.old, range.clone(), zero)
+                .and_then(|()| ftruncate(old, range.start).call("ftruncate"));
+            if let Err(fault) = wiped {
+                // The length says that the old file has it still, so it must.
+                let _ = data::parts(Holes::Seek, self.new, range, |part| {
+                    data::copy(buffer, self.new, old.as_fd(), part)
+                });
+                return Err(fault);
+            }
+        }
+        self.freed = true;
         Ok(())
     }
 
@@ -392,7 +423,9 @@ impl FileCopy<'_> {
 
     /// Gives the new file all attributes, whatever has been done to it.
     fn attributes(&self) -> Result<(), Fault> {
-        self.mover.attributes.copy(self.meta, At::Open(self.old), At::Open(self.new), false)
+        let (old, new) = (At::Open(self.old), At::Open(self.new));
+        let copied = self.mover.attributes.copy(self.meta, old, new, self.capability.is_none());
+        copied.and(self.capability.as_ref().map_or(Ok(()), |capability| capability.give(self.new)))
     }
 }
 
@@ -407,6 +440,7 @@ pub(crate) fn merge_contents(
 ) -> Result<(), Fault> {
     let old = openat(old_dir, old_name, OFlags::RDWR | FOLLOW_NOT, Mode::empty()).call("openat")?;
     let new = openat(new_dir, new_name, OFlags::WRONLY | FOLLOW_NOT, Mode::empty()).call("openat")?;
+    let capability = attributes.capability(old.as_fd())?;
     let mut at = Meta::read(At::Open(new.as_fd()))?.size;
     while at < meta.size {
         let end = meta.size.min((at / CHUNK + 1) * CHUNK);
@@ -417,5 +451,6 @@ pub(crate) fn merge_contents(
         fallocate(&old, hole, at, end - at).call("fallocate")?;
         at = end;
     }
-    attributes.copy(meta, At::Open(old.as_fd()), At::Open(new.as_fd()), false)
+    let copied = attributes.copy(meta, At::Open(old.as_fd()), At::Open(new.as_fd()), false);
+    copied.and(capability.give(new.as_fd()))
 }

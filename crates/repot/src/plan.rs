@@ -8,6 +8,7 @@ use crate::facts::{Facts, RootFs};
 use crate::mover::CHUNK;
 use crate::options::{Amount, Mode, Options};
 use crate::program::Candidate;
+use crate::unpacking::{cures, missing};
 
 /// How the root is re-homed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +45,10 @@ pub struct Plan {
     pub threads: u32,
     /// The programs that can be executed as init, best first.
     pub inits: Vec<Vec<u8>>,
+    /// Whether contents are overwritten in the old root before they are freed.
+    pub wipe: bool,
+    /// What the user should know.
+    pub warnings: Vec<String>,
 }
 
 /// The options of the new tmpfs.
@@ -64,6 +69,8 @@ pub enum Refusal {
     NotFirst,
     /// There is nothing to execute afterwards.
     NoInit(Vec<Candidate>),
+    /// The initramfs was not unpacked whole: what is missing, and what helps.
+    Truncated(String, String),
 }
 
 impl core::fmt::Display for Refusal {
@@ -75,6 +82,12 @@ impl core::fmt::Display for Refusal {
             Refusal::NoInit(tried) => {
                 f.write_str("no init can be executed")?;
                 tried.iter().try_for_each(|candidate| write!(f, "; {}", candidate.account()))
+            }
+            Refusal::Truncated(missing, cures) => {
+                write!(
+                    f,
+                    "the initramfs was not unpacked whole, and half a system is not booted: {missing}. {cures}"
+                )
             }
         }
     }
@@ -93,11 +106,27 @@ pub fn plan(facts: &Facts, options: &Options) -> Result<Plan, Refusal> {
     if !facts.first {
         return Err(Refusal::NotFirst);
     }
+    let mut warnings = Vec::new();
+    if facts.initial || options.mode == Mode::Move {
+        match missing(facts) {
+            Some(missing) if options.boot_truncated => {
+                warnings.push(format!(
+                    "the initramfs was not unpacked whole: {missing}; going on (truncated=continue)"
+                ));
+            }
+            Some(missing) => return Err(Refusal::Truncated(missing, cures(facts))),
+            // Healthy systems have these too, for instance with padding behind the archive.
+            None => warnings
+                .extend(facts.unpacking.complaints.iter().map(|said| format!("the kernel said \"{said}\""))),
+        }
+    }
     let inits: Vec<_> =
         facts.candidates.iter().filter(|candidate| candidate.why.is_none()).map(|c| c.path.clone()).collect();
     if inits.is_empty() {
         return Err(Refusal::NoInit(facts.candidates.clone()));
     }
+    let skipped = facts.candidates.iter().take_while(|candidate| candidate.why.is_some());
+    warnings.extend(skipped.map(|candidate| format!("init: {}; trying the next", candidate.account())));
     let (tmpfs, room) = tmpfs(facts, options);
     let threads = options.threads.unwrap_or(facts.processors).clamp(1, 8);
     let extra = |threads: u32| u64::from(threads) * 2 * CHUNK + facts.survey.entries * PER_ENTRY + BASE;
@@ -111,7 +140,7 @@ pub fn plan(facts: &Facts, options: &Options) -> Result<Plan, Refusal> {
         Err(format!("moving needs {} KiB of memory and {available} KiB are available", wanted >> 10))
     });
     let (method, reason) = choose(facts, options, fits);
-    Ok(Plan { method, reason, tmpfs, threads, inits })
+    Ok(Plan { method, reason, tmpfs, threads, inits, wipe: options.wipe, warnings })
 }
 
 fn choose(facts: &Facts, options: &Options, fits: Result<(), String>) -> (Method, String) {
@@ -152,7 +181,7 @@ fn tmpfs(facts: &Facts, options: &Options) -> (Tmpfs, Result<(), String>) {
     // says of itself includes the attributes that it charges as inodes.
     let counted = survey.entries + 1;
     let used = facts.room.inodes - facts.room.free_inodes.min(facts.room.inodes);
-    let inodes = counted.max(used) + survey.hard_links / 2 + 16;
+    let inodes = counted.max(used) + survey.hard_links / 2 + facts.manifest / 1024 + 16;
     let mut tmpfs = Tmpfs { more: options.tmpfs.clone(), ..Tmpfs::default() };
     let mut fits = Ok(());
     let wanted = bytes + total / 10;

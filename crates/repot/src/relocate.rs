@@ -1,5 +1,7 @@
 //! The tree moves to the new root; for a bind, which shows the same tree, there is nothing to move.
 
+use alloc::string::String;
+use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
 use rustix::fd::{AsFd, OwnedFd};
@@ -10,6 +12,7 @@ use crate::data::Holes;
 use crate::error::{Call, Error, Fault, Step};
 use crate::facts::{Facts, RootFs};
 use crate::links::Links;
+use crate::manifest;
 use crate::metadata::{At, Attributes, Meta};
 pub use crate::mover::{CHUNK, Progress};
 use crate::mover::{DirMeta, Mover, Pair};
@@ -27,6 +30,8 @@ pub struct Relocated<'s> {
     root: Meta,
     /// What was moved.
     pub progress: Progress,
+    /// The extended attributes that could not be set.
+    pub warnings: Vec<String>,
 }
 
 /// What undoing a move needs to know of it.
@@ -50,17 +55,18 @@ pub fn relocate<'s>(
     let progress = Progress::default();
     let root = Meta::read(At::Open(new.site.old.as_fd())).map_err(|fault| fault.at(Step::Relocate))?;
     if new.method != Method::Move {
-        return Ok(Relocated { new, moved: None, root, progress });
+        return Ok(Relocated { new, moved: None, root, progress, warnings: Vec::new() });
     }
     // For the calls that take only paths, see metadata. Everything is created with exactly the mode that is asked for.
     fchdir(&new.site.proc).call("fchdir").map_err(|fault| fault.at(Step::Relocate))?;
     let mask = umask(Mode::empty());
     let outcome = go(&new, facts, plan, root, &progress, meanwhile);
+    let warnings = if outcome.is_ok() { manifest::apply(new.dir.as_fd()) } else { Vec::new() };
     umask(mask);
     let here = fchdir(&new.site.root).call("fchdir");
     match outcome {
         Ok(moved) => {
-            let relocated = Relocated { new, moved: Some(moved), root, progress };
+            let relocated = Relocated { new, moved: Some(moved), root, progress, warnings };
             match here {
                 Ok(()) => Ok(relocated),
                 Err(fault) => {
@@ -97,8 +103,15 @@ fn go(
     };
     let (pair, moved) = prepare().map_err(|fault: Fault| fault.at(Step::Relocate))?;
     let holes = if facts.rootfs == RootFs::Ramfs { Holes::PageCache } else { Holes::Seek };
-    let mover =
-        Mover { attributes, holes, program: facts.program, links: &moved.links, back: false, progress };
+    let mover = Mover {
+        attributes,
+        holes,
+        program: facts.program,
+        links: &moved.links,
+        back: false,
+        wipe: plan.wipe,
+        progress,
+    };
     let mut meta = root;
     // A tmpfs that the kernel made for the initramfs lets everybody write to "/", unless the archive has an entry for it;
     // nobody meant that.

@@ -38,7 +38,7 @@ pub struct Ready {
 /// # Errors
 /// The call that failed; everything is then back where it was.
 pub fn switch(carried: Carried<'_>) -> Result<Ready, Error> {
-    let mut warnings = Vec::new();
+    let mut warnings = carried.relocated.warnings.clone();
     let new = &carried.relocated.new;
     let entered = fchdir(&new.dir).call("fchdir").and_then(|()| match pivot_root(".", ".") {
         Ok(()) => Ok(true),

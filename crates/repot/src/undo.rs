@@ -44,6 +44,7 @@ pub(crate) fn undo(
         program: None,
         links: &back,
         back: true,
+        wipe: false,
         progress: &progress,
     };
     let pair = Pair { old: reopen(new)?, new: reopen(old)? };

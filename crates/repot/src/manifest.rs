@@ -1,0 +1,216 @@
+//! The extended attributes that cpio cannot carry: `.repot-xattrs`, in the format of `getfattr --dump`.
+//!
+//! Applied to the new tree after the move. A line that cannot be applied is told and left out: the kernel may lack what it asks for.
+
+use alloc::ffi::CString;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use rustix::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use rustix::fs::{Mode, OFlags, ResolveFlags, XattrFlags, openat2, setxattr};
+use rustix::io::{Errno, read};
+
+use crate::error::{Call, Error, Fault, Quoted, Step};
+
+/// Where it is.
+pub const NAME: &str = ".repot-xattrs";
+
+/// The longest line: a name, and a value of 64 KiB in hexadecimal.
+const LINE: usize = 2 * 65536 + 1024;
+/// More complaints than these are counted only.
+const TOLD: usize = 8;
+
+/// One line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Line {
+    /// The attributes that follow are for this path.
+    Path(Vec<u8>),
+    /// An attribute and its value.
+    Attribute(Vec<u8>, Vec<u8>),
+    /// A blank line or a comment.
+    Blank,
+}
+
+/// Reads one line, without its line feed; `None` where it has no meaning.
+pub fn line(text: &[u8]) -> Option<Line> {
+    if let Some(path) = text.strip_prefix(b"# file: ") {
+        return Some(Line::Path(unescape(path)?));
+    }
+    if text.is_empty() || text.starts_with(b"#") {
+        return Some(Line::Blank);
+    }
+    let at = text.iter().position(|byte| *byte == b'=')?;
+    let (name, value) = (unescape(&text[..at])?, &text[at + 1..]);
+    let value = match value {
+        [b'0', b'x' | b'X', digits @ ..] => hexadecimal(digits)?,
+        [b'0', b's' | b'S', digits @ ..] => base64(digits)?,
+        [b'"', text @ .., b'"'] => unescape(text)?,
+        _ => return None,
+    };
+    Some(Line::Attribute(name, value))
+}
+
+fn unescape(text: &[u8]) -> Option<Vec<u8>> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let [first, tail @ ..] = rest {
+        rest = tail;
+        match (first, rest) {
+            (b'\\', [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', tail @ ..]) => {
+                out.push((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'));
+                rest = tail;
+            }
+            (b'\\', [byte @ (b'\\' | b'"'), tail @ ..]) => {
+                out.push(*byte);
+                rest = tail;
+            }
+            (b'\\', _) => return None,
+            (byte, _) => out.push(*byte),
+        }
+    }
+    Some(out)
+}
+
+fn hexadecimal(digits: &[u8]) -> Option<Vec<u8>> {
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let (pairs, []) = digits.as_chunks::<2>() else { return None };
+    pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?)).collect()
+}
+
+fn base64(text: &[u8]) -> Option<Vec<u8>> {
+    let digit = |byte: u8| match byte {
+        b'A'..=b'Z' => Some(byte - b'A'),
+        b'a'..=b'z' => Some(byte - b'a' + 26),
+        b'0'..=b'9' => Some(byte - b'0' + 52),
+        b'+' => Some(62),
+        b'/' => Some(63),
+        _ => None,
+    };
+    let body = text.strip_suffix(b"==").or(text.strip_suffix(b"=")).unwrap_or(text);
+    if !text.len().is_multiple_of(4) || body.len() % 4 == 1 {
+        return None;
+    }
+    let mut out = Vec::with_capacity(text.len() / 4 * 3);
+    for group in body.chunks(4) {
+        let mut bits = 0u32;
+        for byte in group {
+            bits = bits << 6 | u32::from(digit(*byte)?);
+        }
+        bits <<= 6 * (4 - group.len());
+        let [_, bytes @ ..] = bits.to_be_bytes();
+        out.extend_from_slice(&bytes[..group.len() - 1]);
+    }
+    Some(out)
+}
+
+/// Applies the manifest of the tree below `root`, if it has one. The working directory must be the root of a procfs.
+///
+/// Returns what could not be applied.
+pub(crate) fn apply(root: BorrowedFd<'_>) -> Vec<String> {
+    let flags = OFlags::RDONLY | OFlags::NOATIME | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    let mut warnings = Vec::new();
+    let mut more = 0;
+    let mut warn = |text: String| if warnings.len() < TOLD { warnings.push(text) } else { more += 1 };
+    let file = match openat2(root, NAME, flags, Mode::empty(), resolve) {
+        Err(Errno::NOENT) => return warnings,
+        Err(errno) => return Vec::from([told("openat2", NAME.as_bytes(), errno)]),
+        Ok(file) => file,
+    };
+    let mut place: Option<(Vec<u8>, OwnedFd)> = None;
+    let read = lines(&file, |number, text| match line(text) {
+        Some(Line::Blank) => {}
+        Some(Line::Path(path)) => {
+            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            place = match openat2(root, path.as_slice(), flags, Mode::empty(), resolve) {
+                Ok(fd) => Some((path, fd)),
+                Err(errno) => {
+                    warn(told("openat2", &path, errno));
+                    None
+                }
+            };
+        }
+        Some(Line::Attribute(name, value)) => {
+            let Some((path, fd)) = &place else { return };
+            // A descriptor opened with O_PATH stands for any kind of entry, and this path for the descriptor.
+            let through = format!("self/fd/{}", fd.as_raw_fd());
+            let name = CString::new(name).unwrap_or_default();
+            if let Err(errno) = setxattr(through, &name, &value, XattrFlags::empty()) {
+                warn(format!("{} for {}", told("setxattr", name.to_bytes(), errno), Quoted(path)));
+            }
+        }
+        None => warn(format!("{NAME}:{number}: no line of getfattr --dump")),
+    });
+    if let Err(errno) = read {
+        warn(told("read", NAME.as_bytes(), errno));
+    }
+    if more > 0 {
+        warnings.push(format!("{NAME}: {more} more that could not be applied"));
+    }
+    warnings
+}
+
+fn told(call: &'static str, path: &[u8], errno: Errno) -> String {
+    let fault: Result<(), Fault> = Err(errno).on(call, path);
+    fault
+        .err()
+        .map(|fault| fault.at(Step::Relocate))
+        .map_or_else(String::new, |error: Error| format!("{error}"))
+}
+
+/// Calls `visit` with each line and its number, in memory for the longest line only.
+fn lines(file: &OwnedFd, mut visit: impl FnMut(usize, &[u8])) -> Result<(), Errno> {
+    let mut buffer = vec![0; 4096];
+    let (mut filled, mut number) = (0, 0);
+    loop {
+        if filled == buffer.len() {
+            if filled >= LINE {
+                return Err(Errno::TOOBIG);
+            }
+            buffer.resize(filled * 2, 0);
+        }
+        let count = match read(file, &mut buffer[filled..]) {
+            Err(Errno::INTR) => continue,
+            other => other?,
+        };
+        filled += count;
+        let mut start = 0;
+        while let Some(length) = buffer[start..filled].iter().position(|byte| *byte == b'\n') {
+            number += 1;
+            visit(number, &buffer[start..start + length]);
+            start += length + 1;
+        }
+        if count == 0 {
+            if start < filled {
+                visit(number + 1, &buffer[start..filled]);
+            }
+            return Ok(());
+        }
+        buffer.copy_within(start..filled, 0);
+        filled -= start;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_getfattr_writes() {
+        let attribute = |name: &str, value: &[u8]| Some(Line::Attribute(name.into(), value.into()));
+        assert_eq!(line(b"# file: srv/odd\\012name"), Some(Line::Path(b"srv/odd\nname".to_vec())));
+        assert_eq!(line(b"user.note=0x68656c6C6f"), attribute("user.note", b"hello"));
+        assert_eq!(line(b"user.note=0saGVsbG8="), attribute("user.note", b"hello"));
+        assert_eq!(line(b"user.note=\"he\\\"llo\""), attribute("user.note", b"he\"llo"));
+        assert_eq!(line(b"user.empty=0x"), attribute("user.empty", b""));
+        assert_eq!(line(b"user.empty=0s"), attribute("user.empty", b""));
+        assert_eq!(line(b""), Some(Line::Blank));
+        for bad in
+            [&b"user.note"[..], b"user.note=hello", b"user.note=0x6", b"user.note=0s6", b"# file: a\\9"]
+        {
+            assert_eq!(line(bad), None, "{bad:?}");
+        }
+    }
+}
