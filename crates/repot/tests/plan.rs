@@ -1,0 +1,304 @@
+//! What is decided in which situation: a row each.
+
+use repot::facts::{Facts, Memory, Room, RootFs};
+use repot::options::{Amount, Mode, Options};
+use repot::plan::{Method, Plan, Refusal, plan};
+use repot::program::{Candidate, Why};
+use repot::survey::Survey;
+use repot::unpacking::{Marker, Unpacking};
+
+const MIB: u64 = 1 << 20;
+
+/// A stock kernel that has just unpacked a tree of 100 MiB into its initial ramfs, with 1 GiB of memory.
+fn facts() -> Facts {
+    Facts {
+        first: true,
+        machine: true,
+        rootfs: RootFs::Ramfs,
+        initial: true,
+        absolute: true,
+        shared: false,
+        mounts: Vec::new(),
+        root_mount: 1,
+        room: Room::default(),
+        survey: Survey {
+            entries: 5000,
+            directories: 500,
+            bytes: 100 * MIB,
+            largest: 9 * MIB,
+            ..Survey::default()
+        },
+        unpacking: Unpacking::default(),
+        manifest: 0,
+        flags: false,
+        memory: Memory { total: 1024 * MIB, available: 800 * MIB },
+        page: 4096,
+        processors: 2,
+        program: None,
+        others: 0,
+        candidates: vec![Candidate { path: b"/sbin/init".to_vec(), why: None }],
+        panic: 0,
+    }
+}
+
+fn with(change: impl FnOnce(&mut Facts)) -> Facts {
+    let mut facts = facts();
+    change(&mut facts);
+    facts
+}
+
+fn options(change: impl FnOnce(&mut Options)) -> Options {
+    let mut options = Options::default();
+    change(&mut options);
+    options
+}
+
+fn mode(mode: Mode) -> Options {
+    options(|options| options.mode = mode)
+}
+
+fn tmpfs(facts: &mut Facts) {
+    facts.rootfs = RootFs::Tmpfs;
+    facts.room = Room { size: 500 * MIB, free: 400 * MIB, inodes: 128_000, free_inodes: 120_000 };
+}
+
+fn disk(facts: &mut Facts) {
+    (facts.rootfs, facts.initial, facts.absolute) = (RootFs::Other(0xef53), false, false);
+}
+
+fn rehomed(facts: &mut Facts) {
+    tmpfs(facts);
+    (facts.initial, facts.absolute) = (false, false);
+}
+
+#[test]
+fn methods() {
+    let short = |facts: &mut Facts| facts.memory.available = MIB;
+    let nullfs = |facts: &mut Facts| facts.absolute = false;
+    let rows: &[(&str, Facts, Options, Method, &str)] = &[
+        ("initial ramfs", facts(), mode(Mode::Auto), Method::Move, "/ is the initial ramfs"),
+        ("initial tmpfs", with(tmpfs), mode(Mode::Auto), Method::Move, "/ is the initial tmpfs"),
+        ("initial ramfs on nullfs", with(nullfs), mode(Mode::Auto), Method::Move, "/ is the initial ramfs"),
+        ("re-homed before", with(rehomed), mode(Mode::Auto), Method::Stay, "/ is not the initial root"),
+        ("re-homed, again", with(rehomed), mode(Mode::Move), Method::Move, "as configured"),
+        ("disk", with(disk), mode(Mode::Auto), Method::Stay, "/ is neither"),
+        ("disk, move", with(disk), mode(Mode::Move), Method::Stay, "/ is neither"),
+        ("disk, bind", with(disk), mode(Mode::Bind), Method::Bind, "as configured"),
+        (
+            "iso",
+            with(|f| {
+                disk(f);
+                f.rootfs = RootFs::Other(0x9660)
+            }),
+            mode(Mode::Auto),
+            Method::Stay,
+            "/ is neither",
+        ),
+        (
+            "overlay",
+            with(|f| {
+                disk(f);
+                f.rootfs = RootFs::Other(0x794c_7630)
+            }),
+            mode(Mode::Auto),
+            Method::Stay,
+            "/ is neither",
+        ),
+        ("stay", facts(), mode(Mode::Stay), Method::Stay, "as configured"),
+        ("bind", facts(), mode(Mode::Bind), Method::Bind, "as configured"),
+        ("short of memory", with(short), mode(Mode::Auto), Method::Bind, "moving needs"),
+        ("short of memory, move", with(short), mode(Mode::Move), Method::Bind, "moving needs"),
+        (
+            "short of memory on nullfs",
+            with(|f| {
+                short(f);
+                nullfs(f)
+            }),
+            mode(Mode::Auto),
+            Method::Stay,
+            "moving needs",
+        ),
+        (
+            "size too small",
+            facts(),
+            options(|o| o.size = Some(Amount::Exactly(99 * MIB))),
+            Method::Bind,
+            "size=103809024 is less",
+        ),
+        (
+            "size too small in percent",
+            facts(),
+            options(|o| o.size = Some(Amount::Percent(9))),
+            Method::Bind,
+            "is less than",
+        ),
+        (
+            "size that fits",
+            facts(),
+            options(|o| o.size = Some(Amount::Exactly(101 * MIB))),
+            Method::Move,
+            "/ is",
+        ),
+        ("no limit", facts(), options(|o| o.size = Some(Amount::Exactly(0))), Method::Move, "/ is"),
+        (
+            "too few inodes",
+            facts(),
+            options(|o| o.nr_inodes = Some(Amount::Exactly(5000))),
+            Method::Bind,
+            "nr_inodes=5000 is less",
+        ),
+        (
+            "inodes that fit",
+            facts(),
+            options(|o| o.nr_inodes = Some(Amount::Exactly(5100))),
+            Method::Move,
+            "/ is",
+        ),
+        ("others run from it", with(|f| f.others = 2), mode(Mode::Auto), Method::Bind, "2 other processes"),
+        ("others run from it, move", with(|f| f.others = 2), mode(Mode::Move), Method::Move, "as configured"),
+    ];
+    for (name, facts, options, method, reason) in rows {
+        let plan = plan(facts, options).unwrap_or_else(|refusal| panic!("{name}: {refusal}"));
+        assert_eq!(plan.method, *method, "{name}: {}", plan.reason);
+        assert!(plan.reason.contains(reason), "{name}: {}", plan.reason);
+    }
+}
+
+fn planned(facts: &Facts, options: &Options) -> Plan {
+    plan(facts, options).expect("a plan")
+}
+
+#[test]
+fn the_kernels_default_size_stays_unless_the_tree_needs_more() {
+    let small = planned(&facts(), &Options::default());
+    assert_eq!((small.tmpfs.size, small.tmpfs.nr_inodes), (None, None));
+    let large = planned(&with(|facts| facts.survey.bytes = 500 * MIB), &Options::default());
+    assert_eq!(large.tmpfs.size.as_deref(), Some("631662182"), "the tree and a tenth of the memory");
+    let many = planned(&with(|facts| facts.survey.entries = 200_000), &Options::default());
+    assert_eq!(many.tmpfs.nr_inodes.as_deref(), Some("220018"), "the entries and a tenth more");
+}
+
+#[test]
+fn further_names_and_long_symlinks_count() {
+    let facts = with(|facts| {
+        facts.survey.hard_links = 4000;
+        facts.survey.long_symlinks = 1000;
+    });
+    let exact = options(|options| options.nr_inodes = Some(Amount::Exactly(7017)));
+    assert_eq!(planned(&facts, &exact).method, Method::Move);
+    let less = options(|options| options.nr_inodes = Some(Amount::Exactly(7016)));
+    assert_eq!(planned(&facts, &less).method, Method::Bind);
+    let size = options(|options| options.size = Some(Amount::Exactly(100 * MIB + 999 * 4096)));
+    assert_eq!(planned(&facts, &size).method, Method::Bind);
+}
+
+#[test]
+fn fewer_threads_where_memory_is_short() {
+    let facts = with(|facts| {
+        facts.processors = 8;
+        facts.memory.available = 6 * MIB;
+    });
+    assert_eq!(planned(&facts, &Options::default()).threads, 1);
+    let plenty = with(|facts| facts.processors = 64);
+    assert_eq!(planned(&plenty, &Options::default()).threads, 8);
+    assert_eq!(planned(&plenty, &options(|options| options.threads = Some(3))).threads, 3);
+}
+
+#[test]
+fn refusals() {
+    let other = with(|facts| facts.first = false);
+    assert_eq!(plan(&other, &Options::default()), Err(Refusal::NotFirst));
+    let none = with(|facts| facts.candidates[0].why = Some(Why::Mode));
+    let refusal = plan(&none, &Options::default()).expect_err("nothing to execute");
+    assert_eq!(refusal.to_string(), r#"no init can be executed; "/sbin/init" is not executable"#);
+}
+
+#[test]
+fn the_first_that_can_be_executed_is_the_init() {
+    let facts = with(|facts| {
+        facts.candidates.insert(0, Candidate { path: b"/init.real".to_vec(), why: Some(Why::Machine(183)) });
+        facts.candidates.push(Candidate { path: b"/bin/sh".to_vec(), why: None });
+    });
+    let plan = planned(&facts, &Options::default());
+    assert_eq!(plan.inits, [&b"/sbin/init"[..], b"/bin/sh"]);
+    assert_eq!(
+        plan.warnings,
+        [r#"init: "/init.real" is for another machine (ELF machine 183); trying the next"#]
+    );
+}
+
+#[test]
+fn half_a_system_is_not_booted() {
+    let said = |text: &str| Unpacking { complaints: vec![text.to_string()], ..Unpacking::default() };
+    let marked = |entries, bytes| Unpacking {
+        begun: true,
+        end: Some(Marker { entries, bytes }),
+        ..Unpacking::default()
+    };
+    let rows: &[(&str, Facts, Option<&str>)] = &[
+        (
+            "write error",
+            with(|f| f.unpacking = said("Initramfs unpacking failed: write error")),
+            Some("write error"),
+        ),
+        (
+            "junk",
+            with(|f| f.unpacking = said("Initramfs unpacking failed: junk within compressed archive")),
+            None,
+        ),
+        (
+            "no blocks",
+            with(|f| {
+                tmpfs(f);
+                f.room.free = 0
+            }),
+            Some("all of its 500.0 MiB are used"),
+        ),
+        (
+            "no inodes",
+            with(|f| {
+                tmpfs(f);
+                f.room.free_inodes = 0
+            }),
+            Some("all of its 128000 inodes are used"),
+        ),
+        ("ramfs has no room to run out of", facts(), None),
+        ("no end", with(|f| f.unpacking.begun = true), Some("the archive has no end")),
+        ("end", with(|f| f.unpacking = marked(5000, 100 * MIB)), None),
+        (
+            "fewer entries",
+            with(|f| f.unpacking = marked(5001, MIB)),
+            Some("5001 entries and 1.0 MiB, of which 5000"),
+        ),
+        (
+            "fewer bytes",
+            with(|f| f.unpacking = marked(9, 100 * MIB + 1)),
+            Some("of which 5000 entries and 100.0 MiB"),
+        ),
+        (
+            "not the initramfs",
+            with(|f| {
+                rehomed(f);
+                f.room.free = 0
+            }),
+            None,
+        ),
+    ];
+    for (name, facts, missing) in rows {
+        match (plan(facts, &Options::default()), missing) {
+            (Ok(plan), None) => assert_eq!(plan.warnings.len(), facts.unpacking.complaints.len(), "{name}"),
+            (Err(refusal @ Refusal::Truncated(..)), Some(missing)) => {
+                let text = refusal.to_string();
+                assert!(text.contains(missing), "{name}: {text}");
+                for word in
+                    ["MemTotal is 1.0 GiB", "rootfstype=ramfs", "initramfs_options=size=", "more memory"]
+                {
+                    assert!(text.contains(word), "{name}: {text} lacks {word}");
+                }
+                let anyway = options(|options| options.boot_truncated = true);
+                assert!(planned(facts, &anyway).warnings[0].contains("truncated=continue"), "{name}");
+            }
+            (outcome, _) => panic!("{name}: {outcome:?}"),
+        }
+    }
+}
