@@ -37,6 +37,26 @@ ROOT may be a directory, a tar archive (plain, gzip, xz, zstd), an OCI image lay
 archive), or what docker save writes. The same input gives the same bytes; with SOURCE_DATE_EPOCH
 set, no time in the image is later than that.")]
     Pack(Pack),
+
+    /// Show what is in an initramfs, what RAM it needs, and what is wrong with it
+    #[command(after_help = "Examples:
+  repot inspect image.zst
+  repot inspect /boot/initrd.img-6.1.0-40-amd64
+  repot inspect --json image.zst | jq .ram
+
+Reads any initramfs that the kernel reads, whoever made it. A damaged one is reported up to the
+damage, and the exit code is 1.")]
+    Inspect(Inspect),
+}
+
+/// The options of `inspect`.
+#[derive(Debug, Args)]
+pub struct Inspect {
+    /// The image; - is standard input
+    pub image: PathBuf,
+    /// For programs to read
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// The options of `pack`.

@@ -10,6 +10,7 @@ pub mod config;
 pub mod elf;
 pub mod image;
 pub mod init_binary;
+pub mod inspect;
 pub mod manifest;
 pub mod marker;
 pub mod newc;
@@ -44,5 +45,6 @@ pub(crate) fn usage(text: String) -> anyhow::Error {
 pub fn run(cli: &cli::Cli) -> anyhow::Result<()> {
     match &cli.command {
         cli::Command::Pack(args) => pack::run(args),
+        cli::Command::Inspect(args) => inspect::run(args),
     }
 }

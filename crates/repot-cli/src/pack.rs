@@ -74,14 +74,7 @@ fn summary(
         row("data", size::human(totals.bytes)),
         row("compressed", format!("{} ({})", size::human(compressed), args.compress)),
         row("init", boot.init.unwrap_or_else(|| "none".into())),
-        row(
-            "RAM to boot",
-            format!(
-                "{} (tmpfs root), {} (rootfstype=ramfs); estimates",
-                size::mib(need.tmpfs),
-                size::mib(need.ramfs)
-            ),
-        ),
+        row("RAM to boot", need.to_string()),
         row("RAM after the move", size::mib(need.after)),
     ];
     // When the image itself goes to standard output, the table must not.

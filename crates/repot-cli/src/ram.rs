@@ -4,8 +4,11 @@
 //! condition of its own: the kernel caps it at half of the memory it counts at that early moment, about 44 % of all. Moving the root adds nothing
 //! to the peak, because the image is gone by then and one chunk per worker is smaller.
 
+use std::fmt;
+
 use serde::Serialize;
 
+use crate::size;
 use crate::tree::{Id, Kind, Tree};
 
 const PAGE: u64 = 4096;
@@ -42,6 +45,13 @@ pub struct Need {
     pub tmpfs: u64,
     /// In use when the init runs on the new root.
     pub after: u64,
+}
+
+impl fmt::Display for Need {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (tmpfs, ramfs) = (size::mib(self.tmpfs), size::mib(self.ramfs));
+        write!(f, "about {tmpfs} (tmpfs root) or {ramfs} (rootfstype=ramfs)")
+    }
 }
 
 impl Footprint {

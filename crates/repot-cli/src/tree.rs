@@ -79,6 +79,8 @@ pub enum Contents {
     Disk(Arc<Beneath>, Box<[u8]>, u64),
     /// In a file, from this offset on.
     Range(Arc<File>, u64, u64),
+    /// Nowhere that we can read again: only the size is known.
+    Size(u64),
 }
 
 impl Contents {
@@ -87,7 +89,7 @@ impl Contents {
     pub fn len(&self) -> u64 {
         match self {
             Contents::Bytes(bytes) => bytes.len() as u64,
-            Contents::Disk(_, _, len) | Contents::Range(_, _, len) => *len,
+            Contents::Disk(_, _, len) | Contents::Range(_, _, len) | Contents::Size(len) => *len,
         }
     }
 

@@ -32,6 +32,7 @@ impl Contents {
                 Box::new(file)
             }
             Contents::Range(file, offset, _) => Box::new(At { file, offset: *offset }),
+            Contents::Size(_) => return Err(io::Error::other("its contents were not kept")),
         })
     }
 }

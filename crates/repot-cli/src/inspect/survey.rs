@@ -1,0 +1,320 @@
+//! What is in an image, gathered while it streams by.
+//!
+//! Names and attributes are kept in a tree, built by the kernel's rules: later members override earlier ones, and a member whose directory is
+//! not there yet is lost. Contents pass through; only their first bytes are looked at, to know programs.
+
+use std::collections::HashMap;
+use std::io::Read;
+
+use anyhow::{Result, ensure};
+use serde::Serialize;
+
+use crate::codec::Compression;
+use crate::elf::{HEAD, Program};
+use crate::newc::{Header, Item, Totals};
+use crate::segments::{Segment, Visit};
+use crate::source::limits;
+use crate::tree::{Attributes, Contents, Entries, Id, Inode, Kind, Tree};
+use crate::{config, init_binary, manifest, marker};
+
+/// How many of the largest files are named.
+const LARGEST: usize = 10;
+
+/// A text or program that is read whole must be smaller than this.
+const READ_WHOLE: u64 = 16 << 20;
+
+/// One segment of the image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SegmentFacts {
+    /// Its first byte in the image.
+    pub offset: u64,
+    /// Its bytes in the image.
+    pub bytes: u64,
+    /// zstd, gzip, …
+    pub compression: String,
+    /// Bytes of its archives.
+    pub unpacked: u64,
+    /// Members.
+    pub entries: u64,
+    /// Whether its last archive ended with `TRAILER!!!`.
+    pub trailer: bool,
+}
+
+/// What the end marker of the last archive that has one says of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndMarker {
+    /// There is none: repot did not make this image.
+    None,
+    /// It agrees with what is there.
+    Whole,
+    /// It does not.
+    Wrong,
+}
+
+/// Everything that was seen.
+#[derive(Debug)]
+pub struct Survey {
+    /// The root that the kernel would make of it.
+    pub tree: Tree,
+    /// The segments in order.
+    pub segments: Vec<SegmentFacts>,
+    /// All members.
+    pub totals: Totals,
+    /// Names beyond the first of inodes with several.
+    pub hard_links: u64,
+    /// The largest files with their sizes, the largest first.
+    pub largest: Vec<(u64, String)>,
+    /// Entries with extended attributes in the manifest.
+    pub xattrs: u64,
+    /// The end marker.
+    pub end_marker: EndMarker,
+    /// `/etc/repot.conf`.
+    pub config: String,
+    /// Whether `/init` is repot.
+    pub repot: bool,
+    /// What is wrong with members.
+    pub problems: Vec<String>,
+    programs: HashMap<Id, Program>,
+    links: HashMap<(u32, u32, u32, u32), Id>,
+    archive: Totals,
+    lost: u64,
+    skipped: u64,
+}
+
+impl Default for Survey {
+    fn default() -> Survey {
+        Survey {
+            tree: Tree::new(Attributes { permissions: 0o755, ..Attributes::default() }),
+            segments: Vec::new(),
+            totals: Totals::default(),
+            hard_links: 0,
+            largest: Vec::new(),
+            xattrs: 0,
+            end_marker: EndMarker::None,
+            config: String::new(),
+            repot: false,
+            problems: Vec::new(),
+            programs: HashMap::new(),
+            links: HashMap::new(),
+            archive: Totals::default(),
+            lost: 0,
+            skipped: 0,
+        }
+    }
+}
+
+impl Survey {
+    /// What a file is as a program.
+    #[must_use]
+    pub fn program(&self, id: Id) -> Program {
+        self.programs.get(&id).cloned().unwrap_or(Program::Unknown)
+    }
+
+    /// Counts of members that the kernel leaves out without a word.
+    #[must_use]
+    pub fn left_out(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if self.lost > 1 {
+            problems.push(format!("{} members in all come before their directory and are lost", self.lost));
+        }
+        if self.skipped > 1 {
+            problems.push(format!("{} members in all are skipped by the kernel", self.skipped));
+        }
+        problems
+    }
+
+    fn member(&mut self, header: &Header, offset: u64, data: &mut dyn Read) -> Result<()> {
+        self.count(header);
+        if header.name == marker::NAME {
+            return self.marker(data);
+        }
+        if header.name == manifest::NAME {
+            let text = read_whole(data)?;
+            self.xattrs =
+                text.split(|&byte| byte == b'\n').filter(|line| line.starts_with(b"# file: ")).count() as u64;
+        }
+        let Some(id) = self.place(header, offset) else { return Ok(()) };
+        ensure!(self.tree.len() <= limits::ENTRIES, "more members than any image has");
+        if header.is_symlink() {
+            let mut target = Vec::new();
+            data.read_to_end(&mut target)?;
+            self.tree.inode_mut(id).kind = Kind::Symlink(target.into());
+        } else if header.is_file() && header.filesize > 0 {
+            self.file(id, header, data)?;
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, header: &Header) {
+        let key = (header.devmajor, header.devminor, header.ino, header.file_type());
+        let again =
+            header.nlink > 1 && !header.is_dir() && !header.is_symlink() && self.links.contains_key(&key);
+        let bytes = if header.is_file() { u64::from(header.filesize) } else { 0 };
+        for totals in [&mut self.totals, &mut self.archive] {
+            totals.entries += 1;
+            totals.inodes += u64::from(!again);
+            totals.bytes += bytes;
+        }
+        self.hard_links += u64::from(again);
+        if let Some(segment) = self.segments.last_mut() {
+            segment.entries += 1;
+            segment.trailer = false;
+        }
+    }
+
+    fn marker(&mut self, data: &mut dyn Read) -> Result<()> {
+        let text = String::from_utf8_lossy(&read_whole(data)?).into_owned();
+        // The marker does not count itself.
+        let Totals { entries, inodes, bytes } = self.archive;
+        let seen = Totals { entries: entries - 1, inodes: inodes - 1, bytes: bytes - text.len() as u64 };
+        self.end_marker =
+            if marker::parse(&text) == Some(seen) { EndMarker::Whole } else { EndMarker::Wrong };
+        Ok(())
+    }
+
+    /// Puts a member where the kernel would: `None` when it would not.
+    fn place(&mut self, header: &Header, offset: u64) -> Option<Id> {
+        let name = &header.name[..];
+        let (parent, last) = match name.iter().rposition(|&byte| byte == b'/') {
+            Some(slash) => (&name[..slash], &name[slash + 1..]),
+            None => (&name[..0], name),
+        };
+        let attributes = Attributes {
+            permissions: header.mode & 0o7777,
+            uid: header.uid,
+            gid: header.gid,
+            mtime: header.mtime,
+            ..Attributes::default()
+        };
+        if matches!(last, b"" | b"." | b"..") {
+            let id = self.tree.resolve(name)?;
+            self.tree.inode_mut(id).attributes = attributes;
+            return Some(id);
+        }
+        let Some(parent) = self.tree.resolve(parent).filter(|id| self.tree.entries(*id).is_some()) else {
+            self.lost += 1;
+            if self.lost == 1 {
+                let name = name.escape_ascii();
+                self.problems.push(format!(
+                    "\"{name}\" comes before its directory and is lost (byte {offset} of its archive)"
+                ));
+            }
+            return None;
+        };
+        let key = (header.devmajor, header.devminor, header.ino, header.file_type());
+        let linkable = header.nlink > 1 && !header.is_dir() && !header.is_symlink();
+        if linkable && let Some(&id) = self.links.get(&key) {
+            self.tree.link(parent, last, id);
+            return Some(id);
+        }
+        let existing = self.tree.child(parent, last);
+        if header.is_dir()
+            && let Some(id) = existing.filter(|id| self.tree.entries(*id).is_some())
+        {
+            self.tree.inode_mut(id).attributes = attributes;
+            return Some(id);
+        }
+        let id = self.tree.add(Inode { attributes, kind: kind(header) });
+        self.tree.link(parent, last, id);
+        if linkable {
+            self.links.insert(key, id);
+        }
+        Some(id)
+    }
+
+    fn file(&mut self, id: Id, header: &Header, data: &mut dyn Read) -> Result<()> {
+        let size = u64::from(header.filesize);
+        self.tree.inode_mut(id).kind = Kind::File(Contents::Size(size));
+        if self.largest.len() < LARGEST || self.largest.last().is_some_and(|(smallest, _)| size > *smallest) {
+            let place = self.largest.partition_point(|(other, _)| *other >= size);
+            self.largest.insert(place, (size, header.name.escape_ascii().to_string()));
+            self.largest.truncate(LARGEST);
+        }
+        if header.name == config::PATH.as_bytes() {
+            self.config = String::from_utf8_lossy(&read_whole(data)?).into_owned();
+        } else if header.name == b"init" {
+            let bytes = read_whole(data)?;
+            self.repot = init_binary::is_repot(&bytes);
+            self.programs.insert(id, Program::parse(bytes.get(..HEAD).unwrap_or(&bytes)));
+        } else if header.mode & 0o111 != 0 {
+            let mut head = Vec::new();
+            data.take(HEAD as u64).read_to_end(&mut head)?;
+            let program = Program::parse(&head);
+            if program != Program::Unknown {
+                self.programs.insert(id, program);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Visit for Survey {
+    fn segment(&mut self, segment: Segment) -> Result<()> {
+        let Segment { offset, compression } = segment;
+        self.links.clear();
+        self.archive = Totals::default();
+        self.segments.push(SegmentFacts {
+            offset,
+            bytes: 0,
+            compression: compression.to_string(),
+            unpacked: 0,
+            entries: 0,
+            trailer: false,
+        });
+        if let [.., before, _] = &self.segments[..]
+            && before.compression == Compression::Lz4.to_string()
+        {
+            self.problems.push("a segment follows one in lz4, which the kernel cannot find".into());
+        }
+        Ok(())
+    }
+
+    fn item(&mut self, item: Item, offset: u64, data: &mut dyn Read) -> Result<()> {
+        match item {
+            Item::Member(header) => self.member(&header, offset, data)?,
+            Item::Skipped(header, why) => {
+                self.skipped += 1;
+                if self.skipped == 1 {
+                    let name = header.name.get(..64).unwrap_or(&header.name).escape_ascii();
+                    self.problems
+                        .push(format!("the kernel skips \"{name}\" (byte {offset} of its archive): {why}"));
+                }
+            }
+            Item::Trailer => {
+                self.links.clear();
+                self.archive = Totals::default();
+                if let Some(segment) = self.segments.last_mut() {
+                    segment.trailer = true;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, offset: u64, decompressed: u64) -> Result<()> {
+        if let Some(segment) = self.segments.last_mut() {
+            segment.bytes = offset - segment.offset;
+            segment.unpacked = decompressed;
+        }
+        Ok(())
+    }
+}
+
+fn kind(header: &Header) -> Kind {
+    match header.file_type() {
+        0o040_000 => Kind::Directory(Entries::new()),
+        0o120_000 => Kind::Symlink(Box::default()),
+        0o020_000 => Kind::Character(header.rdevmajor, header.rdevminor),
+        0o060_000 => Kind::Block(header.rdevmajor, header.rdevminor),
+        0o010_000 => Kind::Fifo,
+        0o140_000 => Kind::Socket,
+        _ => Kind::File(Contents::Size(u64::from(header.filesize))),
+    }
+}
+
+fn read_whole(data: &mut dyn Read) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    data.take(READ_WHOLE).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
