@@ -1,23 +1,26 @@
 //! Attaches the new root above the old one and moves the mounts from one to the other.
 //!
 //! Only mounts directly on the old root are moved: each takes along what is mounted on it. By path one reaches only the
-//! topmost of several mounts on one place, and nothing that another mount hides. So all are first taken off, the outer before
-//! the inner and the upper before the lower, and parked on the new root's own root, one above the other; from there they are
-//! put in place in the opposite order.
+//! topmost of several mounts on one place, and nothing that another mount hides. Where that is so, all that are concerned are
+//! first taken off, the outer before the inner and the upper before the lower, and parked, each on a place of its own in the
+//! new root; from there they are put in place in the opposite order.
 
 use alloc::ffi::CString;
 use alloc::format;
 use alloc::vec::Vec;
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, openat, unlinkat, utimensat};
+use rustix::fs::{
+    AtFlags, CWD, FileType, IFlags, Mode, OFlags, ioctl_getflags, ioctl_setflags, mkdirat, mknodat, openat,
+    unlinkat, utimensat,
+};
 use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, MoveMountFlags, UnmountFlags, mount_change, move_mount, unmount};
 use rustix::process::fchdir;
 
 use crate::error::{Call, Error, Fault, Step};
 use crate::facts::Facts;
-use crate::metadata::{At, Meta};
+use crate::metadata::{At, Meta, kept_flags};
 use crate::mountinfo::Mount;
 use crate::relocate::Relocated;
 use crate::sweep::sweep;
@@ -70,6 +73,8 @@ struct Taken {
     mount: OwnedFd,
     point: Vec<u8>,
     file: bool,
+    /// Whether it can be moved without the park.
+    straight: bool,
 }
 
 /// Where all mounts are.
@@ -105,8 +110,9 @@ impl Places {
             })
             .collect();
         children.sort_by_key(|mount| mount.point.len());
-        let mut park = Park { dir: new.dir.as_fd(), file: None };
-        let carried = self.take_off(&children, facts, new.site.root.as_fd(), &mut park).and_then(|()| {
+        let mut park = Park::new(new.dir.as_fd());
+        let (old, fresh) = (new.site.root.as_fd(), new.dir.as_fd());
+        let carried = self.take_off(&children, facts, old, fresh, &mut park).and_then(|()| {
             while let Some(taken) = self.parked.pop() {
                 let put = find(new.dir.as_fd(), &taken.point)
                     .and_then(|place| shift(&taken.mount, place.as_fd(), &taken.point));
@@ -121,36 +127,46 @@ impl Places {
             Ok(())
         });
         if carried.is_err() {
-            // What was put in place goes back to the park, from where `back` takes it.
-            while let Some(taken) = self.placed.pop() {
-                let _ = park.place(taken.file).and_then(|place| shift(&taken.mount, place, &taken.point));
-                self.parked.push(taken);
-            }
-            let _ = self.put_back(new.site.root.as_fd());
+            let _ = self.take_back(old, &mut park);
         }
         park.close(relocated);
         carried
     }
 
+    /// Moves what can be moved straight to its place, and parks the rest.
     fn take_off(
         &mut self,
         children: &[&Mount],
         facts: &Facts,
         old: BorrowedFd<'_>,
+        new: BorrowedFd<'_>,
         park: &mut Park<'_>,
     ) -> Result<(), Fault> {
         for child in children {
-            for _ in 0..layers(child, &facts.mounts) {
+            let layers = layers(child, &facts.mounts);
+            let straight =
+                layers == 1 && !children.iter().any(|other| hides(child, other) || hides(other, child));
+            for _ in 0..layers {
                 let mount = find(old, &child.point)?;
                 let file = Meta::read(At::Open(mount.as_fd()))?.kind != FileType::Directory;
-                shift(&mount, park.place(file)?, &child.point)?;
-                self.parked.push(Taken { mount, point: child.point.clone(), file });
+                let place = if straight { find(new, &child.point)? } else { park.place(file)? };
+                shift(&mount, place.as_fd(), &child.point)?;
+                let taken = Taken { mount, point: child.point.clone(), file, straight };
+                if straight { self.placed.push(taken) } else { self.parked.push(taken) }
             }
         }
         Ok(())
     }
 
-    fn put_back(&mut self, old: BorrowedFd<'_>) -> Result<(), Fault> {
+    /// Every mount back to the old root.
+    fn take_back(&mut self, old: BorrowedFd<'_>, park: &mut Park<'_>) -> Result<(), Fault> {
+        while let Some(taken) = self.placed.pop() {
+            let place = if taken.straight { find(old, &taken.point)? } else { park.place(taken.file)? };
+            shift(&taken.mount, place.as_fd(), &taken.point)?;
+            if !taken.straight {
+                self.parked.push(taken);
+            }
+        }
         while let Some(taken) = self.parked.pop() {
             let place = find(old, &taken.point)?;
             shift(&taken.mount, place.as_fd(), &taken.point)?;
@@ -161,13 +177,10 @@ impl Places {
     /// Everything back to the old root, which is the only root again.
     fn back(&mut self, relocated: &Relocated<'_>, shared: bool) -> Result<(), Fault> {
         let new = &relocated.new;
-        let mut park = Park { dir: new.dir.as_fd(), file: None };
-        while let Some(taken) = self.placed.pop() {
-            shift(&taken.mount, park.place(taken.file)?, &taken.point)?;
-            self.parked.push(taken);
-        }
-        self.put_back(new.site.root.as_fd())?;
+        let mut park = Park::new(new.dir.as_fd());
+        let taken = self.take_back(new.site.root.as_fd(), &mut park);
         park.close(relocated);
+        taken?;
         if self.attached {
             fchdir(&new.dir).call("fchdir")?;
             let detached = unmount(".", UnmountFlags::DETACH).on("umount2", b".");
@@ -182,38 +195,62 @@ impl Places {
     }
 }
 
-/// Where mounts wait: directories on the new root's root, files on a file that is there as long as it is needed.
-struct Park<'a> {
-    dir: BorrowedFd<'a>,
-    file: Option<(CString, OwnedFd)>,
+/// Whether `outer` is mounted above the place of `inner`.
+fn hides(outer: &Mount, inner: &Mount) -> bool {
+    inner.point.strip_prefix(outer.point.as_slice()).is_some_and(|rest| rest.starts_with(b"/"))
 }
 
-impl Park<'_> {
-    fn place(&mut self, file: bool) -> Result<BorrowedFd<'_>, Fault> {
-        if !file {
-            return Ok(self.dir);
+/// Where mounts wait: each on a directory or file of its own, since a mount that is shared would draw into its sharing what
+/// is mounted on it.
+struct Park<'a> {
+    dir: BorrowedFd<'a>,
+    names: Vec<(CString, AtFlags)>,
+    /// The flags of the new root, which must not forbid it.
+    flags: IFlags,
+}
+
+impl<'a> Park<'a> {
+    fn new(dir: BorrowedFd<'a>) -> Self {
+        Park { dir, names: Vec::new(), flags: IFlags::empty() }
+    }
+
+    fn place(&mut self, file: bool) -> Result<OwnedFd, Fault> {
+        if self.names.is_empty() {
+            self.flags = ioctl_getflags(self.dir).unwrap_or(IFlags::empty()) & kept_flags();
+            if !self.flags.is_empty() {
+                ioctl_setflags(self.dir, IFlags::empty()).call("ioctl FS_IOC_SETFLAGS")?;
+            }
         }
-        if self.file.is_none() {
-            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-            let mut number = 0;
-            let name = loop {
-                let name = CString::new(format!(".repot-park{number}")).unwrap_or_default();
-                match openat(self.dir, &name, flags, Mode::RUSR) {
-                    Err(Errno::EXIST) => number += 1,
-                    made => break made.on("openat", name.to_bytes()).map(|_| name)?,
-                }
+        let mut number = self.names.len();
+        let name = loop {
+            let name = CString::new(format!(".repot-park{number}")).unwrap_or_default();
+            let kind = if file { FileType::RegularFile } else { FileType::Directory };
+            let made = if file {
+                mknodat(self.dir, &name, kind, Mode::RUSR, 0)
+            } else {
+                mkdirat(self.dir, &name, Mode::RWXU)
             };
-            let file = openat(self.dir, &name, PATH, Mode::empty()).on("openat", name.to_bytes())?;
-            self.file = Some((name, file));
-        }
-        Ok(self.file.as_ref().map_or(self.dir, |(_, file)| file.as_fd()))
+            match made {
+                Err(Errno::EXIST) => number += 1,
+                made => break made.on("mknodat", name.to_bytes()).map(|()| name)?,
+            }
+        };
+        let place = openat(self.dir, &name, PATH, Mode::empty()).on("openat", name.to_bytes());
+        self.names.push((name, if file { AtFlags::empty() } else { AtFlags::REMOVEDIR }));
+        place
     }
 
     fn close(self, relocated: &Relocated<'_>) {
-        if let Some((name, _)) = self.file {
-            let _ = unlinkat(self.dir, &name, AtFlags::empty());
-            // The root had its final times.
-            let _ = utimensat(self.dir, c".", &relocated.times(), AtFlags::empty());
+        if self.names.is_empty() {
+            return;
+        }
+        for (name, flags) in &self.names {
+            let _ = unlinkat(self.dir, name, *flags);
+        }
+        // The root had its final times.
+        let _ = utimensat(self.dir, c".", &relocated.times(), AtFlags::empty());
+        if !self.flags.is_empty() {
+            let _ = ioctl_setflags(self.dir, self.flags);
         }
     }
 }

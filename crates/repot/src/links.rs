@@ -12,14 +12,23 @@ use core::ffi::CStr;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, Mode, OFlags, linkat, mkdirat, openat, statat, unlinkat};
+use rustix::fs::{AtFlags, IFlags, Mode, OFlags, ioctl_setflags, linkat, mkdirat, openat, statat, unlinkat};
 use rustix::io::Errno;
 
 use crate::error::{Call, Fault};
 use crate::sys::{Event, Mutex};
 
-/// Old inode number to new one; `None` while the first name is on its way.
-type Table = BTreeMap<u64, Option<u64>>;
+/// Old inode number to new inode; `None` while the first name is on its way.
+type Table = BTreeMap<u64, Option<Moved>>;
+
+/// An inode in the new tree that further names are linked to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Moved {
+    /// Its number.
+    pub(crate) inode: u64,
+    /// The flags that it gets when nothing will be linked to it any more: the kernel links no immutable file.
+    pub(crate) flags: IFlags,
+}
 
 #[derive(Debug)]
 pub(crate) struct Links {
@@ -111,7 +120,7 @@ impl Links {
     }
 
     /// The first name has been moved and has become `new`: lets the others be linked.
-    pub(crate) fn moved(&self, inode: u64, new: u64) {
+    pub(crate) fn moved(&self, inode: u64, new: Moved) {
         self.table.lock().insert(inode, Some(new));
         self.any.store(true, Ordering::Release);
         self.changed.tell();
@@ -138,18 +147,37 @@ impl Links {
         (self.staging.as_fd(), key)
     }
 
-    /// The pairs of old and new inode numbers of what has been moved.
-    pub(crate) fn pairs(&self) -> Vec<(u64, u64)> {
+    /// Old inode numbers, and the inodes that they have become.
+    pub(crate) fn pairs(&self) -> Vec<(u64, Moved)> {
         self.table.lock().iter().filter_map(|(old, new)| new.map(|new| (*old, new))).collect()
     }
 
-    /// Removes the staging directory.
+    /// Forgets an inode, whose flags will then not be set.
+    pub(crate) fn forget(&self, inode: u64) -> Result<(), Fault> {
+        self.table.lock().remove(&inode);
+        self.unstage(inode)
+    }
+
+    fn unstage(&self, inode: u64) -> Result<(), Fault> {
+        match unlinkat(&self.staging, key(inode), AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(error).call("unlinkat"),
+        }
+    }
+
+    /// Removes the staging directory, and sets the flags that had to wait.
     pub(crate) fn clear(&self) -> Result<(), Fault> {
-        for inode in self.table.lock().keys() {
-            match unlinkat(&self.staging, key(*inode), AtFlags::empty()) {
-                Ok(()) | Err(Errno::NOENT) => {}
-                Err(error) => return Err(error).call("unlinkat"),
+        for (inode, new) in &mut *self.table.lock() {
+            let Some(Moved { flags, .. }) = new else { continue };
+            if flags.is_empty() {
+                self.unstage(*inode)?;
+                continue;
             }
+            let read = OFlags::RDONLY | OFlags::NOATIME | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let file = openat(&self.staging, key(*inode), read, Mode::empty()).call("openat")?;
+            self.unstage(*inode)?;
+            ioctl_setflags(&file, *flags).call("ioctl FS_IOC_SETFLAGS")?;
+            *flags = IFlags::empty();
         }
         match unlinkat(&self.root, &self.name, AtFlags::REMOVEDIR) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),

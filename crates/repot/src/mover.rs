@@ -18,7 +18,7 @@ use rustix::io::Errno;
 
 use crate::data::{self, Buffer, Holes};
 use crate::error::{Call, Fault};
-use crate::links::{Claim, Links};
+use crate::links::{Claim, Links, Moved};
 use crate::metadata::{At, Attributes, Capability, Meta};
 use crate::walk::Visitor;
 
@@ -235,7 +235,7 @@ impl Mover<'_> {
             let made = Meta::read(new)?.inode;
             self.links.stage(meta.inode, dir.new.as_fd(), name)?;
             self.remove(dir, name)?;
-            self.links.moved(meta.inode, made);
+            self.links.moved(meta.inode, Moved { inode: made, flags: IFlags::empty() });
             Ok(())
         };
         finish().inspect_err(|_| {
@@ -278,7 +278,9 @@ impl Mover<'_> {
                 self.links.stage(meta.inode, dir.new.as_fd(), name)?;
             }
             copy.run(buffer, dir, name, first)?;
-            self.attributes.bind(new.as_fd(), flags)?;
+            if !first {
+                self.attributes.bind(new.as_fd(), flags)?;
+            }
             self.remove(dir, name)
         });
         self.progress.freed(copy.twice);
@@ -289,14 +291,17 @@ impl Mover<'_> {
             } else {
                 let _ = unlinkat(&dir.new, name, AtFlags::empty());
             }
-            if let Ok(flags) = flags {
+            if let Ok(flags) = flags
+                && !(first && copy.freed)
+            {
                 let _ = self.attributes.bind(if copy.freed { new.as_fd() } else { old.as_fd() }, flags);
             }
         }
         if let Some(made) = made
             && (moved.is_ok() || copy.freed)
         {
-            self.links.moved(meta.inode, made);
+            let flags = flags.unwrap_or(IFlags::empty());
+            self.links.moved(meta.inode, Moved { inode: made, flags });
         }
         moved
     }

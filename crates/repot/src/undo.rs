@@ -13,7 +13,7 @@ use rustix::io::Errno;
 
 use crate::data::{Buffer, Holes};
 use crate::error::{Call, Fault};
-use crate::links::Links;
+use crate::links::{Links, Moved};
 use crate::metadata::{At, Attributes, Meta};
 use crate::mover::{DirMeta, Mover, Pair, Progress, merge_contents};
 use crate::walk::{Visitor, walk};
@@ -27,7 +27,7 @@ pub(crate) fn undo(
     links: &Links,
 ) -> Result<(), Fault> {
     let back = Links::new(old.as_fd(), new.as_fd())?;
-    let survivors: BTreeMap<u64, u64> = links.pairs().into_iter().collect();
+    let survivors: BTreeMap<u64, Moved> = links.pairs().into_iter().collect();
     if !survivors.is_empty() {
         let finder = Survivors { known: &survivors, back: &back };
         let found = openat(old, c".", finder.directory(), Mode::empty()).call("openat")?;
@@ -57,10 +57,10 @@ fn reopen(root: &OwnedFd) -> Result<OwnedFd, Fault> {
 }
 
 /// Gives the old inode `was` its contents back from the new inode `is`, where a name of the old one was found.
-fn restore(attributes: Attributes, links: &Links, back: &Links, was: u64, is: u64) -> Result<(), Fault> {
+fn restore(attributes: Attributes, links: &Links, back: &Links, was: u64, is: Moved) -> Result<(), Fault> {
     let (moved, key) = links.staging();
     let (found, _) = back.staging();
-    let (from, to) = (key(was), key(is));
+    let (from, to) = (key(was), key(is.inode));
     if Meta::read(At::Named(found, &to)).is_err_and(|fault| fault.errno == Errno::NOENT) {
         return Ok(());
     }
@@ -69,14 +69,14 @@ fn restore(attributes: Attributes, links: &Links, back: &Links, was: u64, is: u6
         let buffer = &mut Buffer::default();
         merge_contents(attributes, Holes::Seek, buffer, (moved, &from), (found, &to), &meta)?;
     }
-    back.moved(is, was);
-    Ok(())
+    back.moved(is.inode, Moved { inode: was, flags: is.flags });
+    links.forget(was)
 }
 
 /// Collects the names in the old tree whose inodes have been moved: each is linked under the number of its new inode.
 #[derive(Debug)]
 struct Survivors<'a> {
-    known: &'a BTreeMap<u64, u64>,
+    known: &'a BTreeMap<u64, Moved>,
     back: &'a Links,
 }
 
@@ -103,7 +103,7 @@ impl Visitor for Survivors<'_> {
         let inode = Meta::read(At::Named(dir.as_fd(), name))?.inode;
         let Some(new) = self.known.get(&inode) else { return Ok(()) };
         let (staging, key) = self.back.staging();
-        match linkat(dir, name, staging, key(*new), AtFlags::empty()) {
+        match linkat(dir, name, staging, key(new.inode), AtFlags::empty()) {
             Ok(()) | Err(Errno::EXIST) => Ok(()),
             failed => failed.call("linkat"),
         }
