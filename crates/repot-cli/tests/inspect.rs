@@ -1,0 +1,90 @@
+//! `repot inspect`, from the outside: whole images, damaged ones, and those of other tools.
+
+mod support;
+
+use std::fs;
+
+use support::{Work, text};
+
+#[test]
+fn a_cut_image_is_reported_with_the_offset() {
+    let work = Work::new();
+    work.done(&["pack", "root", "-o", "image", "--compress", "none"]);
+    let whole = work.read("image");
+    fs::write(work.path("cut"), &whole[..whole.len() / 2]).unwrap();
+    let out = work.repot(&["inspect", "cut"]);
+    assert_eq!(out.status.code(), Some(1));
+    let error = text(&out.stderr);
+    assert!(
+        error.contains("cut: in the archive at byte 0") && error.contains("in a member's data at byte"),
+        "{error}"
+    );
+    // What was there before the cut is shown all the same.
+    assert!(text(&out.stdout).contains("entries"));
+}
+
+#[test]
+fn a_wrong_byte_in_a_compressed_image_is_found() {
+    let work = Work::new();
+    for format in ["zstd", "gzip", "xz"] {
+        work.done(&["pack", "root", "-o", "image", "--compress", format]);
+        let mut bytes = work.read("image");
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 0x10;
+        fs::write(work.path("bad"), bytes).unwrap();
+        let out = work.repot(&["inspect", "--json", "bad"]);
+        assert_eq!(out.status.code(), Some(1), "{format}");
+        let found: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+        assert!(
+            found["damage"].as_str().unwrap().contains(&format!("in the {format} segment at byte 0")),
+            "{found}"
+        );
+    }
+}
+
+#[test]
+fn segments_of_several_kinds_and_zeros_between_are_read() {
+    let work = Work::new();
+    work.run("sh", &["-c", "cd root && find . | cpio -o -H newc --quiet > ../plain"]);
+    work.run("sh", &["-c", "busybox cpio -o -H newc < /dev/null > busy 2> /dev/null || cpio -o -H newc --quiet < /dev/null > busy"]);
+    work.run("sh", &["-c", "gzip -c plain > gz; zstd -qc plain > zst; xz --check=crc32 -c plain > xz"]);
+    work.run("sh", &["-c", "(cat plain busy gz; head -c 5 /dev/zero; cat zst xz) > image"]);
+    let found = work.inspect("image");
+    let kinds: Vec<_> =
+        found["segments"].as_array().unwrap().iter().map(|segment| &segment["compression"]).collect();
+    assert_eq!(kinds, ["none", "gzip", "zstd", "xz"]);
+    assert_eq!(found["damage"], serde_json::Value::Null);
+    // The same names four times over.
+    assert_eq!(found["segments"][1]["entries"], found["segments"][3]["entries"]);
+}
+
+#[test]
+fn a_member_before_its_directory_is_called_lost() {
+    let work = Work::new();
+    work.run("sh", &["-c", "cd root && printf 'bin/link\\nbin\\n' | cpio -o -H newc --quiet > ../image"]);
+    let problems = work.inspect("image")["problems"].to_string();
+    assert!(problems.contains("comes before its directory"), "{problems}");
+    assert!(problems.contains("/init is missing"), "{problems}");
+}
+
+#[test]
+fn an_init_that_cannot_run_is_named() {
+    let work = Work::new();
+    fs::create_dir(work.path("root/sbin")).unwrap();
+    fs::write(work.path("root/sbin/init"), "#!/bin/nosuch -x\n").unwrap();
+    work.run("chmod", &["755", "root/sbin/init"]);
+    work.done(&["pack", "root", "-o", "image"]);
+    let problems = work.inspect("image")["problems"].to_string();
+    assert!(problems.contains("/sbin/init cannot run: /bin/nosuch is missing"), "{problems}");
+}
+
+#[test]
+fn a_member_that_was_removed_is_missed() {
+    let work = Work::new();
+    work.done(&["pack", "root", "-o", "image", "--compress", "none"]);
+    // Rename a member to the name of its neighbour's directory: one inode less arrives than the marker says.
+    let script = "mkdir out && cd out && cpio -id --quiet < ../image && rm bin/link && \
+                  (find . ! -name .repot-end; echo .repot-end) | cpio -o -H newc --quiet > ../less";
+    work.run("sh", &["-c", script]);
+    assert_eq!(work.inspect("less")["end_marker"], "wrong");
+}

@@ -1,0 +1,148 @@
+//! Images of containers as sources: layouts written by hand, with the cases the specification names, and one made by umoci and skopeo.
+
+mod support;
+
+use std::fs;
+use std::process::Command;
+
+use sha2::{Digest, Sha256};
+use support::{Work, tar, text};
+use tar::EntryType::{Directory, Link, Regular, Symlink};
+
+/// An image layout with these layers.
+fn layout(work: &Work, layers: &[Vec<u8>]) {
+    fs::create_dir_all(work.path("oci/blobs/sha256")).unwrap();
+    let blob = |bytes: &[u8]| {
+        let hex: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        fs::write(work.path("oci/blobs/sha256").join(&hex), bytes).unwrap();
+        format!("sha256:{hex}")
+    };
+    let layers: Vec<_> =
+        layers.iter().map(|layer| serde_json::json!({"digest": blob(layer), "size": 1})).collect();
+    let manifest = blob(serde_json::json!({"schemaVersion": 2, "layers": layers}).to_string().as_bytes());
+    let index = serde_json::json!({"schemaVersion": 2, "manifests": [{"digest": manifest}]});
+    fs::write(work.path("oci/index.json"), index.to_string()).unwrap();
+    fs::write(work.path("oci/oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
+}
+
+/// The names in the image, without those that repot adds.
+fn names(work: &Work, image: &str) -> Vec<String> {
+    let added = ["init", ".", ".repot-end", "dev", "dev/console", "dev/null", "dev/kmsg"];
+    let listing = text(&work.run("sh", &["-c", &format!("zstd -dc {image} | cpio -t --quiet")]));
+    listing.lines().filter(|name| !added.contains(name)).map(str::to_string).collect()
+}
+
+#[test]
+fn whiteouts_hide_what_is_below_and_nothing_of_their_own_layer() {
+    let work = Work::new();
+    let below = tar(&[
+        ("d/", Directory, ""),
+        ("d/gone", Regular, "1"),
+        ("d/kept", Regular, "1"),
+        ("o/", Directory, ""),
+        ("o/gone", Regular, "1"),
+        ("o/deep/gone", Regular, "1"),
+        ("t/under", Regular, "1"),
+        ("f", Regular, "1"),
+    ]);
+    let above = tar(&[
+        ("d/.wh.gone", Regular, ""),
+        ("o/new", Regular, "2"),
+        ("o/deep/new", Regular, "2"),
+        // After what it must spare, as the specification allows.
+        ("o/.wh..wh..opq", Regular, ""),
+        // A file in place of a directory, and the other way round.
+        ("t", Regular, "2"),
+        ("f/", Directory, ""),
+        ("f/in", Regular, "2"),
+    ]);
+    layout(&work, &[below, above]);
+    work.done(&["pack", "oci", "-o", "image"]);
+    assert_eq!(
+        names(&work, "image"),
+        ["d", "d/kept", "f", "f/in", "o", "o/deep", "o/deep/new", "o/new", "t"]
+    );
+}
+
+#[test]
+fn a_layer_follows_the_links_of_the_one_below() {
+    let work = Work::new();
+    let below = tar(&[("usr/lib/a", Regular, "1"), ("lib", Symlink, "usr/lib"), ("abs", Symlink, "/usr")]);
+    let above = tar(&[("lib/b", Regular, "2"), ("abs/c", Regular, "2"), ("lib/d", Link, "lib/a")]);
+    layout(&work, &[below, above]);
+    work.done(&["pack", "oci", "-o", "image"]);
+    assert_eq!(
+        names(&work, "image"),
+        ["abs", "lib", "usr", "usr/c", "usr/lib", "usr/lib/a", "usr/lib/b", "usr/lib/d"]
+    );
+}
+
+#[test]
+fn a_blob_that_is_not_what_it_says_is_refused() {
+    let work = Work::new();
+    let layer = tar(&[("a", Regular, "data")]);
+    let hex: String = Sha256::digest(&layer).iter().map(|byte| format!("{byte:02x}")).collect();
+    layout(&work, &[layer]);
+    let path = work.path("oci/blobs/sha256").join(&hex);
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[600] ^= 1;
+    fs::write(path, bytes).unwrap();
+    let error = work.fails(&["pack", "oci", "-o", "image"]);
+    assert!(error.contains(&hex) && error.contains("damaged: its sha256 is"), "{error}");
+    assert!(!work.path("image").exists());
+}
+
+#[test]
+fn a_digest_is_no_path() {
+    let work = Work::new();
+    layout(&work, &[]);
+    let index = r#"{"manifests":[{"digest":"sha256:../../../etc/passwd"}]}"#;
+    fs::write(work.path("oci/index.json"), index).unwrap();
+    let error = work.fails(&["pack", "oci", "-o", "image"]);
+    assert!(error.contains("is no sha256 digest"), "{error}");
+}
+
+#[test]
+fn the_archive_of_docker_save_is_read() {
+    let work = Work::new();
+    let manifest = r#"[{"Config":"c.json","RepoTags":["a:1"],"Layers":["1/layer.tar","2/layer.tar"]},
+                       {"Config":"c.json","RepoTags":["b:1"],"Layers":["1/layer.tar"]}]"#;
+    let (one, two) = (tar(&[("one", Regular, "")]), tar(&[("two", Regular, "")]));
+    // The tar helper takes text; these layers are nothing but ASCII.
+    let (one, two) = (String::from_utf8(one).unwrap(), String::from_utf8(two).unwrap());
+    let saved = [
+        ("manifest.json", Regular, manifest),
+        ("1/layer.tar", Regular, &one),
+        ("2/layer.tar", Regular, &two),
+    ];
+    fs::write(work.path("saved.tar"), tar(&saved)).unwrap();
+    let error = work.fails(&["pack", "saved.tar", "-o", "image"]);
+    assert!(error.contains("several images (a:1, b:1): choose one with --image"), "{error}");
+    work.done(&["pack", "saved.tar", "-o", "image", "--image", "a:1"]);
+    assert_eq!(names(&work, "image"), ["one", "two"]);
+}
+
+/// Runs where umoci and skopeo are installed and the test is run as root; says so where not.
+#[test]
+fn a_layout_by_umoci_and_its_copy_by_skopeo_make_the_image_of_the_directory() {
+    let work = Work::new();
+    let there = |program: &str| Command::new(program).arg("--version").output().is_ok();
+    let root = rustix::process::geteuid().is_root();
+    if !root || !there("umoci") || !there("skopeo") {
+        eprintln!("not run: it needs root, umoci and skopeo (Debian: apt install umoci skopeo)");
+        return;
+    }
+    let script = "umoci init --layout oci && umoci new --image oci:t && umoci unpack --image oci:t bundle && \
+                  cp -a root/. bundle/rootfs && umoci repack --image oci:t bundle && \
+                  mkdir bundle/rootfs/more && rm bundle/rootfs/bin/link && umoci repack --image oci:t bundle && \
+                  umoci gc --layout oci && \
+                  skopeo --insecure-policy copy -q oci:oci:t docker-archive:saved.tar:t:1 && \
+                  skopeo --insecure-policy copy -q oci:oci:t oci-archive:oci.tar:t";
+    work.run("sh", &["-ec", script]);
+    let expected = ["bin", "bin/alias", "bin/tool", "more"];
+    for source in ["oci", "saved.tar", "oci.tar"] {
+        work.done(&["pack", source, "-o", "image", "--compress", "zstd"]);
+        assert_eq!(names(&work, "image"), expected, "{source}");
+        assert_eq!(work.inspect("image")["hard_links"], 1, "{source}");
+    }
+}

@@ -1,0 +1,198 @@
+//! `repot pack`, from the outside.
+
+mod support;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use support::{Work, tar, text};
+use tar::EntryType;
+
+#[test]
+fn every_compression_holds_the_same_archive_and_comes_out_the_same_twice() {
+    let work = Work::new();
+    let readers: [(&str, &[&str]); 4] =
+        [("zstd", &["-dc"]), ("gzip", &["-dc"]), ("xz", &["-dc"]), ("lz4", &["-dc"])];
+    work.done(&["pack", "root", "-o", "plain", "--compress", "none"]);
+    for (format, args) in readers {
+        for name in ["1", "2"] {
+            work.done(&["pack", "root", "-o", name, "--compress", format]);
+        }
+        assert!(work.read("1") == work.read("2"), "{format}");
+        fs::rename(work.path("1"), work.path(format)).unwrap();
+        assert!(
+            work.run("sh", &["-c", &format!("{format} {} < {format}", args[0])]) == work.read("plain"),
+            "{format}"
+        );
+        assert_eq!(work.inspect(format)["segments"][0]["compression"], format);
+    }
+}
+
+#[test]
+fn a_directory_and_a_tar_of_it_make_the_same_image() {
+    let work = Work::new();
+    work.done(&["pack", "root", "-o", "1"]);
+    work.run("tar", &["-C", "root", "--format=pax", "-cf", "root.tar", "."]);
+    work.run("xz", &["-0", "root.tar"]);
+    work.done(&["pack", "root.tar.xz", "-o", "2"]);
+    assert!(work.read("1") == work.read("2"));
+}
+
+#[test]
+fn init_comes_first_and_the_marker_last() {
+    let work = Work::new();
+    work.done(&["pack", "root", "-o", "image", "--compress", "none"]);
+    let names = text(&work.run("sh", &["-c", "cpio -t --quiet < image"]));
+    let names: Vec<_> = names.lines().collect();
+    assert_eq!((names[0], names[1], names[names.len() - 1]), ("init", ".", ".repot-end"));
+    for node in ["dev/console", "dev/null", "dev/kmsg"] {
+        assert!(names.contains(&node), "{node}");
+    }
+    let found = work.inspect("image");
+    assert_eq!((&found["end_marker"], &found["hard_links"]), (&"whole".into(), &1.into()));
+}
+
+#[test]
+fn the_time_is_source_date_epoch_at_the_latest() {
+    let work = Work::new();
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_repot"));
+    command.args(["pack", "root", "-o", "image"]).current_dir(work.dir.path());
+    let out =
+        command.env("REPOT_INIT", work.path("init")).env("SOURCE_DATE_EPOCH", "86400").output().unwrap();
+    assert!(out.status.success(), "{}", text(&out.stderr));
+    let listing = text(&work.run("bsdtar", &["-tvf", "image"]));
+    assert!(listing.lines().all(|line| line.contains("1970")), "{listing}");
+}
+
+#[test]
+fn an_init_of_its_own_is_kept_and_chained() {
+    let work = Work::new();
+    fs::write(work.path("root/init"), "#!/bin/tool\n").unwrap();
+    fs::set_permissions(work.path("root/init"), fs::Permissions::from_mode(0o755)).unwrap();
+    let said = work.done(&["pack", "root", "-o", "image", "--config", "size=70%"]);
+    assert!(said.contains("kept as /init.real"), "{said}");
+    assert_eq!(
+        text(&work.run("bsdtar", &["-xOf", "image", "etc/repot.conf"])),
+        "init=/init.real\nsize=70%\n"
+    );
+    // Packing what was unpacked from such an image changes nothing: its /init is repot now.
+    fs::create_dir(work.path("again")).unwrap();
+    work.run("bsdtar", &["-xpf", "image", "-C", "again"]);
+    let said = work.done(&["pack", "again", "-o", "image2"]);
+    assert!(!said.contains("init.real as"), "{said}");
+    assert_eq!(
+        text(&work.run("bsdtar", &["-xOf", "image2", "etc/repot.conf"])),
+        "init=/init.real\nsize=70%\n"
+    );
+}
+
+#[test]
+fn attributes_go_into_the_manifest_as_getfattr_writes_them() {
+    let work = Work::new();
+    let odd = "root/bin/new\nline";
+    fs::write(work.path(odd), "").unwrap();
+    for (name, value, file) in
+        [("user.note", "hello", "root/bin/tool"), ("user.empty", "", odd), ("user.a=b", "0x00ff", "root")]
+    {
+        work.run("setfattr", &["-n", name, "-v", value, file]);
+    }
+    work.done(&["pack", "root", "-o", "image"]);
+    let ours = text(&work.run("bsdtar", &["-xOf", "image", ".repot-xattrs"]));
+    let theirs = "getfattr -h -R -P -d -m - -e hex . | LC_ALL=C sed '/^$/d'";
+    let theirs = text(&work.run("sh", &["-c", &format!("cd root && {theirs}")]));
+    let sorted = |text: &str| {
+        // One entry is one string; ours come in the order of members, theirs in that of the directory.
+        let mut entries: Vec<_> =
+            text.split("# file: ").map(|entry| entry.replace("\n\n", "\n").trim().to_string()).collect();
+        entries.sort();
+        entries
+    };
+    // The other name of the hard link is listed by getfattr too.
+    let theirs: Vec<_> = sorted(&theirs).into_iter().filter(|entry| !entry.starts_with("bin/tool")).collect();
+    assert_eq!(sorted(&ours), theirs);
+    assert_eq!(work.inspect("image")["xattrs"], 3);
+}
+
+#[test]
+fn hostile_archives_are_refused_with_name_and_offset() {
+    let file = EntryType::Regular;
+    let cases: [(&str, Vec<u8>, &str); 8] = [
+        (
+            "up",
+            tar(&[("ok", file, ""), ("a/../../b", file, "")]),
+            "\"a/../../b\", at byte 1024: a name with \"..\"",
+        ),
+        ("absolute", tar(&[("/etc/passwd", file, "")]), "an absolute name"),
+        ("link", tar(&[("x", EntryType::Link, "y")]), "a hard link to \"y\", which is not there"),
+        ("self", tar(&[("x", EntryType::Link, "x")]), "a hard link to \"x\", which is not there"),
+        (
+            "loop",
+            tar(&[("a", EntryType::Symlink, "b"), ("b", EntryType::Symlink, "a"), ("a/c", file, "")]),
+            "loop",
+        ),
+        ("cut", tar(&[("a", file, "data")])[..514].to_vec(), "ends at byte 514, in the data of \"a\""),
+        ("noise", vec![b'?'; 5000], "noise: damaged at byte 0"),
+        ("empty", Vec::new(), "an empty file is no archive"),
+    ];
+    for (name, bytes, expected) in cases {
+        let work = Work::new();
+        fs::write(work.path(name), bytes).unwrap();
+        let before = work.files();
+        let error = work.fails(&["pack", name, "-o", "image"]);
+        assert!(error.contains(expected) && error.contains(name), "{name}: {error}");
+        assert_eq!(work.files(), before, "{name}");
+    }
+}
+
+#[test]
+fn a_link_in_the_middle_of_a_name_stays_inside() {
+    let work = Work::new();
+    let outside = work.path("outside");
+    fs::create_dir(&outside).unwrap();
+    let target = format!("{}/..{}", outside.display(), outside.display());
+    let archive = tar(&[("l", EntryType::Symlink, &target), ("l/f", EntryType::Regular, "data")]);
+    fs::write(work.path("a.tar"), archive).unwrap();
+    work.done(&["pack", "a.tar", "-o", "image"]);
+    assert_eq!(fs::read_dir(outside).unwrap().count(), 0);
+    let names = text(&work.run("bsdtar", &["-tf", "image"]));
+    assert!(names.lines().any(|name| format!("/{name}").ends_with("/outside/f")), "{names}");
+}
+
+#[test]
+fn a_bomb_of_names_is_refused() {
+    let work = Work::new();
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(EntryType::GNULongName);
+    header.set_size(1 << 30);
+    header.set_cksum();
+    let mut bytes = header.as_bytes().to_vec();
+    bytes.resize(64 << 20, b'n');
+    fs::write(work.path("bomb"), bytes).unwrap();
+    let error = work.fails(&["pack", "bomb", "-o", "image"]);
+    assert!(error.contains("longer names or records than any"), "{error}");
+}
+
+#[test]
+fn no_space_leaves_nothing() {
+    let work = Work::new();
+    let error = work.fails(&["pack", "root", "-o", "/dev/full"]);
+    assert!(error.contains("cannot write /dev/full") && error.contains("No space left"), "{error}");
+    let error = work.fails(&["pack", "root", "-o", "no/such/directory/image"]);
+    assert!(error.contains("cannot write no/such/directory/image"), "{error}");
+    let error = work.fails(&["pack", "nothing", "-o", "image"]);
+    assert_eq!(error, "repot: cannot open nothing: No such file or directory (os error 2)");
+    assert_eq!(work.files(), ["init", "root"]);
+}
+
+#[test]
+fn wrong_usage_is_two() {
+    let work = Work::new();
+    for args in [
+        &["pack"][..],
+        &["pack", "root", "-o", "image", "--config", "size=lots"],
+        &["pack", "root", "-o", "image", "--level", "30"],
+        &["pack", "root", "-o", "image", "--compress", "bzip2"],
+    ] {
+        assert_eq!(work.repot(args).status.code(), Some(2), "{args:?}");
+    }
+}

@@ -1,0 +1,123 @@
+//! The command, run in a directory of its own.
+#![allow(dead_code, reason = "each test file uses its own part")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+
+pub(crate) struct Work {
+    pub(crate) dir: TempDir,
+}
+
+impl Work {
+    /// A directory with a small root in it and an init to pack.
+    pub(crate) fn new() -> Work {
+        let dir = tempfile::tempdir().unwrap();
+        let work = Work { dir };
+        fs::create_dir_all(work.path("root/bin")).unwrap();
+        fs::create_dir_all(work.path("root/dev")).unwrap();
+        fs::write(work.path("root/bin/tool"), vec![b'x'; 70_000]).unwrap();
+        fs::hard_link(work.path("root/bin/tool"), work.path("root/bin/alias")).unwrap();
+        std::os::unix::fs::symlink("tool", work.path("root/bin/link")).unwrap();
+        // The shortest thing that counts as a static program: no program headers.
+        let mut elf = b"\x7fELF\x02\x01\x01".to_vec();
+        elf.resize(64, 0);
+        (elf[18], elf[20]) = (62, 1);
+        elf.extend(b"/etc/repot.conf");
+        fs::write(work.path("init"), elf).unwrap();
+        work
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub(crate) fn repot(&self, args: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_repot"));
+        command.args(args).current_dir(self.dir.path()).env("REPOT_INIT", self.path("init"));
+        command.env_remove("SOURCE_DATE_EPOCH").output().unwrap()
+    }
+
+    /// Runs the command, which must succeed, and returns what it printed.
+    #[track_caller]
+    pub(crate) fn done(&self, args: &[&str]) -> String {
+        let out = self.repot(args);
+        assert!(out.status.success(), "{args:?}: {}", text(&out.stderr));
+        text(&out.stdout) + &text(&out.stderr)
+    }
+
+    /// Runs the command, which must fail with 1 and say one line, and returns that.
+    #[track_caller]
+    pub(crate) fn fails(&self, args: &[&str]) -> String {
+        let out = self.repot(args);
+        let error = text(&out.stderr);
+        assert_eq!(out.status.code(), Some(1), "{args:?}: {error}");
+        let errors: Vec<_> = error.lines().filter(|line| !line.contains(": warning: ")).collect();
+        assert_eq!(errors.len(), 1, "{error}");
+        errors[0].to_string()
+    }
+
+    /// The JSON of `inspect`.
+    #[track_caller]
+    pub(crate) fn inspect(&self, image: &str) -> serde_json::Value {
+        serde_json::from_str(&self.done(&["inspect", "--json", image])).unwrap()
+    }
+
+    /// Runs another program, which must be there and succeed.
+    #[track_caller]
+    pub(crate) fn run(&self, program: &str, args: &[&str]) -> Vec<u8> {
+        let out = Command::new(program).args(args).current_dir(self.dir.path()).output();
+        let out = out.unwrap_or_else(|error| {
+            panic!("{program}: {error} (Debian: apt install cpio libarchive-tools tar attr zstd xz-utils gzip lz4)")
+        });
+        assert!(out.status.success(), "{program} {args:?}: {}", text(&out.stderr));
+        out.stdout
+    }
+
+    /// The files in the directory, to see that nothing was left behind.
+    pub(crate) fn files(&self) -> Vec<String> {
+        let mut names: Vec<_> = fs::read_dir(self.dir.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    pub(crate) fn read(&self, name: impl AsRef<Path>) -> Vec<u8> {
+        fs::read(self.dir.path().join(name)).unwrap()
+    }
+}
+
+pub(crate) fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A tar archive of members with any names at all.
+pub(crate) fn tar(members: &[(&str, tar::EntryType, &str)]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for (name, kind, data) in members {
+        let mut header = tar::Header::new_gnu();
+        header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
+        header.set_mode(0o755);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(7);
+        header.set_entry_type(*kind);
+        let linked = matches!(kind, tar::EntryType::Link | tar::EntryType::Symlink);
+        if linked {
+            header.as_old_mut().linkname[..data.len()].copy_from_slice(data.as_bytes());
+        }
+        header.set_size(if linked { 0 } else { data.len() as u64 });
+        header.set_cksum();
+        bytes.extend(header.as_bytes());
+        if !linked {
+            bytes.extend(data.as_bytes());
+            bytes.resize(bytes.len().next_multiple_of(512), 0);
+        }
+    }
+    bytes.resize(bytes.len() + 1024, 0);
+    bytes
+}
