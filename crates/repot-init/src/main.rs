@@ -16,7 +16,7 @@ use core::sync::atomic::Ordering;
 use repot::facts::{self, Facts, Site};
 use repot::options::Options;
 use repot::plan::{Method, Plan, Refusal, plan};
-use repot::report::{Level, Log, so_far, summary};
+use repot::report::{Level, Log, decided, found, so_far, summary};
 use repot::switch::Ready;
 use repot::sys::{Invocation, now};
 use repot::{handoff, rehome};
@@ -24,6 +24,10 @@ use repot::{handoff, rehome};
 /// What `main` does with what it was called with. Returns only where this is not process 1.
 fn run(invocation: &Invocation) -> i32 {
     if !rustix::process::getpid().is_init() {
+        if invocation.argument().is_some_and(|argument| argument == c"--version") {
+            repot::report::tell(concat!("repot-init ", env!("CARGO_PKG_VERSION"), "\n"));
+            return 0;
+        }
         Log::open(false).line(Level::Error, format_args!("{}", Refusal::NotFirst));
         return 2;
     }
@@ -60,6 +64,8 @@ fn run(invocation: &Invocation) -> i32 {
             last::resort(&log, options.onerror, facts.panic, invocation)
         }
     };
+    log.line(Level::Debug, format_args!("{}", found(&facts)));
+    log.line(Level::Debug, format_args!("{}", decided(&plan)));
     for warning in &plan.warnings {
         log.line(Level::Warning, format_args!("{warning}"));
     }

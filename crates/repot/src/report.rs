@@ -2,6 +2,7 @@
 
 use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::fmt;
 use core::sync::atomic::Ordering;
 
@@ -11,6 +12,7 @@ use rustix::io::{Errno, write};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
 
 use crate::error::Quoted;
+use crate::facts::Facts;
 use crate::options;
 use crate::plan::Plan;
 use crate::relocate::Progress;
@@ -72,6 +74,11 @@ impl Log {
     }
 }
 
+/// Writes to standard output.
+pub fn tell(text: &str) {
+    put(sys::stream(1), text);
+}
+
 fn put(to: BorrowedFd<'_>, text: &str) {
     while write(to, text.as_bytes()) == Err(Errno::INTR) {}
 }
@@ -124,6 +131,39 @@ pub fn summary(plan: &Plan, ready: Option<&Ready>, nanoseconds: u64, init: &[u8]
         Bytes(bytes),
         Bytes(extra),
         ready.mounts,
+        Quoted(init)
+    )
+}
+
+/// What was found, for `log=debug`.
+pub fn found(facts: &Facts) -> String {
+    let Facts { rootfs, initial, absolute, shared, mounts, survey, memory, others, processors, .. } = facts;
+    format!(
+        "facts: / is {rootfs:?}, initial {initial}, absolute {absolute}, shared {shared}; {} mounts; {} entries, of them {} \
+         directories, {} hard links, {} special; {}, the largest file {}; {} of {} available; {processors} processors; {others} \
+         other processes",
+        mounts.len(),
+        survey.entries,
+        survey.directories,
+        survey.hard_links,
+        survey.special,
+        Bytes(survey.bytes),
+        Bytes(survey.largest),
+        Bytes(memory.available),
+        Bytes(memory.total),
+    )
+}
+
+/// What was decided, for `log=debug`.
+pub fn decided(plan: &Plan) -> String {
+    let Plan { method, reason, tmpfs, threads, inits, .. } = plan;
+    let or_default = |value: &Option<String>| value.clone().unwrap_or_else(|| String::from("default"));
+    let init = inits.first().map_or(&b""[..], Vec::as_slice);
+    format!(
+        "plan: {} ({reason}), size {}, nr_inodes {}, {threads} threads, init {}",
+        method.name(),
+        or_default(&tmpfs.size),
+        or_default(&tmpfs.nr_inodes),
         Quoted(init)
     )
 }

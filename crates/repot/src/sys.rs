@@ -284,6 +284,13 @@ impl Invocation {
         Invocation { argv: list, envp }
     }
 
+    /// The first argument after the program's name.
+    pub fn argument(&self) -> Option<&CStr> {
+        let first = *self.argv.get(1)?;
+        // SAFETY: the promise made to `of_main`: a null pointer, or a C string that stays.
+        (!first.is_null()).then(|| unsafe { CStr::from_ptr(first) })
+    }
+
     /// Executes `path` with this program's arguments, its own name aside, and its environment. Every descriptor but the three
     /// standard ones is closed by that. Returns only on failure, on 5.10 with the descriptors closed.
     pub fn execute(&self, path: &CStr) -> Errno {
