@@ -2,8 +2,10 @@
 //!
 //! The kernel hands chosen calls to the harness (seccomp user notification) and waits for its word: let it happen, or
 //! fail with this error. No debugger, no second process, and the calls nobody asked for run at full speed.
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdGetfdFlags, Signal, pidfd_getfd, pidfd_send_signal};
@@ -35,6 +37,29 @@ pub struct Call {
     pub program: u32,
     /// The thread that makes it.
     pub thread: Pid,
+}
+
+impl Call {
+    /// The string an argument points to, read from the memory of the caller, which waits meanwhile.
+    #[must_use]
+    pub fn text(&self, argument: usize) -> Vec<u8> {
+        let Ok(memory) = File::open(format!("/proc/{}/mem", self.thread.as_raw_pid())) else { return vec![] };
+        let mut text = vec![];
+        // A page at a time: what follows the one the string ends in may not be there.
+        let mut at = self.args[argument];
+        loop {
+            let mut page = vec![0; usize::try_from(4096 - at % 4096).expect("below a page")];
+            if memory.read_exact_at(&mut page, at).is_err() {
+                return text;
+            }
+            if let Some(end) = page.iter().position(|&byte| byte == 0) {
+                text.extend_from_slice(&page[..end]);
+                return text;
+            }
+            text.append(&mut page);
+            at = (at / 4096 + 1) * 4096;
+        }
+    }
 }
 
 /// What becomes of a call.

@@ -15,3 +15,4 @@ pub mod snapshot;
 pub mod stage;
 mod sys;
 pub mod trees;
+pub mod twin;

@@ -13,12 +13,20 @@ pub fn repot_init() -> &'static Path {
         if let Some(given) = std::env::var_os("REPOT_INIT") {
             return given.into();
         }
-        let triple = triple();
-        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
-        cargo.args(["build", "--quiet", "--package", "repot-init", "--profile", "init", "--target", &triple]);
-        run(cargo.current_dir(workspace()));
-        target().join(triple).join("init/repot-init")
+        repot_init_for(&triple())
     })
+}
+
+/// The same for a target: what cargo builds now from the sources.
+///
+/// # Panics
+/// When it cannot be built.
+#[must_use]
+pub fn repot_init_for(triple: &str) -> PathBuf {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
+    cargo.args(["build", "--quiet", "--package", "repot-init", "--profile", "init", "--target", triple]);
+    run(cargo.current_dir(workspace()));
+    target().join(triple).join("init/repot-init")
 }
 
 /// The helper, built from `guest/init.rs` when that is newer.

@@ -31,8 +31,12 @@ pub struct Setup {
     pub env: Vec<String>,
     /// How many descriptors it may have open.
     pub nofile: Option<u64>,
-    /// Whether to leave descriptor 9 open.
+    /// Whether to leave one more descriptor open, as whatever ran before may.
     pub stray: bool,
+    /// Whether to close standard input, output and error, as the kernel does without `/dev/console`.
+    pub closed: bool,
+    /// Whether its root mount is shared.
+    pub shared: bool,
     /// Which of its calls to decide on.
     pub calls: Calls,
 }
@@ -45,6 +49,8 @@ impl Default for Setup {
             env: vec!["HOME=/".into(), "TERM=linux".into()],
             nofile: None,
             stray: false,
+            closed: false,
+            shared: false,
             calls: Calls::None,
         }
     }
@@ -102,6 +108,8 @@ impl Prepared {
             envp: env.chain([text(&format!("REPOT_TEST_SOCKET={name}"))]).collect(),
             stdio: [nothing.as_fd(), printed.as_fd(), printed.as_fd()],
             stray: setup.stray,
+            closed: setup.closed,
+            shared: setup.shared,
             nofile: setup.nofile,
             filter: intercept::filter(&setup.calls),
             failed: fails.as_fd(),

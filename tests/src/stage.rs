@@ -2,12 +2,13 @@
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
 
-use rustix::fs::CWD;
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags, openat, statx};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags,
     fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount_bind, mount_change, move_mount, open_tree,
@@ -64,6 +65,8 @@ pub fn prepare_with(fs: Fs, options: &[(&str, &str)], build: impl FnOnce(&Stage)
         stage.record().expect("recorded")
     })
 }
+
+const PATH: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// A directory of the machine to attach a file system over, in a namespace of ours: one nobody needs there.
 pub(crate) const STAGING: &str = "/sys";
@@ -122,7 +125,10 @@ impl Stage {
     pub fn file(&self, to: &str, content: &[u8]) {
         let path = self.path(to);
         fs::create_dir_all(path.parent().expect("below the top")).expect("directory");
-        fs::write(&path, content).expect("write");
+        let mut file = fs::File::create(&path).expect("file");
+        file.write_all(content).expect("write");
+        // The same in every stage, so that what became of two can be compared.
+        file.set_modified(UNIX_EPOCH + Duration::from_secs(1_600_000_000)).expect("times");
     }
 
     /// Makes a directory and those above it.
@@ -155,7 +161,7 @@ impl Stage {
     /// When it cannot.
     pub fn mount(&self, fs: Fs, path: &str) -> OwnedFd {
         self.dir(path);
-        let mount = new(fs, &[("source", path)]).expect("a file system to mount");
+        let mount = new(fs, &[("source", "a test")]).expect("a file system to mount");
         attach(&mount, &self.path(path)).expect("mounted");
         mount
     }
@@ -168,7 +174,7 @@ impl Stage {
         mount_bind(self.path(from), self.path(to)).expect("bound");
     }
 
-    /// Makes the mount at `path` shared.
+    /// Makes the mount at `path` shared; not the root, see [`crate::sandbox::Setup::shared`].
     ///
     /// # Panics
     /// When it cannot.
@@ -180,10 +186,12 @@ impl Stage {
         let table = mounts::parse(&fs::read_to_string("/proc/thread-self/mountinfo")?);
         let mounts = mounts::below(&table, STAGING);
         let mut mounted = BTreeMap::new();
-        for path in mounts.keys().filter(|path| *path != "/") {
-            let mount = open_tree(CWD, self.path(&path[1..]), OpenTreeFlags::OPEN_TREE_CLOEXEC)?;
-            // A file mounted on a file has no tree.
-            if rustix::fs::fstat(&mount).is_ok_and(|stat| stat.st_mode & 0o170_000 == 0o040_000) {
+        for (path, stack) in mounts.iter().filter(|(path, _)| *path != "/") {
+            // What another mount hides cannot be reached by path, or what is there is something else.
+            let Ok(mount) = openat(CWD, self.path(&path[1..]), PATH, Mode::empty()) else { continue };
+            let stat = statx(&mount, c"", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS | StatxFlags::MNT_ID)?;
+            let directory = stat.stx_mode & 0o170_000 == 0o040_000;
+            if directory && stack.last().is_some_and(|top| top.id == stat.stx_mnt_id) {
                 let alone = view(&mount)?;
                 let before = snapshot(&alone)?;
                 mounted.insert(path.clone(), (alone, before));

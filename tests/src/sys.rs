@@ -74,8 +74,12 @@ pub(crate) struct Child<'a> {
     pub(crate) envp: Vec<CString>,
     /// What becomes descriptors 0, 1 and 2.
     pub(crate) stdio: [BorrowedFd<'a>; 3],
-    /// A descriptor to leave open beyond those, as descriptor 9.
+    /// Whether to leave a descriptor open beyond those.
     pub(crate) stray: bool,
+    /// Whether descriptors 0, 1 and 2 are closed after all.
+    pub(crate) closed: bool,
+    /// Whether its root mount is shared, which it can become only when it is the root.
+    pub(crate) shared: bool,
     /// How many descriptors it may have open.
     pub(crate) nofile: Option<u64>,
     /// System calls whoever holds the listener decides on; none, no listener.
@@ -130,10 +134,13 @@ pub(crate) const LISTENING: u8 = 0xff;
 /// The descriptor it says that on, when it has closed all others.
 pub(crate) const TOLD_AT: c_int = 700;
 
+/// The descriptor that is left open beyond the three, where one is.
+pub(crate) const STRAY_AT: c_int = 710;
+
 /// The names of the steps of [`enter`], by number.
 pub(crate) const STEPS: [&str; 8] = [
     "prctl(PR_SET_PDEATHSIG)",
-    "mount(MS_PRIVATE)",
+    "mount(propagation)",
     "move_mount",
     "pivot_root",
     "dup2",
@@ -159,33 +166,42 @@ fn enter(child: &Child<'_>, argv: &[*const c_char], envp: &[*const c_char]) -> (
     step!(3, rustix::process::pivot_root(c".", c"."));
     step!(3, unmount(c".", UnmountFlags::DETACH));
     step!(3, rustix::process::chdir(c"/"));
+    if child.shared {
+        step!(1, mount_change(c"/", MountPropagationFlags::SHARED));
+    }
     for (number, from) in (0..).zip(&child.stdio) {
         step!(4, dup_to(*from, number));
     }
     step!(4, dup_to(child.failed, TOLD_AT));
+    if child.stray {
+        step!(4, dup_to(child.stdio[0], STRAY_AT));
+    }
     // SAFETY: in this copy of the process the number is nobody else's.
     let told = unsafe { BorrowedFd::borrow_raw(TOLD_AT) };
     step!(4, rustix::io::fcntl_setfd(told, rustix::io::FdFlags::CLOEXEC));
     // What the harness has open, listeners of other runs among it, is not for the sandbox.
-    for (first, last) in [(3, TOLD_AT - 1), (TOLD_AT + 1, c_int::MAX)] {
+    let kept = if child.stray { STRAY_AT } else { TOLD_AT };
+    for (first, last) in [(3, TOLD_AT - 1), (TOLD_AT + 1, kept - 1), (kept + 1, c_int::MAX)] {
         // SAFETY: nothing in this copy of the process uses what it has open there any more.
         unsafe { libc::close_range(first.cast_unsigned(), last.cast_unsigned(), 0) };
     }
-    if child.stray {
-        // SAFETY: standard input was put there above.
-        step!(5, dup_to(unsafe { BorrowedFd::borrow_raw(0) }, 9));
+    if child.closed {
+        // SAFETY: as above.
+        unsafe { libc::close_range(0, 2, 0) };
     }
     // As the kernel starts its first process.
     let _ = rustix::process::setsid();
     rustix::process::umask(Mode::from_raw_mode(0o022));
-    // SAFETY: plain dispositions, an empty mask; nothing of Rust relies on the harness's in this copy.
+    // All of them, also those the C library keeps for itself and would not touch.
+    let (default, none, size) = ([0_u64; 4], 0_u64, size_of::<u64>());
+    // SAFETY: zeros are the default disposition and the empty set; nothing in this copy relies on the harness's.
     unsafe {
         for signal in 1..=64 {
-            libc::signal(signal, libc::SIG_DFL);
+            let nowhere = std::ptr::null_mut::<u64>();
+            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), nowhere, size);
         }
-        let mut none = std::mem::zeroed();
-        libc::sigemptyset(&raw mut none);
-        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+        let nowhere = std::ptr::null_mut::<u64>();
+        libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const none, nowhere, size);
     }
     if let Some(most) = child.nofile {
         let most = Rlimit { current: Some(most), maximum: Some(most) };

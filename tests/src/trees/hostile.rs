@@ -222,8 +222,11 @@ fn flags() -> Vec<Plant> {
         dir("flags/immutable directory/directory", 0o755).flags(NOATIME),
         dir("flags/append directory", 0o755).flags(APPEND),
         file("flags/append directory/file", 5),
-        file("flags/two names", 5),
+        file("flags/two names", 5).flags(IMMUTABLE),
         link("flags/two names, second", "flags/two names"),
+        link("flags/immutable directory/third name", "flags/two names"),
+        file("flags/large, two names", 2 * MIB + 1).flags(APPEND),
+        link("flags/large, two names, second", "flags/large, two names"),
     ]
 }
 

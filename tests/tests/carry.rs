@@ -1,0 +1,161 @@
+//! Mounts go along with the root, whole, in order, and untouched.
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+
+use repot_tests::rehome::{Rehomed, rehome, run};
+use repot_tests::sandbox::Setup;
+use repot_tests::stage::prepare;
+use repot_tests::trees::{Fs, hostile, one_of_each, plant};
+
+/// What every test here has: something in the tree next to the mounts.
+fn with_mounts(fs: Fs, mount: impl FnOnce(&repot_tests::stage::Stage) + Send) -> Rehomed {
+    let moved = rehome(fs, |stage| {
+        stage.plant(&one_of_each());
+        mount(stage);
+    });
+    moved.check();
+    moved
+}
+
+#[test]
+fn mounts_at_any_depth_with_everything_in_them() {
+    for fs in Fs::ALL {
+        with_mounts(fs, |stage| {
+            stage.file("data/beside", b"in the root");
+            let disk = stage.mount(Fs::Tmpfs, "data/very/deep/disk");
+            plant(&disk, Fs::Tmpfs, &hostile());
+            plant(stage.mount(Fs::Ramfs, "top"), Fs::Ramfs, &one_of_each());
+        });
+    }
+}
+
+#[test]
+fn mounts_on_mounts() {
+    with_mounts(Fs::Ramfs, |stage| {
+        stage.mount(Fs::Tmpfs, "a");
+        stage.mount(Fs::Ramfs, "a/b");
+        stage.mount(Fs::Tmpfs, "a/b/c/d");
+        stage.file("a/b/c/d/e", b"at the bottom");
+        stage.mount(Fs::Tmpfs, "a/x");
+    });
+}
+
+#[test]
+fn mounts_stacked_on_one_directory_stay_in_order() {
+    let moved = with_mounts(Fs::Tmpfs, |stage| {
+        for layer in ["lowest", "middle", "topmost"] {
+            stage.mount(if layer == "middle" { Fs::Ramfs } else { Fs::Tmpfs }, "stack");
+            stage.file("stack/layer", layer.as_bytes());
+        }
+        // Below a stack, which hides it: only the topmost is seen by path.
+        stage.mount(Fs::Tmpfs, "stack/on/top");
+    });
+    assert_eq!(moved.mounts["/stack"].len(), 3);
+    let root = format!("/proc/{}/root/stack/layer", moved.running.pid().as_raw_pid());
+    assert_eq!(fs::read_to_string(root).expect("the topmost layer"), "topmost");
+}
+
+#[test]
+fn a_mount_that_another_hides_is_carried_too() {
+    let moved = with_mounts(Fs::Tmpfs, |stage| {
+        stage.mount(Fs::Tmpfs, "outer/inner");
+        stage.file("outer/inner/file", b"hidden");
+        // Over the directory above: the inner one cannot be reached by path any more.
+        stage.mount(Fs::Ramfs, "outer");
+        stage.file("outer/file", b"seen");
+    });
+    assert!(moved.mounts.contains_key("/outer/inner") && moved.mounts.contains_key("/outer"));
+}
+
+#[test]
+fn files_mounted_on_files() {
+    let moved = with_mounts(Fs::Ramfs, |stage| {
+        stage.mount(Fs::Tmpfs, "run");
+        stage.file("run/resolv.conf", b"nameserver ::1\n");
+        stage.file("etc/resolv.conf", b"beneath");
+        stage.bind("run/resolv.conf", "etc/resolv.conf");
+        stage.file("etc/large", &vec![7; 3 << 20]);
+        stage.bind("run/resolv.conf", "etc/large");
+    });
+    let root = format!("/proc/{}/root/etc/resolv.conf", moved.running.pid().as_raw_pid());
+    assert_eq!(fs::read_to_string(root).expect("the file on top"), "nameserver ::1\n");
+}
+
+/// A part of another file system, mounted a second time.
+#[test]
+fn binds_of_directories() {
+    with_mounts(Fs::Tmpfs, |stage| {
+        stage.mount(Fs::Tmpfs, "disk");
+        stage.file("disk/part/file", b"once");
+        stage.dir("part");
+        stage.bind("disk/part", "part");
+    });
+}
+
+/// systemd makes everything shared, which forbids moving mounts; it is shared again afterwards.
+#[test]
+fn shared_mounts_stay_shared() {
+    let moved = with_mounts(Fs::Tmpfs, |stage| {
+        stage.mount(Fs::Tmpfs, "shared");
+        stage.share("shared");
+        stage.mount(Fs::Tmpfs, "shared/below");
+        stage.mount(Fs::Tmpfs, "private");
+    });
+    assert!(moved.mounts["/shared"][0].what.shared && moved.mounts["/shared/below"][0].what.shared);
+    assert!(!moved.mounts["/private"][0].what.shared);
+}
+
+#[test]
+fn a_shared_root_is_shared_afterwards() {
+    let prepared = prepare(Fs::Tmpfs, |stage| {
+        stage.install("mode=move\n");
+        stage.plant(&one_of_each());
+        stage.mount(Fs::Tmpfs, "data");
+        stage.mount(Fs::Ramfs, "data/disk");
+    });
+    let moved = run(prepared, &Setup { shared: true, ..Setup::default() });
+    moved.check();
+    assert!(moved.mounts["/"][0].what.shared);
+}
+
+/// Mount points whose names are not plain: the kernel writes them with escapes.
+#[test]
+fn mount_points_of_any_name() {
+    let long = "n".repeat(255);
+    with_mounts(Fs::Ramfs, |stage| {
+        for name in ["with space", "with\ttab", "with\nnewline", "back\\slash", "#hash", long.as_str()] {
+            stage.mount(Fs::Tmpfs, name);
+            stage.file(&format!("{name}/file"), name.as_bytes());
+        }
+        // Beyond what one path may be in length to the kernel.
+        stage.mount(Fs::Tmpfs, &[long.as_str(); 14].join("/"));
+    });
+}
+
+/// Mount points keep their own attributes and what they hide.
+#[test]
+fn what_a_mount_hides_is_moved_with_it() {
+    let moved = with_mounts(Fs::Tmpfs, |stage| {
+        stage.file("hidden/below/file", b"under the mount");
+        stage.mount(Fs::Tmpfs, "hidden");
+        stage.file("hidden/other", b"on top");
+    });
+    assert!(moved.after.contains_key(b"hidden/below/file".as_slice()), "{:?}", moved.after.keys());
+    let device = |path: &str| {
+        let path = format!("/proc/{}/root/{path}", moved.running.pid().as_raw_pid());
+        fs::metadata(path).expect("there").dev()
+    };
+    assert_ne!(device("hidden"), device(""));
+}
+
+/// Many mounts, as container hosts have.
+#[test]
+fn a_hundred_mounts() {
+    let moved = with_mounts(Fs::Tmpfs, |stage| {
+        for number in 0..50 {
+            stage.mount(Fs::Ramfs, &format!("containers/{number}/merged"));
+            stage.mount(Fs::Tmpfs, &format!("containers/{number}/merged/shm"));
+        }
+    });
+    assert_eq!(moved.mounts.len(), 101);
+}

@@ -1,0 +1,106 @@
+//! The real init finds the process as the kernel would have given it.
+use std::collections::BTreeSet;
+use std::fs;
+
+use repot_tests::rehome::{Rehomed, run};
+use repot_tests::sandbox::{Running, Setup};
+use repot_tests::stage::{Prepared, prepare};
+use repot_tests::trees::{Fs, one_of_each};
+
+fn prepared() -> Prepared {
+    prepare(Fs::Ramfs, |stage| {
+        stage.install("mode=move\n");
+        stage.plant(&one_of_each());
+    })
+}
+
+fn status(running: &Running, field: &str) -> String {
+    let status = String::from_utf8(running.proc("status")).expect("text");
+    let line = status.lines().find_map(|line| line.strip_prefix(field));
+    line.and_then(|line| line.strip_prefix(':')).expect("a field of status").trim().to_owned()
+}
+
+fn descriptors(running: &Running) -> BTreeSet<String> {
+    let fds = fs::read_dir(format!("/proc/{}/fd", running.pid().as_raw_pid())).expect("descriptors");
+    let mut open = BTreeSet::new();
+    for fd in fds {
+        let fd = fd.expect("a descriptor");
+        let target = fs::read_link(fd.path()).expect("a target").to_string_lossy().into_owned();
+        // The helper's own way to the harness.
+        if !target.starts_with("socket:") {
+            open.insert(format!("{} {target}", fd.file_name().to_string_lossy()));
+        }
+    }
+    open
+}
+
+#[test]
+fn arguments_and_environment_are_handed_on() {
+    let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
+    let setup = Setup {
+        argv: words(&["/init", "single", "", "--", "-x", "key=value with space"]),
+        env: words(&[
+            "HOME=/",
+            "TERM=linux",
+            "BOOT_IMAGE=/vmlinuz",
+            "EMPTY=",
+            "no equals sign",
+            "A=1",
+            "A=2",
+        ]),
+        ..Setup::default()
+    };
+    let moved = run(prepared(), &setup);
+    moved.check();
+    // As the kernel does, the name is that of the program that is executed.
+    let argv = moved.running.proc("cmdline");
+    assert_eq!(
+        argv.escape_ascii().to_string(),
+        "/sbin/init\\x00single\\x00\\x00--\\x00-x\\x00key=value with space\\x00"
+    );
+    let environ = String::from_utf8(moved.running.proc("environ")).expect("text");
+    let mut environ: Vec<_> = environ.split_terminator('\0').collect();
+    assert!(environ.pop().is_some_and(|last| last.starts_with("REPOT_TEST_SOCKET=")));
+    assert_eq!(environ, setup.env);
+}
+
+#[test]
+fn mask_signals_directory_and_identity_are_the_kernels() {
+    let moved = run(prepared(), &Setup::default());
+    assert_eq!(status(&moved.running, "Umask"), "0022");
+    for signals in ["SigPnd", "ShdPnd", "SigBlk", "SigIgn", "SigCgt"] {
+        assert_eq!(status(&moved.running, signals), "0000000000000000", "{signals}");
+    }
+    assert_eq!(status(&moved.running, "Threads"), "1");
+    assert_eq!(status(&moved.running, "Uid"), "0\t0\t0\t0");
+    assert!(status(&moved.running, "NSpid").ends_with("\t1"));
+    // Seen from outside, the sandbox's own root is written as "/" as well.
+    assert_eq!(moved.running.proc_link("cwd"), "/");
+    assert_eq!(moved.running.proc_link("root"), "/");
+    assert_eq!(moved.running.proc_link("exe"), "/sbin/init");
+    same_mount(&moved);
+}
+
+/// Root and working directory are the new root, not what lies beneath.
+fn same_mount(moved: &Rehomed) {
+    let path = |what: &str| format!("/proc/{}/{what}/.", moved.running.pid().as_raw_pid());
+    let device =
+        |what: &str| std::os::unix::fs::MetadataExt::dev(&fs::metadata(path(what)).expect("a directory"));
+    let new = rustix::fs::fstat(&moved.root).expect("the new root").st_dev;
+    assert_eq!((device("cwd"), device("root")), (new, new));
+}
+
+#[test]
+fn only_the_three_standard_descriptors_are_open() {
+    let moved = run(prepared(), &Setup { stray: true, ..Setup::default() });
+    let numbers: Vec<_> = descriptors(&moved.running).into_iter().map(|fd| fd[..1].to_owned()).collect();
+    assert_eq!(numbers, ["0", "1", "2"]);
+}
+
+/// As on an initramfs without `/dev/console` and `/dev/null`: the kernel starts `/init` with no descriptor at all.
+#[test]
+fn nothing_open_and_no_device_nodes_is_no_obstacle() {
+    let moved = run(prepared(), &Setup { closed: true, ..Setup::default() });
+    moved.check();
+    assert_eq!(descriptors(&moved.running), BTreeSet::new());
+}

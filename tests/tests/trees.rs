@@ -1,0 +1,47 @@
+//! Moving trees: everything there is to lose, on both file systems, and against the reference.
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
+use repot_tests::reference::relocate;
+use repot_tests::rehome::{AFTER_BOOT, rehome};
+use repot_tests::snapshot::{difference, snapshot};
+use repot_tests::stage::prepare;
+use repot_tests::trees::{Fs, Plant, hostile, trees};
+
+#[test]
+fn the_hostile_tree_from_ramfs() {
+    rehome(Fs::Ramfs, |stage| stage.plant(&hostile())).check();
+}
+
+#[test]
+fn the_hostile_tree_from_tmpfs() {
+    rehome(Fs::Tmpfs, |stage| stage.plant(&hostile())).check();
+}
+
+/// On random trees: what comes out is what went in, and what the reference mover makes of the same tree.
+#[test]
+fn random_trees_as_the_reference_moves_them() {
+    let config = ProptestConfig {
+        cases: 64,
+        failure_persistence: None,
+        max_shrink_iters: 60,
+        ..ProptestConfig::default()
+    };
+    let cases = (proptest::sample::select(&Fs::ALL[..]), trees(60));
+    let result = TestRunner::new(config).run(&cases, |(fs, tree)| {
+        let moved = rehome(fs, |stage| stage.plant(&tree));
+        moved.check();
+        prop_assert_eq!(difference(&by_reference(fs, &tree), &moved.after, AFTER_BOOT), "");
+        Ok(())
+    });
+    result.unwrap_or_else(|error| panic!("{error}"));
+}
+
+fn by_reference(fs: Fs, tree: &[Plant]) -> repot_tests::snapshot::Snapshot {
+    let from = prepare(fs, |stage| {
+        stage.install("mode=move\n");
+        stage.plant(tree);
+    });
+    let to = prepare(Fs::Tmpfs, |_| ());
+    relocate(&from.view, &to.tree).expect("moved");
+    snapshot(&to.view).expect("a snapshot")
+}
