@@ -21,7 +21,7 @@ use crate::cmdline;
 use crate::error::{Call, Error, Fault, Step};
 use crate::metadata::{At, Meta};
 use crate::mountinfo::{self, Mount};
-use crate::options::Options;
+use crate::options::{Mode as Choice, Options};
 use crate::program::{self, Candidate, Machine};
 use crate::survey::{Survey, survey};
 use crate::sys;
@@ -163,7 +163,7 @@ pub struct Facts {
     pub root_mount: u64,
     /// The room of the root.
     pub room: Room,
-    /// What is in the tree. Counted only for a ramfs or tmpfs.
+    /// What is in the tree. Counted only where that decides something.
     pub survey: Survey,
     /// Whether all of the initramfs is there.
     pub unpacking: Unpacking,
@@ -221,12 +221,18 @@ fn try_look(site: &Site, options: &Options) -> Result<Facts, Fault> {
     let root = mounts.iter().find(|mount| mount.id == status.stx_mnt_id).cloned().unwrap_or_default();
     let statfs = fstatfs(&site.old).on("fstatfs", b"/")?;
     let rootfs = kind(statfs.f_type);
-    let (mut count, mut flags) = (Survey::default(), false);
+    let initial = root.fstype == b"rootfs";
     let processors = sys::processors();
-    if !matches!(rootfs, RootFs::Other(_)) {
-        count = survey(site.old.as_fd(), options.threads.unwrap_or(processors).min(8))?;
-        flags = ioctl_getflags(&site.old).is_ok();
-    }
+    let unpacking = unpacking::look(site);
+    let in_memory = !matches!(rootfs, RootFs::Other(_));
+    let may_move = options.mode == Choice::Move || (initial && options.mode == Choice::Auto);
+    // Counting is what takes time, and a bind takes none otherwise.
+    let count = if in_memory && (may_move || unpacking.end.is_some()) {
+        survey(site.old.as_fd(), options.threads.unwrap_or(processors).clamp(1, 8))?
+    } else {
+        Survey::default()
+    };
+    let flags = in_memory && ioctl_getflags(&site.old).is_ok();
     let block = u64::try_from(statfs.f_bsize).unwrap_or(0);
     let room = Room {
         size: statfs.f_blocks * block,
@@ -246,14 +252,14 @@ fn try_look(site: &Site, options: &Options) -> Result<Facts, Fault> {
         machine: readlinkat(&site.proc, "self/ns/pid", Vec::new())
             .is_ok_and(|name| name.as_bytes() == INITIAL_PIDS),
         rootfs,
-        initial: root.fstype == b"rootfs",
+        initial,
         absolute: root.id == root.parent,
         shared: root.shared,
         root_mount: root.id,
         mounts,
         room,
         survey: count,
-        unpacking: unpacking::look(site),
+        unpacking,
         manifest: Meta::read(At::Named(site.old.as_fd(), c".repot-xattrs")).map_or(0, |meta| meta.size),
         flags,
         memory: memory(&site.proc_file("meminfo")?),
