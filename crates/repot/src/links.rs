@@ -37,6 +37,8 @@ pub(crate) struct Links {
     staging: OwnedFd,
     table: Mutex<Table>,
     any: AtomicBool,
+    /// Whether a thread was lost, maybe with a first name on its way.
+    abandoned: AtomicBool,
     changed: Event,
 }
 
@@ -82,6 +84,7 @@ impl Links {
                 staging,
                 table: Mutex::new(Table::new()),
                 any: AtomicBool::new(false),
+                abandoned: AtomicBool::new(false),
                 changed: Event::new(),
             }),
             (Err(fault), _) | (_, Err(fault)) => {
@@ -92,26 +95,38 @@ impl Links {
     }
 
     /// Says what to do with a name of `inode`, which has `links` names by now. Waits where another thread moves it.
-    pub(crate) fn claim(&self, inode: u64, links: u32) -> Claim {
+    ///
+    /// # Errors
+    /// Where that thread was lost.
+    pub(crate) fn claim(&self, inode: u64, links: u32) -> Result<Claim, Fault> {
         if links == 1 && !self.any.load(Ordering::Acquire) {
-            return Claim::Only;
+            return Ok(Claim::Only);
         }
         loop {
             let seen = self.changed.seen();
             let mut table = self.table.lock();
             match table.get(&inode) {
-                Some(Some(_)) => return Claim::Again,
+                Some(Some(_)) => return Ok(Claim::Again),
+                Some(None) if self.abandoned.load(Ordering::Acquire) => {
+                    return Err(Errno::CANCELED).call("futex");
+                }
                 Some(None) => {}
-                None if links == 1 => return Claim::Only,
+                None if links == 1 => return Ok(Claim::Only),
                 None => {
                     table.insert(inode, None);
                     self.any.store(true, Ordering::Release);
-                    return Claim::First;
+                    return Ok(Claim::First);
                 }
             }
             drop(table);
             self.changed.wait(seen);
         }
+    }
+
+    /// Lets nobody wait any longer.
+    pub(crate) fn abandon(&self) {
+        self.abandoned.store(true, Ordering::Release);
+        self.changed.tell();
     }
 
     /// Stages the first name, which has arrived as `name` in `dir`.

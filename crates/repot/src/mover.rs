@@ -28,6 +28,9 @@ pub const CHUNK: u64 = 1 << 20;
 const FOLLOW_NOT: OFlags = OFlags::NOFOLLOW.union(OFlags::CLOEXEC);
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOATIME).union(FOLLOW_NOT);
 
+/// The mode of a directory in the new tree that has not been left: it is known by that when a thread was lost in it.
+const UNFINISHED: Mode = Mode::RWXU.union(Mode::SVTX);
+
 /// A directory in both trees.
 #[derive(Debug)]
 pub(crate) struct Pair {
@@ -101,17 +104,20 @@ impl Visitor for Mover<'_> {
     }
 
     fn enter(&self, dir: &Pair, name: &CStr) -> Result<Option<(Pair, DirMeta)>, Fault> {
-        match mkdirat(&dir.new, name, Mode::RWXU) {
+        let there = match mkdirat(&dir.new, name, UNFINISHED) {
             // Without the leave to merge, it can only be there because another thread is at work in it, or because it is
             // the mount point that was left behind in the old tree.
             Err(Errno::EXIST) if !self.back => return Ok(None),
-            Err(Errno::EXIST) => {}
-            made => made.call("mkdirat")?,
-        }
+            Err(Errno::EXIST) => true,
+            made => made.call("mkdirat").map(|()| false)?,
+        };
         let open = || {
             let old = openat(&dir.old, name, DIRECTORY, Mode::empty()).call("openat")?;
-            let meta = Meta::read(At::Open(old.as_fd()))?;
+            let mut meta = Meta::read(At::Open(old.as_fd()))?;
             let new = openat(&dir.new, name, DIRECTORY, Mode::empty()).call("openat")?;
+            if there && meta.mode == UNFINISHED {
+                meta = Meta::read(At::Open(new.as_fd()))?;
+            }
             let flags = self.attributes.free(old.as_fd())?;
             Ok((Pair { old, new }, DirMeta { meta, flags }))
         };
@@ -132,6 +138,10 @@ impl Visitor for Mover<'_> {
             let meta = Meta::read(At::Named(dir.old.as_fd(), name))?;
             self.name(dir, name, &meta, |first| self.special(dir, name, &meta, first))
         }
+    }
+
+    fn abandon(&self) {
+        self.links.abandon();
     }
 
     fn leave(
@@ -178,7 +188,7 @@ impl Mover<'_> {
         meta: &Meta,
         make: impl FnOnce(bool) -> Result<(), Fault>,
     ) -> Result<(), Fault> {
-        match self.links.claim(meta.inode, meta.links) {
+        match self.links.claim(meta.inode, meta.links)? {
             Claim::Only => make(false)?,
             Claim::First => make(true).inspect_err(|_| self.links.gave_up(meta.inode))?,
             Claim::Again => {

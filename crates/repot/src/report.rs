@@ -116,7 +116,10 @@ pub fn summary(plan: &Plan, ready: Option<&Ready>, nanoseconds: u64, init: &[u8]
     let head = format!("{}: {reason}", method.name());
     let Some(ready) = ready else { return format!("{head}; executing {}", Quoted(init)) };
     let Progress { entries, bytes, peak, .. } = &ready.progress;
-    let milliseconds = nanoseconds / 1_000_000;
+    let milliseconds = match nanoseconds {
+        0..10_000_000 => format!("{}.{}", nanoseconds / 1_000_000, nanoseconds / 100_000 % 10),
+        _ => format!("{}", nanoseconds / 1_000_000),
+    };
     let (entries, bytes) = (entries.load(Ordering::Relaxed), bytes.load(Ordering::Relaxed));
     let extra = peak.load(Ordering::Relaxed) + ready.resident;
     let old = match (ready.pivoted, ready.empty) {

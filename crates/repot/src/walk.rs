@@ -46,6 +46,8 @@ pub(crate) trait Visitor: Sync + Sized {
     ) -> Result<(), Fault>;
     /// Opens a subdirectory.
     fn enter(&self, dir: &Self::Dir, name: &CStr) -> Result<Entered<Self>, Fault>;
+    /// Lets no thread wait for another any longer: one of them was lost.
+    fn abandon(&self) {}
     /// Leaves a directory after all below it; `whole` is false where the walk failed somewhere below. The root has no parent.
     fn leave(
         &self,
@@ -155,6 +157,7 @@ pub(crate) fn walk<V: Visitor>(
     let lost = || {
         let panic = Fault { call: "panic", path: Vec::new(), errno: rustix::io::Errno::CANCELED };
         shared.abandon(panic);
+        visitor.abandon();
     };
     sys::crew(threads, &|_| Worker::new(&shared).run(), meanwhile, &lost);
     shared.queue.into_inner().broken.map_or(Ok(()), Err)
