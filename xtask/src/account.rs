@@ -36,7 +36,7 @@ pub struct Account {
     pub digest: String,
     /// `/proc/meminfo` in KiB, read before anything else was.
     pub memory: BTreeMap<String, u64>,
-    /// Lines of the kernel log that speak of repot.
+    /// repot's lines of the kernel log.
     pub log: Vec<String>,
     /// A child in a namespace of its own does what runc does: "ok", or the call that failed.
     pub pivot_root: String,

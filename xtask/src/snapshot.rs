@@ -26,7 +26,7 @@ const RAMFS_MAGIC: u64 = 0x8584_58f6;
 pub struct Depth {
     /// Extended attributes and inode flags. Changes the working directory: for a process of one thread.
     pub attributes: bool,
-    /// Put back the access times that looking changed.
+    /// Put back the access times of symlinks, which looking changes.
     pub restore: bool,
 }
 
@@ -34,10 +34,15 @@ pub struct Depth {
 pub fn snapshot(root: BorrowedFd<'_>, depth: Depth) -> io::Result<Vec<Entry>> {
     let ramfs = u64::try_from(fstatfs(root)?.f_type).is_ok_and(|magic| magic == RAMFS_MAGIC);
     let mut walk = Walk { depth, ramfs, entries: Vec::new(), links: HashMap::new() };
-    let directory = openat(root, c".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let directory = openat(
+        root,
+        c".",
+        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOATIME | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
     let stat = statx(&directory, c"", AtFlags::EMPTY_PATH, fields())?;
     let at = walk.push("", &stat);
-    walk.directory(directory, "", &stat, at)?;
+    walk.directory(directory, "", at)?;
     Ok(walk.entries)
 }
 
@@ -94,7 +99,7 @@ impl Walk {
     }
 
     /// The children of an open directory, sorted by their bytes, and what is theirs.
-    fn directory(&mut self, directory: OwnedFd, path: &str, stat: &Statx, at: usize) -> io::Result<()> {
+    fn directory(&mut self, directory: OwnedFd, path: &str, at: usize) -> io::Result<()> {
         if self.depth.attributes {
             self.entries[at].flags = ioctl_getflags(&directory).map_or(0, |flags| flags.bits());
             rustix::process::fchdir(&directory)?;
@@ -114,7 +119,7 @@ impl Walk {
             self.child(&directory, &name, &below)
                 .map_err(|error| io::Error::new(error.kind(), format!("{below}: {error}")))?;
         }
-        self.put_back(&directory, c".", stat)
+        Ok(())
     }
 
     fn child(&mut self, parent: &OwnedFd, name: &std::ffi::CStr, path: &str) -> io::Result<()> {
@@ -122,9 +127,10 @@ impl Walk {
         let at = self.push(path, &stat);
         match self.entries[at].kind {
             Kind::Directory => {
-                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let flags =
+                    OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::NOATIME | OFlags::CLOEXEC;
                 let directory = openat(parent, name, flags, Mode::empty())?;
-                self.directory(directory, path, &stat, at)?;
+                self.directory(directory, path, at)?;
                 // The children's walk has left the working directory elsewhere.
                 if self.depth.attributes {
                     rustix::process::fchdir(parent)?;
@@ -153,6 +159,7 @@ impl Walk {
         Ok(())
     }
 
+    /// Reading a symlink changes its access time, and there is no way not to.
     fn put_back(&self, parent: &OwnedFd, name: &std::ffi::CStr, stat: &Statx) -> io::Result<()> {
         if !self.depth.restore {
             return Ok(());
@@ -162,11 +169,7 @@ impl Walk {
             last_access: time(stat.stx_atime.tv_sec, stat.stx_atime.tv_nsec),
             last_modification: time(stat.stx_mtime.tv_sec, stat.stx_mtime.tv_nsec),
         };
-        match utimensat(parent, name, &times, AtFlags::SYMLINK_NOFOLLOW) {
-            // An immutable directory: its access time cannot be put back, and a mover cannot keep it either.
-            Err(rustix::io::Errno::PERM) => Ok(()),
-            other => Ok(other?),
-        }
+        Ok(utimensat(parent, name, &times, AtFlags::SYMLINK_NOFOLLOW)?)
     }
 
     fn content(&self, file: &OwnedFd, stat: &Statx) -> io::Result<String> {

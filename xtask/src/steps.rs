@@ -93,9 +93,9 @@ pub enum Step {
     /// Leaves this much memory free, in KiB, by keeping the rest as huge pages nobody uses.
     LeaveFree(u64),
     /// A process that keeps the extremes of memory use until the real init asks.
-    Sample,
+    Sample {},
     /// Gives the account `before`.
-    Report,
+    Report {},
     /// Executes the init under test with the arguments and environment this program was given.
     Exec(String),
 }

@@ -13,18 +13,21 @@ pub(super) enum Was {
     Before,
 }
 
-/// Executing a program reads it: no mover can keep the access time of these.
-const EXECUTED: [&str; 4] = ["init", "sbin/init", "repot", "probe-steps.json"];
+/// The kernel itself reads these: what it executes, and the console it opens before.
+const READ: [&str; 4] = ["init", "sbin/init", "repot", "dev/console"];
 
-/// One line for each attribute of each entry that differs.
-pub(super) fn differences(was: &[Entry], what: Was, is: &[Entry]) -> Vec<String> {
+/// One line for each attribute of each entry that differs; the access time of what was `executed` may.
+pub(super) fn differences(was: &[Entry], what: Was, is: &[Entry], executed: &[&str]) -> Vec<String> {
+    let read = |path: &str| READ.contains(&path) || executed.contains(&path);
     let mut found = Vec::new();
     let mut rest: BTreeMap<&str, &Entry> = is.iter().map(|entry| (entry.path.as_str(), entry)).collect();
     for entry in was {
         match rest.remove(entry.path.as_str()) {
             None => found.push(format!("/{}: is missing", entry.path)),
             Some(other) => found.extend(
-                differing(entry, what, other).into_iter().map(|what| format!("/{}: {what}", entry.path)),
+                differing(entry, what, other, read(&entry.path))
+                    .into_iter()
+                    .map(|what| format!("/{}: {what}", entry.path)),
             ),
         }
     }
@@ -32,7 +35,7 @@ pub(super) fn differences(was: &[Entry], what: Was, is: &[Entry]) -> Vec<String>
     found
 }
 
-fn differing(was: &Entry, what: Was, is: &Entry) -> Vec<String> {
+fn differing(was: &Entry, what: Was, is: &Entry, read: bool) -> Vec<String> {
     let mut found = Vec::new();
     let mut note = |name: &str, was: &dyn std::fmt::Debug, is: &dyn std::fmt::Debug| {
         found.push(format!("{name} was {was:?}, is {is:?}"));
@@ -47,7 +50,7 @@ fn differing(was: &Entry, what: Was, is: &Entry) -> Vec<String> {
     }
     let packed = what == Was::Packed;
     let atime = if packed { was.mtime } else { was.atime };
-    if atime != is.atime && !EXECUTED.contains(&was.path.as_str()) {
+    if atime != is.atime && !read {
         note("atime", &atime, &is.atime);
     }
     let (xattrs, flags) = if packed { (BTreeMap::new(), 0) } else { (was.xattrs.clone(), was.flags) };
@@ -92,7 +95,7 @@ mod tests {
 
     #[test]
     fn equal_trees_have_no_differences() {
-        assert_eq!(differences(&[file("a")], Was::Before, &[file("a")]), Vec::<String>::new());
+        assert_eq!(differences(&[file("a")], Was::Before, &[file("a")], &[]), Vec::<String>::new());
     }
 
     #[test]
@@ -114,13 +117,13 @@ mod tests {
         for change in changes {
             let mut other = file("a");
             change(&mut other);
-            assert_eq!(differences(&[file("a")], Was::Before, &[other.clone()]).len(), 1, "{other:?}");
+            assert_eq!(differences(&[file("a")], Was::Before, &[other.clone()], &[]).len(), 1, "{other:?}");
         }
     }
 
     #[test]
     fn missing_and_new_entries_are_named() {
-        let found = differences(&[file("a")], Was::Before, &[file("b")]);
+        let found = differences(&[file("a")], Was::Before, &[file("b")], &[]);
         assert_eq!(found, ["/a: is missing", "/b: was not there before"]);
     }
 }

@@ -28,6 +28,9 @@ pub(super) struct Expect {
     pub(super) descriptors: Option<Vec<String>>,
     /// No signal is blocked, ignored or caught.
     pub(super) signals_default: bool,
+    /// Size and number of inodes of `/`.
+    pub(super) size_kib: Option<u64>,
+    pub(super) inodes: Option<u64>,
     /// Each is part of some kernel log line of repot.
     pub(super) log: Vec<String>,
     /// None of these is part of any.

@@ -64,10 +64,13 @@ fn skeleton(root: &Path, scenario: &Scenario, init: &Path, probe: &Path) -> Resu
         copy(probe, "sbin/init")?;
     }
     for path in &scenario.also_init {
+        create_dir_all(root.join(path).parent().unwrap_or(root))?;
         copy(probe, path)?;
     }
     if scenario.steps.is_empty() {
-        copy(if scenario.bare { probe } else { init }, "init")?;
+        let place = root.join(&scenario.init);
+        create_dir_all(place.parent().unwrap_or(root))?;
+        copy(if scenario.bare { probe } else { init }, &scenario.init)?;
     } else {
         copy(probe, "init")?;
         copy(init, "repot")?;

@@ -35,6 +35,9 @@ pub(super) struct Scenario {
     /// `/init` is the probe itself, and executes what its last step says.
     #[serde(default)]
     pub(super) steps: Vec<Step>,
+    /// Where in the image the init under test lies, when there are no steps.
+    #[serde(default = "first")]
+    pub(super) init: String,
     /// No init under test: `/init` is a link to the probe.
     #[serde(default)]
     pub(super) bare: bool,
@@ -79,6 +82,9 @@ fn moved() -> Vec<String> {
 fn enough() -> u32 {
     256
 }
+fn first() -> String {
+    "init".to_owned()
+}
 fn two() -> u32 {
     2
 }
@@ -92,6 +98,11 @@ pub(super) struct Case<'a> {
 }
 
 impl Scenario {
+    /// What of the image may be executed besides what every image has.
+    pub(super) fn executed(&self) -> impl Iterator<Item = &str> {
+        self.also_init.iter().chain([&self.init]).map(String::as_str)
+    }
+
     /// Every boot of it.
     pub(super) fn cases(&self) -> Vec<Case<'_>> {
         let mut cases = Vec::new();

@@ -106,7 +106,7 @@ impl Failures {
         self.log(expect, after);
         self.memory(expect, after);
         self.mounts(expect, before, after);
-        self.tree(expect, image, before, after);
+        self.tree(case, expect, image, before, after);
         if let (Some(wanted), Some(before)) = (&expect.old_root_gone, before) {
             let minor = before
                 .mounts
@@ -178,11 +178,21 @@ impl Failures {
         }
     }
 
-    fn tree(&mut self, expect: &Expect, image: &Image, before: Option<&Account>, after: &Account) {
+    fn tree(
+        &mut self,
+        case: &Case,
+        expect: &Expect,
+        image: &Image,
+        before: Option<&Account>,
+        after: &Account,
+    ) {
+        let executed: Vec<&str> = case.scenario.executed().collect();
         let found = match (expect.tree, before) {
             (None, _) => return,
-            (Some(Like::Packed), _) => differences(&image.entries, Was::Packed, &after.entries),
-            (Some(Like::Before), Some(before)) => differences(&before.entries, Was::Before, &after.entries),
+            (Some(Like::Packed), _) => differences(&image.entries, Was::Packed, &after.entries, &executed),
+            (Some(Like::Before), Some(before)) => {
+                differences(&before.entries, Was::Before, &after.entries, &executed)
+            }
             (Some(Like::Before), None) => vec!["no account from before to compare with".to_owned()],
         };
         for line in found.iter().take(SHOWN) {

@@ -161,7 +161,7 @@ fn tree() -> Result<Vec<xtask::account::Entry>, String> {
 fn log() -> Result<Vec<String>, String> {
     let log = kernel_log().map_err(|error| format!("syslog: {error}"))?;
     let text = String::from_utf8_lossy(&log);
-    Ok(text.lines().filter(|line| line.contains("repot")).map(str::to_owned).collect())
+    Ok(text.lines().filter(|line| line.contains("repot: ")).map(str::to_owned).collect())
 }
 
 /// New file systems get the lowest free device number: makes them until they come after the root's.

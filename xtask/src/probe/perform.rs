@@ -56,8 +56,8 @@ fn one(step: &Step, argv: &[CString]) -> Result<(), String> {
             Ok(())
         }
         Step::LeaveFree(kib) => leave_free(*kib),
-        Step::Sample => sampler::start(),
-        Step::Report => look::account(argv).and_then(|seen| outside::say(&Line::Before(Box::new(seen)))),
+        Step::Sample {} => sampler::start(),
+        Step::Report {} => look::account(argv).and_then(|seen| outside::say(&Line::Before(Box::new(seen)))),
         Step::Exec(path) => Err(execute(path, argv)),
     }
 }

@@ -1,9 +1,10 @@
 //! What a container engine would try, tried in a child that is thrown away.
 
-use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::fs::{CWD, Dir, FileType, Mode, OFlags, openat};
 use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_bind_recursive, mount_change, unmount};
 use rustix::process::{chdir, fchdir};
 use rustix::thread::UnshareFlags;
+use std::ffi::CString;
 use std::io::Read;
 use xtask::sys::{in_child, unshare};
 
@@ -15,6 +16,7 @@ pub(crate) fn pivot_root() -> String {
         let slave = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
         mount_change("/", slave).map_err(named("mount / rslave"))?;
         let root = some_directory()?;
+        chdir("/").map_err(named("chdir /"))?;
         mount_bind_recursive(&root, &root).map_err(named("bind mount of the new root onto itself"))?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let old = openat(CWD, "/", flags, Mode::empty()).map_err(named("open /"))?;
@@ -35,13 +37,15 @@ pub(crate) fn user_namespace() -> String {
     })
 }
 
-fn some_directory() -> Result<std::path::PathBuf, String> {
-    let mut names: Vec<_> = std::fs::read_dir("/")
-        .map_err(|error| format!("read /: {error}"))?
-        .filter_map(Result::ok)
-        .filter(|item| item.file_type().is_ok_and(|kind| kind.is_dir()))
-        .map(|item| item.path())
-        .collect();
+/// The first directory of the root, which is left with the access time it had.
+fn some_directory() -> Result<CString, String> {
+    let named = |error: rustix::io::Errno| format!("read /: {error}");
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOATIME | OFlags::CLOEXEC;
+    let root = openat(CWD, "/", flags, Mode::empty()).map_err(named)?;
+    let items = Dir::new(root).map_err(named)?.filter_map(Result::ok);
+    let directories = items.filter(|item| item.file_type() == FileType::Directory);
+    let mut names: Vec<CString> = directories.map(|item| item.file_name().to_owned()).collect();
+    names.retain(|name| !matches!(name.to_bytes(), b"." | b".."));
     names.sort();
     names.into_iter().next().ok_or_else(|| "no directory in / to pivot into".to_owned())
 }
