@@ -67,8 +67,8 @@ pub struct Tmpfs {
 pub enum Refusal {
     /// This is not process 1: re-homing would take the running system apart.
     NotFirst,
-    /// There is nothing to execute afterwards.
-    NoInit(Vec<Candidate>),
+    /// There is nothing to execute afterwards: what was tried, and what else is wrong.
+    NoInit(Vec<Candidate>, Vec<String>),
     /// The initramfs was not unpacked whole: what is missing, and what helps.
     Truncated(String, String),
 }
@@ -79,9 +79,10 @@ impl core::fmt::Display for Refusal {
             Refusal::NotFirst => f.write_str(
                 "this is not process 1; repot is the /init of an initramfs and does nothing elsewhere",
             ),
-            Refusal::NoInit(tried) => {
+            Refusal::NoInit(tried, warnings) => {
                 f.write_str("no init can be executed")?;
-                tried.iter().try_for_each(|candidate| write!(f, "; {}", candidate.account()))
+                tried.iter().try_for_each(|candidate| write!(f, "; {}", candidate.account()))?;
+                warnings.iter().try_for_each(|warning| write!(f, "; {warning}"))
             }
             Refusal::Truncated(missing, cures) => {
                 write!(
@@ -123,7 +124,7 @@ pub fn plan(facts: &Facts, options: &Options) -> Result<Plan, Refusal> {
     let inits: Vec<_> =
         facts.candidates.iter().filter(|candidate| candidate.why.is_none()).map(|c| c.path.clone()).collect();
     if inits.is_empty() {
-        return Err(Refusal::NoInit(facts.candidates.clone()));
+        return Err(Refusal::NoInit(facts.candidates.clone(), warnings));
     }
     let skipped = facts.candidates.iter().take_while(|candidate| candidate.why.is_some());
     warnings.extend(skipped.map(|candidate| format!("init: {}; trying the next", candidate.account())));
