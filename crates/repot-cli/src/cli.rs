@@ -47,6 +47,85 @@ set, no time in the image is later than that.")]
 Reads any initramfs that the kernel reads, whoever made it. A damaged one is reported up to the
 damage, and the exit code is 1.")]
     Inspect(Inspect),
+
+    /// Add repot to an existing initramfs as one more segment, without unpacking it
+    #[command(after_help = "Examples:
+  repot append /boot/initrd.img -o initrd.repot
+      repot becomes /init; the /init of the image is kept as /init.real and runs after the move
+  repot append initrd -o initrd.repot --rdinit /repot
+      the image stays as it is; boot it with rdinit=/repot to move its root")]
+    Append(Append),
+
+    /// Boot an initramfs in QEMU, with its console on this terminal
+    #[command(after_help = "Examples:
+  repot boot image.zst
+  repot boot image.zst --shell                       a shell on the new root
+  repot boot image.zst --memory 400M --append 'rootfstype=ramfs repot.log=debug'
+
+Takes the newest kernel it finds in target/kernels, /boot and /usr/lib/modules, or $REPOT_KERNEL.
+QEMU ends when the guest powers off, reboots or panics.")]
+    Boot(Boot),
+
+    /// Print a completion script for a shell
+    #[command(after_help = "Example:
+  repot completions bash > /etc/bash_completion.d/repot")]
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+
+    /// Print the manual page
+    #[command(after_help = "Examples:
+  repot man | man -l -
+  repot man pack > repot-pack.1")]
+    Man {
+        /// The page of this command instead of the whole
+        command: Option<String>,
+    },
+}
+
+/// The options of `boot`.
+#[derive(Debug, Args)]
+pub struct Boot {
+    /// The image
+    pub image: PathBuf,
+    /// The kernel
+    #[arg(long, value_name = "FILE")]
+    pub kernel: Option<PathBuf>,
+    /// The guest's memory; what the image needs, and 512M at least, when not given
+    #[arg(short, long, value_name = "SIZE")]
+    pub memory: Option<String>,
+    /// The guest's CPUs
+    #[arg(long, default_value_t = 2, value_name = "N")]
+    pub cpus: u32,
+    /// Emulate the processor, where KVM is there but does not work
+    #[arg(long)]
+    pub no_kvm: bool,
+    /// Words to add to the kernel command line
+    #[arg(short, long, value_name = "WORDS", allow_hyphen_values = true)]
+    pub append: Vec<String>,
+    /// Run /bin/sh as the init
+    #[arg(long)]
+    pub shell: bool,
+}
+
+/// The options of `append`.
+#[derive(Debug, Args)]
+pub struct Append {
+    /// The initramfs to add to
+    pub initramfs: PathBuf,
+    /// The image to write; - is standard output
+    #[arg(short, long, value_name = "IMAGE")]
+    pub output: PathBuf,
+    /// Put repot at this path instead of /init, for rdinit=PATH on the kernel command line
+    #[arg(long, value_name = "PATH", value_parser = absolute)]
+    pub rdinit: Option<String>,
+    /// Write a setting to /etc/repot.conf, such as size=70% or mode=bind
+    #[arg(long, value_name = "KEY=VALUE", value_parser = config::parse)]
+    pub config: Vec<Setting>,
+    /// The init to use instead of the one built in
+    #[arg(long, value_name = "FILE")]
+    pub init: Option<PathBuf>,
 }
 
 /// The options of `inspect`.
@@ -95,4 +174,11 @@ fn oci_architecture() -> &'static str {
         "x86" => "386",
         other => other,
     }
+}
+
+fn absolute(path: &str) -> Result<String, &'static str> {
+    let plain = path.starts_with('/')
+        && path.len() > 1
+        && path.split('/').skip(1).all(|name| !matches!(name, "" | "." | ".."));
+    if plain { Ok(path.to_string()) } else { Err("not an absolute path of plain names") }
 }

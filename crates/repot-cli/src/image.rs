@@ -12,10 +12,10 @@ use crate::tree::{Attributes, Contents, Id, Inode, Kind, Tree};
 use crate::{manifest, marker};
 
 /// Where the root's own `/init` goes.
-const REAL_INIT: &str = "init.real";
+pub(crate) const REAL_INIT: &str = "init.real";
 
 /// Nodes without which there is no console, or a program aborts before it starts.
-const NODES: [(&[u8], u32, u32, u32); 3] =
+pub(crate) const NODES: [(&[u8], u32, u32, u32); 3] =
     [(b"console", 5, 1, 0o600), (b"null", 1, 3, 0o666), (b"kmsg", 1, 11, 0o600)];
 
 /// A root that is ready to be written, and what was noticed while it was made so.
@@ -35,10 +35,11 @@ impl Image {
         let newest = tree.clamp_times(epoch.unwrap_or(u32::MAX));
         let mtime = epoch.unwrap_or(newest);
         let mut image = Image { tree, mtime, warnings: Vec::new() };
-        for made_anew in [marker::NAME, manifest::NAME] {
+        for made_anew in [marker::BEGIN, marker::NAME, manifest::NAME] {
             image.tree.unlink(Tree::ROOT, made_anew);
         }
         let kept = image.init(init)?;
+        image.file(Tree::ROOT, marker::BEGIN, 0o444, Arc::default());
         image.nodes();
         image.configuration(settings, kept)?;
         if let Some(text) = manifest::contents(&image.tree) {
@@ -56,7 +57,7 @@ impl Image {
     /// Writes the archive: `/init` first, the end marker last.
     pub fn write<W: Write>(&self, out: W, progress: &mut dyn FnMut(u64)) -> Result<(W, Totals)> {
         let mut writer = Writer::new(out);
-        self.tree.write_with(&mut writer, &[b"init", manifest::NAME], progress)?;
+        self.tree.write_with(&mut writer, &[b"init", marker::BEGIN, manifest::NAME], progress)?;
         let totals = writer.totals();
         let ino = u32::try_from(totals.inodes + 1).context("newc cannot number that many inodes")?;
         let header = Header {

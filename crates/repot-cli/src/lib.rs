@@ -3,7 +3,9 @@
 //! A source (directory, tar, OCI image) becomes a [`tree::Tree`] in memory, without the contents of its files; the tree
 //! is edited (`/init`, device nodes, configuration) and written as a newc archive. [`newc`] alone knows the bytes.
 
+pub mod append;
 pub mod beneath;
+pub mod boot;
 pub mod cli;
 pub mod codec;
 pub mod config;
@@ -12,6 +14,7 @@ pub mod image;
 pub mod init_binary;
 pub mod inspect;
 pub mod manifest;
+pub mod manual;
 pub mod marker;
 pub mod newc;
 pub mod output;
@@ -45,6 +48,10 @@ pub(crate) fn usage(text: String) -> anyhow::Error {
 pub fn run(cli: &cli::Cli) -> anyhow::Result<()> {
     match &cli.command {
         cli::Command::Pack(args) => pack::run(args),
+        cli::Command::Append(args) => append::run(args),
+        cli::Command::Boot(args) => boot::run(args),
+        cli::Command::Completions { shell } => manual::completions(*shell),
+        cli::Command::Man { command } => manual::page(command.as_deref()),
         cli::Command::Inspect(args) => inspect::run(args),
     }
 }

@@ -1,8 +1,13 @@
 //! `.repot-end`, the last member: an init that finds it whole knows that the kernel unpacked everything.
+//!
+//! `.repot-begin`, an empty file right behind `/init`, promises it: where that is and the end is not, the archive was cut off.
 
 use crate::newc::Totals;
 
-/// Its name, in the root directory.
+/// The promise, in the root directory.
+pub const BEGIN: &[u8] = b".repot-begin";
+
+/// The marker's name, in the root directory.
 pub const NAME: &[u8] = b".repot-end";
 
 /// Its contents for an archive that holds `totals` without it.

@@ -1,8 +1,8 @@
 //! How much memory an image needs in order to boot.
 //!
 //! The peak is at the end of the kernel's unpacking: the compressed image is still there, and the whole tree already. A tmpfs root adds a
-//! condition of its own: the kernel caps it at half of the memory it counts at that early moment, about 44 % of all. Moving the root adds nothing
-//! to the peak, because the image is gone by then and one chunk per worker is smaller.
+//! condition of its own: the kernel caps it at half of the memory it counts when it makes it, from which the kernel itself and the compressed
+//! image are missing. Moving the root adds nothing to the peak, because the image is gone by then and one chunk per worker is smaller.
 
 use std::fmt;
 
@@ -19,8 +19,9 @@ const INODE: u64 = 1024;
 /// A stock Debian kernel with its early allocations and a little room to work: an estimate.
 pub const KERNEL: u64 = 66 << 20;
 
-/// Percent of all memory that a tmpfs root may fill (57 581 pages in a machine with 512 MiB were measured).
-const TMPFS_PERCENT: u64 = 44;
+/// What is missing, besides the image, from the memory that a tmpfs root is half of. Measured: such a root has 57 581 pages in a machine
+/// of 512 MiB.
+const EARLY: u64 = 60 << 20;
 
 /// Sizes are rounded up to steps of this.
 const STEP: u64 = 8 << 20;
@@ -93,7 +94,7 @@ impl Footprint {
     #[must_use]
     pub fn need(&self, compressed: u64) -> Need {
         let peak = |tree: u64| round(KERNEL.saturating_add(compressed).saturating_add(tree));
-        let cap = round((self.data / TMPFS_PERCENT).saturating_mul(100));
+        let cap = round(self.data.saturating_mul(2).saturating_add(compressed).saturating_add(EARLY));
         Need {
             ramfs: peak(self.unpacked()),
             tmpfs: peak(self.on_tmpfs()).max(cap),

@@ -25,3 +25,11 @@ pub fn warn(warnings: &[String]) {
         eprintln!("repot: warning: {warning}");
     }
 }
+
+/// For JSON: as it is displayed.
+pub fn as_text<S: serde::Serializer>(
+    value: &impl std::fmt::Display,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}

@@ -27,7 +27,7 @@ fn layout(work: &Work, layers: &[Vec<u8>]) {
 
 /// The names in the image, without those that repot adds.
 fn names(work: &Work, image: &str) -> Vec<String> {
-    let added = ["init", ".", ".repot-end", "dev", "dev/console", "dev/null", "dev/kmsg"];
+    let added = ["init", ".repot-begin", ".", ".repot-end", "dev", "dev/console", "dev/null", "dev/kmsg"];
     let listing = text(&work.run("sh", &["-c", &format!("zstd -dc {image} | cpio -t --quiet")]));
     listing.lines().filter(|name| !added.contains(name)).map(str::to_string).collect()
 }

@@ -44,7 +44,10 @@ fn init_comes_first_and_the_marker_last() {
     work.done(&["pack", "root", "-o", "image", "--compress", "none"]);
     let names = text(&work.run("sh", &["-c", "cpio -t --quiet < image"]));
     let names: Vec<_> = names.lines().collect();
-    assert_eq!((names[0], names[1], names[names.len() - 1]), ("init", ".", ".repot-end"));
+    assert_eq!(
+        (names[0], names[1], names[2], names[names.len() - 1]),
+        ("init", ".repot-begin", ".", ".repot-end")
+    );
     for node in ["dev/console", "dev/null", "dev/kmsg"] {
         assert!(names.contains(&node), "{node}");
     }

@@ -30,8 +30,9 @@ pub struct SegmentFacts {
     pub offset: u64,
     /// Its bytes in the image.
     pub bytes: u64,
-    /// zstd, gzip, …
-    pub compression: String,
+    /// How it is compressed.
+    #[serde(serialize_with = "crate::report::as_text")]
+    pub compression: Compression,
     /// Bytes of its archives.
     pub unpacked: u64,
     /// Members.
@@ -73,8 +74,11 @@ pub struct Survey {
     pub config: String,
     /// Whether `/init` is repot.
     pub repot: bool,
+    /// The contents of `/init`, where they were asked for.
+    pub init: Option<Vec<u8>>,
     /// What is wrong with members.
     pub problems: Vec<String>,
+    keep_init: bool,
     programs: HashMap<Id, Program>,
     links: HashMap<(u32, u32, u32, u32), Id>,
     archive: Totals,
@@ -94,6 +98,8 @@ impl Default for Survey {
             end_marker: EndMarker::None,
             config: String::new(),
             repot: false,
+            init: None,
+            keep_init: false,
             problems: Vec::new(),
             programs: HashMap::new(),
             links: HashMap::new(),
@@ -105,6 +111,12 @@ impl Default for Survey {
 }
 
 impl Survey {
+    /// A survey that keeps the contents of `/init`.
+    #[must_use]
+    pub fn keeping_init() -> Survey {
+        Survey { keep_init: true, ..Survey::default() }
+    }
+
     /// What a file is as a program.
     #[must_use]
     pub fn program(&self, id: Id) -> Program {
@@ -237,6 +249,7 @@ impl Survey {
             let bytes = read_whole(data)?;
             self.repot = init_binary::is_repot(&bytes);
             self.programs.insert(id, Program::parse(bytes.get(..HEAD).unwrap_or(&bytes)));
+            self.init = (self.keep_init && bytes.len() as u64 == size).then_some(bytes);
         } else if header.mode & 0o111 != 0 {
             let mut head = Vec::new();
             data.take(HEAD as u64).read_to_end(&mut head)?;
@@ -257,13 +270,13 @@ impl Visit for Survey {
         self.segments.push(SegmentFacts {
             offset,
             bytes: 0,
-            compression: compression.to_string(),
+            compression,
             unpacked: 0,
             entries: 0,
             trailer: false,
         });
         if let [.., before, _] = &self.segments[..]
-            && before.compression == Compression::Lz4.to_string()
+            && before.compression == Compression::Lz4
         {
             self.problems.push("a segment follows one in lz4, which the kernel cannot find".into());
         }
