@@ -16,7 +16,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, MoveMountFlags, UnmountFlags, mount_change, move_mount, unmount};
-use rustix::process::fchdir;
+use rustix::process::{chdir, fchdir};
 
 use crate::error::{Call, Error, Fault, Step};
 use crate::facts::Facts;
@@ -33,8 +33,8 @@ pub struct Carried<'s> {
     places: Places,
     /// How many mounts were moved, those on them not counted.
     pub mounts: usize,
-    /// Why the old root is not empty, where it is not.
-    pub left: Option<Fault>,
+    /// What could not be removed afterwards.
+    pub left: Vec<Fault>,
 }
 
 /// Carries the mounts.
@@ -42,11 +42,14 @@ pub struct Carried<'s> {
 /// # Errors
 /// The call that failed; mounts and tree are then back where they were.
 pub fn carry<'s>(relocated: Relocated<'s>, facts: &Facts) -> Result<Carried<'s>, Error> {
-    let mut places = Places { parked: Vec::new(), placed: Vec::new(), attached: false, private: false };
+    let mut places =
+        Places { parked: Vec::new(), placed: Vec::new(), left: Vec::new(), attached: false, private: false };
     match places.carry(&relocated, facts) {
         Ok(()) => {
-            let kept = relocated.kept();
-            let left = if kept { sweep(&relocated.new.site.old).err() } else { None };
+            let mut left = core::mem::take(&mut places.left);
+            if relocated.kept() {
+                left.extend(sweep(&relocated.new.site.old).err());
+            }
             let mounts = places.placed.len();
             Ok(Carried { relocated, shared: facts.shared, places, mounts, left })
         }
@@ -82,6 +85,8 @@ struct Taken {
 struct Places {
     parked: Vec<Taken>,
     placed: Vec<Taken>,
+    /// What could not be removed from the park.
+    left: Vec<Fault>,
     /// Whether the new root is attached.
     attached: bool,
     /// Whether the old root was made private.
@@ -129,7 +134,7 @@ impl Places {
         if carried.is_err() {
             let _ = self.take_back(old, &mut park);
         }
-        park.close(relocated);
+        self.left.extend(park.close(relocated).err());
         carried
     }
 
@@ -179,13 +184,11 @@ impl Places {
         let new = &relocated.new;
         let mut park = Park::new(new.dir.as_fd());
         let taken = self.take_back(new.site.root.as_fd(), &mut park);
-        park.close(relocated);
-        taken?;
-        if self.attached {
-            fchdir(&new.dir).call("fchdir")?;
-            let detached = unmount(".", UnmountFlags::DETACH).on("umount2", b".");
-            fchdir(&new.site.root).call("fchdir")?;
-            detached?;
+        taken.and(park.close(relocated))?;
+        if self.attached && fchdir(&new.dir).is_ok() {
+            // Where it cannot be detached, it stays above the old root, where nobody who is in that sees it.
+            let _ = unmount(".", UnmountFlags::DETACH);
+            let _ = chdir("/");
             self.attached = false;
         }
         if shared && self.private {
@@ -240,18 +243,24 @@ impl<'a> Park<'a> {
         place
     }
 
-    fn close(self, relocated: &Relocated<'_>) {
+    /// Removes the places, and gives the root its times back. What fails is tried twice, since nobody would come back to it.
+    fn close(self, relocated: &Relocated<'_>) -> Result<(), Fault> {
         if self.names.is_empty() {
-            return;
+            return Ok(());
         }
+        let mut outcome = Ok(());
         for (name, flags) in &self.names {
-            let _ = unlinkat(self.dir, name, *flags);
+            let remove = || unlinkat(self.dir, name, *flags).on("unlinkat", name.to_bytes());
+            outcome = outcome.and(remove().or_else(|_| remove()));
         }
-        // The root had its final times.
-        let _ = utimensat(self.dir, c".", &relocated.times(), AtFlags::empty());
-        if !self.flags.is_empty() {
-            let _ = ioctl_setflags(self.dir, self.flags);
-        }
+        let finish = || {
+            utimensat(self.dir, c".", &relocated.times(), AtFlags::empty()).on("utimensat", b"/")?;
+            if self.flags.is_empty() {
+                return Ok(());
+            }
+            ioctl_setflags(self.dir, self.flags).on("ioctl FS_IOC_SETFLAGS", b"/")
+        };
+        outcome.and(finish().or_else(|_| finish()))
     }
 }
 

@@ -5,7 +5,8 @@ use alloc::vec::Vec;
 
 use rustix::fd::AsFd;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, StatxFlags, makedev, openat, statx};
-use rustix::io::Errno;
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
+use rustix::process::chdir;
 
 use crate::error::{Error, Fault, Step};
 use crate::sys::{self, Invocation};
@@ -30,8 +31,11 @@ pub fn console() {
             if !is_device {
                 return;
             }
-            // A console without a driver behind it gives ENXIO or EIO.
-            opened = openat(CWD, c"/dev/console", flags, Mode::empty()).ok();
+            // A console without a driver behind it gives ENXIO or EIO. The copy is out of the way of 0, 1 and 2, one of which
+            // the kernel gives where they are closed.
+            opened = openat(CWD, c"/dev/console", flags, Mode::empty())
+                .and_then(|console| fcntl_dupfd_cloexec(console, 3))
+                .ok();
         }
         if let Some(console) = &opened {
             let _ = sys::take_as(console.as_fd(), number);
@@ -56,6 +60,8 @@ fn wants_console(number: i32) -> bool {
 /// # Errors
 /// The last failure; it does not return otherwise.
 pub fn execute(inits: &[Vec<u8>], invocation: &Invocation, told: &dyn Fn(&[u8])) -> Error {
+    // Where the kernel would have started it.
+    let _ = chdir("/");
     let mut last = Errno::NOENT;
     let mut name = &b"init"[..];
     for path in inits {

@@ -11,8 +11,8 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{
-    AtFlags, FallocateFlags, FileType, IFlags, Mode, OFlags, fallocate, ftruncate, mkdirat, mknodat, openat,
-    readlinkat_raw, symlinkat, unlinkat, utimensat,
+    AtFlags, FallocateFlags, FileType, IFlags, Mode, OFlags, fallocate, fchmod, fremovexattr, ftruncate,
+    mkdirat, mknodat, openat, readlinkat_raw, symlinkat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
 
@@ -117,6 +117,8 @@ impl Visitor for Mover<'_> {
             let new = openat(&dir.new, name, DIRECTORY, Mode::empty()).call("openat")?;
             if there && meta.mode == UNFINISHED {
                 meta = Meta::read(At::Open(new.as_fd()))?;
+            } else if there {
+                plain(new.as_fd())?;
             }
             let flags = self.attributes.free(old.as_fd())?;
             Ok((Pair { old, new }, DirMeta { meta, flags }))
@@ -441,6 +443,15 @@ impl FileCopy<'_> {
         let (old, new) = (At::Open(self.old), At::Open(self.new));
         let copied = self.mover.attributes.copy(self.meta, old, new, self.capability.is_none());
         copied.and(self.capability.as_ref().map_or(Ok(()), |capability| capability.give(self.new)))
+    }
+}
+
+/// Makes what is created in a directory belong to its creator alone: what would be inherited is set again when it is left.
+pub(crate) fn plain(dir: BorrowedFd<'_>) -> Result<(), Fault> {
+    fchmod(dir, UNFINISHED).call("fchmod")?;
+    match fremovexattr(dir, c"system.posix_acl_default") {
+        Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(()),
+        Err(error) => Err(error).call("fremovexattr"),
     }
 }
 

@@ -6,7 +6,7 @@ use core::sync::atomic::Ordering;
 
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, Timestamps, openat};
-use rustix::process::{fchdir, getegid, geteuid, umask};
+use rustix::process::{chdir, fchdir, getegid, geteuid, umask};
 
 use crate::data::Holes;
 use crate::error::{Call, Error, Fault, Step};
@@ -63,7 +63,7 @@ pub fn relocate<'s>(
     let outcome = go(&new, facts, plan, root, &progress, meanwhile);
     let warnings = if outcome.is_ok() { manifest::apply(new.dir.as_fd()) } else { Vec::new() };
     umask(mask);
-    let here = fchdir(&new.site.root).call("fchdir");
+    let here = chdir("/").on("chdir", b"/");
     match outcome {
         Ok(moved) => {
             let relocated = Relocated { new, moved: Some(moved), root, progress, warnings };
@@ -154,11 +154,12 @@ impl Relocated<'_> {
     pub(crate) fn back(self) -> Result<(), Fault> {
         let Some(moved) = &self.moved else { return Ok(()) };
         let site = self.new.site;
-        fchdir(&site.proc).call("fchdir")?;
+        // Without it only the attributes of special files would be missed, which few have.
+        let _ = fchdir(&site.proc);
         let mask = umask(Mode::empty());
         let undone = moved.undo(&site.old, &self.new.dir, self.root);
         umask(mask);
-        fchdir(&site.root).call("fchdir")?;
+        let _ = chdir("/");
         undone
     }
 }

@@ -14,6 +14,7 @@ use rustix::process::{chdir, chroot, fchdir, pivot_root};
 
 use crate::carry::Carried;
 use crate::error::{Call, Error, Step};
+use crate::plan::Method;
 use crate::relocate::Progress;
 
 /// The new root is `/`; all that is left is to execute the init.
@@ -23,7 +24,7 @@ pub struct Ready {
     pub progress: Progress,
     /// How many mounts were moved.
     pub mounts: usize,
-    /// Whether the old root was seen to be empty. Meaningless after a bind.
+    /// Whether the old root was seen to be empty; never after a bind, which leaves it as it is.
     pub empty: bool,
     /// Whether `pivot_root` did it, so that the old root is gone.
     pub pivoted: bool,
@@ -48,7 +49,7 @@ pub fn switch(carried: Carried<'_>) -> Result<Ready, Error> {
     let pivoted = match entered {
         Ok(pivoted) => pivoted,
         Err(fault) => {
-            let _ = fchdir(&new.site.root);
+            let _ = chdir("/");
             return Err(carried.back(fault.at(Step::Switch)));
         }
     };
@@ -63,10 +64,10 @@ pub fn switch(carried: Carried<'_>) -> Result<Ready, Error> {
     {
         warnings.push(format!("{}; / is private now", fault.at(Step::Switch)));
     }
-    if let Some(fault) = carried.left {
-        warnings.push(format!("{}; it stays in the old root", fault.at(Step::Carry)));
+    for fault in carried.left {
+        warnings.push(format!("{}; it stays", fault.at(Step::Carry)));
     }
-    let empty = empty(&new.site.old);
+    let empty = new.method == Method::Move && empty(&new.site.old);
     let resident = new.site.peak_resident();
     Ok(Ready {
         mounts: carried.mounts,
@@ -79,7 +80,7 @@ pub fn switch(carried: Carried<'_>) -> Result<Ready, Error> {
 }
 
 fn empty(old: &OwnedFd) -> bool {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOATIME | OFlags::CLOEXEC;
     let Ok(list) = openat(old, c".", flags, Mode::empty()).and_then(Dir::new) else { return false };
     list.into_iter()
         .all(|entry| entry.is_ok_and(|entry| matches!(entry.file_name().to_bytes(), b"." | b"..")))

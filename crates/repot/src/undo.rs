@@ -15,7 +15,7 @@ use crate::data::{Buffer, Holes};
 use crate::error::{Call, Fault};
 use crate::links::{Links, Moved};
 use crate::metadata::{At, Attributes, Meta};
-use crate::mover::{DirMeta, Mover, Pair, Progress, merge_contents};
+use crate::mover::{DirMeta, Mover, Pair, Progress, merge_contents, plain};
 use crate::walk::{Visitor, walk};
 
 /// Moves what is in `new` back to `old`, the root whose own attributes were `root`.
@@ -47,6 +47,7 @@ pub(crate) fn undo(
         wipe: false,
         progress: &progress,
     };
+    plain(old.as_fd())?;
     let pair = Pair { old: reopen(new)?, new: reopen(old)? };
     walk(&mover, pair, root, 1, &|| ()).map_err(|broken| broken.fault)
 }
