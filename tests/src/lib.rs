@@ -4,7 +4,10 @@
 //! takes a [`snapshot`], and starts the real static `/init` on it as process 1 of namespaces of its own ([`sandbox`]).
 //! When the helper that stands in for the real init reports, the test looks at the new root from outside and compares.
 //! Nothing of the machine's own mounts is ever changed: see [`namespace`].
+pub mod calls;
+pub mod faults;
 pub mod intercept;
+pub mod kill;
 pub mod mounts;
 pub mod namespace;
 pub mod programs;

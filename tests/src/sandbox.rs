@@ -334,6 +334,18 @@ impl Running {
     }
 }
 
+impl Running {
+    /// Stops it wherever it is, all its threads.
+    ///
+    /// # Panics
+    /// When it has ended.
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+        let stopped = waitid(WaitId::PidFd(self.process.as_fd()), WaitIdOptions::STOPPED).expect("waitid");
+        assert!(stopped.is_some_and(|status| status.stopped()), "it stopped");
+    }
+}
+
 impl Drop for Running {
     fn drop(&mut self) {
         if self.ended.is_none() {

@@ -92,6 +92,19 @@ fn present(file: &OwnedFd, size: u64) -> io::Result<Vec<(u64, u64)>> {
 }
 
 impl Content {
+    /// The pages that are not all zeros, with their positions.
+    pub fn pages(&self) -> impl Iterator<Item = (u64, &[u8])> {
+        // Only the last page of a file can be short, and it is the last here.
+        self.pages.0.iter().copied().zip(self.pages.1.chunks(PAGE))
+    }
+
+    /// The page at a position, if it is not all zeros.
+    #[must_use]
+    pub fn page(&self, at: u64) -> Option<&[u8]> {
+        let index = self.pages.0.binary_search(&at).ok()?;
+        self.pages.1.chunks(PAGE).nth(index)
+    }
+
     /// The first position at which the bytes differ, if any does.
     #[must_use]
     pub fn differs_at(&self, other: &Content) -> Option<u64> {

@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
+use std::sync::OnceLock;
 
 use rustix::fs::{
     AtFlags, CWD, FileType, Gid, IFlags, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags, chmodat,
@@ -87,13 +88,24 @@ fn create(top: impl AsFd, plant: &Plant) -> io::Result<()> {
 
 /// The bytes of a piece: noise that depends on the position alone, so that no two chunks of a file are equal.
 pub(crate) fn bytes(piece: Data) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    for word in piece.at / 8..=(piece.at + piece.len) / 8 {
+    static NOISE: OnceLock<Vec<u8>> = OnceLock::new();
+    // Not a power of two: what is at the same place in two chunks differs in large files too.
+    const PERIOD: u64 = 10_000_001;
+    let word = |word: u64| {
         let mixed = (word + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        bytes.extend_from_slice(&(mixed ^ (mixed >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9).to_le_bytes());
+        (mixed ^ (mixed >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9).to_le_bytes()
+    };
+    let noise = NOISE.get_or_init(|| (0..=PERIOD / 8).flat_map(word).collect());
+    let mut bytes = Vec::new();
+    let (mut at, end) = (piece.at, piece.at + piece.len);
+    while at < end {
+        let within = at % PERIOD;
+        let len = (end - at).min(PERIOD - within);
+        let range = within..within + len;
+        let index = |at: u64| usize::try_from(at).expect("fits in memory");
+        bytes.extend_from_slice(&noise[index(range.start)..index(range.end)]);
+        at += len;
     }
-    bytes.drain(..usize::try_from(piece.at % 8).expect("below 8"));
-    bytes.truncate(usize::try_from(piece.len).expect("fits in memory"));
     bytes
 }
 

@@ -1,0 +1,116 @@
+//! The mover killed in the middle: where is each byte then?
+//!
+//! Process 1 is never killed; but what holds at every moment of a move is what makes undoing it possible: each byte of the
+//! tree is in the old or in the new one, and in both only as much as is on its way.
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use crate::intercept::Verdict;
+use crate::sandbox::{DEADLINE, End, Running};
+use crate::snapshot::{Entry, Kind, Snapshot, snapshot};
+use crate::stage::Prepared;
+use crate::twin::Twin;
+
+/// The two trees after the kill. No new one where it had not been made yet, or was `/` already.
+#[derive(Debug)]
+pub struct Torn {
+    /// What was left in the old tree.
+    pub old: Snapshot,
+    /// What had arrived in the new one.
+    pub new: Snapshot,
+}
+
+/// Kills the process before its `nth` intercepted call; `None` when it came to its end before.
+///
+/// # Panics
+/// When the harness fails.
+pub fn kill_before_call(prepared: &Prepared, mut running: Running, nth: u64) -> Option<Torn> {
+    let pid = running.pid();
+    let mut twin = None;
+    let end = running.wait_until(DEADLINE, None, &mut |call| {
+        if call.nth < nth || call.program > 1 {
+            return Verdict::Continue;
+        }
+        twin = Twin::of(pid, &prepared.view);
+        Verdict::Kill
+    });
+    match end {
+        End::Killed(9) => Some(torn(prepared, twin)),
+        End::Init(_) => None,
+        other @ (End::Exited(_) | End::Killed(_) | End::Said | End::Late) => {
+            panic!("{other:?}; it printed:\n{}", running.log())
+        }
+    }
+}
+
+/// Stops the process wherever it is after `delay`, then kills it; `None` when it came to its end before.
+///
+/// # Panics
+/// When the harness fails.
+pub fn kill_after(prepared: &Prepared, mut running: Running, delay: std::time::Duration) -> Option<Torn> {
+    match running.wait_until(delay, None, &mut |_| Verdict::Continue) {
+        End::Late => {}
+        End::Init(_) => return None,
+        other @ (End::Exited(_) | End::Killed(_) | End::Said) => {
+            panic!("{other:?}; it printed:\n{}", running.log())
+        }
+    }
+    running.freeze();
+    let twin = Twin::of(running.pid(), &prepared.view);
+    drop(running);
+    Some(torn(prepared, twin))
+}
+
+fn torn(prepared: &Prepared, twin: Option<Twin>) -> Torn {
+    let old = snapshot(&prepared.view).expect("a snapshot of the old root");
+    let new = twin.map(|twin| snapshot(twin.root()).expect("a snapshot of the new root"));
+    Torn { old, new: new.unwrap_or_default() }
+}
+
+impl Torn {
+    /// What is wrong: names and bytes that are in neither tree, or more than `most` bytes that are in both.
+    #[must_use]
+    pub fn complaints(&self, before: &Snapshot, most: u64) -> String {
+        let mut said = String::new();
+        for (path, entry) in before {
+            if !self.old.contains_key(path) && !self.new.contains_key(path) {
+                writeln!(said, "/{}: a {:?} in neither tree", path.escape_ascii(), entry.kind)
+                    .expect("a String");
+            }
+        }
+        let mut twice = 0;
+        for (first, paths) in inodes(before) {
+            let entry = &before[first];
+            let Some(content) = &entry.content else { continue };
+            for (at, page) in content.pages() {
+                let (old, new) = (has(&self.old, &paths, at, page), has(&self.new, &paths, at, page));
+                if !old && !new {
+                    writeln!(said, "/{}: page at {at} in neither tree", first.escape_ascii())
+                        .expect("a String");
+                }
+                if old && new {
+                    twice += page.len() as u64;
+                }
+            }
+        }
+        if twice > most {
+            writeln!(said, "{twice} bytes are in both trees, {most} may be").expect("a String");
+        }
+        said
+    }
+}
+
+/// The regular files of a tree, one for each inode, with all its names.
+fn inodes(tree: &Snapshot) -> BTreeMap<&Vec<u8>, Vec<&Vec<u8>>> {
+    let mut inodes: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for (path, entry) in tree.iter().filter(|(_, entry)| entry.kind == Kind::File) {
+        inodes.entry(entry.linked.as_ref().unwrap_or(path)).or_default().push(path);
+    }
+    inodes
+}
+
+/// Whether a file has these bytes there under any of its names.
+fn has(tree: &Snapshot, names: &[&Vec<u8>], at: u64, page: &[u8]) -> bool {
+    let found = |entry: &Entry| entry.content.as_ref().is_some_and(|content| content.page(at) == Some(page));
+    names.iter().filter_map(|name| tree.get(*name)).any(found)
+}
