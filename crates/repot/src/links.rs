@@ -76,7 +76,7 @@ impl Links {
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let opened = openat(root, &name, flags, Mode::empty()).on("openat", name.to_bytes());
-        let kept = root.try_clone_to_owned().call("fcntl");
+        let kept = rustix::io::fcntl_dupfd_cloexec(root, 0).call("fcntl");
         match (opened, kept) {
             (Ok(staging), Ok(root)) => Ok(Links {
                 root,
