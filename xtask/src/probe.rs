@@ -24,11 +24,8 @@ use std::ffi::CString;
 use xtask::account::Line;
 
 fn run(argv: &[CString]) {
-    let name = argv.first().map_or(c"", |name| name.as_c_str());
-    if name == sampler::NAME {
-        sampler::watch();
-    }
-    let result = match (name == c"/init").then(perform::steps).flatten() {
+    let first = argv.first().is_some_and(|name| name.as_c_str() == c"/init");
+    let result = match first.then(perform::steps).flatten() {
         Some(Ok(steps)) => perform::all(&steps, argv),
         Some(Err(error)) => Err(error),
         None => look::account(argv).and_then(|seen| outside::say(&Line::After(Box::new(seen)))),

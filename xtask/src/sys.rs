@@ -93,26 +93,6 @@ pub fn exec(path: &std::ffi::CStr, argv: &[std::ffi::CString], environ: &[std::f
     io::Error::last_os_error()
 }
 
-/// As [`exec`], of an open file.
-pub fn exec_file(file: impl AsFd, argv: &[std::ffi::CString]) -> io::Error {
-    use std::os::fd::AsRawFd;
-    let pointers: Vec<*const libc::c_char> =
-        argv.iter().map(|string| string.as_ptr()).chain([std::ptr::null()]).collect();
-    let none = [std::ptr::null::<libc::c_char>()];
-    // SAFETY: both lists end with a null, the path is an empty string.
-    unsafe {
-        libc::syscall(
-            libc::SYS_execveat,
-            file.as_fd().as_raw_fd(),
-            c"".as_ptr(),
-            pointers.as_ptr(),
-            none.as_ptr(),
-            libc::AT_EMPTY_PATH,
-        )
-    };
-    io::Error::last_os_error()
-}
-
 /// Whether a descriptor's number is open.
 pub fn is_open(number: i32) -> bool {
     // SAFETY: F_GETFD changes nothing, whatever the number is.
@@ -127,11 +107,4 @@ pub fn duplicate(file: impl AsFd, number: i32) -> io::Result<()> {
         return Err(io::Error::last_os_error());
     }
     Ok(())
-}
-
-/// A descriptor this program was started with. Each number is taken once.
-pub fn inherited(number: i32) -> std::os::fd::OwnedFd {
-    use std::os::fd::FromRawFd;
-    // SAFETY: the parent opened it for this program and nothing else here owns it.
-    unsafe { std::os::fd::OwnedFd::from_raw_fd(number) }
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use xtask::account::{Account, Mount, Process, Statfs};
 use xtask::escape::escape;
 use xtask::snapshot::{Depth, digest, snapshot};
@@ -35,7 +35,8 @@ impl Proc {
     }
 
     pub(crate) fn read(&self, path: &str) -> Result<Vec<u8>, String> {
-        let mut bytes = Vec::new();
+        // All at once: in pieces it would be of several moments.
+        let mut bytes = Vec::with_capacity(64 << 10);
         File::from(self.open(path)?)
             .read_to_end(&mut bytes)
             .map_err(|error| format!("proc: read {path}: {error}"))?;
@@ -51,10 +52,6 @@ impl Proc {
         readlinkat(&self.0, path, Vec::new())
             .map(|target| escape(target.as_bytes()))
             .map_err(|error| format!("proc: readlink {path}: {error}"))
-    }
-
-    pub(crate) fn directory(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
     }
 
     /// `/proc/meminfo` in KiB.
@@ -90,7 +87,7 @@ pub(crate) fn account(argv: &[CString]) -> Result<Account, String> {
         pivot_root: trial::pivot_root(),
         userns: trial::user_namespace(),
         free_devices,
-        peak: sampler::found(&proc),
+        peak: sampler::found(&proc)?,
     })
 }
 

@@ -1,61 +1,54 @@
 //! A second process that watches `/proc/meminfo` while the init under test runs.
 //!
-//! It runs from a memfd, so that no file of the tree is busy because of it, and keeps what it saw in
-//! another one, which the real init reads through `/proc/PID/fd`.
+//! It keeps what it saw in a memfd, which the real init reads through `/proc/PID/fd`. It is a mere fork: TOMOYO, which
+//! Debian's 5.10 has, lets nothing be executed by descriptor where there is no `/dev/fd`.
 
 use crate::look::Proc;
 use rustix::fs::MemfdFlags;
 use std::collections::BTreeMap;
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Read;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 use xtask::account::Peak;
 
-pub(crate) const NAME: &CStr = c"probe-sampler";
-/// Where the sampler keeps its two descriptors: what it saw, and the pipe that says it has begun.
+const NAME: &CStr = c"probe-sampler";
+/// The number of the memfd: the real init has to know it.
 const PEAK: i32 = 100;
-const BEGUN: i32 = 101;
 
 /// Starts a sampler and returns when it has looked for the first time.
 pub(crate) fn start() -> Result<(), String> {
-    let proc = Proc::new()?;
     let told = |what: &'static str| move |error: rustix::io::Errno| format!("sampler: {what}: {error}");
-    let program = rustix::fs::memfd_create(c"sampler", MemfdFlags::CLOEXEC).map_err(told("memfd"))?;
-    File::from(program.try_clone().map_err(|error| error.to_string())?)
-        .write_all(&proc.read("self/exe")?)
-        .map_err(|error| format!("sampler: copy of the program: {error}"))?;
     let peak = rustix::fs::memfd_create(c"peak", MemfdFlags::CLOEXEC).map_err(told("memfd"))?;
     let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(told("pipe"))?;
-    drop(proc);
+    let mut begun = Some(write);
     xtask::sys::spawn(|| {
-        if xtask::sys::duplicate(&peak, PEAK).is_ok() && xtask::sys::duplicate(&write, BEGUN).is_ok() {
-            let _ = xtask::sys::exec_file(&program, &[CString::from(NAME)]);
+        let _ = rustix::thread::set_name(NAME);
+        if xtask::sys::duplicate(&peak, PEAK).is_ok() {
+            watch(&peak, &mut begun);
         }
     })
     .map_err(|error| format!("sampler: fork: {error}"))?;
-    drop(write);
-    let mut begun = Vec::new();
-    File::from(read).read_to_end(&mut begun).map_err(|error| format!("sampler: {error}"))?;
-    if begun.is_empty() { Err("sampler: it did not start".to_owned()) } else { Ok(()) }
+    drop(begun);
+    let mut answer = Vec::new();
+    File::from(read).read_to_end(&mut answer).map_err(|error| format!("sampler: {error}"))?;
+    if answer.is_empty() { Err("sampler: it did not start".to_owned()) } else { Ok(()) }
 }
 
 /// The sampler's own life: ends with the machine.
-pub(crate) fn watch() -> ! {
-    let (peak, begun) = (xtask::sys::inherited(PEAK), xtask::sys::inherited(BEGUN));
+fn watch(peak: &OwnedFd, begun: &mut Option<OwnedFd>) {
     let mut seen = Peak::default();
-    let Ok(proc) = Proc::new() else { std::process::exit(1) };
-    let mut begun = Some(begun);
+    let Ok(proc) = Proc::new() else { return };
     while let Ok(memory) = proc.memory() {
         note(&mut seen, &memory);
         let text = serde_json::to_vec(&seen).unwrap_or_default();
-        let _ = rustix::io::pwrite(&peak, &text, 0);
+        let _ = rustix::io::pwrite(peak, &text, 0);
         if let Some(pipe) = begun.take() {
             let _ = rustix::io::write(pipe, b"1");
         }
         std::thread::sleep(Duration::from_micros(200));
     }
-    std::process::exit(1)
 }
 
 fn note(seen: &mut Peak, memory: &BTreeMap<String, u64>) {
@@ -71,18 +64,21 @@ fn note(seen: &mut Peak, memory: &BTreeMap<String, u64>) {
 }
 
 /// What a sampler saw, when there is one.
-pub(crate) fn found(proc: &Proc) -> Option<Peak> {
-    let pids = rustix::fs::Dir::read_from(proc.directory()).ok()?;
-    for item in pids.filter_map(Result::ok) {
+pub(crate) fn found(proc: &Proc) -> Result<Option<Peak>, String> {
+    let processes = rustix::fs::Dir::new(proc.open(".")?).map_err(|error| format!("proc: {error}"))?;
+    for item in processes {
+        let item = item.map_err(|error| format!("proc: {error}"))?;
         let Some(pid) = item.file_name().to_str().ok().and_then(|name| name.parse::<u32>().ok()) else {
             continue;
         };
-        let Ok(command) = proc.read(&format!("{pid}/cmdline")) else { continue };
-        if command == NAME.to_bytes_with_nul() {
-            let text = proc.read(&format!("{pid}/fd/{PEAK}")).ok()?;
+        // A process that has ended since is not the sampler.
+        let Ok(name) = proc.text(&format!("{pid}/comm")) else { continue };
+        if name.trim_end().as_bytes() == NAME.to_bytes() {
+            let text = proc.read(&format!("{pid}/fd/{PEAK}"))?;
             // A shorter text over a longer one leaves a tail.
-            return serde_json::Deserializer::from_slice(&text).into_iter().next()?.ok();
+            let mut documents = serde_json::Deserializer::from_slice(&text).into_iter();
+            return documents.next().transpose().map_err(|error| format!("sampler: {error}"));
         }
     }
-    None
+    Ok(None)
 }
