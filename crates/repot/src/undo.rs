@@ -13,9 +13,10 @@ use rustix::io::Errno;
 
 use crate::data::{Buffer, Holes};
 use crate::error::{Call, Fault};
+use crate::file::merge_contents;
 use crate::links::{Links, Moved};
 use crate::metadata::{At, Attributes, Meta};
-use crate::mover::{DirMeta, Mover, Pair, Progress, merge_contents, plain};
+use crate::mover::{DirMeta, Mover, Pair, Progress, plain};
 use crate::walk::{Visitor, walk};
 
 /// Moves what is in `new` back to `old`, the root whose own attributes were `root`.

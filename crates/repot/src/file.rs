@@ -1,0 +1,149 @@
+//! A regular file on its way, and on the way back.
+//!
+//! What is larger than a chunk goes from its end, chunk by chunk, and after each the old file is truncated: ramfs has no other
+//! way to free a part of a file. The length of the old file tells at any time how much of it is still there.
+
+use core::ffi::CStr;
+use core::ops::Range;
+
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{FallocateFlags, Mode, OFlags, fallocate, ftruncate, openat};
+use rustix::io::Errno;
+
+use crate::data::{self, Buffer, Holes};
+use crate::error::{Call, Fault};
+use crate::metadata::{At, Attributes, Capability, Meta};
+use crate::mover::{CHUNK, FOLLOW_NOT, Mover, Pair};
+
+/// One file on its way.
+pub(crate) struct FileCopy<'a> {
+    pub(crate) mover: &'a Mover<'a>,
+    pub(crate) meta: &'a Meta,
+    pub(crate) old: BorrowedFd<'a>,
+    pub(crate) new: BorrowedFd<'a>,
+    /// Whether the old file has lost anything.
+    pub(crate) freed: bool,
+    /// Its capabilities, from before it lost anything.
+    pub(crate) capability: Option<Capability>,
+    /// How many bytes are in both.
+    pub(crate) twice: u64,
+}
+
+impl FileCopy<'_> {
+    /// Copies it, with attributes, and frees what does not go away with the old name.
+    pub(crate) fn run(
+        &mut self,
+        buffer: &mut Buffer,
+        dir: &Pair,
+        name: &CStr,
+        first: bool,
+    ) -> Result<(), Fault> {
+        let Meta { size, allocated, .. } = *self.meta;
+        let sparse = allocated < size;
+        // What gives up its memory by being truncated: what is too large to be there twice, what does not go away when this
+        // name is unlinked, and what must be overwritten.
+        let mut shrinking = None;
+        let whole = first || self.mover.wipe;
+        if (size > CHUNK || (whole && size > 0)) && !self.mover.is_program(self.meta) {
+            shrinking = match openat(&dir.old, name, OFlags::WRONLY | FOLLOW_NOT, Mode::empty()) {
+                // Another program that runs.
+                Err(Errno::TXTBSY) => None,
+                opened => Some(opened.call("openat")?),
+            };
+        }
+        if sparse || size > CHUNK {
+            ftruncate(self.new, size).call("ftruncate")?;
+        }
+        let mut end = size;
+        if let Some(old) = &shrinking {
+            while end > CHUNK {
+                let start = (end - 1) / CHUNK * CHUNK;
+                let copied = self.copy(buffer, start..end, sparse)?;
+                if !self.freed {
+                    self.capability = Some(self.mover.attributes.capability(self.old)?);
+                    self.attributes()?;
+                }
+                self.release(buffer, old, start..end)?;
+                self.twice -= copied;
+                self.mover.progress.freed(copied);
+                end = start;
+            }
+        }
+        self.copy(buffer, 0..end, sparse)?;
+        self.attributes()?;
+        if whole && let Some(old) = &shrinking {
+            self.release(buffer, old, 0..end)?;
+        }
+        Ok(())
+    }
+
+    /// Frees the end of the old file.
+    fn release(&mut self, buffer: &mut Buffer, old: &OwnedFd, range: Range<u64>) -> Result<(), Fault> {
+        if !self.mover.wipe {
+            ftruncate(old, range.start).call("ftruncate")?;
+        } else {
+            let zero = |part| data::zero(old.as_fd(), part);
+            let wiped = data::parts(self.mover.holes, self.old, range.clone(), zero)
+                .and_then(|()| ftruncate(old, range.start).call("ftruncate"));
+            if let Err(fault) = wiped {
+                // The length says that the old file has it still, so it must.
+                let _ = data::parts(Holes::Seek, self.new, range, |part| {
+                    data::copy(buffer, self.new, old.as_fd(), part)
+                });
+                return Err(fault);
+            }
+        }
+        self.freed = true;
+        Ok(())
+    }
+
+    /// Copies a range, and counts the bytes of it that are not holes.
+    fn copy(&mut self, buffer: &mut Buffer, range: Range<u64>, sparse: bool) -> Result<u64, Fault> {
+        let mut copied = 0;
+        let mut part = |part: Range<u64>| {
+            copied += part.end - part.start;
+            data::copy(buffer, self.old, self.new, part)
+        };
+        if sparse {
+            data::parts(self.mover.holes, self.old, range, part)?
+        } else {
+            part(range)?
+        }
+        self.twice += copied;
+        self.mover.progress.copied(copied);
+        Ok(copied)
+    }
+
+    /// Gives the new file all attributes, whatever has been done to it.
+    pub(crate) fn attributes(&self) -> Result<(), Fault> {
+        let (old, new) = (At::Open(self.old), At::Open(self.new));
+        let copied = self.mover.attributes.copy(self.meta, old, new, self.capability.is_none());
+        copied.and(self.capability.as_ref().map_or(Ok(()), |capability| capability.give(self.new)))
+    }
+}
+
+/// Gives `new`, the first part of a file, the rest of it and all attributes from `old`, which is on a tmpfs.
+pub(crate) fn merge_contents(
+    attributes: Attributes,
+    holes: Holes,
+    buffer: &mut Buffer,
+    (old_dir, old_name): (BorrowedFd<'_>, &CStr),
+    (new_dir, new_name): (BorrowedFd<'_>, &CStr),
+    meta: &Meta,
+) -> Result<(), Fault> {
+    let old = openat(old_dir, old_name, OFlags::RDWR | FOLLOW_NOT, Mode::empty()).call("openat")?;
+    let new = openat(new_dir, new_name, OFlags::WRONLY | FOLLOW_NOT, Mode::empty()).call("openat")?;
+    let capability = attributes.capability(old.as_fd())?;
+    let mut at = Meta::read(At::Open(new.as_fd()))?.size;
+    while at < meta.size {
+        let end = meta.size.min((at / CHUNK + 1) * CHUNK);
+        data::parts(holes, old.as_fd(), at..end, |part| data::copy(buffer, old.as_fd(), new.as_fd(), part))?;
+        // The length is what tells how much has come back, so it grows with it, holes included.
+        ftruncate(&new, end).call("ftruncate")?;
+        let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        fallocate(&old, hole, at, end - at).call("fallocate")?;
+        at = end;
+    }
+    let copied = attributes.copy(meta, At::Open(old.as_fd()), At::Open(new.as_fd()), false);
+    copied.and(capability.give(new.as_fd()))
+}
