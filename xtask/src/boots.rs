@@ -46,7 +46,7 @@ pub(crate) fn run(filter: &str, jobs: usize) -> Result<Score> {
         return Ok(Score::default());
     }
     debian::need(&[debian::QEMU])?;
-    debian::need_root("the boots' images")?;
+    debian::need_root("making the boots' images")?;
     let bench = prepare(&cases)?;
     let bar = ProgressBar::new(cases.len() as u64)
         .with_style(ProgressStyle::with_template("{bar:30} {pos}/{len} boots {msg}")?);

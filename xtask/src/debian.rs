@@ -55,6 +55,6 @@ pub(crate) fn need_root(what: &str) -> Result<()> {
     if rustix::process::geteuid().is_root() {
         Ok(())
     } else {
-        bail!("{what} needs root: it makes device nodes and files of other owners")
+        bail!("{what} needs root: there are device nodes and files of other owners in them")
     }
 }

@@ -175,3 +175,15 @@ fn only(folder: &Path, fits: impl Fn(&str) -> bool + Copy) -> Result<PathBuf> {
     }
     bail!("nothing that fits in {}", folder.display())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::version_of;
+
+    #[test]
+    fn newer_versions_come_later_and_the_package_with_the_image_wins() {
+        assert!(version_of("6.12.117+deb13", "image") > version_of("6.12.95+deb13", "image"));
+        assert!(version_of("7.10.1+deb14", "image") > version_of("7.9.1+deb14", "binary"));
+        assert!(version_of("7.3.4+deb13", "binary") > version_of("7.3.4+deb13", "image"));
+    }
+}

@@ -75,7 +75,13 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Demo => demo::demo(),
-        Command::Test { filter, no_vm, jobs } => test::test(&test::Choice { filter: &filter, no_vm, jobs }),
+        Command::Test { filter, no_vm, jobs } => {
+            match test::test(&test::Choice { filter: &filter, no_vm, jobs }) {
+                // How many is the last line already.
+                Ok(false) => return ExitCode::FAILURE,
+                other => other.map(drop),
+            }
+        }
         Command::Lint => lint::lint(),
         Command::Dist { target } => dist::dist(target),
         Command::Boots { filter, jobs } => boot(&filter, jobs),
