@@ -266,7 +266,8 @@ impl<'a, V: Visitor> Worker<'a, V> {
 
     /// Gives up on a directory whose parent cannot be opened again.
     fn strand(&mut self, fault: Fault, node: &Node<V::Meta>) {
-        self.stack.clear();
+        // From the top, so that no directory is dropped together with its chain of parents, which would recurse.
+        while self.stack.pop().is_some() {}
         self.shared.abandon(Fault { path: node.path(b".."), ..fault });
     }
 }
