@@ -29,6 +29,12 @@ pub(crate) fn series() -> Vec<&'static str> {
     SERIES.iter().map(|(name, _)| *name).collect()
 }
 
+/// What is needed to get a kernel that is not there yet.
+pub(crate) fn tools(series: &str) -> Result<Vec<debian::Tool>> {
+    let there = place::kept("kernels")?.join(series).join("vmlinuz").exists();
+    Ok(if there { Vec::new() } else { vec![debian::APT, debian::DPKG_DEB] })
+}
+
 /// The newest kernel of a series, downloaded when it is not there yet.
 pub(crate) fn kernel(series: &str) -> Result<Kernel> {
     let Some((_, suites)) = SERIES.iter().find(|(name, _)| *name == series) else {
@@ -37,7 +43,7 @@ pub(crate) fn kernel(series: &str) -> Result<Kernel> {
     let folder = place::kept("kernels")?.join(series);
     let kernel = Kernel { series: series.to_owned(), image: folder.join("vmlinuz") };
     if !kernel.image.exists() {
-        debian::need(&[debian::APT, debian::DPKG_DEB])?;
+        debian::need(&tools(series)?)?;
         fetch(series, suites, &folder).with_context(|| format!("no kernel {series} to test with"))?;
     }
     Ok(kernel)
