@@ -36,27 +36,56 @@ impl Buffer {
     }
 }
 
+/// A file that is written to, and where its descriptor stands: the kernel copies to there.
+#[derive(Debug)]
+pub(crate) struct Target<'a> {
+    file: BorrowedFd<'a>,
+    position: u64,
+}
+
+impl<'a> Target<'a> {
+    /// A file that was opened and not used since.
+    pub(crate) fn new(file: BorrowedFd<'a>) -> Self {
+        Target { file, position: 0 }
+    }
+}
+
 /// Copies a range from one file to the same place of another.
+///
+/// `sendfile` copies once, from page cache to page cache, and is the fastest way for every size above a page
+/// (docs/bench/copy.md).
 pub(crate) fn copy(
+    buffer: &mut Buffer,
+    from: BorrowedFd<'_>,
+    to: &mut Target<'_>,
+    range: Range<u64>,
+) -> Result<(), Fault> {
+    let mut at = range.start;
+    while at < range.end {
+        if to.position != at {
+            to.position = seek(to.file, SeekFrom::Start(at)).call("lseek")?;
+        }
+        let length = usize::try_from(range.end - at).unwrap_or(usize::MAX);
+        match sendfile(to.file, from, Some(&mut at), length) {
+            Ok(0) => return Err(Errno::IO).call("sendfile"),
+            Ok(count) => to.position += count as u64,
+            Err(Errno::INTR) => {}
+            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+                return copy_by_hand(buffer, from, to.file, at..range.end);
+            }
+            Err(error) => return Err(error).call("sendfile"),
+        }
+    }
+    Ok(())
+}
+
+fn copy_by_hand(
     buffer: &mut Buffer,
     from: BorrowedFd<'_>,
     to: BorrowedFd<'_>,
     range: Range<u64>,
 ) -> Result<(), Fault> {
     let mut at = range.start;
-    if range.end - at > BUFFER as u64 {
-        // One copy from page cache to page cache; the kernel writes at the descriptor's own offset.
-        seek(to, SeekFrom::Start(at)).call("lseek")?;
-        while at < range.end {
-            let length = usize::try_from(range.end - at).unwrap_or(usize::MAX);
-            match sendfile(to, from, Some(&mut at), length) {
-                Ok(0) => return Err(Errno::IO).call("sendfile"),
-                Ok(_) | Err(Errno::INTR) => {}
-                Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => break,
-                Err(error) => return Err(error).call("sendfile"),
-            }
-        }
-    }
     while at < range.end {
         let buffer = buffer.get();
         let length = usize::try_from(range.end - at).unwrap_or(usize::MAX).min(buffer.len());

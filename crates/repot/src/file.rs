@@ -10,26 +10,36 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FallocateFlags, Mode, OFlags, fallocate, ftruncate, openat};
 use rustix::io::Errno;
 
-use crate::data::{self, Buffer, Holes};
+use crate::data::{self, Buffer, Holes, Target};
 use crate::error::{Call, Fault};
 use crate::metadata::{At, Attributes, Capability, Meta};
 use crate::mover::{CHUNK, FOLLOW_NOT, Mover, Pair};
 
 /// One file on its way.
 pub(crate) struct FileCopy<'a> {
-    pub(crate) mover: &'a Mover<'a>,
-    pub(crate) meta: &'a Meta,
-    pub(crate) old: BorrowedFd<'a>,
-    pub(crate) new: BorrowedFd<'a>,
+    mover: &'a Mover<'a>,
+    meta: &'a Meta,
+    old: BorrowedFd<'a>,
+    new: BorrowedFd<'a>,
+    target: Target<'a>,
     /// Whether the old file has lost anything.
     pub(crate) freed: bool,
     /// Its capabilities, from before it lost anything.
-    pub(crate) capability: Option<Capability>,
+    capability: Option<Capability>,
     /// How many bytes are in both.
     pub(crate) twice: u64,
 }
 
-impl FileCopy<'_> {
+impl<'a> FileCopy<'a> {
+    pub(crate) fn new(
+        mover: &'a Mover<'a>,
+        meta: &'a Meta,
+        old: BorrowedFd<'a>,
+        new: BorrowedFd<'a>,
+    ) -> Self {
+        FileCopy { mover, meta, old, new, target: Target::new(new), freed: false, capability: None, twice: 0 }
+    }
+
     /// Copies it, with attributes, and frees what does not go away with the old name.
     pub(crate) fn run(
         &mut self,
@@ -87,8 +97,9 @@ impl FileCopy<'_> {
                 .and_then(|()| ftruncate(old, range.start).call("ftruncate"));
             if let Err(fault) = wiped {
                 // The length says that the old file has it still, so it must.
+                let mut back = Target::new(old.as_fd());
                 let _ = data::parts(Holes::Seek, self.new, range, |part| {
-                    data::copy(buffer, self.new, old.as_fd(), part)
+                    data::copy(buffer, self.new, &mut back, part)
                 });
                 return Err(fault);
             }
@@ -102,7 +113,7 @@ impl FileCopy<'_> {
         let mut copied = 0;
         let mut part = |part: Range<u64>| {
             copied += part.end - part.start;
-            data::copy(buffer, self.old, self.new, part)
+            data::copy(buffer, self.old, &mut self.target, part)
         };
         if sparse {
             data::parts(self.mover.holes, self.old, range, part)?
@@ -134,10 +145,11 @@ pub(crate) fn merge_contents(
     let old = openat(old_dir, old_name, OFlags::RDWR | FOLLOW_NOT, Mode::empty()).call("openat")?;
     let new = openat(new_dir, new_name, OFlags::WRONLY | FOLLOW_NOT, Mode::empty()).call("openat")?;
     let capability = attributes.capability(old.as_fd())?;
+    let mut target = Target::new(new.as_fd());
     let mut at = Meta::read(At::Open(new.as_fd()))?.size;
     while at < meta.size {
         let end = meta.size.min((at / CHUNK + 1) * CHUNK);
-        data::parts(holes, old.as_fd(), at..end, |part| data::copy(buffer, old.as_fd(), new.as_fd(), part))?;
+        data::parts(holes, old.as_fd(), at..end, |part| data::copy(buffer, old.as_fd(), &mut target, part))?;
         // The length is what tells how much has come back, so it grows with it, holes included.
         ftruncate(&new, end).call("ftruncate")?;
         let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;

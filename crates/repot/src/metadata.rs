@@ -145,7 +145,7 @@ impl Attributes {
             }
         };
         let foreign = (meta.uid, meta.gid) != self.creator;
-        if foreign || !exact {
+        if foreign {
             note(chown(to, meta));
         }
         let link = meta.kind == FileType::Symlink;

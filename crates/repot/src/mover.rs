@@ -274,15 +274,7 @@ impl Mover<'_> {
             created => created.call("openat")?,
         };
         let flags = self.attributes.free(old.as_fd());
-        let mut copy = FileCopy {
-            mover: self,
-            meta,
-            old: old.as_fd(),
-            new: new.as_fd(),
-            freed: false,
-            capability: None,
-            twice: 0,
-        };
+        let mut copy = FileCopy::new(self, meta, old.as_fd(), new.as_fd());
         let mut made = None;
         let moved = flags.clone().and_then(|flags| {
             if first {
