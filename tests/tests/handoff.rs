@@ -5,7 +5,7 @@ use std::fs;
 use repot_tests::rehome::{Rehomed, run};
 use repot_tests::sandbox::{Running, Setup};
 use repot_tests::stage::{Prepared, prepare};
-use repot_tests::trees::{Fs, one_of_each};
+use repot_tests::trees::{Fs, Plant, What, one_of_each};
 
 fn prepared() -> Prepared {
     prepare(Fs::Ramfs, |stage| {
@@ -103,4 +103,22 @@ fn nothing_open_and_no_device_nodes_is_no_obstacle() {
     let moved = run(prepared(), &Setup { closed: true, ..Setup::default() });
     moved.check();
     assert_eq!(descriptors(&moved.running), BTreeSet::new());
+}
+
+#[test]
+fn closed_descriptors_become_the_new_roots_console() {
+    let prepared = prepare(Fs::Tmpfs, |stage| {
+        stage.install("mode=move\n");
+        stage.dir("dev");
+        // A device nobody reads from: the machine's own console is not for tests.
+        let path = b"dev/console".to_vec();
+        stage.plant(&[Plant { path, what: What::Char(1, 3), meta: Default::default() }]);
+    });
+    let moved = run(prepared, &Setup { closed: true, ..Setup::default() });
+    moved.check();
+    let consoles = ["0 /dev/console", "1 /dev/console", "2 /dev/console"].map(str::to_owned);
+    assert_eq!(descriptors(&moved.running), consoles.into());
+    let console = format!("/proc/{}/fd/0", moved.running.pid().as_raw_pid());
+    let device = std::os::unix::fs::MetadataExt::dev(&fs::metadata(console).expect("the console"));
+    assert_eq!(device, rustix::fs::fstat(&moved.root).expect("the new root").st_dev, "of the new root");
 }
