@@ -28,8 +28,15 @@ pub fn run(args: &Append) -> Result<()> {
     let shown = args.initramfs.display().to_string();
     let init = init_binary::find(args.init.as_deref())?;
     let mut input = File::open(&args.initramfs).with_context(|| format!("cannot open {shown}"))?;
-    let mut survey = Survey::keeping_init();
+    let mut survey = Survey::keeping(b"init");
     segments::read(&mut input, &mut survey).with_context(|| shown.clone())?;
+    let source = survey.source(b"init");
+    if source != b"init" {
+        // The data came with another name of the same file.
+        input.seek(SeekFrom::Start(0)).with_context(|| format!("cannot read {shown}"))?;
+        survey = Survey::keeping(&source);
+        segments::read(&mut input, &mut survey).with_context(|| shown.clone())?;
+    }
     let compression = compression(&survey).with_context(|| shown.clone())?;
     let mut segment = Segment::new(&survey.tree);
     segment.fill(&survey, &init, args).with_context(|| shown.clone())?;
@@ -118,7 +125,7 @@ impl<'a> Segment<'a> {
 
     /// Keeps the image's own `/init` under another name, to run after the move.
     fn chain(&mut self, survey: &Survey, init: &InitBinary) -> Result<Option<String>> {
-        if survey.repot || survey.init.as_deref() == Some(&*init.bytes) {
+        if survey.repot() || survey.kept.as_deref() == Some(&*init.bytes) {
             return Ok(None);
         }
         let id = self.tree.child(Tree::ROOT, b"init");
@@ -132,7 +139,7 @@ impl<'a> Segment<'a> {
         match &self.tree.inode(id).kind {
             Kind::Symlink(target) => self.member(REAL_INIT.as_bytes(), mode, target)?,
             Kind::File(_) => {
-                let bytes = survey.init.as_deref().context("its /init is larger than any")?;
+                let bytes = survey.kept.as_deref().context("its /init is empty, or larger than any")?;
                 self.member(REAL_INIT.as_bytes(), mode, bytes)?;
             }
             Kind::Directory(_) | Kind::Character(..) | Kind::Block(..) | Kind::Fifo | Kind::Socket => {
@@ -144,7 +151,7 @@ impl<'a> Segment<'a> {
 
     /// With `rdinit=` the image's own `/init` stays where it is.
     fn chain_elsewhere(&self, survey: &Survey) -> Result<Option<String>> {
-        ensure!(!survey.repot, "its /init is repot already");
+        ensure!(!survey.repot(), "its /init is repot already");
         Ok(self.tree.child(Tree::ROOT, b"init").map(|_| "/init".to_string()))
     }
 

@@ -123,8 +123,8 @@ pub enum Encoder<W: Write> {
     Xz(Box<liblzma::write::XzEncoder<W>>),
     /// lz4, block by block.
     Lz4(parallel::Blocks<W>),
-    /// Nothing at all.
-    None(W),
+    /// Nothing at all: the small parts of headers are gathered.
+    None(io::BufWriter<W>),
 }
 
 impl<W: Write> fmt::Debug for Encoder<W> {
@@ -159,7 +159,7 @@ impl<W: Write> Encoder<W> {
                 Encoder::Xz(Box::new(liblzma::write::XzEncoder::new_stream(out, stream)))
             }
             Compression::Lz4 => Encoder::Lz4(lz4::encoder(out, threads)?),
-            Compression::None => Encoder::None(out),
+            Compression::None => Encoder::None(io::BufWriter::with_capacity(256 << 10, out)),
             Compression::Lzma => return Err(io::Error::other("lzma is read but not written")),
         })
     }
@@ -171,7 +171,7 @@ impl<W: Write> Encoder<W> {
             Encoder::Gzip(encoder) => encoder.finish(),
             Encoder::Xz(encoder) => encoder.finish(),
             Encoder::Lz4(blocks) => blocks.finish(),
-            Encoder::None(out) => Ok(out),
+            Encoder::None(out) => out.into_inner().map_err(io::IntoInnerError::into_error),
         }
     }
 }

@@ -62,7 +62,7 @@ pub fn run(args: &Inspect) -> Result<()> {
 fn findings(image: String, bytes: u64, survey: &Survey, damage: Option<&anyhow::Error>) -> Findings {
     let program = |id| survey.program(id);
     let boot =
-        Programs { tree: &survey.tree, program: &program, config: &survey.config, repot: survey.repot }
+        Programs { tree: &survey.tree, program: &program, config: &survey.config, repot: survey.repot() }
             .boot();
     let mut problems = survey.problems.clone();
     problems.extend(survey.left_out());
@@ -93,7 +93,7 @@ fn findings(image: String, bytes: u64, survey: &Survey, damage: Option<&anyhow::
             .iter()
             .map(|(bytes, name)| Largest { name: name.clone(), bytes: *bytes })
             .collect(),
-        repot: survey.repot,
+        repot: survey.repot(),
         init: boot.init,
         end_marker: survey.end_marker,
         ram: Footprint::of(&survey.tree).need(bytes),

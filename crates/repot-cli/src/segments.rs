@@ -10,7 +10,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use crate::codec::Compression;
 use crate::newc::{Item, Reader};
 
-/// A run of members under one compression.
+/// A plain archive, or a compressed stream of archives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Segment {
     /// Its first byte in the image.
@@ -55,28 +55,32 @@ pub fn read(image: impl Read, visit: &mut dyn Visit) -> Result<()> {
     Ok(())
 }
 
-/// Members as they are, until the end or the magic of a compression.
+/// Members as they are, until the end of their archive or the magic of a compression.
 fn plain<R: BufRead>(input: &mut Counted<R>, visit: &mut dyn Visit) -> Result<u64> {
     let offset = input.offset;
     let mut reader = Reader::new(input, offset);
-    items(&mut reader, visit)?;
+    items(&mut reader, visit, false)?;
     Ok(reader.offset())
 }
 
 fn compressed(input: &mut impl BufRead, compression: Compression, visit: &mut dyn Visit) -> Result<u64> {
     let decoder = Named { compression, input: compression.decoder(input)? };
     let mut reader = Reader::new(BufReader::with_capacity(256 << 10, decoder), 0);
-    items(&mut reader, visit)?;
+    items(&mut reader, visit, true)?;
     if !reader.input_mut().fill_buf()?.is_empty() {
         bail!("junk within the compressed archive, at byte {}", reader.offset());
     }
     Ok(reader.offset())
 }
 
-fn items<R: BufRead>(reader: &mut Reader<R>, visit: &mut dyn Visit) -> Result<()> {
+fn items<R: BufRead>(reader: &mut Reader<R>, visit: &mut dyn Visit, whole_stream: bool) -> Result<()> {
     while let Some(item) = reader.next_item()? {
         let offset = reader.offset();
+        let trailer = item == Item::Trailer;
         visit.item(item, offset, reader)?;
+        if trailer && !whole_stream {
+            return Ok(reader.skip_data()?);
+        }
     }
     Ok(())
 }

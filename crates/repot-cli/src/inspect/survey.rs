@@ -3,7 +3,7 @@
 //! Names and attributes are kept in a tree, built by the kernel's rules: later members override earlier ones, and a member whose directory is
 //! not there yet is lost. Contents pass through; only their first bytes are looked at, to know programs.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::Read;
 
 use anyhow::{Result, ensure};
@@ -72,13 +72,16 @@ pub struct Survey {
     pub end_marker: EndMarker,
     /// `/etc/repot.conf`.
     pub config: String,
-    /// Whether `/init` is repot.
-    pub repot: bool,
-    /// The contents of `/init`, where they were asked for.
-    pub init: Option<Vec<u8>>,
+    /// The contents of the member that was asked for.
+    pub kept: Option<Vec<u8>>,
     /// What is wrong with members.
     pub problems: Vec<String>,
-    keep_init: bool,
+    /// The member to keep.
+    keep: Option<Vec<u8>>,
+    /// Programs that are repot.
+    repots: HashSet<Id>,
+    /// Which of several names came with the contents.
+    sources: HashMap<Id, Vec<u8>>,
     programs: HashMap<Id, Program>,
     links: HashMap<(u32, u32, u32, u32), Id>,
     archive: Totals,
@@ -97,9 +100,10 @@ impl Default for Survey {
             xattrs: 0,
             end_marker: EndMarker::None,
             config: String::new(),
-            repot: false,
-            init: None,
-            keep_init: false,
+            kept: None,
+            keep: None,
+            repots: HashSet::new(),
+            sources: HashMap::new(),
             problems: Vec::new(),
             programs: HashMap::new(),
             links: HashMap::new(),
@@ -111,10 +115,23 @@ impl Default for Survey {
 }
 
 impl Survey {
-    /// A survey that keeps the contents of `/init`.
+    /// A survey that keeps the contents of the member of this name.
     #[must_use]
-    pub fn keeping_init() -> Survey {
-        Survey { keep_init: true, ..Survey::default() }
+    pub fn keeping(name: &[u8]) -> Survey {
+        Survey { keep: Some(name.to_vec()), ..Survey::default() }
+    }
+
+    /// Whether `/init` is repot.
+    #[must_use]
+    pub fn repot(&self) -> bool {
+        self.tree.resolve(b"init").is_some_and(|id| self.repots.contains(&id))
+    }
+
+    /// The name of the member that has the contents of a file called `name`, which may be another name of it.
+    #[must_use]
+    pub fn source(&self, name: &[u8]) -> Vec<u8> {
+        let id = self.tree.find(name);
+        id.and_then(|id| self.sources.get(&id)).map_or_else(|| name.to_vec(), Clone::clone)
     }
 
     /// What a file is as a program.
@@ -243,20 +260,35 @@ impl Survey {
             self.largest.insert(place, (size, header.name.escape_ascii().to_string()));
             self.largest.truncate(LARGEST);
         }
+        if header.nlink > 1 {
+            self.sources.insert(id, header.name.clone());
+        }
         if header.name == config::PATH.as_bytes() {
             self.config = String::from_utf8_lossy(&read_whole(data)?).into_owned();
-        } else if header.name == b"init" {
-            let bytes = read_whole(data)?;
-            self.repot = init_binary::is_repot(&bytes);
-            self.programs.insert(id, Program::parse(bytes.get(..HEAD).unwrap_or(&bytes)));
-            self.init = (self.keep_init && bytes.len() as u64 == size).then_some(bytes);
-        } else if header.mode & 0o111 != 0 {
-            let mut head = Vec::new();
-            data.take(HEAD as u64).read_to_end(&mut head)?;
-            let program = Program::parse(&head);
-            if program != Program::Unknown {
-                self.programs.insert(id, program);
-            }
+        } else if header.mode & 0o111 != 0 || self.keep.as_ref() == Some(&header.name) {
+            self.program_file(id, header, data)?;
+        }
+        Ok(())
+    }
+
+    fn program_file(&mut self, id: Id, header: &Header, data: &mut dyn Read) -> Result<()> {
+        let mut bytes = Vec::new();
+        (&mut *data).take(HEAD as u64).read_to_end(&mut bytes)?;
+        let program = Program::parse(&bytes);
+        let keep = self.keep.as_ref() == Some(&header.name);
+        let fixed = matches!(program, Program::Elf { interpreter: None, .. });
+        if (fixed || keep) && u64::from(header.filesize) <= READ_WHOLE {
+            bytes.append(&mut read_whole(data)?);
+        }
+        if fixed && init_binary::is_repot(&bytes) {
+            self.repots.insert(id);
+        } else {
+            // What the name stood for before may have been repot, in place.
+            self.repots.remove(&id);
+        }
+        self.programs.insert(id, program);
+        if keep {
+            self.kept = (bytes.len() == header.filesize as usize).then_some(bytes);
         }
         Ok(())
     }

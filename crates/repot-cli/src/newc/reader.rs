@@ -66,7 +66,7 @@ impl<R: BufRead> Reader<R> {
     ///
     /// `None` at the end of the input, or before a byte other than zero that begins no member: see [`Reader::input_mut`].
     pub fn next_item(&mut self) -> io::Result<Option<Item>> {
-        self.end_member()?;
+        self.skip_data()?;
         let Some(byte) = self.skip_zeros()? else { return Ok(None) };
         if byte != b'0' {
             return Ok(None);
@@ -126,7 +126,8 @@ impl<R: BufRead> Reader<R> {
         Ok(Item::Member(header))
     }
 
-    fn end_member(&mut self) -> io::Result<()> {
+    /// Reads what is left of the current member's data, and compares its checksum where it has one.
+    pub fn skip_data(&mut self) -> io::Result<()> {
         let mut sink = [0; 8192];
         while self.left > 0 {
             let _ = self.read(&mut sink)?;
