@@ -1,0 +1,114 @@
+//! Half a system is not booted: the marks an archive carries, and a root that is full.
+use std::fs;
+
+use repot_tests::rehome::{AFTER_BOOT, run};
+use repot_tests::sandbox::{End, Setup};
+use repot_tests::snapshot::{Atime, Rules, difference, snapshot};
+use repot_tests::stage::{Prepared, Stage, prepare, prepare_with};
+use repot_tests::trees::Fs;
+
+/// Runs on what `build` makes, to the end, and says what it printed and how it ended.
+fn outcome(prepared: &Prepared) -> (End, String) {
+    let mut running = prepared.start(&Setup::default());
+    let end = running.wait();
+    (end, running.log())
+}
+
+fn with(config: &str, build: impl FnOnce(&Stage) + Send) -> Prepared {
+    let config = format!("mode=move\nonerror=poweroff\n{config}");
+    prepare(Fs::Tmpfs, |stage| {
+        stage.install(&config);
+        build(stage);
+    })
+}
+
+fn assert_untouched(prepared: &Prepared) {
+    let rules = Rules { atime: Atime::Ignored, ..AFTER_BOOT };
+    let said = difference(&prepared.before, &snapshot(&prepared.view).expect("a snapshot"), rules);
+    assert_eq!(said, "", "it was touched");
+}
+
+/// Each is refused, with what is missing and what helps, unless one asks to go on.
+#[test]
+fn an_archive_without_its_end_is_not_booted() {
+    let end = "format=1\nentries=7\nbytes=99999999999\ninodes=7\n";
+    let many = "format=1\nentries=70000\nbytes=1\ninodes=7\n";
+    for (mark, told) in
+        [(None, "no end"), (Some(""), "no end"), (Some(end), "GiB"), (Some(many), "70000 entries")]
+    {
+        let build = |stage: &Stage| {
+            stage.file(".repot-begin", b"");
+            if let Some(mark) = mark {
+                stage.file(".repot-end", mark.as_bytes());
+            }
+        };
+        let prepared = with("", build);
+        let (end, log) = outcome(&prepared);
+        assert_eq!(end, End::Killed(2), "{mark:?}: {log}");
+        assert!(
+            log.contains(told) && log.contains("MemTotal") && log.contains("rootfstype=ramfs"),
+            "{mark:?}: {log}"
+        );
+        assert_untouched(&prepared);
+        let (end, log) = outcome(&with("truncated=continue\n", build));
+        assert_eq!(end, End::Init("ready".into()), "{mark:?}: {log}");
+        assert!(log.contains(told), "{mark:?}: {log}");
+    }
+}
+
+#[test]
+fn an_archive_with_its_end_is_booted() {
+    let prepared = with("", |stage| {
+        stage.file(".repot-begin", b"");
+        stage.file(".repot-end", b"format=1\nentries=7\nbytes=30\ninodes=7\nlater=keys\n");
+    });
+    run(prepared, &Setup::default()).check();
+}
+
+/// The kernel says nothing when it runs out of inodes; a full root tells.
+#[test]
+fn a_full_root_is_not_booted() {
+    for (options, told) in [([("size", "8m")], "are used"), ([("nr_inodes", "40")], "40 inodes")] {
+        let prepared = prepare_with(Fs::Tmpfs, &options, |stage| {
+            stage.install("mode=move\nonerror=poweroff\n");
+            // To the last page, or the last inode.
+            if told == "are used" {
+                let _ = fs::write(stage.path("large"), vec![1; 9 << 20]);
+            } else {
+                for number in 0..100 {
+                    let _ = fs::write(stage.path(&format!("file {number}")), b"");
+                }
+            }
+        });
+        let (end, log) = outcome(&prepared);
+        assert_eq!(end, End::Killed(2), "{log}");
+        assert!(log.contains(told) && log.contains("initramfs_options"), "{log}");
+        assert_untouched(&prepared);
+    }
+}
+
+/// What a cpio archive cannot carry comes from a list in the tree, also where the old root could not have held it.
+#[test]
+fn attributes_from_the_list_are_on_the_new_tree() {
+    const LIST: &str = "# file: .\nuser.note=0x68656c6c6f\n\n# file: bin/ping\n\
+        security.capability=0x0100000200200000000000000000000000000000\n\n# file: nowhere\nuser.x=0x\n\n\
+        # file: link\ntrusted.on=0x6c\n\n# file: ../outside\nuser.x=0x\nnonsense\n";
+    let moved = run(
+        prepare(Fs::Ramfs, |stage| {
+            stage.install("mode=move\n");
+            stage.file("bin/ping", b"a program");
+            stage.link("link", "bin/ping");
+            stage.file(".repot-xattrs", LIST.as_bytes());
+        }),
+        &Setup::default(),
+    );
+    let xattr = |path: &str, name: &str| {
+        let found = moved.after[path.as_bytes()].xattrs.iter().find(|(key, _)| key.to_str() == Ok(name));
+        found.map(|(_, value)| value.clone())
+    };
+    assert_eq!(xattr("", "user.note").as_deref(), Some(&b"hello"[..]));
+    assert_eq!(xattr("bin/ping", "security.capability").map(|value| value.len()), Some(20));
+    assert_eq!(xattr("link", "trusted.on").as_deref(), Some(&b"l"[..]));
+    let log = moved.running.log();
+    assert!(log.contains("nowhere") && log.contains("../outside") && log.contains("xattrs:15"), "{log}");
+}

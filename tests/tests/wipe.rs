@@ -1,0 +1,72 @@
+//! `wipe=yes`: what is freed in the old root holds zeros by then, and everything arrives all the same.
+use std::fs::File;
+use std::os::unix::fs::{FileExt, MetadataExt};
+
+use repot_tests::intercept::{Call, Calls, Verdict};
+use repot_tests::rehome::run;
+use repot_tests::sandbox::{DEADLINE, End, Running, Setup};
+use repot_tests::snapshot::{Kind, difference, snapshot};
+use repot_tests::stage::{Prepared, prepare};
+use repot_tests::trees::{Fs, Plant, hostile, one_of_each};
+
+fn prepared(fs: Fs, config: &str, tree: &[Plant]) -> Prepared {
+    prepare(fs, |stage| {
+        stage.install(&format!("mode=move\n{config}"));
+        stage.plant(tree);
+    })
+}
+
+#[test]
+fn everything_arrives() {
+    for fs in Fs::ALL {
+        run(prepared(fs, "wipe=yes\n", &hostile()), &Setup::default()).check();
+    }
+}
+
+/// How many bytes that are not zero the call frees of a file of the old root.
+fn freed_unwiped(running_pid: i32, call: &Call, device: u64) -> Option<usize> {
+    let file = File::open(format!("/proc/{running_pid}/fd/{}", call.args[0])).ok()?;
+    let meta = file.metadata().ok().filter(|meta| meta.dev() == device && meta.is_file())?;
+    let mut bytes = vec![0; usize::try_from(meta.len().checked_sub(call.args[1])?).ok()?];
+    let read = file.read_at(&mut bytes, call.args[1]).ok()?;
+    Some(bytes[..read].iter().filter(|&&byte| byte != 0).count())
+}
+
+/// Runs and says how many bytes were freed with something in them, and how many files were freed at all.
+fn unwiped(prepared: &Prepared) -> (usize, u32) {
+    let device = rustix::fs::fstat(&prepared.view).expect("the old root").st_dev;
+    let setup = Setup { calls: Calls::These(vec![libc::SYS_ftruncate]), ..Setup::default() };
+    let mut running: Running = prepared.start(&setup);
+    let pid = running.pid().as_raw_pid();
+    let (mut bytes, mut times) = (0, 0);
+    let end = running.wait_until(DEADLINE, None, &mut |call| {
+        if call.number == libc::SYS_ftruncate
+            && let Some(found) = freed_unwiped(pid, call, device)
+        {
+            bytes += found;
+            times += 1;
+        }
+        Verdict::Continue
+    });
+    assert_eq!(end, End::Init("ready".into()), "{}", running.log());
+    let rules = repot_tests::rehome::AFTER_BOOT;
+    let now = snapshot(running.root()).expect("a snapshot");
+    assert_eq!(difference(&prepared.before, &now, rules), "");
+    (bytes, times)
+}
+
+#[test]
+fn what_is_freed_was_overwritten() {
+    let prepared = prepared(Fs::Tmpfs, "threads=1\nwipe=yes\n", &one_of_each());
+    let files = prepared.before.values().filter(|entry| entry.kind == Kind::File && entry.blocks > 0).count();
+    let (bytes, times) = unwiped(&prepared);
+    assert_eq!(bytes, 0, "bytes that were freed as they were");
+    assert!(times as usize > files / 2, "{times} pieces of {files} files were freed by truncation");
+}
+
+/// The test above sees what is not overwritten: without the option there is a lot.
+#[test]
+fn without_it_nothing_is_overwritten() {
+    let (bytes, _) = unwiped(&prepared(Fs::Tmpfs, "threads=1\n", &one_of_each()));
+    assert!(bytes > 1 << 20, "{bytes}");
+}
