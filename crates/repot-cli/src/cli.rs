@@ -66,6 +66,23 @@ Takes the newest kernel it finds in target/kernels, /boot and /usr/lib/modules, 
 QEMU ends when the guest powers off, reboots or panics.")]
     Boot(Boot),
 
+    /// Say why pivot_root works or fails on this machine, and what repot would do here
+    #[command(after_help = "Examples:
+  repot plan                   without root, what the mounts tell
+  sudo repot plan --json
+
+Nothing is changed.")]
+    Plan(PlanArgs),
+
+    /// Move a copy of a directory for real, in a private mount namespace, and compare every attribute
+    #[command(after_help = "Examples:
+  sudo repot rehearse rootfs/
+  sudo repot rehearse / --memory 512M      as if the machine had that much
+
+Copies the directory into memory twice, one after the other: onto a ramfs and onto a tmpfs. This machine's
+own mounts are not touched.")]
+    Rehearse(Rehearse),
+
     /// Print a completion script for a shell
     #[command(after_help = "Example:
   repot completions bash > /etc/bash_completion.d/repot")]
@@ -164,6 +181,30 @@ pub struct Pack {
     /// Which architecture of an image, as OCI calls it: amd64, arm64, …
     #[arg(long, value_name = "ARCH", default_value = oci_architecture())]
     pub arch: String,
+}
+
+/// The options of `plan`.
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    /// For programs to read
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The options of `rehearse`.
+#[derive(Debug, Args)]
+pub struct Rehearse {
+    /// What to copy and move
+    pub directory: PathBuf,
+    /// Plan as if the machine had this much memory
+    #[arg(long, value_name = "SIZE", value_parser = crate::rehearse::memory)]
+    pub memory: Option<u64>,
+    /// The kind of root to start from, in the namespaces made for it
+    #[arg(long, hide = true)]
+    pub inside: Option<String>,
+    /// Where the copy is mounted
+    #[arg(long, hide = true)]
+    pub stage: Option<PathBuf>,
 }
 
 /// This machine's architecture as OCI calls it.

@@ -19,8 +19,10 @@ pub mod marker;
 pub mod newc;
 pub mod output;
 pub mod pack;
+pub mod plan;
 pub mod programs;
 pub mod ram;
+pub mod rehearse;
 pub mod report;
 pub mod segments;
 pub mod size;
@@ -39,6 +41,18 @@ impl std::fmt::Display for Usage {
 
 impl std::error::Error for Usage {}
 
+/// A failure that was told already, by another process.
+#[derive(Debug)]
+pub struct Reported;
+
+impl std::fmt::Display for Reported {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("failed")
+    }
+}
+
+impl std::error::Error for Reported {}
+
 /// A [`Usage`] error with this text.
 pub(crate) fn usage(text: String) -> anyhow::Error {
     Usage(text).into()
@@ -52,6 +66,8 @@ pub fn run(cli: &cli::Cli) -> anyhow::Result<()> {
         cli::Command::Boot(args) => boot::run(args),
         cli::Command::Completions { shell } => manual::completions(*shell),
         cli::Command::Man { command } => manual::page(command.as_deref()),
+        cli::Command::Plan(args) => plan::run(args),
+        cli::Command::Rehearse(args) => rehearse::run(args),
         cli::Command::Inspect(args) => inspect::run(args),
     }
 }

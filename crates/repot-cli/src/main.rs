@@ -3,11 +3,13 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use repot_cli::{Usage, cli::Cli, run};
+use repot_cli::{Reported, Usage, cli::Cli, run};
 
 fn main() -> ExitCode {
     // Wrong usage that clap notices ends here, with 2.
     let Err(error) = run(&Cli::parse()) else { return ExitCode::SUCCESS };
-    eprintln!("repot: {error:#}");
+    if !error.is::<Reported>() {
+        eprintln!("repot: {error:#}");
+    }
     if error.is::<Usage>() { ExitCode::from(2) } else { ExitCode::FAILURE }
 }
