@@ -1,7 +1,8 @@
-//! `repot append`: adds repot to an initramfs that exists, as one more segment behind the others, which stay as they are.
+//! `repot append`: adds repot to an initramfs that exists, as one more segment behind the others, which stay
+//! as they are.
 //!
-//! The kernel unpacks segments in order and lets later members override earlier ones. The image is read once to know what to chain to, and
-//! copied unchanged.
+//! The kernel unpacks segments in order and lets later members override earlier ones. The image is read once
+//! to know what to chain to, and copied unchanged.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -108,8 +109,8 @@ impl<'a> Segment<'a> {
         let parent = name.rsplit_once('/').map_or("", |(parent, _)| parent);
         self.directories(parent)?;
         if args.rdinit.is_none() {
-            // A file of the same type would be overwritten in place, and with it every hard link to it: make the kernel
-            // remove it by putting something of another type there first.
+            // A file of the same type would be overwritten in place, and with it every hard link to it: make
+            // the kernel remove it by putting something of another type there first.
             self.member(b"init", 0o120_777, b"init.real")?;
         }
         self.member(name.as_bytes(), 0o100_755, &init.bytes)?;

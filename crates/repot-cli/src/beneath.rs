@@ -1,7 +1,8 @@
-//! A directory whose entries are opened by path without ever leaving it: no `..`, no symbolic link, at any depth.
+//! A directory whose entries are opened by path without ever leaving it: no `..`, no symbolic link, at any
+//! depth.
 //!
-//! `openat2(RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS)` does it in one call. Where a sandbox hides that call, the path is
-//! walked one component at a time with `O_NOFOLLOW`, which is the same for a path without `..`.
+//! `openat2(RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS)` does it in one call. Where a sandbox hides that call, the
+//! path is walked one component at a time with `O_NOFOLLOW`, which is the same for a path without `..`.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;

@@ -1,7 +1,8 @@
 //! The compressions of an initramfs, in the variants that the kernel's own small decompressors read.
 //!
-//! One zstd frame, one gzip member, one xz stream with a CRC32: the kernel stops at the end of the first and takes what follows for a
-//! new segment. Several threads work on every format, and their number does not change the bytes.
+//! One zstd frame, one gzip member, one xz stream with a CRC32: the kernel stops at the end of the first and
+//! takes what follows for a new segment. Several threads work on every format, and their number does not
+//! change the bytes.
 
 mod gzip;
 mod lz4;
@@ -149,7 +150,8 @@ impl<W: Write> Encoder<W> {
             }
             Compression::Gzip => Encoder::Gzip(gzip::Encoder::new(out, level, threads)?),
             Compression::Xz => {
-                // The kernel's decoder knows no CRC64. Blocks of a fixed size make the bytes independent of the threads.
+                // The kernel's decoder knows no CRC64. Blocks of a fixed size make the bytes independent of
+                // the threads.
                 let stream = MtStreamBuilder::new()
                     .preset(level)
                     .check(Check::Crc32)
@@ -193,8 +195,8 @@ impl<W: Write> Write for Encoder<W> {
     }
 }
 
-/// A reader of everything in `input`, whatever it is compressed with: several gzip members or zstd frames are one stream here, as the tools
-/// take them. What is compressed with nothing comes as it is.
+/// A reader of everything in `input`, whatever it is compressed with: several gzip members or zstd frames are
+/// one stream here, as the tools take them. What is compressed with nothing comes as it is.
 pub fn decompressed<'a, R: BufRead + 'a>(mut input: R) -> io::Result<Box<dyn Read + 'a>> {
     let mut magic = Vec::with_capacity(2);
     input.by_ref().take(2).read_to_end(&mut magic)?;

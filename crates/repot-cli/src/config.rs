@@ -1,4 +1,5 @@
-//! `/etc/repot.conf`: `KEY=VALUE` lines that the init reads, checked here so that a typing error is found when an image is built.
+//! `/etc/repot.conf`: `KEY=VALUE` lines that the init reads, checked here so that a typing error is found
+//! when an image is built.
 
 use std::fmt;
 
@@ -26,7 +27,8 @@ impl fmt::Display for Setting {
     }
 }
 
-/// `KEY=VALUE`, or a flag of tmpfs alone, as given to `--config`: accepted when the init would take it without a warning.
+/// `KEY=VALUE`, or a flag of tmpfs alone, as given to `--config`: accepted when the init would take it
+/// without a warning.
 pub fn parse(text: &str) -> Result<Setting> {
     let (key, value) = text.split_once('=').unwrap_or((text, ""));
     let setting = Setting { key: key.trim().to_string(), value: value.trim().to_string() };

@@ -1,4 +1,5 @@
-//! What a program needs in order to be executed, from its first bytes: its architecture, and the interpreter it names.
+//! What a program needs in order to be executed, from its first bytes: its architecture, and the interpreter
+//! it names.
 
 /// Enough of a file's beginning to find the program headers and the interpreter's name.
 pub const HEAD: usize = 4096;
@@ -97,7 +98,8 @@ fn elf(head: &[u8]) -> Option<Program> {
     let mut interpreter = None;
     for index in 0..count {
         let at = table.checked_add(index.checked_mul(size)?)?;
-        // A table beyond the first page belongs to no ordinary program: then nothing is said about an interpreter.
+        // A table beyond the first page belongs to no ordinary program: then nothing is said about an
+        // interpreter.
         let Some(kind) = fields.number(at, 4) else { break };
         if kind == 3 {
             let offset = fields.either((at + 8, 8), (at + 4, 4))?;

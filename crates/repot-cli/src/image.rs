@@ -1,4 +1,5 @@
-//! Making a root bootable: `/init`, the device nodes the kernel wants, the configuration, and the files that say what cpio cannot.
+//! Making a root bootable: `/init`, the device nodes the kernel wants, the configuration, and the files that
+//! say what cpio cannot.
 
 use std::io::Write;
 use std::sync::Arc;

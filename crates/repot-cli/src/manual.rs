@@ -1,4 +1,5 @@
-//! `repot man` and `repot completions`: made from the definition of the command line, so they cannot disagree with it.
+//! `repot man` and `repot completions`: made from the definition of the command line, so they cannot disagree
+//! with it.
 
 use std::io::{self, Write};
 

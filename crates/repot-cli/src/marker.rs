@@ -1,6 +1,7 @@
 //! `.repot-end`, the last member: an init that finds it whole knows that the kernel unpacked everything.
 //!
-//! `.repot-begin`, an empty file right behind `/init`, promises it: where that is and the end is not, the archive was cut off.
+//! `.repot-begin`, an empty file right behind `/init`, promises it: where that is and the end is not, the
+//! archive was cut off.
 
 use crate::newc::Totals;
 

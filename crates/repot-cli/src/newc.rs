@@ -1,8 +1,8 @@
 //! The newc cpio format, as the kernel's `init/initramfs.c` reads it.
 //!
-//! A member is a header of 110 bytes (magic, thirteen numbers of eight hexadecimal digits), the name with its NUL padded to
-//! four bytes, and the data padded to four bytes. `TRAILER!!!` ends an archive. There is no room for extended attributes,
-//! nanoseconds, or files of 4 GiB and more.
+//! A member is a header of 110 bytes (magic, thirteen numbers of eight hexadecimal digits), the name with its
+//! NUL padded to four bytes, and the data padded to four bytes. `TRAILER!!!` ends an archive. There is no
+//! room for extended attributes, nanoseconds, or files of 4 GiB and more.
 
 mod header;
 mod reader;
@@ -21,7 +21,8 @@ pub const TRAILER: &[u8] = b"TRAILER!!!";
 /// The longest name in bytes: the kernel skips a member whose name does not fit into `PATH_MAX` with its NUL.
 pub const NAME_MAX: usize = 4095;
 
-/// Packs the directory at `root` as one archive: sorted by name, hard links kept, inode numbers in order of appearance.
+/// Packs the directory at `root` as one archive: sorted by name, hard links kept, inode numbers in order of
+/// appearance.
 ///
 /// What is mounted below the directory is left out; the mount points are packed as they look from above.
 ///

@@ -1,7 +1,7 @@
 //! The file a command writes: it appears under its name when it is whole, or not at all.
 //!
-//! Until then it has no name (`O_TMPFILE`), so that nothing stays behind even when the program is killed. What is not a regular file
-//! (`-`, `/dev/stdout`, a fifo) is written to as it is.
+//! Until then it has no name (`O_TMPFILE`), so that nothing stays behind even when the program is killed.
+//! What is not a regular file (`-`, `/dev/stdout`, a fifo) is written to as it is.
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};

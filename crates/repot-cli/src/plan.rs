@@ -1,6 +1,8 @@
-//! `repot plan`: why `pivot_root` works or fails on this machine, and what repot would do if it were its `/init`.
+//! `repot plan`: why `pivot_root` works or fails on this machine, and what repot would do if it were its
+//! `/init`.
 //!
-//! The library looks and decides; nothing is changed. Looking at the tree needs root, the mounts can be seen by anyone.
+//! The library looks and decides; nothing is changed. Looking at the tree needs root, the mounts can be seen
+//! by anyone.
 
 use std::fs;
 use std::io::{self, Write};

@@ -1,4 +1,5 @@
-//! Which program of a root would run, and whether it can: there, executable, of the right architecture, with its interpreter.
+//! Which program of a root would run, and whether it can: there, executable, of the right architecture, with
+//! its interpreter.
 
 use crate::config;
 use crate::elf::{Machine, Program};

@@ -1,8 +1,9 @@
 //! How much memory an image needs in order to boot.
 //!
-//! The peak is at the end of the kernel's unpacking: the compressed image is still there, and the whole tree already. A tmpfs root adds a
-//! condition of its own: the kernel caps it at half of the memory it counts when it makes it, from which the kernel itself and the compressed
-//! image are missing. Moving the root adds nothing to the peak, because the image is gone by then and one chunk per worker is smaller.
+//! The peak is at the end of the kernel's unpacking: the compressed image is still there, and the whole tree
+//! already. A tmpfs root adds a condition of its own: the kernel caps it at half of the memory it counts when
+//! it makes it, from which the kernel itself and the compressed image are missing. Moving the root adds
+//! nothing to the peak, because the image is gone by then and one chunk per worker is smaller.
 
 use std::fmt;
 
@@ -19,8 +20,8 @@ const INODE: u64 = 1024;
 /// A stock Debian kernel with its early allocations and a little room to work: an estimate.
 pub const KERNEL: u64 = 66 << 20;
 
-/// What is missing, besides the image, from the memory that a tmpfs root is half of. Measured: such a root has 57 581 pages in a machine
-/// of 512 MiB.
+/// What is missing, besides the image, from the memory that a tmpfs root is half of. Measured: such a root
+/// has 57 581 pages in a machine of 512 MiB.
 const EARLY: u64 = 60 << 20;
 
 /// Sizes are rounded up to steps of this.

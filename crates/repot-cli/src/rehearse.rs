@@ -1,7 +1,8 @@
 //! `repot rehearse`: a copy of a directory, moved for real, and compared.
 //!
-//! For each kind of initial root, this program starts itself again through `unshare(1)` as process 1 of a mount and a pid namespace of its own,
-//! copies the directory onto a fresh ramfs or tmpfs, makes that its root, and calls the library. The machine's own mounts are never touched.
+//! For each kind of initial root, this program starts itself again through `unshare(1)` as process 1 of a
+//! mount and a pid namespace of its own, copies the directory onto a fresh ramfs or tmpfs, makes that its
+//! root, and calls the library. The machine's own mounts are never touched.
 
 mod snapshot;
 

@@ -1,7 +1,9 @@
-//! An image as the kernel takes it: cpio archives and compressed streams of them, one after the other, zeros between.
+//! An image as the kernel takes it: cpio archives and compressed streams of them, one after the other, zeros
+//! between.
 //!
-//! Follows `unpack_to_rootfs()`: plain members begin at a multiple of four bytes, anything else that is not zero must be the magic of a
-//! compression, and within a compressed stream there is nothing but members and zeros.
+//! Follows `unpack_to_rootfs()`: plain members begin at a multiple of four bytes, anything else that is not
+//! zero must be the magic of a compression, and within a compressed stream there is nothing but members and
+//! zeros.
 
 use std::io::{self, BufRead, BufReader, Read};
 
@@ -23,7 +25,8 @@ pub struct Segment {
 pub trait Visit {
     /// A segment begins.
     fn segment(&mut self, segment: Segment) -> Result<()>;
-    /// A member, or the end of an archive. `data` need not be read; `offset` is the reader's, in the decompressed segment.
+    /// A member, or the end of an archive. `data` need not be read; `offset` is the reader's, in the
+    /// decompressed segment.
     fn item(&mut self, item: Item, offset: u64, data: &mut dyn Read) -> Result<()>;
     /// A segment ended, at this offset of the image and this one of its decompressed bytes.
     fn end(&mut self, offset: u64, decompressed: u64) -> Result<()>;

@@ -26,8 +26,8 @@ pub struct Source {
     pub warnings: Vec<String>,
 }
 
-/// Reads a directory, a tar archive (`-` is the standard input), or an image of containers. What has to be decompressed
-/// goes to files without a name in `scratch`.
+/// Reads a directory, a tar archive (`-` is the standard input), or an image of containers. What has to be
+/// decompressed goes to files without a name in `scratch`.
 pub fn open(root: &Path, choice: &Choice, scratch: &Path) -> Result<Source> {
     if root == Path::new("-") {
         let stdin =

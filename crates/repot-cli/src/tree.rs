@@ -1,7 +1,8 @@
 //! A root file system in memory: names, attributes, and where each file's contents are to be read from.
 //!
-//! Every source fills one, every edit is made on one, and one is written as an archive. Inodes live in one table and
-//! directories map names to it, so a hard link is two names for one number, and no directory can be linked into a cycle.
+//! Every source fills one, every edit is made on one, and one is written as an archive. Inodes live in one
+//! table and directories map names to it, so a hard link is two names for one number, and no directory can be
+//! linked into a cycle.
 
 mod contents;
 mod edit;

@@ -1,4 +1,5 @@
-//! `repot append`, from the outside: what the kernel would make of both segments, and that the first is not touched.
+//! `repot append`, from the outside: what the kernel would make of both segments, and that the first is not
+//! touched.
 
 mod support;
 

@@ -1,4 +1,5 @@
-//! Images of containers as sources: layouts written by hand, with the cases the specification names, and one made by umoci and skopeo.
+//! Images of containers as sources: layouts written by hand, with the cases the specification names, and one
+//! made by umoci and skopeo.
 
 mod support;
 

@@ -1,4 +1,5 @@
-//! The nine cases of the kernel's own test of its newc reader (`init/initramfs_test.c`), and properties of ours.
+//! The nine cases of the kernel's own test of its newc reader (`init/initramfs_test.c`), and properties of
+//! ours.
 
 use std::io::{self, Read};
 

@@ -1,7 +1,7 @@
 //! gzip on several threads, as one member: the kernel takes a second member for a new segment.
 //!
-//! Each block is deflated by itself and ends at a byte border (a sync flush), so that blocks can be put one after the other; an
-//! empty last block and the checksum of the whole end the member.
+//! Each block is deflated by itself and ends at a byte border (a sync flush), so that blocks can be put one
+//! after the other; an empty last block and the checksum of the whole end the member.
 
 use std::io::{self, Write};
 

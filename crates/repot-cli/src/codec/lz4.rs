@@ -1,7 +1,7 @@
 //! The legacy frame of lz4, the only one the kernel reads (`lib/decompress_unlz4.c`).
 //!
-//! A magic number, then for every 8 MiB of input the size of the compressed block and the block. Nothing marks the end, so in an
-//! image such a segment must be the last.
+//! A magic number, then for every 8 MiB of input the size of the compressed block and the block. Nothing
+//! marks the end, so in an image such a segment must be the last.
 
 use std::io::{self, BufRead, Read, Write};
 

@@ -1,7 +1,7 @@
 //! Blocks of one size, compressed on several threads and written in order.
 //!
-//! At most two blocks per thread are in flight, whatever the input: the memory is bounded and the output the same for any
-//! number of threads.
+//! At most two blocks per thread are in flight, whatever the input: the memory is bounded and the output the
+//! same for any number of threads.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};

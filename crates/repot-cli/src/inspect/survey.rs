@@ -1,7 +1,8 @@
 //! What is in an image, gathered while it streams by.
 //!
-//! Names and attributes are kept in a tree, built by the kernel's rules: later members override earlier ones, and a member whose directory is
-//! not there yet is lost. Contents pass through; only their first bytes are looked at, to know programs.
+//! Names and attributes are kept in a tree, built by the kernel's rules: later members override earlier ones,
+//! and a member whose directory is not there yet is lost. Contents pass through; only their first bytes are
+//! looked at, to know programs.
 
 use std::collections::{HashMap, HashSet};
 use std::io::Read;

@@ -1,7 +1,8 @@
-//! The streaming reader: the kernel's state machine (`init/initramfs.c`, 7.2 and later), with offsets in its complaints.
+//! The streaming reader: the kernel's state machine (`init/initramfs.c`, 7.2 and later), with offsets in its
+//! complaints.
 //!
-//! What the kernel passes over without a word is reported as [`Item::Skipped`], what stops it is [`Damage`]. Memory is bounded by one
-//! name: a size in a header is never believed until that many bytes were read.
+//! What the kernel passes over without a word is reported as [`Item::Skipped`], what stops it is [`Damage`].
+//! Memory is bounded by one name: a size in a header is never believed until that many bytes were read.
 
 use std::fmt;
 use std::io::{self, BufRead, Read};
@@ -64,7 +65,8 @@ impl<R: BufRead> Reader<R> {
 
     /// The next member, past what was not read of the last one's data and the zeros between members.
     ///
-    /// `None` at the end of the input, or before a byte other than zero that begins no member: see [`Reader::input_mut`].
+    /// `None` at the end of the input, or before a byte other than zero that begins no member: see
+    /// [`Reader::input_mut`].
     pub fn next_item(&mut self) -> io::Result<Option<Item>> {
         self.skip_data()?;
         let Some(byte) = self.skip_zeros()? else { return Ok(None) };

@@ -1,7 +1,7 @@
 //! A directory on disk as a source: everything in it, but nothing that is mounted below it.
 //!
-//! Names and attributes are read here; contents when they are packed. Directories are opened by descriptor with
-//! `O_NOFOLLOW`, so a link swapped in while we look leads nowhere.
+//! Names and attributes are read here; contents when they are packed. Directories are opened by descriptor
+//! with `O_NOFOLLOW`, so a link swapped in while we look leads nowhere.
 
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -157,7 +157,8 @@ fn xattrs(
     Ok(found)
 }
 
-/// A list or value as large as the kernel has any (`XATTR_LIST_MAX`, `XATTR_SIZE_MAX` are 64 KiB), small ones in one call.
+/// A list or value as large as the kernel has any (`XATTR_LIST_MAX`, `XATTR_SIZE_MAX` are 64 KiB), small ones
+/// in one call.
 fn whole(read: impl Fn(&mut [u8]) -> rustix::io::Result<usize>) -> rustix::io::Result<Vec<u8>> {
     let mut buffer = [0; 512];
     match read(&mut buffer) {

@@ -1,7 +1,8 @@
-//! An archive's members applied to a tree, over what is there: a whole root, or one layer of an image with its whiteouts.
+//! An archive's members applied to a tree, over what is there: a whole root, or one layer of an image with
+//! its whiteouts.
 //!
-//! Nothing is written anywhere: a name with `..` or a leading slash is an error, and a symbolic link in the middle of a name leads to where it
-//! leads inside the tree, as it would when the layers are mounted.
+//! Nothing is written anywhere: a name with `..` or a leading slash is an error, and a symbolic link in the
+//! middle of a name leads to where it leads inside the tree, as it would when the layers are mounted.
 #![expect(clippy::wildcard_enum_match_arm, reason = "the tar crate's entry types are not exhaustive")]
 
 use std::collections::{BTreeMap, HashSet};
@@ -24,7 +25,8 @@ const IMPLIED: u32 = 0o755;
 #[derive(Debug)]
 pub struct Layer<'a> {
     tree: &'a mut Tree,
-    /// What this layer made or changed, so that its own whiteouts spare it. `None` where names mean only themselves.
+    /// What this layer made or changed, so that its own whiteouts spare it. `None` where names mean only
+    /// themselves.
     touched: Option<HashSet<Id>>,
     /// How many entries had ACLs in the form of text, which are not carried.
     pub acls_in_text: usize,
@@ -224,7 +226,8 @@ fn kind(entry: &mut Entry<'_, Range>, file: &Arc<File>, position: u64) -> Result
     })
 }
 
-/// A file with holes in the old GNU form: its bytes are not together in the archive, so they are put together elsewhere.
+/// A file with holes in the old GNU form: its bytes are not together in the archive, so they are put together
+/// elsewhere.
 fn sparse(entry: &mut Entry<'_, Range>) -> Result<Kind> {
     ensure!(
         entry.size() <= u64::from(u32::MAX),

@@ -1,4 +1,5 @@
-//! How much a hostile archive may make us keep: a root file system is smaller than this, or it fits into no memory.
+//! How much a hostile archive may make us keep: a root file system is smaller than this, or it fits into no
+//! memory.
 
 use std::io::{self, Read};
 

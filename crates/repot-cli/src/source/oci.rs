@@ -1,6 +1,8 @@
-//! An image of containers as a source: an OCI image layout (a directory, or a tar of one) or what `docker save` writes.
+//! An image of containers as a source: an OCI image layout (a directory, or a tar of one) or what `docker
+//! save` writes.
 //!
-//! Finds the layers of one image and applies them in order. Every blob is compared with its digest before it is believed.
+//! Finds the layers of one image and applies them in order. Every blob is compared with its digest before it
+//! is believed.
 
 use std::fs::File;
 use std::io::{self, Read};

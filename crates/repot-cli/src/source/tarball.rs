@@ -1,7 +1,7 @@
 //! A tar archive as a source: what GNU tar, bsdtar, `docker export` or `podman export` write.
 //!
-//! The archive is kept where any part of it can be read: in its own file, or decompressed into a file without a name. Its members are told to
-//! a [`Layer`] by position; their contents are not copied.
+//! The archive is kept where any part of it can be read: in its own file, or decompressed into a file without
+//! a name. Its members are told to a [`Layer`] by position; their contents are not copied.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
@@ -25,7 +25,8 @@ pub struct Tarball {
 }
 
 impl Tarball {
-    /// Makes an archive readable anywhere: a plain one in a regular file is used as it is, any other goes to an unnamed file in `scratch`.
+    /// Makes an archive readable anywhere: a plain one in a regular file is used as it is, any other goes to
+    /// an unnamed file in `scratch`.
     pub fn open(mut input: File, name: &str, scratch: &Path) -> Result<Tarball> {
         let mut magic = [0; 2];
         let regular = input.metadata().is_ok_and(|metadata| metadata.is_file());

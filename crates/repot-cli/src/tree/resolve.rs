@@ -1,4 +1,5 @@
-//! Following paths through symbolic links inside a tree, as the system will that boots from it: `..` of the root is the root.
+//! Following paths through symbolic links inside a tree, as the system will that boots from it: `..` of the
+//! root is the root.
 
 use super::{Attributes, Entries, Id, Inode, Kind, Tree, edit::components};
 
@@ -12,9 +13,11 @@ impl Tree {
         Walk { links: MAX_LINKS, stack: vec![Tree::ROOT], create: None }.go(&mut Borrow::Shared(self), path)
     }
 
-    /// The directory at a path, links followed, with what is missing created. `None` when the path is a loop of links.
+    /// The directory at a path, links followed, with what is missing created. `None` when the path is a loop
+    /// of links.
     ///
-    /// What is in the way and is no directory is replaced: a later entry of an archive overrides an earlier one.
+    /// What is in the way and is no directory is replaced: a later entry of an archive overrides an earlier
+    /// one.
     pub fn make_directories(&mut self, path: &[u8], attributes: &Attributes) -> Option<Id> {
         let walk = Walk { links: MAX_LINKS, stack: vec![Tree::ROOT], create: Some(attributes) };
         walk.go(&mut Borrow::Unique(self), path)

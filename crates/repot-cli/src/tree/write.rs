@@ -1,8 +1,8 @@
 //! Writing a tree as a newc archive, parents before children, names in the order of their bytes.
 //!
-//! Inode numbers count up from one in the order of appearance and the device is zero, so that the same tree gives the same
-//! bytes wherever it came from. A hard link's data goes with its first name: a truncated unpack then has it, and the
-//! kernel takes it from any.
+//! Inode numbers count up from one in the order of appearance and the device is zero, so that the same tree
+//! gives the same bytes wherever it came from. A hard link's data goes with its first name: a truncated
+//! unpack then has it, and the kernel takes it from any.
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -18,8 +18,8 @@ impl Tree {
         self.write_with(writer, &[], &mut |_| ())
     }
 
-    /// Appends every entry, the names in `first` of the root directory before all others, and calls `progress` after each
-    /// with the bytes of data it had.
+    /// Appends every entry, the names in `first` of the root directory before all others, and calls
+    /// `progress` after each with the bytes of data it had.
     pub fn write_with<W: Write>(
         &self,
         writer: &mut Writer<W>,

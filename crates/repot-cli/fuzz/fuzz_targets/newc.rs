@@ -1,0 +1,32 @@
+//! The newc reader on any bytes: it ends, and what it accepts it writes and reads again as the same.
+#![no_main]
+
+use std::io::Read;
+
+use libfuzzer_sys::fuzz_target;
+use repot_cli::newc::{Item, Reader, Writer};
+
+fuzz_target!(|bytes: &[u8]| {
+    let mut reader = Reader::new(bytes, 0);
+    let mut writer = Writer::new(Vec::new());
+    let mut members = Vec::new();
+    while let Ok(Some(item)) = reader.next_item() {
+        let Item::Member(header) = item else { continue };
+        let mut data = Vec::new();
+        if reader.read_to_end(&mut data).is_err() {
+            break;
+        }
+        // A member called like the trailer can only be a symbolic link, which we do not write.
+        if writer.append(&header, &data).is_ok() {
+            members.push((header, data));
+        }
+    }
+    let archive = writer.finish().expect("memory takes everything");
+    let mut reader = Reader::new(&archive[..], 0);
+    for (header, data) in members {
+        let item = reader.next_item().expect("what we write is not damaged").expect("nothing is missing");
+        let mut again = Vec::new();
+        reader.read_to_end(&mut again).expect("what we write is not damaged");
+        assert_eq!((item, again), (Item::Member(header), data));
+    }
+});
