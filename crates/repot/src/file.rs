@@ -14,6 +14,7 @@ use crate::data::{self, Buffer, Holes, Target};
 use crate::error::{Call, Fault};
 use crate::metadata::{At, Attributes, Capability, Meta};
 use crate::mover::{CHUNK, FOLLOW_NOT, Mover, Pair};
+use crate::sys;
 
 /// One file on its way.
 pub(crate) struct FileCopy<'a> {
@@ -110,6 +111,7 @@ impl<'a> FileCopy<'a> {
 
     /// Copies a range, and counts the bytes of it that are not holes.
     fn copy(&mut self, buffer: &mut Buffer, range: Range<u64>, sparse: bool) -> Result<u64, Fault> {
+        let start = sys::now();
         let mut copied = 0;
         let mut part = |part: Range<u64>| {
             copied += part.end - part.start;
@@ -120,6 +122,7 @@ impl<'a> FileCopy<'a> {
         } else {
             part(range)?
         }
+        self.mover.folios.took(copied, sys::now() - start);
         self.twice += copied;
         self.mover.progress.copied(copied);
         Ok(copied)
