@@ -13,8 +13,8 @@ pub(super) enum Was {
     Before,
 }
 
-/// The kernel itself reads these: what it executes, and the console it opens before.
-const READ: [&str; 4] = ["init", "sbin/init", "repot", "dev/console"];
+/// What the kernel executes, the console it opens before, and what the probe reads as `/init`.
+const READ: [&str; 5] = ["init", "sbin/init", "repot", "dev/console", xtask::steps::FILE];
 
 /// One line for each attribute of each entry that differs; the access time of what was `executed` may.
 pub(super) fn differences(was: &[Entry], what: Was, is: &[Entry], executed: &[&str]) -> Vec<String> {
