@@ -62,7 +62,14 @@ pub(crate) fn probe() -> Result<PathBuf> {
     build("the probe", "probe", "release", &package, Arch::X86_64, "probe")
 }
 
-fn build(what: &str, bin: &str, profile: &str, package: &[&str], arch: Arch, name: &str) -> Result<PathBuf> {
+pub(crate) fn build(
+    what: &str,
+    bin: &str,
+    profile: &str,
+    package: &[&str],
+    arch: Arch,
+    name: &str,
+) -> Result<PathBuf> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(place::checkout()).args(["build", "--quiet", "--profile", profile]).args(package);
     let (triple, flags) = triple(arch).with_context(|| format!("cannot build {what}"))?;

@@ -159,7 +159,7 @@ fn version_of(version: &str, kind: &str) -> Version {
 }
 
 /// The mirror this machine installs Debian packages from.
-fn mirror() -> Result<String> {
+pub(crate) fn mirror() -> Result<String> {
     let targets =
         read(Command::new("apt-get").args(["indextargets", "--format", "$(SITE)", "Label: Debian"]))?;
     let first = targets.lines().next().map(str::to_owned);

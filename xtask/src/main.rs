@@ -3,6 +3,7 @@
 //! Each does its own set-up: on Debian and as root it installs the packages it lacks and says so,
 //! elsewhere it names them before anything is begun. What it makes lies under `target/`.
 
+mod bench;
 mod boots;
 mod command;
 mod debian;
@@ -64,6 +65,11 @@ enum Command {
         #[arg(long, short, default_value_t = 2)]
         jobs: usize,
     },
+    /// Measure time and memory against other ways of moving a root
+    #[command(
+        after_help = "Examples:\n  cargo xtask bench --quick --tree debian\n  cargo xtask bench --peer NAME=PATH"
+    )]
+    Bench(bench::Bench),
     /// Download the kernels the boots run on into target/kernels
     #[command(after_help = "Example: cargo xtask kernels 6.12 7")]
     Kernels {
@@ -85,6 +91,7 @@ fn main() -> ExitCode {
         Command::Lint => lint::lint(),
         Command::Dist { target } => dist::dist(target),
         Command::Boots { filter, jobs } => boot(&filter, jobs),
+        Command::Bench(what) => bench::bench(&what),
         Command::Kernels { series } => download(&series),
     };
     match result {

@@ -1,0 +1,165 @@
+//! `cargo xtask bench`: everyone on the same trees, in turn, and what it takes.
+//!
+//! Each run has a fresh root in a mount namespace of its own; the machine's own mounts are not touched.
+
+mod arena;
+mod calls;
+mod contenders;
+mod copying;
+mod document;
+mod machine;
+mod memory;
+mod plot;
+mod programs;
+mod race;
+mod report;
+mod run;
+mod sys;
+mod text;
+mod told;
+mod trees;
+
+use crate::{debian, dist};
+use anyhow::{Context, Result, bail};
+use clap::{Args, Subcommand};
+use contenders::{Contender, Peer};
+use indicatif::{ProgressBar, ProgressStyle};
+use report::Report;
+use run::Terms;
+use trees::Tree;
+
+/// What to run.
+#[derive(Debug, Args)]
+pub(crate) struct Bench {
+    #[command(subcommand)]
+    part: Option<Part>,
+    #[command(flatten)]
+    choice: Choice,
+}
+
+#[derive(Debug, Subcommand)]
+enum Part {
+    /// Ways of copying one file, by its size
+    Copy,
+    /// System calls for each entry of a tree
+    Calls,
+}
+
+#[derive(Debug, Args)]
+struct Choice {
+    /// Rounds of each race
+    #[arg(long, default_value_t = 7, global = true)]
+    rounds: usize,
+    /// Trees to move; all when none is named
+    #[arg(long, value_name = "NAME", global = true)]
+    tree: Vec<String>,
+    /// Contenders; all when none is named
+    #[arg(long, value_name = "NAME", global = true)]
+    only: Vec<String>,
+    /// Another program, run as /init
+    #[arg(long, value_name = "NAME=PATH", global = true)]
+    peer: Vec<Peer>,
+    /// The old root's file system
+    #[arg(long, value_name = "TYPE", default_value = "ramfs", global = true)]
+    root: Vec<String>,
+    /// Few rounds, and nothing is written to docs/
+    #[arg(long, global = true)]
+    quick: bool,
+}
+
+/// Runs what was asked for.
+pub(crate) fn bench(bench: &Bench) -> Result<()> {
+    debian::need_root("the benchmark")?;
+    let Bench { part, choice } = bench;
+    let init = dist::init(dist::Arch::X86_64)?;
+    let terms = Terms { root: "ramfs", init: &init, sample: false, tracer: &[] };
+    match part {
+        None => races(choice, terms),
+        Some(Part::Copy) => copying::copying(choice.quick),
+        Some(Part::Calls) => {
+            let tree = choice.trees()?.into_iter().next().context("no tree")?;
+            let ours = |one: &Contender| one.name.starts_with("repot-") && one.moves();
+            let contenders: Vec<Contender> = choice.contenders()?.into_iter().filter(ours).collect();
+            calls::calls(&tree, &contenders, terms, choice.quick)
+        }
+    }
+}
+
+impl Choice {
+    fn trees(&self) -> Result<Vec<Tree>> {
+        let trees = trees::all();
+        if let Some(name) = self.tree.iter().find(|name| trees.iter().all(|tree| tree.name != **name)) {
+            let known: Vec<&str> = trees.iter().map(|tree| tree.name.as_str()).collect();
+            bail!("no tree {name}; there are {}", known.join(", "));
+        }
+        let wanted = |tree: &Tree| self.tree.is_empty() || self.tree.contains(&tree.name);
+        Ok(trees.into_iter().filter(wanted).collect())
+    }
+
+    fn is_peer(&self, contender: &Contender) -> bool {
+        self.peer.iter().any(|peer| peer.name == contender.name)
+    }
+
+    fn contenders(&self) -> Result<Vec<Contender>> {
+        contenders::chosen(contenders::all(&self.peer)?, &self.only)
+    }
+}
+
+/// The growth curve's contenders: the others would only take long.
+const GROWING: [&str; 5] = ["repot-1", "repot-all", "classic", "tar", "floor-all"];
+
+/// MiB of the largest file.
+const FILES: [u64; 6] = [1, 4, 16, 64, 200, 512];
+
+fn races(choice: &Choice, terms: Terms<'_>) -> Result<()> {
+    let (trees, contenders) = (choice.trees()?, choice.contenders()?);
+    let rounds = if choice.quick { choice.rounds.min(3) } else { choice.rounds };
+    // Curves, and pages that replace earlier ones, are made of everything or not at all.
+    let whole = choice.tree.is_empty() && choice.only.is_empty();
+    let few = |names: &[&str]| -> Vec<Contender> {
+        let known = contenders.iter().filter(|one| names.contains(&one.name.as_str()) || choice.is_peer(one));
+        known.cloned().collect()
+    };
+    let growing: Vec<(Tree, Vec<Contender>)> = match whole {
+        true => trees::growing(choice.quick).into_iter().map(|tree| (tree, few(&GROWING))).collect(),
+        false => Vec::new(),
+    };
+    let movers: Vec<Contender> =
+        contenders.iter().filter(|one| one.moves() && !one.name.starts_with("floor")).cloned().collect();
+    let sizes = if whole { &FILES[..] } else { &[] };
+    for tree in &trees {
+        tree.prepare()?;
+    }
+    let total = trees.len() * choice.root.len() * race::runs(&contenders, rounds, true)
+        + growing.iter().map(|(_, few)| race::runs(few, rounds, true)).sum::<usize>()
+        + sizes.len() * race::runs(&movers, 0, true);
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} runs, {eta} left, {msg}")?;
+    let bar = ProgressBar::new(total as u64).with_style(style);
+    let mut report = Report::default();
+    for root in &choice.root {
+        for tree in &trees {
+            report.races.push(race::race(tree, &contenders, rounds, true, Terms { root, ..terms }, &bar)?);
+            bar.suspend(|| show(report.races.last()));
+        }
+    }
+    for (tree, few) in &growing {
+        report.growth.push(race::race(tree, few, rounds, true, terms, &bar)?);
+        bar.suspend(|| show(report.growth.last()));
+    }
+    for mib in sizes {
+        report.files.push(race::race(&trees::one_file(*mib), &movers, 0, true, terms, &bar)?);
+        bar.suspend(|| show(report.files.last()));
+    }
+    bar.finish_and_clear();
+    if whole && !choice.quick { report.write() } else { Ok(()) }
+}
+
+fn show(race: Option<&race::Race>) {
+    let Some(race) = race else { return };
+    println!("{}\n\n{}\n{}", report::title(race), text::race(race), text::memory(race));
+    for score in &race.scores {
+        if let Some(flaw) = &score.flaw {
+            println!("{}: {flaw}\n", score.contender.name);
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! The real init's part: the clock first, then what it found; in a virtual machine, over the second serial port.
+
+use crate::{Done, say, stamp, tally};
+use rustix::fs::{FileType, Mode, OFlags, makedev, mknodat, open, openat, statfs};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
+use std::path::Path;
+
+/// What makes a virtual machine of it, among the words the init was called with.
+const MACHINE: &str = "bench-machine";
+
+pub(crate) fn arrive() -> Done {
+    let end = stamp();
+    let machine = std::env::args().any(|word| word == MACHINE);
+    if !machine {
+        say(&format!("end {end}"))?;
+        // A trace is to show no calls but the mover's.
+        if std::env::var_os("BENCH").is_some() {
+            return Ok(());
+        }
+        // A profile is to tell what follows from the mover, which is called init too.
+        rustix::thread::set_name(c"arrived")?;
+        say(&format!("root {:#x}", statfs("/")?.f_type))?;
+        return tally::tell(Path::new("/"));
+    }
+    let told = over_serial_port();
+    // Whatever was said, the host reads it when the machine is off.
+    rustix::system::reboot(rustix::system::RebootCommand::PowerOff)?;
+    told
+}
+
+fn over_serial_port() -> Done {
+    let tally = tally::of(Path::new("/"))?;
+    let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_create(&context)?;
+    let nodes = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;
+    let mode = Mode::RUSR | Mode::WUSR;
+    mknodat(&nodes, c"port", FileType::CharacterDevice, mode, makedev(4, 65))?;
+    let port = openat(&nodes, c"port", OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty())?;
+    let root = open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    let kind = rustix::fs::fstatfs(&root)?.f_type;
+    rustix::io::write(&port, format!("bench root {kind:#x}\nbench tally {tally}\n").as_bytes())?;
+    Ok(rustix::termios::tcdrain(&port)?)
+}

@@ -1,0 +1,50 @@
+//! The static program that runs inside the benchmarks, where nothing of the machine is.
+//!
+//! As `/sbin/init` it stands in for the real init: it says when it was reached, and what tree it found.
+//! Otherwise its first argument says what it is: a mover to compare with, or a measurement of its own.
+//! All it tells is lines that begin with `bench `, since the init before it may have written to the same pipe.
+
+mod arrival;
+mod classic;
+mod copy;
+mod floor;
+mod sys;
+mod tally;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let done = match words.as_slice() {
+        [_, "classic", old, new] => classic::relocate(Path::new(old), Path::new(new)),
+        [_, "floor", old, new, threads] => floor::relocate(Path::new(old), Path::new(new), threads),
+        [_, "copy", from, to, rest @ ..] => copy::measure(Path::new(from), Path::new(to), rest),
+        [_, "tally", root] => tally::tell(Path::new(root)),
+        _ if std::process::id() == 1 => arrival::arrive(),
+        _ => Err("not to be called by hand".into()),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench-guest: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+type Done = Result<(), Box<dyn std::error::Error + Send + Sync>>;
+
+/// The clock that every process of the machine sees alike, and this process's own time on a processor: both in nanoseconds.
+fn stamp() -> String {
+    use rustix::time::{ClockId, clock_gettime};
+    let [clock, own] = [ClockId::Monotonic, ClockId::ProcessCPUTime].map(clock_gettime);
+    let nanoseconds = |time: rustix::time::Timespec| time.tv_sec * 1_000_000_000 + time.tv_nsec;
+    format!("{} {}", nanoseconds(clock), nanoseconds(own))
+}
+
+/// Writes a line in one call, past any buffer.
+fn say(line: &str) -> rustix::io::Result<()> {
+    rustix::io::write(rustix::stdio::stdout(), format!("bench {line}\n").as_bytes()).map(drop)
+}

@@ -1,0 +1,28 @@
+//! What a reader must know of the machine to judge the numbers: no name of it, and nothing of where it stands.
+
+use anyhow::{Context, Result};
+use std::fs::read_to_string;
+
+/// One sentence.
+pub(crate) fn about() -> Result<String> {
+    let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
+    let version: String =
+        kernel.chars().take_while(|letter| letter.is_ascii_digit() || *letter == '.').collect();
+    let field = |file: &str, key: &str| -> Result<String> {
+        let text = read_to_string(file).with_context(|| format!("cannot read {file}"))?;
+        let line = text.lines().find(|line| line.starts_with(key));
+        Ok(line
+            .and_then(|line| line.split_once(':'))
+            .map_or_else(String::new, |(_, value)| value.trim().to_owned()))
+    };
+    let processor = field("/proc/cpuinfo", "model name")?;
+    let hypervisor = field("/proc/cpuinfo", "flags")?.split(' ').any(|flag| flag == "hypervisor");
+    let memory: u64 = field("/proc/meminfo", "MemTotal")?.trim_end_matches(" kB").parse().unwrap_or(0);
+    let count = std::thread::available_parallelism().map_or(1, usize::from);
+    Ok(format!(
+        "Linux {}, {count} processors ({processor}){}, {} GiB of memory.",
+        version.trim_end_matches('.'),
+        if hypervisor { " in a virtual machine" } else { "" },
+        memory.div_ceil(1 << 20)
+    ))
+}

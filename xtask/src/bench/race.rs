@@ -1,0 +1,145 @@
+//! Rounds: everyone once in each, so that what the machine does meanwhile falls on all alike.
+
+use super::contenders::{Contender, Way};
+use super::memory::Memory;
+use super::run::{Outcome, Terms, run};
+use super::trees::Tree;
+use anyhow::Result;
+use indicatif::ProgressBar;
+
+/// What one contender did on one tree.
+#[derive(Debug, Clone)]
+pub(crate) struct Score {
+    pub(crate) contender: Contender,
+    /// Seconds, the fewest first.
+    pub(crate) seconds: Vec<f64>,
+    /// The same on processors, all threads together.
+    pub(crate) own: Vec<f64>,
+    /// What was in the way of calling it a whole move.
+    pub(crate) flaw: Option<String>,
+    /// From a run of its own after the timed ones.
+    pub(crate) memory: Option<Memory>,
+    /// What repot's own line says of it.
+    pub(crate) claim: Option<String>,
+}
+
+/// Everyone on one tree.
+#[derive(Debug, Clone)]
+pub(crate) struct Race {
+    pub(crate) tree: Tree,
+    pub(crate) root: String,
+    pub(crate) entries: u64,
+    pub(crate) bytes: u64,
+    pub(crate) scores: Vec<Score>,
+}
+
+/// Runs all contenders `rounds` times, and once more each to watch the memory if that is asked for.
+pub(crate) fn race(
+    tree: &Tree,
+    contenders: &[Contender],
+    rounds: usize,
+    watch: bool,
+    terms: Terms<'_>,
+    bar: &ProgressBar,
+) -> Result<Race> {
+    tree.prepare()?;
+    let score = |contender: &Contender| Score {
+        contender: contender.clone(),
+        seconds: Vec::new(),
+        own: Vec::new(),
+        flaw: None,
+        memory: None,
+        claim: None,
+    };
+    let mut race = Race {
+        tree: tree.clone(),
+        root: terms.root.to_owned(),
+        entries: 0,
+        bytes: 0,
+        scores: contenders.iter().map(score).collect(),
+    };
+    for round in 0..rounds {
+        for at in 0..race.scores.len() {
+            // Not always after the same one: what it leaves behind could help or hinder.
+            let count = race.scores.len();
+            let at = if round % 2 == 0 { at } else { count - 1 - at };
+            let outcome = race.one(at, terms, bar)?;
+            race.scores[at].seconds.push(outcome.seconds);
+            race.scores[at].own.push(outcome.own);
+        }
+    }
+    if watch {
+        // A floor reads the tree into its own memory first, which says nothing.
+        for at in 0..race.scores.len() {
+            if !race.scores[at].contender.is_floor() {
+                let outcome = race.one(at, Terms { sample: true, ..terms }, bar)?;
+                race.scores[at].memory = outcome.memory;
+                race.scores[at].claim = claim(&outcome.log);
+            }
+        }
+    }
+    for score in &mut race.scores {
+        score.seconds.sort_by(f64::total_cmp);
+        score.own.sort_by(f64::total_cmp);
+    }
+    Ok(race)
+}
+
+impl Race {
+    fn one(&mut self, at: usize, terms: Terms<'_>, bar: &ProgressBar) -> Result<Outcome> {
+        let contender = self.scores[at].contender.clone();
+        bar.set_message(format!("{}: {}", self.tree.name, contender.name));
+        let mut outcome = run(&contender, &self.tree, terms)?;
+        bar.inc(1);
+        (self.entries, self.bytes) = (outcome.entries, outcome.bytes);
+        self.scores[at].flaw = outcome.flaw.take().or(self.scores[at].flaw.take());
+        Ok(outcome)
+    }
+
+    /// The score of a contender by its name.
+    pub(crate) fn of(&self, name: &str) -> Option<&Score> {
+        self.scores.iter().find(|score| score.contender.name == name)
+    }
+}
+
+/// How many runs a race takes.
+pub(crate) fn runs(contenders: &[Contender], rounds: usize, watch: bool) -> usize {
+    let floors = contenders.iter().filter(|one| one.is_floor()).count();
+    contenders.len() * rounds + if watch { contenders.len() - floors } else { 0 }
+}
+
+impl Contender {
+    fn is_floor(&self) -> bool {
+        matches!(self.way, Way::Guest { word: "floor", .. })
+    }
+}
+
+impl Score {
+    pub(crate) fn least(&self) -> f64 {
+        self.seconds.first().copied().unwrap_or(f64::NAN)
+    }
+
+    pub(crate) fn median(&self) -> f64 {
+        median(&self.seconds)
+    }
+
+    /// The median on processors.
+    pub(crate) fn own(&self) -> f64 {
+        median(&self.own)
+    }
+}
+
+fn median(sorted: &[f64]) -> f64 {
+    let (count, at) = (sorted.len(), sorted.len() / 2);
+    match count {
+        0 => f64::NAN,
+        _ if count % 2 == 1 => sorted[at],
+        _ => f64::midpoint(sorted[at - 1], sorted[at]),
+    }
+}
+
+/// "1.2 MiB", from `…, 1.2 MiB extra at the peak, …`.
+fn claim(log: &str) -> Option<String> {
+    let (before, _) = log.split_once(" extra at the peak")?;
+    before.rsplit(", ").next().map(str::to_owned)
+}
