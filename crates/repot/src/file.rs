@@ -55,20 +55,22 @@ impl<'a> FileCopy<'a> {
         // name is unlinked, and what must be overwritten.
         let mut shrinking = None;
         let whole = first || self.mover.wipe;
-        if (size > CHUNK || (whole && size > 0)) && !self.mover.is_program(self.meta) {
+        let large = size > self.mover.folios.chunk();
+        if (large || (whole && size > 0)) && !self.mover.is_program(self.meta) {
             shrinking = match openat(&dir.old, name, OFlags::WRONLY | FOLLOW_NOT, Mode::empty()) {
                 // Another program that runs.
                 Err(Errno::TXTBSY) => None,
                 opened => Some(opened.call("openat")?),
             };
         }
-        if sparse || size > CHUNK {
+        if sparse || large {
             ftruncate(self.new, size).call("ftruncate")?;
         }
         let mut end = size;
         if let Some(old) = &shrinking {
-            while end > CHUNK {
-                let start = (end - 1) / CHUNK * CHUNK;
+            while end > self.mover.folios.chunk() {
+                let chunk = self.mover.folios.chunk();
+                let start = (end - 1) / chunk * chunk;
                 let copied = self.copy(buffer, start..end, sparse)?;
                 if !self.freed {
                     self.capability = Some(self.mover.attributes.capability(self.old)?);

@@ -12,6 +12,8 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags, ftruncate, openat, statx};
 use rustix::mount::{FsPickFlags, fsconfig_reconfigure, fsconfig_set_string, fspick};
 
+use crate::mover::CHUNK;
+
 /// How much is copied in one way before it is judged, in bytes.
 const TRIAL: u64 = 4 << 20;
 /// Smaller copies say more of the calls around them than of memory.
@@ -56,6 +58,15 @@ impl Folios {
             folios.state = AtomicU8::new(state);
         }
         folios
+    }
+
+    /// How much of a file is to be copied before that much of the old one is freed: more only where a folio may be that large,
+    /// which is freed only as a whole.
+    pub(crate) fn chunk(&self) -> u64 {
+        match self.state.load(Ordering::Relaxed) {
+            OFF | TRY_SMALL => CHUNK / 2,
+            _ => CHUNK,
+        }
     }
 
     /// Takes into account that copying so many bytes took so long.

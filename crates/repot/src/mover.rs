@@ -23,7 +23,7 @@ use crate::links::{Claim, Links, Moved};
 use crate::metadata::{At, Attributes, Meta};
 use crate::walk::Visitor;
 
-/// What of a file is in memory twice at most, in bytes: the largest folio, which is freed only as a whole.
+/// What of a file is in memory twice at most, in bytes.
 pub const CHUNK: u64 = 2 << 20;
 
 pub(crate) const FOLLOW_NOT: OFlags = OFlags::NOFOLLOW.union(OFlags::CLOEXEC);
