@@ -1,8 +1,8 @@
 //! A tree as a sorted list of entries: what a mover may not change.
 //!
-//! The content of a file is told by SHA-256 over its pages that are not all zero, each with its number
-//! in front, and the length: a hole and a page of zeros are the same content, and a sparse file of a
-//! terabyte costs nothing. Nothing is entered that is mounted in the tree when the caller's
+//! The content of a file is told by SHA-256 over its length and its pages that are not all zero, each as its
+//! number and a sum of 64 bits: a hole and a page of zeros are the same content, a sparse file of a terabyte costs
+//! nothing, and 200 MiB are read in seconds by an emulated processor, which SHA-256 over each byte is not. Nothing is entered that is mounted in the tree when the caller's
 //! descriptor is a non-recursive clone of the mount.
 
 use crate::account::{Entry, Kind};
@@ -194,7 +194,7 @@ impl Walk {
                     read_exactly(file.as_fd(), page, at)?;
                     if page.iter().any(|byte| *byte != 0) {
                         sum.update((at / PAGE as u64).to_le_bytes());
-                        sum.update(&*page);
+                        sum.update(page_sum(page).to_le_bytes());
                     }
                 }
             }
@@ -203,6 +203,15 @@ impl Walk {
         sum.update(stat.stx_size.to_le_bytes());
         Ok(hex(&sum.finalize()))
     }
+}
+
+/// Each step maps different sums to different sums, so that no single changed word can go unseen.
+fn page_sum(page: &[u8]) -> u64 {
+    page.chunks(8).fold(page.len() as u64, |sum, word| {
+        let mut bytes = [0; 8];
+        bytes[..word.len()].copy_from_slice(word);
+        (sum ^ u64::from_le_bytes(bytes)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29)
+    })
 }
 
 fn read_exactly(file: BorrowedFd<'_>, page: &mut [u8], mut at: u64) -> io::Result<()> {
@@ -247,4 +256,25 @@ fn kind(stat: &Statx) -> Kind {
         FileType::Socket => Kind::Socket,
         FileType::Unknown => Kind::Unknown,
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::page_sum;
+
+    #[test]
+    fn every_byte_and_its_place_count() {
+        let page = [7u8; PAGE_OF_TEST];
+        for at in [0, 1, 8, 4094] {
+            let mut other = page;
+            other[at] ^= 1;
+            assert_ne!(page_sum(&page), page_sum(&other), "byte {at}");
+        }
+        let (mut one, mut other) = (page, page);
+        (one[0], other[8]) = (1, 1);
+        assert_ne!(page_sum(&one), page_sum(&other));
+        assert_ne!(page_sum(&page), page_sum(&page[..4088]));
+    }
+
+    const PAGE_OF_TEST: usize = 4095;
 }
