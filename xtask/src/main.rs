@@ -9,6 +9,7 @@ mod command;
 mod debian;
 mod demo;
 mod dist;
+mod faults;
 mod kernels;
 mod lint;
 mod place;
@@ -70,6 +71,18 @@ enum Command {
         after_help = "Examples:\n  cargo xtask bench --quick --tree debian\n  cargo xtask bench --peer NAME=PATH"
     )]
     Bench(bench::Bench),
+    /// Let every system call of a run fail in turn, and write docs/faults.md
+    #[command(
+        after_help = "Examples:\n  cargo xtask faults\n  cargo xtask faults --call utimensat\n  cargo xtask faults --every 50"
+    )]
+    Faults {
+        /// Only this call
+        #[arg(long)]
+        call: Option<String>,
+        /// Only every Nth point
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        every: usize,
+    },
     /// Download the kernels the boots run on into target/kernels
     #[command(after_help = "Example: cargo xtask kernels 6.12 7")]
     Kernels {
@@ -92,6 +105,7 @@ fn main() -> ExitCode {
         Command::Dist { target } => dist::dist(target),
         Command::Boots { filter, jobs } => boot(&filter, jobs),
         Command::Bench(what) => bench::bench(&what),
+        Command::Faults { call, every } => faults::sweep(call.as_deref(), every),
         Command::Kernels { series } => download(&series),
     };
     match result {
