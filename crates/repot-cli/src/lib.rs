@@ -17,6 +17,7 @@ pub mod inspect;
 pub mod manifest;
 pub mod manual;
 pub mod marker;
+pub mod name;
 pub mod newc;
 pub mod output;
 pub mod pack;

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use crate::newc::NAME_MAX;
 use crate::tree::{Id, Tree};
 
 /// Its name, in the root directory.
@@ -33,7 +34,10 @@ impl Manifest<'_> {
             }
             path.extend_from_slice(name);
             self.entry(path, id);
-            self.below(path, id);
+            // What is longer cannot be written, and how deep it goes is for the archive to say.
+            if path.len() <= NAME_MAX {
+                self.below(path, id);
+            }
             path.truncate(parent);
         }
     }

@@ -7,6 +7,7 @@
 mod snapshot;
 
 use std::env;
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::Ordering;
@@ -94,10 +95,11 @@ fn inside(args: &Rehearse, kind: &str) -> Result<()> {
             if differences.is_empty() { "none".into() } else { differences.len().to_string() },
         ),
     ];
-    print!("{}", report::table(&rows));
+    let mut text = report::table(&rows);
     for line in differences.iter().take(SHOWN) {
-        println!("  {line}");
+        text += &format!("  {line}\n");
     }
+    io::stdout().write_all(text.as_bytes()).context("cannot write to standard output")?;
     ensure!(differences.is_empty() && ready.empty, "the move on {kind} was not faithful");
     Ok(())
 }

@@ -199,3 +199,26 @@ fn wrong_usage_is_two() {
         assert_eq!(work.repot(args).status.code(), Some(2), "{args:?}");
     }
 }
+
+#[test]
+fn a_tree_deeper_than_any_name_is_refused() {
+    let work = Work::new();
+    let mut archive = ::tar::Builder::new(fs::File::create(work.path("deep")).unwrap());
+    let mut header = ::tar::Header::new_gnu();
+    header.set_mode(0o755);
+    header.set_size(0);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    // Each link leads to the deepest directory so far, and the next member goes on from there.
+    for step in 0..30 {
+        let deepest = format!("l{step}{}", "/d".repeat(2000));
+        header.set_entry_type(EntryType::Directory);
+        archive.append_data(&mut header, &deepest, std::io::empty()).unwrap();
+        header.set_entry_type(EntryType::Symlink);
+        archive.append_link(&mut header, format!("l{}", step + 1), &deepest).unwrap();
+    }
+    archive.finish().unwrap();
+    let error = work.fails(&["pack", "deep", "-o", "image"]);
+    assert!(error.contains("newc cannot hold a name of more than 4095 bytes"), "{error}");
+}

@@ -7,11 +7,12 @@
 use std::collections::{HashMap, HashSet};
 use std::io::Read;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use serde::Serialize;
 
 use crate::codec::Compression;
 use crate::elf::{HEAD, Program};
+use crate::name::shown;
 use crate::newc::{Header, Item, Totals};
 use crate::segments::{Segment, Visit};
 use crate::source::limits;
@@ -86,6 +87,7 @@ pub struct Survey {
     programs: HashMap<Id, Program>,
     links: HashMap<(u32, u32, u32, u32), Id>,
     archive: Totals,
+    weight: limits::Weight,
     lost: u64,
     skipped: u64,
 }
@@ -109,6 +111,7 @@ impl Default for Survey {
             programs: HashMap::new(),
             links: HashMap::new(),
             archive: Totals::default(),
+            weight: limits::Weight::default(),
             lost: 0,
             skipped: 0,
         }
@@ -164,11 +167,10 @@ impl Survey {
             self.xattrs =
                 text.split(|&byte| byte == b'\n').filter(|line| line.starts_with(b"# file: ")).count() as u64;
         }
+        let target = if header.is_symlink() { read_whole(data)? } else { Vec::new() };
+        self.weight.add(header.name.len() + target.len())?;
         let Some(id) = self.place(header, offset) else { return Ok(()) };
-        ensure!(self.tree.len() <= limits::ENTRIES, "more members than any image has");
         if header.is_symlink() {
-            let mut target = Vec::new();
-            data.read_to_end(&mut target)?;
             self.tree.inode_mut(id).kind = Kind::Symlink(target.into());
         } else if header.is_file() && header.filesize > 0 {
             self.file(id, header, data)?;
@@ -225,7 +227,7 @@ impl Survey {
         let Some(parent) = self.tree.resolve(parent).filter(|id| self.tree.entries(*id).is_some()) else {
             self.lost += 1;
             if self.lost == 1 {
-                let name = name.escape_ascii();
+                let name = shown(name);
                 self.problems.push(format!(
                     "\"{name}\" comes before its directory and is lost (byte {offset} of its archive)"
                 ));
@@ -322,7 +324,7 @@ impl Visit for Survey {
             Item::Skipped(header, why) => {
                 self.skipped += 1;
                 if self.skipped == 1 {
-                    let name = header.name.get(..64).unwrap_or(&header.name).escape_ascii();
+                    let name = shown(&header.name);
                     self.problems
                         .push(format!("the kernel skips \"{name}\" (byte {offset} of its archive): {why}"));
                 }

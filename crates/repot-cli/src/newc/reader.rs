@@ -7,6 +7,8 @@
 use std::fmt;
 use std::io::{self, BufRead, Read};
 
+use crate::name::shown;
+
 use super::header::{HEADER_LEN, Header, padding};
 use super::{NAME_MAX, TRAILER};
 
@@ -284,8 +286,4 @@ fn cut(error: io::Error, offset: u64, within: &str) -> io::Error {
         return damage(offset, format!("ends in {within} of a member"));
     }
     error
-}
-
-fn shown(name: &[u8]) -> impl fmt::Display {
-    name.get(..64).unwrap_or(name).escape_ascii()
 }

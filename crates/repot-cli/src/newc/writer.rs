@@ -3,6 +3,8 @@
 use std::collections::HashSet;
 use std::io::{self, Read, Write};
 
+use crate::name::shown;
+
 use super::header::{Header, padding};
 use super::{NAME_MAX, TRAILER};
 
@@ -138,16 +140,16 @@ fn check_name(name: &[u8]) -> io::Result<()> {
     } else {
         return Ok(());
     };
-    let name = name.get(..64).unwrap_or(name).escape_ascii();
+    let name = shown(name);
     Err(io::Error::new(io::ErrorKind::InvalidInput, format!("newc cannot hold {what}: \"{name}\"")))
 }
 
 fn shrunk(name: &[u8], missing: usize) -> io::Error {
-    let text = format!("{}: ended {missing} bytes early, did it shrink?", name.escape_ascii());
+    let text = format!("{}: ended {missing} bytes early, did it shrink?", shown(name));
     io::Error::new(io::ErrorKind::UnexpectedEof, text)
 }
 
 fn too_large(name: &[u8]) -> io::Error {
-    let text = format!("{}: newc cannot hold a file of 4 GiB or more", name.escape_ascii());
+    let text = format!("{}: newc cannot hold a file of 4 GiB or more", shown(name));
     io::Error::new(io::ErrorKind::FileTooLarge, text)
 }

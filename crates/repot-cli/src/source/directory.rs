@@ -13,6 +13,7 @@ use rustix::fs::{AtFlags, Dir, FileType, RawMode, Stat};
 use rustix::io::Errno;
 
 use crate::beneath::Beneath;
+use crate::name::shown;
 use crate::newc::NAME_MAX;
 use crate::tree::{Attributes, Contents, Entries, Id, Inode, Kind, Tree};
 
@@ -41,7 +42,7 @@ pub fn scan(root: &Path) -> Result<Scan> {
     while let Some((directory, path)) = waiting.pop() {
         scanner
             .directory(directory, &path, &mut waiting)
-            .with_context(|| format!("cannot read {}/{}", root.display(), path.escape_ascii()))?;
+            .with_context(|| format!("cannot read {}/{}", root.display(), shown(&path)))?;
     }
     scanner.mounts.sort();
     Ok(Scan { tree: scanner.tree, mounts: scanner.mounts })
@@ -67,7 +68,7 @@ impl Scanner {
             let child = if path.is_empty() { name.to_vec() } else { [path, b"/", name].concat() };
             let inode = self
                 .entry(rustix::fd::AsFd::as_fd(&fd), name, &child, waiting)
-                .with_context(|| name.escape_ascii().to_string())?;
+                .with_context(|| shown(name))?;
             self.tree.link(id, name, inode);
         }
         Ok(())

@@ -15,6 +15,7 @@ use tar::{Entry, EntryType};
 
 use super::limits;
 use super::tarball::{Range, plain};
+use crate::name::shown;
 use crate::newc::NAME_MAX;
 use crate::tree::{Attributes, Contents, Entries, Id, Inode, Kind, Tree};
 
@@ -30,17 +31,18 @@ pub struct Layer<'a> {
     touched: Option<HashSet<Id>>,
     /// How many entries had ACLs in the form of text, which are not carried.
     pub acls_in_text: usize,
+    weight: limits::Weight,
 }
 
 impl<'a> Layer<'a> {
     /// A whole root file system.
     pub fn root(tree: &'a mut Tree) -> Layer<'a> {
-        Layer { tree, touched: None, acls_in_text: 0 }
+        Layer { tree, touched: None, acls_in_text: 0, weight: limits::Weight::default() }
     }
 
     /// A layer of an image, in which `.wh.NAME` deletes NAME of the layers below.
     pub fn image(tree: &'a mut Tree) -> Layer<'a> {
-        Layer { tree, touched: Some(HashSet::new()), acls_in_text: 0 }
+        Layer { tree, touched: Some(HashSet::new()), acls_in_text: 0, weight: limits::Weight::default() }
     }
 
     /// Applies one member, whose data begins at `position` of `file`.
@@ -58,6 +60,9 @@ impl<'a> Layer<'a> {
         check(&path)?;
         let path = plain(&path);
         let attributes = self.attributes(entry)?;
+        let xattrs: usize = attributes.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let target = entry.link_name_bytes().map_or(0, |target| target.len());
+        self.weight.add(path.len() + target + xattrs)?;
         let (parent, name) = match path.iter().rposition(|&byte| byte == b'/') {
             Some(slash) => (&path[..slash], &path[slash + 1..]),
             None => (&path[..0], path),
@@ -91,7 +96,6 @@ impl<'a> Layer<'a> {
                 id
             }
         };
-        ensure!(self.tree.len() <= limits::ENTRIES, "more entries than any root file system has");
         if let Some(touched) = &mut self.touched {
             touched.insert(id);
         }
@@ -123,13 +127,8 @@ impl<'a> Layer<'a> {
         };
         let parent = self.tree.resolve(parent);
         let id = parent.and_then(|parent| self.tree.child(parent, name));
-        let id =
-            id.with_context(|| format!("a hard link to \"{}\", which is not there", target.escape_ascii()))?;
-        ensure!(
-            self.tree.entries(id).is_none(),
-            "a hard link to the directory \"{}\"",
-            target.escape_ascii()
-        );
+        let id = id.with_context(|| format!("a hard link to \"{}\", which is not there", shown(target)))?;
+        ensure!(self.tree.entries(id).is_none(), "a hard link to the directory \"{}\"", shown(target));
         Ok(id)
     }
 

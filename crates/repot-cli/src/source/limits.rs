@@ -3,8 +3,11 @@
 
 use std::io::{self, Read};
 
-/// Entries of one source, about 200 bytes of memory each.
-pub const ENTRIES: usize = 4 << 20;
+/// Entries of one source, a few hundred bytes of memory each.
+pub const ENTRIES: usize = 2 << 20;
+
+/// Bytes of names, link targets and extended attributes of one source.
+pub const WORDS: usize = 512 << 20;
 
 /// Bytes that an archive may unpack to on disk while it is read.
 pub const UNPACKED: u64 = 64 << 30;
@@ -39,5 +42,23 @@ impl<R: Read> Read for Limited<R> {
             )
         })?;
         Ok(got)
+    }
+}
+
+/// Counts what is kept in memory of a source.
+#[derive(Debug, Default)]
+pub struct Weight {
+    entries: usize,
+    words: usize,
+}
+
+impl Weight {
+    /// One more entry, with so many bytes of names, targets and attributes.
+    pub fn add(&mut self, words: usize) -> anyhow::Result<()> {
+        self.entries += 1;
+        self.words = self.words.saturating_add(words);
+        anyhow::ensure!(self.entries <= ENTRIES, "more entries than any root file system has");
+        anyhow::ensure!(self.words <= WORDS, "longer names and attributes than any root file system has");
+        Ok(())
     }
 }

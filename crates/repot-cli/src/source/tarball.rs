@@ -16,6 +16,7 @@ use tar::{Archive, Entry, EntryType};
 use super::layer::Layer;
 use super::limits;
 use crate::codec::{self, Compression};
+use crate::name::shown;
 
 /// A tar archive in a file that can be read anywhere.
 #[derive(Debug, Clone)]
@@ -122,12 +123,12 @@ impl Tarball {
                     end <= len,
                     "{}: ends at byte {len}, in the data of \"{}\"",
                     self.name,
-                    entry.path_bytes().escape_ascii()
+                    shown(&entry.path_bytes())
                 );
             }
             budget.store(u64::MAX, Ordering::Relaxed);
             visit(&mut entry, position).with_context(|| {
-                format!("{}: \"{}\", at byte {position}", self.name, entry.path_bytes().escape_ascii())
+                format!("{}: \"{}\", at byte {position}", self.name, shown(&entry.path_bytes()))
             })?;
             budget.store(limits::RECORDS, Ordering::Relaxed);
         }

@@ -10,6 +10,7 @@ use std::io::Write;
 use anyhow::{Context, Result, bail};
 
 use super::{Contents, Id, Kind, Tree};
+use crate::name;
 use crate::newc::{Header, TRAILER, Writer};
 
 impl Tree {
@@ -122,7 +123,7 @@ impl<W: Write> Walk<'_, W> {
     }
 
     fn file(&mut self, mut header: Header, contents: &Contents) -> Result<()> {
-        let shown = header.name.escape_ascii().to_string();
+        let shown = name::shown(&header.name);
         let Ok(filesize) = u32::try_from(contents.len()) else {
             bail!("{shown}: newc cannot hold a file of 4 GiB or more ({} bytes)", contents.len());
         };
