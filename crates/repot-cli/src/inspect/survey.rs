@@ -4,6 +4,8 @@
 //! and a member whose directory is not there yet is lost. Contents pass through; only their first bytes are
 //! looked at, to know programs.
 
+mod place;
+
 use std::collections::{HashMap, HashSet};
 use std::io::Read;
 
@@ -16,7 +18,7 @@ use crate::name::shown;
 use crate::newc::{Header, Item, Totals};
 use crate::segments::{Segment, Visit};
 use crate::source::limits;
-use crate::tree::{Attributes, Contents, Entries, Id, Inode, Kind, Tree};
+use crate::tree::{Attributes, Contents, Id, Kind, Tree};
 use crate::{config, init_binary, manifest, marker};
 
 /// How many of the largest files are named.
@@ -205,56 +207,6 @@ impl Survey {
         Ok(())
     }
 
-    /// Puts a member where the kernel would: `None` when it would not.
-    fn place(&mut self, header: &Header, offset: u64) -> Option<Id> {
-        let name = &header.name[..];
-        let (parent, last) = match name.iter().rposition(|&byte| byte == b'/') {
-            Some(slash) => (&name[..slash], &name[slash + 1..]),
-            None => (&name[..0], name),
-        };
-        let attributes = Attributes {
-            permissions: header.mode & 0o7777,
-            uid: header.uid,
-            gid: header.gid,
-            mtime: header.mtime,
-            ..Attributes::default()
-        };
-        if matches!(last, b"" | b"." | b"..") {
-            let id = self.tree.resolve(name)?;
-            self.tree.inode_mut(id).attributes = attributes;
-            return Some(id);
-        }
-        let Some(parent) = self.tree.resolve(parent).filter(|id| self.tree.entries(*id).is_some()) else {
-            self.lost += 1;
-            if self.lost == 1 {
-                let name = shown(name);
-                self.problems.push(format!(
-                    "\"{name}\" comes before its directory and is lost (byte {offset} of its archive)"
-                ));
-            }
-            return None;
-        };
-        let key = (header.devmajor, header.devminor, header.ino, header.file_type());
-        let linkable = header.nlink > 1 && !header.is_dir() && !header.is_symlink();
-        if linkable && let Some(&id) = self.links.get(&key) {
-            self.tree.link(parent, last, id);
-            return Some(id);
-        }
-        let existing = self.tree.child(parent, last);
-        if header.is_dir()
-            && let Some(id) = existing.filter(|id| self.tree.entries(*id).is_some())
-        {
-            self.tree.inode_mut(id).attributes = attributes;
-            return Some(id);
-        }
-        let id = self.tree.add(Inode { attributes, kind: kind(header) });
-        self.tree.link(parent, last, id);
-        if linkable {
-            self.links.insert(key, id);
-        }
-        Some(id)
-    }
-
     fn file(&mut self, id: Id, header: &Header, data: &mut dyn Read) -> Result<()> {
         let size = u64::from(header.filesize);
         self.tree.inode_mut(id).kind = Kind::File(Contents::Size(size));
@@ -346,18 +298,6 @@ impl Visit for Survey {
             segment.unpacked = decompressed;
         }
         Ok(())
-    }
-}
-
-fn kind(header: &Header) -> Kind {
-    match header.file_type() {
-        0o040_000 => Kind::Directory(Entries::new()),
-        0o120_000 => Kind::Symlink(Box::default()),
-        0o020_000 => Kind::Character(header.rdevmajor, header.rdevminor),
-        0o060_000 => Kind::Block(header.rdevmajor, header.rdevminor),
-        0o010_000 => Kind::Fifo,
-        0o140_000 => Kind::Socket,
-        _ => Kind::File(Contents::Size(u64::from(header.filesize))),
     }
 }
 
