@@ -1,7 +1,7 @@
 //! Large folios in the new tmpfs while the tree moves, where they turn out to be faster.
 //!
 //! From 6.14 on a tmpfs with `huge=within_size` takes folios as large as what is written, which makes copying large files up to
-//! three times as fast, and leaves no byte unused. But a folio comes from memory in one piece, and in a virtual machine that
+//! three times as fast, and takes no more of it where there are no holes (where there are, see the plan). But a folio comes from memory in one piece, and in a virtual machine that
 //! memory may never have been touched: then the host has to find it page by page, five times as slow as small pages, which are
 //! the ones just freed in the old tree (docs/bench). Nothing tells which it will be. So both ways are timed on the first
 //! large files, the faster one is taken, and given up when it stops being so. In the end the option is as it was.

@@ -147,8 +147,9 @@ pub fn plan(facts: &Facts, options: &Options) -> Result<Plan, Refusal> {
     });
     let (method, reason) = choose(facts, options, fits);
     // Folios of the size of what is written came with 6.14; before, only whole huge pages were to be had, zeroed first. They
-    // must be no strain on memory, and a choice of the user's is left alone.
+    // must be no strain on memory, they would fill holes, and a choice of the user's is left alone.
     let large_folios = facts.kernel >= (6, 14)
+        && facts.survey.sparse == 0
         && facts.memory.available >= facts.survey.bytes + LARGE_FOLIOS
         && !options.tmpfs.iter().any(|(key, _)| key == "huge");
     Ok(Plan { method, reason, tmpfs, threads, large_folios, inits, wipe: options.wipe, warnings })

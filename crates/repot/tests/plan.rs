@@ -215,6 +215,11 @@ fn large_folios_where_they_are_no_strain() {
         facts.memory.available = 163 * MIB;
     });
     assert!(!planned(&tight, &Options::default()).large_folios);
+    let holes = with(|facts| {
+        recent(facts);
+        facts.survey.sparse = 1;
+    });
+    assert!(!planned(&holes, &Options::default()).large_folios);
     let asked = options(|options| options.tmpfs.push(("huge".to_string(), Some("never".to_string()))));
     assert!(!planned(&with(recent), &asked).large_folios);
 }
