@@ -2,7 +2,8 @@
 //!
 //! Plain emulation: the machines this runs on have no KVM. All processors of a guest share one thread: with a
 //! thread each, QEMU 7.2 now and then runs into an instruction the kernel is just patching, and the guest dies of
-//! `int3`. The limit is for a guest that hangs.
+//! `int3`. `no_timer_check`, because a busy host makes the kernel doubt the emulated timer. The limit is for a guest
+//! that hangs.
 
 use crate::kernels::Kernel;
 use anyhow::{Context, Result};
@@ -71,7 +72,7 @@ impl Machine<'_> {
             .arg(&self.kernel.image)
             .arg("-initrd")
             .arg(self.initrd)
-            .args(["-append", &format!("console=ttyS0 panic=-1 {}", self.append)])
+            .args(["-append", &format!("console=ttyS0 panic=-1 no_timer_check {}", self.append)])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .spawn()
