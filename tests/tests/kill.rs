@@ -1,14 +1,12 @@
 //! The mover killed at random points: no byte is in neither tree.
 use std::time::{Duration, Instant};
 
+use repot::relocate::CHUNK;
 use repot_tests::intercept::Calls;
 use repot_tests::kill::{Torn, kill_after, kill_before_call};
 use repot_tests::sandbox::{DEADLINE, End, Setup};
 use repot_tests::stage::{Prepared, prepare};
 use repot_tests::trees::{Data, Fs, Plant, What, one_of_each};
-
-/// As in the library: what of a file is in both trees at most, for each thread.
-const CHUNK: u64 = 1 << 20;
 
 fn prepared(fs: Fs, threads: u64) -> Prepared {
     prepare(fs, |stage| {
@@ -41,7 +39,7 @@ fn numbers() -> impl FnMut(u64) -> u64 {
 }
 
 fn check(prepared: &Prepared, torn: &Torn, threads: u64, what: &str) {
-    // The program itself cannot be truncated, so it is copied whole.
+    // One chunk for each thread; the program itself cannot be truncated, so it is copied whole.
     let most = (CHUNK + 4096) * threads
         + repot_tests::programs::repot_init().metadata().map_or(0, |meta| meta.len());
     let said = torn.complaints(&prepared.before, most);
