@@ -110,7 +110,7 @@ fn one(case: &Case, bench: &Bench) -> Result<Outcome> {
         folder: &folder,
     };
     let mut run = machine.run()?;
-    if !run.started() {
+    if !run.started() && !run.cut_off {
         // Emulation has its own accidents; they say nothing about what is tested.
         println!("boot {}: the kernel died before it started any program; once more", case.name());
         run = machine.run()?;
