@@ -14,7 +14,6 @@ use crate::data::{self, Buffer, Holes, Target};
 use crate::error::{Call, Fault};
 use crate::metadata::{At, Attributes, Capability, Meta};
 use crate::mover::{CHUNK, FOLLOW_NOT, Mover, Pair};
-use crate::sys;
 
 /// One file on its way.
 pub(crate) struct FileCopy<'a> {
@@ -55,22 +54,20 @@ impl<'a> FileCopy<'a> {
         // name is unlinked, and what must be overwritten.
         let mut shrinking = None;
         let whole = first || self.mover.wipe;
-        let large = size > self.mover.folios.chunk();
-        if (large || (whole && size > 0)) && !self.mover.is_program(self.meta) {
+        if (size > CHUNK || (whole && size > 0)) && !self.mover.is_program(self.meta) {
             shrinking = match openat(&dir.old, name, OFlags::WRONLY | FOLLOW_NOT, Mode::empty()) {
                 // Another program that runs.
                 Err(Errno::TXTBSY) => None,
                 opened => Some(opened.call("openat")?),
             };
         }
-        if sparse || large {
+        if sparse || size > CHUNK {
             ftruncate(self.new, size).call("ftruncate")?;
         }
         let mut end = size;
         if let Some(old) = &shrinking {
-            while end > self.mover.folios.chunk() {
-                let chunk = self.mover.folios.chunk();
-                let start = (end - 1) / chunk * chunk;
+            while end > CHUNK {
+                let start = (end - 1) / CHUNK * CHUNK;
                 let copied = self.copy(buffer, start..end, sparse)?;
                 if !self.freed {
                     self.capability = Some(self.mover.attributes.capability(self.old)?);
@@ -113,7 +110,6 @@ impl<'a> FileCopy<'a> {
 
     /// Copies a range, and counts the bytes of it that are not holes.
     fn copy(&mut self, buffer: &mut Buffer, range: Range<u64>, sparse: bool) -> Result<u64, Fault> {
-        let start = sys::now();
         let mut copied = 0;
         let mut part = |part: Range<u64>| {
             copied += part.end - part.start;
@@ -124,7 +120,6 @@ impl<'a> FileCopy<'a> {
         } else {
             part(range)?
         }
-        self.mover.folios.took(copied, sys::now() - start);
         self.twice += copied;
         self.mover.progress.copied(copied);
         Ok(copied)

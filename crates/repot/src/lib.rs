@@ -26,7 +26,6 @@ mod data;
 pub mod error;
 pub mod facts;
 mod file;
-mod folios;
 pub mod handoff;
 mod links;
 pub mod manifest;

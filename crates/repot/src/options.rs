@@ -143,7 +143,7 @@ impl Options {
             if same_key(key, b"init") {
                 inits.1 = param.value;
             } else if let Err(why) = options.set(key, param.value) {
-                options.warnings.push(format!("command line: {why}"));
+                options.warnings.push(format!("command line: repot.{}: {why}", key.escape_ascii()));
             }
         }
         if let Some(init) = inits.1.or(inits.0)

@@ -43,8 +43,6 @@ pub struct Plan {
     pub tmpfs: Tmpfs,
     /// How many threads move the tree.
     pub threads: u32,
-    /// Whether large folios are tried during the move.
-    pub large_folios: bool,
     /// The programs that can be executed as init, best first.
     pub inits: Vec<Vec<u8>>,
     /// Whether contents are overwritten in the old root before they are freed.
@@ -101,9 +99,6 @@ const PER_ENTRY: u64 = 256;
 /// What a move needs besides, in bytes: threads, buffers, page tables.
 const BASE: u64 = 1 << 20;
 
-/// Memory that must be available besides a second copy of the tree for large folios to be tried, in bytes.
-const LARGE_FOLIOS: u64 = 64 << 20;
-
 /// Decides.
 ///
 /// # Errors
@@ -146,13 +141,7 @@ pub fn plan(facts: &Facts, options: &Options) -> Result<Plan, Refusal> {
         Err(format!("moving needs {} KiB of memory and {available} KiB are available", wanted >> 10))
     });
     let (method, reason) = choose(facts, options, fits);
-    // Folios of the size of what is written came with 6.14; before, only whole huge pages were to be had, zeroed first. They
-    // must be no strain on memory, they would fill holes, and a choice of the user's is left alone.
-    let large_folios = facts.kernel >= (6, 14)
-        && facts.survey.sparse == 0
-        && facts.memory.available >= facts.survey.bytes + LARGE_FOLIOS
-        && !options.tmpfs.iter().any(|(key, _)| key == "huge");
-    Ok(Plan { method, reason, tmpfs, threads, large_folios, inits, wipe: options.wipe, warnings })
+    Ok(Plan { method, reason, tmpfs, threads, inits, wipe: options.wipe, warnings })
 }
 
 fn choose(facts: &Facts, options: &Options, fits: Result<(), String>) -> (Method, String) {
