@@ -50,7 +50,8 @@ fn check(prepared: &Prepared, torn: &Torn, threads: u64, what: &str) {
 fn killed_before_any_call_every_byte_is_in_one_tree() {
     let setup = || Setup { calls: Calls::All, ..Setup::default() };
     let mut number = numbers();
-    for (fs, threads) in [(Fs::Ramfs, 1), (Fs::Ramfs, 2), (Fs::Tmpfs, 1), (Fs::Tmpfs, 2)] {
+    // With one thread the calls of every run are the same ones, so that a number names a place in the move.
+    for (fs, threads) in [(Fs::Ramfs, 1), (Fs::Tmpfs, 1)] {
         let whole = prepared(fs, threads);
         let mut running = whole.start(&setup());
         let mut calls = 0;
@@ -60,7 +61,7 @@ fn killed_before_any_call_every_byte_is_in_one_tree() {
         });
         assert_eq!(end, End::Init("ready".into()), "{}", running.log());
         let mut halfway = 0;
-        for _ in 0..40 {
+        for _ in 0..80 {
             let (nth, prepared) = (number(calls), prepared(fs, threads));
             let Some(torn) = kill_before_call(&prepared, prepared.start(&setup()), nth) else { continue };
             halfway += u32::from(torn.new.len() > 1 && torn.old.len() > 1);
