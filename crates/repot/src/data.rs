@@ -53,7 +53,7 @@ impl<'a> Target<'a> {
 /// Copies a range from one file to the same place of another.
 ///
 /// `sendfile` copies once, from page cache to page cache, and is the fastest way for every size above a page
-/// (docs/bench/copy.md).
+/// (`cargo xtask bench copy`).
 pub(crate) fn copy(
     buffer: &mut Buffer,
     from: BorrowedFd<'_>,
