@@ -12,6 +12,7 @@ mod memory;
 mod plot;
 mod programs;
 mod race;
+mod ram;
 mod report;
 mod run;
 mod sys;
@@ -41,6 +42,8 @@ pub(crate) struct Bench {
 enum Part {
     /// Ways of copying one file, by its size
     Copy,
+    /// The smallest virtual machine in which each boots the whole tree
+    Ram,
     /// System calls for each entry of a tree
     Calls,
 }
@@ -75,6 +78,7 @@ pub(crate) fn bench(bench: &Bench) -> Result<()> {
     let terms = Terms { root: "ramfs", init: &init, sample: false, tracer: &[] };
     match part {
         None => races(choice, terms),
+        Some(Part::Ram) => ram::ram(&choice.tree, &choice.peer, choice.quick),
         Some(Part::Copy) => copying::copying(choice.quick),
         Some(Part::Calls) => {
             let tree = choice.trees()?.into_iter().next().context("no tree")?;

@@ -34,7 +34,7 @@ pub(crate) enum Way {
 #[derive(Debug, Clone)]
 pub(crate) struct Peer {
     pub(crate) name: String,
-    path: PathBuf,
+    pub(crate) path: PathBuf,
 }
 
 impl std::str::FromStr for Peer {
