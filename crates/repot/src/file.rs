@@ -15,6 +15,9 @@ use crate::error::{Call, Fault};
 use crate::metadata::{At, Attributes, Capability, Meta};
 use crate::mover::{CHUNK, FOLLOW_NOT, Mover, Pair};
 
+/// How much comes back at once, in bytes: it may be for want of memory.
+const STEP: u64 = CHUNK / 2;
+
 /// One file on its way.
 pub(crate) struct FileCopy<'a> {
     mover: &'a Mover<'a>,
@@ -54,20 +57,22 @@ impl<'a> FileCopy<'a> {
         // name is unlinked, and what must be overwritten.
         let mut shrinking = None;
         let whole = first || self.mover.wipe;
-        if (size > CHUNK || (whole && size > 0)) && !self.mover.is_program(self.meta) {
+        let large = size > self.mover.folios.chunk();
+        if (large || (whole && size > 0)) && !self.mover.is_program(self.meta) {
             shrinking = match openat(&dir.old, name, OFlags::WRONLY | FOLLOW_NOT, Mode::empty()) {
                 // Another program that runs.
                 Err(Errno::TXTBSY) => None,
                 opened => Some(opened.call("openat")?),
             };
         }
-        if sparse || size > CHUNK {
+        if sparse || large {
             ftruncate(self.new, size).call("ftruncate")?;
         }
         let mut end = size;
         if let Some(old) = &shrinking {
-            while end > CHUNK {
-                let start = (end - 1) / CHUNK * CHUNK;
+            while end > self.mover.folios.chunk() {
+                let chunk = self.mover.folios.chunk();
+                let start = (end - 1) / chunk * chunk;
                 let copied = self.copy(buffer, start..end, sparse)?;
                 if !self.freed {
                     self.capability = Some(self.mover.attributes.capability(self.old)?);
@@ -118,7 +123,7 @@ impl<'a> FileCopy<'a> {
         if sparse {
             data::parts(self.mover.holes, self.old, range, part)?
         } else {
-            part(range)?
+            self.mover.folios.timed(range.end - range.start, || part(range))?
         }
         self.twice += copied;
         self.mover.progress.copied(copied);
@@ -148,7 +153,7 @@ pub(crate) fn merge_contents(
     let mut target = Target::new(new.as_fd());
     let mut at = Meta::read(At::Open(new.as_fd()))?.size;
     while at < meta.size {
-        let end = meta.size.min((at / CHUNK + 1) * CHUNK);
+        let end = meta.size.min((at / STEP + 1) * STEP);
         data::parts(holes, old.as_fd(), at..end, |part| data::copy(buffer, old.as_fd(), &mut target, part))?;
         // The length is what tells how much has come back, so it grows with it, holes included.
         ftruncate(&new, end).call("ftruncate")?;

@@ -26,6 +26,7 @@ mod data;
 pub mod error;
 pub mod facts;
 mod file;
+mod folios;
 pub mod handoff;
 mod links;
 pub mod manifest;

@@ -18,12 +18,14 @@ use rustix::io::Errno;
 use crate::data::{Buffer, Holes};
 use crate::error::{Call, Fault};
 use crate::file::{FileCopy, merge_contents};
+use crate::folios::Folios;
 use crate::links::{Claim, Links, Moved};
 use crate::metadata::{At, Attributes, Meta};
 use crate::walk::Visitor;
 
-/// What of a file is in memory twice at most, in bytes.
-pub const CHUNK: u64 = 1 << 20;
+/// What of a file is in memory twice at most, in bytes: the largest folio, which is freed only as a whole. Where there are none so
+/// large, half of it.
+pub const CHUNK: u64 = 2 << 20;
 
 pub(crate) const FOLLOW_NOT: OFlags = OFlags::NOFOLLOW.union(OFlags::CLOEXEC);
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOATIME).union(FOLLOW_NOT);
@@ -83,6 +85,7 @@ pub(crate) struct Mover<'a> {
     pub(crate) back: bool,
     /// Whether contents are overwritten before they are freed.
     pub(crate) wipe: bool,
+    pub(crate) folios: &'a Folios,
     pub(crate) progress: &'a Progress,
 }
 

@@ -14,6 +14,7 @@ use rustix::io::Errno;
 use crate::data::{Buffer, Holes};
 use crate::error::{Call, Fault};
 use crate::file::merge_contents;
+use crate::folios::Folios;
 use crate::links::{Links, Moved};
 use crate::metadata::{At, Attributes, Meta};
 use crate::mover::{DirMeta, Mover, Pair, Progress, plain};
@@ -46,6 +47,7 @@ pub(crate) fn undo(
         links: &back,
         back: true,
         wipe: false,
+        folios: &Folios::as_they_come(),
         progress: &progress,
     };
     plain(old.as_fd())?;
