@@ -1,10 +1,11 @@
 //! Large folios are a matter of speed alone: nothing is seen of them afterwards, and nothing depends on them.
 use repot_tests::intercept::{Calls, Verdict};
 use repot_tests::mounts::Table;
+use repot_tests::rehome::{AFTER_BOOT, run};
 use repot_tests::sandbox::{DEADLINE, End, Setup};
 use repot_tests::snapshot::{Snapshot, difference, snapshot};
 use repot_tests::stage::{Stage, prepare};
-use repot_tests::{rehome::AFTER_BOOT, trees::Fs};
+use repot_tests::trees::Fs;
 use rustix::io::Errno;
 
 /// How often the init asked for other folios, with what it moved and what the mounts were then.
@@ -67,6 +68,32 @@ fn the_option_is_put_back() {
 #[test]
 fn a_refusal_is_no_obstacle() {
     moved(true, large_files).check();
+}
+
+/// Ranges of one file in several hands: each byte arrives, where the user has asked for large folios and where they are tried.
+#[test]
+fn several_threads_copy_one_file() {
+    for config in [
+        "threads=2\nhuge=within_size\n",
+        "threads=8\nhuge=within_size\n",
+        "threads=4\n",
+        "threads=1\nhuge=within_size\n",
+    ] {
+        let pages = |count: u32| {
+            (0..count).flat_map(|page| [page.to_le_bytes(); 1024]).flatten().collect::<Vec<u8>>()
+        };
+        let moved = run(
+            prepare(Fs::Ramfs, |stage| {
+                stage.install(&format!("mode=move\n{config}"));
+                stage.file("one", &pages(40 << 8));
+                stage.file("two", &pages((24 << 8) + 1)[3..]);
+                stage.file("three", &pages(17 << 8));
+                std::fs::hard_link(stage.path("three"), stage.path("again")).expect("a link");
+            }),
+            &Setup::default(),
+        );
+        moved.check();
+    }
 }
 
 #[test]

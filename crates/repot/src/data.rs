@@ -79,6 +79,18 @@ pub(crate) fn copy(
     Ok(())
 }
 
+/// The same for a range of a file that several threads write to, from a page boundary on. A write would keep the others out.
+pub(crate) fn copy_beside_others(
+    buffer: &mut Buffer,
+    from: BorrowedFd<'_>,
+    to: BorrowedFd<'_>,
+    range: Range<u64>,
+) -> Result<(), Fault> {
+    let length = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
+    let read = sys::read_mapped(from, to, range.start, length).unwrap_or(0) as u64;
+    copy_by_hand(buffer, from, to, range.start + read..range.end)
+}
+
 fn copy_by_hand(
     buffer: &mut Buffer,
     from: BorrowedFd<'_>,

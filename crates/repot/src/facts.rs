@@ -69,9 +69,10 @@ impl Site {
         readlinkat(&self.proc, "self/ns/pid", Vec::new()).is_ok_and(|name| name.as_bytes() == INITIAL_PIDS)
     }
 
-    /// The largest resident size that this process had, in bytes.
-    pub(crate) fn peak_resident(&self) -> u64 {
-        self.proc_file("self/status").map_or(0, |status| kibibytes(&status, b"VmHWM:"))
+    /// What this process has in memory, in bytes, without the parts of the trees that are or were mapped: these are counted as moved.
+    pub(crate) fn resident(&self) -> u64 {
+        let status = self.proc_file("self/status").unwrap_or_default();
+        kibibytes(&status, b"RssAnon:") + kibibytes(&status, b"RssFile:")
     }
 
     /// A file of procfs, whole.

@@ -14,6 +14,7 @@ use crate::data::{self, Buffer, Holes, Target};
 use crate::error::{Call, Fault};
 use crate::metadata::{At, Attributes, Capability, Meta};
 use crate::mover::{CHUNK, FOLLOW_NOT, Mover, Pair};
+use crate::ranges::Next;
 
 /// How much comes back at once, in bytes: it may be for want of memory.
 const STEP: u64 = CHUNK / 2;
@@ -71,13 +72,14 @@ impl<'a> FileCopy<'a> {
         let mut end = size;
         if let Some(old) = &shrinking {
             while end > self.mover.folios.chunk() {
+                // Writing to a file is for one thread at a time; only with large folios is there another way that is not slower.
+                if self.mover.folios.large() && !sparse && !self.mover.wipe {
+                    end = self.with_help(buffer, old, end)?;
+                }
                 let chunk = self.mover.folios.chunk();
                 let start = (end - 1) / chunk * chunk;
                 let copied = self.copy(buffer, start..end, sparse)?;
-                if !self.freed {
-                    self.capability = Some(self.mover.attributes.capability(self.old)?);
-                    self.attributes()?;
-                }
+                self.before_release()?;
                 self.release(buffer, old, start..end)?;
                 self.twice -= copied;
                 self.mover.progress.freed(copied);
@@ -88,6 +90,46 @@ impl<'a> FileCopy<'a> {
         self.attributes()?;
         if whole && let Some(old) = &shrinking {
             self.release(buffer, old, 0..end)?;
+        }
+        Ok(())
+    }
+
+    /// Copies and frees most of a large file up to `end` together with idle threads; gives the end of what is left, which is all where
+    /// there are none.
+    fn with_help(&mut self, buffer: &mut Buffer, old: &OwnedFd, end: u64) -> Result<u64, Fault> {
+        let Some(posted) = self.mover.board.post(self.old, self.new, end) else { return Ok(end) };
+        let (folios, progress) = (self.mover.folios, self.mover.progress);
+        let mut go = || loop {
+            match posted.next(folios)? {
+                Next::Copy(range) => {
+                    let length = range.end - range.start;
+                    let copied = folios.timed(length, || {
+                        data::copy_beside_others(buffer, self.old, self.new, range.clone())
+                    });
+                    if copied.is_ok() {
+                        progress.copied(length);
+                    }
+                    posted.copied(&range, copied);
+                }
+                Next::Free(range) => {
+                    self.before_release()?;
+                    self.release(buffer, old, range.clone())?;
+                    progress.freed(range.end - range.start);
+                    posted.freed();
+                }
+                Next::Rest(end) => return Ok(end),
+            }
+        };
+        let end = go();
+        progress.freed(posted.end());
+        end
+    }
+
+    /// What has been freed must be whole in the new tree, attributes included, and the capabilities are lost with the first byte.
+    fn before_release(&mut self) -> Result<(), Fault> {
+        if !self.freed {
+            self.capability = Some(self.mover.attributes.capability(self.old)?);
+            self.attributes()?;
         }
         Ok(())
     }

@@ -48,10 +48,14 @@ impl Folios {
         }
     }
 
-    /// Tries large folios on the tmpfs of this mount, whose root is `dir`; not where they are there already.
-    pub(crate) fn on(mount: &OwnedFd, dir: BorrowedFd<'_>) -> Self {
+    /// The choice for the tmpfs of this mount, whose root is `dir`: large folios where they are there already, a trial where there may
+    /// be one.
+    pub(crate) fn on(mount: &OwnedFd, dir: BorrowedFd<'_>, trial: bool) -> Self {
         let mut folios = Folios::as_they_come();
-        if large(dir) == Some(false) {
+        let there = large(dir);
+        if there == Some(true) {
+            folios.large = AtomicBool::new(true);
+        } else if trial && there == Some(false) {
             let flags = FsPickFlags::FSPICK_CLOEXEC | FsPickFlags::FSPICK_EMPTY_PATH;
             folios.context = fspick(mount, "", flags).ok();
         }
@@ -61,7 +65,12 @@ impl Folios {
     /// How much of a file is copied before that much of the old one is freed: the size of the largest folio where there may be one,
     /// since that is taken as a whole.
     pub(crate) fn chunk(&self) -> u64 {
-        if self.large.load(Ordering::Relaxed) { CHUNK } else { CHUNK / 2 }
+        if self.large() { CHUNK } else { CHUNK / 2 }
+    }
+
+    /// Whether files get large folios now.
+    pub(crate) fn large(&self) -> bool {
+        self.large.load(Ordering::Relaxed)
     }
 
     /// Does some copying of so many bytes, and takes into account how long this thread had to work for it. Not the clock: what

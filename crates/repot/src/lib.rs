@@ -37,6 +37,7 @@ pub mod newroot;
 pub mod options;
 pub mod plan;
 pub mod program;
+mod ranges;
 pub mod relocate;
 pub mod report;
 pub mod survey;

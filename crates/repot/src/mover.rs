@@ -21,6 +21,8 @@ use crate::file::{FileCopy, merge_contents};
 use crate::folios::Folios;
 use crate::links::{Claim, Links, Moved};
 use crate::metadata::{At, Attributes, Meta};
+use crate::ranges::Board;
+use crate::sys::Event;
 use crate::walk::Visitor;
 
 /// What of a file is in memory twice at most, in bytes: the largest folio, which is freed only as a whole. Where there are none so
@@ -86,6 +88,7 @@ pub(crate) struct Mover<'a> {
     /// Whether contents are overwritten before they are freed.
     pub(crate) wipe: bool,
     pub(crate) folios: &'a Folios,
+    pub(crate) board: &'a Board,
     pub(crate) progress: &'a Progress,
 }
 
@@ -145,8 +148,17 @@ impl Visitor for Mover<'_> {
         }
     }
 
+    fn bell(&self) -> &Event {
+        self.board.bell()
+    }
+
+    fn assist(&self) -> bool {
+        self.board.assist(self.folios, self.progress)
+    }
+
     fn abandon(&self) {
         self.links.abandon();
+        self.board.abandon();
     }
 
     fn leave(

@@ -19,6 +19,7 @@ pub use crate::mover::{CHUNK, Progress};
 use crate::mover::{DirMeta, Mover, Pair};
 use crate::newroot::NewRoot;
 use crate::plan::{Method, Plan};
+use crate::ranges::Board;
 use crate::undo::undo;
 use crate::walk::walk;
 
@@ -103,8 +104,7 @@ fn go(
         Ok((pair, Moved { links, attributes, flags }))
     };
     let (pair, moved) = prepare().map_err(|fault: Fault| fault.at(Step::Relocate))?;
-    let folios =
-        if plan.large_folios { Folios::on(&new.mount, new.dir.as_fd()) } else { Folios::as_they_come() };
+    let folios = Folios::on(&new.mount, new.dir.as_fd(), plan.large_folios);
     let holes = if facts.rootfs == RootFs::Ramfs { Holes::PageCache } else { Holes::Seek };
     let mover = Mover {
         attributes,
@@ -114,6 +114,7 @@ fn go(
         back: false,
         wipe: plan.wipe,
         folios: &folios,
+        board: &Board::new(plan.threads),
         progress,
     };
     let mut meta = root;

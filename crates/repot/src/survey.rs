@@ -8,6 +8,7 @@ use rustix::fs::{FileType, Mode, OFlags, openat};
 
 use crate::error::{Call, Fault};
 use crate::metadata::{At, Meta};
+use crate::sys::Event;
 use crate::walk::{Visitor, walk};
 
 /// What is in a tree.
@@ -36,6 +37,7 @@ const SHORT_SYMLINK: u64 = 127;
 
 #[derive(Default)]
 struct Count {
+    bell: Event,
     entries: AtomicU64,
     directories: AtomicU64,
     hard_links: AtomicU64,
@@ -78,6 +80,10 @@ impl Visitor for Count {
     type Scratch = ();
     const REMOVES: bool = false;
     const DESCRIPTORS: usize = 1;
+
+    fn bell(&self) -> &Event {
+        &self.bell
+    }
 
     fn list(dir: &OwnedFd) -> BorrowedFd<'_> {
         dir.as_fd()
