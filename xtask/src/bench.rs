@@ -19,6 +19,7 @@ mod sys;
 mod text;
 mod told;
 mod trees;
+mod warm;
 
 use crate::{debian, dist};
 use anyhow::{Context, Result, bail};
@@ -65,6 +66,9 @@ struct Choice {
     /// The old root's file system
     #[arg(long, value_name = "TYPE", default_value = "ramfs", global = true)]
     root: Vec<String>,
+    /// Do not touch memory before each run: the host's faults then fall on whoever meets them
+    #[arg(long, global = true)]
+    cold: bool,
     /// Few rounds, and nothing is written to docs/
     #[arg(long, global = true)]
     quick: bool,
@@ -75,7 +79,7 @@ pub(crate) fn bench(bench: &Bench) -> Result<()> {
     debian::need_root("the benchmark")?;
     let Bench { part, choice } = bench;
     let init = dist::init(dist::Arch::X86_64)?;
-    let terms = Terms { root: "ramfs", init: &init, sample: false, tracer: &[] };
+    let terms = Terms { root: "ramfs", init: &init, sample: false, warm: !choice.cold, tracer: &[] };
     match part {
         None => races(choice, terms),
         Some(Part::Ram) => ram::ram(&choice.tree, &choice.peer, choice.quick),

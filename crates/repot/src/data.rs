@@ -48,6 +48,11 @@ impl<'a> Target<'a> {
     pub(crate) fn new(file: BorrowedFd<'a>) -> Self {
         Target { file, position: 0 }
     }
+
+    /// A file whose descriptor may stand anywhere, since others use it too.
+    pub(crate) fn anywhere(file: BorrowedFd<'a>) -> Self {
+        Target { file, position: u64::MAX }
+    }
 }
 
 /// Copies a range from one file to the same place of another.
@@ -77,18 +82,6 @@ pub(crate) fn copy(
         }
     }
     Ok(())
-}
-
-/// The same for a range of a file that several threads write to, from a page boundary on. A write would keep the others out.
-pub(crate) fn copy_beside_others(
-    buffer: &mut Buffer,
-    from: BorrowedFd<'_>,
-    to: BorrowedFd<'_>,
-    range: Range<u64>,
-) -> Result<(), Fault> {
-    let length = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
-    let read = sys::read_mapped(from, to, range.start, length).unwrap_or(0) as u64;
-    copy_by_hand(buffer, from, to, range.start + read..range.end)
 }
 
 fn copy_by_hand(

@@ -14,10 +14,6 @@ use crate::data::{self, Buffer, Holes, Target};
 use crate::error::{Call, Fault};
 use crate::metadata::{At, Attributes, Capability, Meta};
 use crate::mover::{CHUNK, FOLLOW_NOT, Mover, Pair};
-use crate::ranges::Next;
-
-/// How much comes back at once, in bytes: it may be for want of memory.
-const STEP: u64 = CHUNK / 2;
 
 /// One file on its way.
 pub(crate) struct FileCopy<'a> {
@@ -58,7 +54,7 @@ impl<'a> FileCopy<'a> {
         // name is unlinked, and what must be overwritten.
         let mut shrinking = None;
         let whole = first || self.mover.wipe;
-        let large = size > self.mover.folios.chunk();
+        let large = size > CHUNK;
         if (large || (whole && size > 0)) && !self.mover.is_program(self.meta) {
             shrinking = match openat(&dir.old, name, OFlags::WRONLY | FOLLOW_NOT, Mode::empty()) {
                 // Another program that runs.
@@ -67,23 +63,26 @@ impl<'a> FileCopy<'a> {
             };
         }
         if sparse || large {
+            if !sparse {
+                let ahead = self.mover.folios.prepare(buffer, self.old, &mut self.target, size)?;
+                self.twice += ahead;
+                self.mover.progress.doubled(ahead);
+            }
             ftruncate(self.new, size).call("ftruncate")?;
         }
         let mut end = size;
         if let Some(old) = &shrinking {
-            while end > self.mover.folios.chunk() {
-                // Writing to a file is for one thread at a time; only with large folios is there another way that is not slower.
-                if self.mover.folios.large() && !sparse && !self.mover.wipe {
-                    end = self.with_help(buffer, old, end)?;
-                }
-                let chunk = self.mover.folios.chunk();
-                let start = (end - 1) / chunk * chunk;
+            while end > CHUNK {
+                let start = (end - 1) / CHUNK * CHUNK;
                 let copied = self.copy(buffer, start..end, sparse)?;
                 self.before_release()?;
                 self.release(buffer, old, start..end)?;
                 self.twice -= copied;
                 self.mover.progress.freed(copied);
                 end = start;
+                if !sparse && !self.mover.wipe {
+                    end = self.together(buffer, old, end)?;
+                }
             }
         }
         self.copy(buffer, 0..end, sparse)?;
@@ -94,35 +93,12 @@ impl<'a> FileCopy<'a> {
         Ok(())
     }
 
-    /// Copies and frees most of a large file up to `end` together with idle threads; gives the end of what is left, which is all where
-    /// there are none.
-    fn with_help(&mut self, buffer: &mut Buffer, old: &OwnedFd, end: u64) -> Result<u64, Fault> {
-        let Some(posted) = self.mover.board.post(self.old, self.new, end) else { return Ok(end) };
-        let (folios, progress) = (self.mover.folios, self.mover.progress);
-        let mut go = || loop {
-            match posted.next(folios)? {
-                Next::Copy(range) => {
-                    let length = range.end - range.start;
-                    let copied = folios.timed(length, || {
-                        data::copy_beside_others(buffer, self.old, self.new, range.clone())
-                    });
-                    if copied.is_ok() {
-                        progress.copied(length);
-                    }
-                    posted.copied(&range, copied);
-                }
-                Next::Free(range) => {
-                    self.before_release()?;
-                    self.release(buffer, old, range.clone())?;
-                    progress.freed(range.end - range.start);
-                    posted.freed();
-                }
-                Next::Rest(end) => return Ok(end),
-            }
-        };
-        let end = go();
-        progress.freed(posted.end());
-        end
+    /// Moves more of a large file, if there is an idle thread; gives the length that the old file has then.
+    fn together(&mut self, buffer: &mut Buffer, old: &OwnedFd, end: u64) -> Result<u64, Fault> {
+        let files = [self.old, old.as_fd(), self.new];
+        let Mover { board, folios, progress, .. } = self.mover;
+        self.target = Target::anywhere(self.new);
+        board.together(files, end, buffer, folios, progress)
     }
 
     /// What has been freed must be whole in the new tree, attributes included, and the capabilities are lost with the first byte.
@@ -195,7 +171,7 @@ pub(crate) fn merge_contents(
     let mut target = Target::new(new.as_fd());
     let mut at = Meta::read(At::Open(new.as_fd()))?.size;
     while at < meta.size {
-        let end = meta.size.min((at / STEP + 1) * STEP);
+        let end = meta.size.min((at / CHUNK + 1) * CHUNK);
         data::parts(holes, old.as_fd(), at..end, |part| data::copy(buffer, old.as_fd(), &mut target, part))?;
         // The length is what tells how much has come back, so it grows with it, holes included.
         ftruncate(&new, end).call("ftruncate")?;

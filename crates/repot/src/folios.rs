@@ -1,11 +1,13 @@
-//! Large folios in the new tmpfs while the tree moves, where they turn out to be faster.
+//! Large folios in the new tmpfs while the tree moves, for as long as they are faster.
 //!
-//! From 6.14 on a tmpfs with `huge=within_size` takes folios as large as what is written at once, from 6.17 on as large as fits into
-//! the file, and never beyond its end: a file without holes takes no more memory and a fraction of the allocations. But a folio
-//! comes from memory in one piece, and in a virtual machine that may be memory that was never touched: the host then has to find
-//! it page by page, several times as slow as the single pages just freed in the old tree (docs/bench). Nothing tells which it will
-//! be. So both ways are timed, large folios are kept as long as they are faster, and tried again later. In the end the option
-//! is as it was.
+//! From 6.14 on a tmpfs with `huge=within_size` takes folios as large as what is written at once, which for sendfile is 64 KiB, and
+//! never beyond the end of the file: a file without holes takes no more memory, and a sixteenth of the allocations. From 6.17 on
+//! it takes huge pages where they fit into the file. Those come from memory that was free as a whole, which in a virtual machine was
+//! never touched or given back: the host has to find it page by page, several times as slow as what was just freed in the old tree
+//! (docs/bench). So a first page is put where each huge page would be.
+//!
+//! Nothing tells whether smaller folios come from memory that is at hand either. So both ways are timed, large folios are kept as long as
+//! they are faster, and tried again later. In the end the option is as it was.
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -13,8 +15,13 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags, ftruncate, openat, statx};
 use rustix::mount::{FsPickFlags, fsconfig_reconfigure, fsconfig_set_string, fspick};
 
+use crate::data::{self, Buffer, Target};
+use crate::error::Fault;
 use crate::mover::CHUNK;
 use crate::sys;
+
+/// A huge page, in bytes. Where it is larger, more pages than needed are put in place.
+const HUGE: u64 = 2 << 20;
 
 /// How much is copied into large folios before they are judged, in bytes.
 const TRIAL: u64 = 2 << 20;
@@ -48,29 +55,35 @@ impl Folios {
         }
     }
 
-    /// The choice for the tmpfs of this mount, whose root is `dir`: large folios where they are there already, a trial where there may
-    /// be one.
-    pub(crate) fn on(mount: &OwnedFd, dir: BorrowedFd<'_>, trial: bool) -> Self {
+    /// Tries large folios on the tmpfs of this mount, whose root is `dir`; not where they are there already.
+    pub(crate) fn on(mount: &OwnedFd, dir: BorrowedFd<'_>) -> Self {
         let mut folios = Folios::as_they_come();
-        let there = large(dir);
-        if there == Some(true) {
-            folios.large = AtomicBool::new(true);
-        } else if trial && there == Some(false) {
+        if large(dir) == Some(false) {
             let flags = FsPickFlags::FSPICK_CLOEXEC | FsPickFlags::FSPICK_EMPTY_PATH;
             folios.context = fspick(mount, "", flags).ok();
         }
         folios
     }
 
-    /// How much of a file is copied before that much of the old one is freed: the size of the largest folio where there may be one,
-    /// since that is taken as a whole.
-    pub(crate) fn chunk(&self) -> u64 {
-        if self.large() { CHUNK } else { CHUNK / 2 }
-    }
-
-    /// Whether files get large folios now.
-    pub(crate) fn large(&self) -> bool {
-        self.large.load(Ordering::Relaxed)
+    /// Puts the first page of each part of an empty file that could become one huge page where it belongs: later writes then get smaller
+    /// folios. The file must be no longer than what it holds, or the first page would get the huge page. Not where that many pages
+    /// would be more than a chunk in memory twice. Gives how many bytes that were.
+    pub(crate) fn prepare(
+        &self,
+        buffer: &mut Buffer,
+        old: BorrowedFd<'_>,
+        new: &mut Target<'_>,
+        size: u64,
+    ) -> Result<u64, Fault> {
+        let page = sys::page_size();
+        if self.context.is_none() || size / HUGE * page > CHUNK {
+            return Ok(0);
+        }
+        // A part at the end that is no whole huge page cannot become one.
+        for part in 0..size / HUGE {
+            data::copy(buffer, old, new, part * HUGE..part * HUGE + page)?;
+        }
+        Ok(size / HUGE * page)
     }
 
     /// Does some copying of so many bytes, and takes into account how long this thread had to work for it. Not the clock: what

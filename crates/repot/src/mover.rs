@@ -25,9 +25,8 @@ use crate::ranges::Board;
 use crate::sys::Event;
 use crate::walk::Visitor;
 
-/// What of a file is in memory twice at most, in bytes: the largest folio, which is freed only as a whole. Where there are none so
-/// large, half of it.
-pub const CHUNK: u64 = 2 << 20;
+/// What of a file is in memory twice at most, in bytes.
+pub const CHUNK: u64 = 1 << 20;
 
 pub(crate) const FOLLOW_NOT: OFlags = OFlags::NOFOLLOW.union(OFlags::CLOEXEC);
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOATIME).union(FOLLOW_NOT);
@@ -66,6 +65,9 @@ pub struct Progress {
 impl Progress {
     pub(crate) fn copied(&self, bytes: u64) {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.doubled(bytes);
+    }
+    pub(crate) fn doubled(&self, bytes: u64) {
         let twice = self.twice.fetch_add(bytes, Ordering::Relaxed) + bytes;
         self.peak.fetch_max(twice, Ordering::Relaxed);
     }

@@ -136,7 +136,7 @@ pub fn plan(facts: &Facts, options: &Options) -> Result<Plan, Refusal> {
     warnings.extend(skipped.map(|candidate| format!("init: {}; trying the next", candidate.account())));
     let (tmpfs, room) = tmpfs(facts, options);
     let threads = options.threads.unwrap_or(facts.processors).clamp(1, 8);
-    let extra = |threads: u32| u64::from(threads) * CHUNK + facts.survey.entries * PER_ENTRY + BASE;
+    let extra = |threads: u32| u64::from(threads) * 2 * CHUNK + facts.survey.entries * PER_ENTRY + BASE;
     let threads = if facts.memory.available < extra(threads) { 1 } else { threads };
     let fits = room.and_then(|()| {
         let wanted = extra(threads);

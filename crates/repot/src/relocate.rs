@@ -104,7 +104,8 @@ fn go(
         Ok((pair, Moved { links, attributes, flags }))
     };
     let (pair, moved) = prepare().map_err(|fault: Fault| fault.at(Step::Relocate))?;
-    let folios = Folios::on(&new.mount, new.dir.as_fd(), plan.large_folios);
+    let folios =
+        if plan.large_folios { Folios::on(&new.mount, new.dir.as_fd()) } else { Folios::as_they_come() };
     let holes = if facts.rootfs == RootFs::Ramfs { Holes::PageCache } else { Holes::Seek };
     let mover = Mover {
         attributes,

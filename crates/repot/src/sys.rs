@@ -233,33 +233,6 @@ pub fn sleep(seconds: u32) {
     unsafe { libc::sleep(seconds) };
 }
 
-/// Reads `length` bytes at `offset` of `from` straight into the page cache of `to`, by way of a mapping; gives how many. `offset` must
-/// be on a page boundary, and the file must be that long already.
-///
-/// A page that cannot be had ends the read early: it is the kernel that writes to the mapping, so there is no SIGBUS. Unlike a write, it
-/// does not keep others from writing to the same file meanwhile.
-///
-/// # Errors
-/// As mmap(2) and pread(2).
-pub fn read_mapped(
-    from: BorrowedFd<'_>,
-    to: BorrowedFd<'_>,
-    offset: u64,
-    length: usize,
-) -> Result<usize, Errno> {
-    use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
-    // SAFETY: a new mapping at an address of the kernel's choice.
-    let map = unsafe {
-        mmap(ptr::null_mut(), length, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, to, offset)
-    }?;
-    // SAFETY: the mapping has `length` bytes and no other reference. Whoever changes the file changes plain bytes.
-    let buffer = unsafe { core::slice::from_raw_parts_mut(map.cast::<MaybeUninit<u8>>(), length) };
-    let read = rustix::io::pread(from, buffer, offset).map(|(read, _)| read.len());
-    // SAFETY: the mapping made above, to which no reference is left.
-    let unmapped = unsafe { munmap(map, length) };
-    unmapped.and(read)
-}
-
 /// Which pages of a file are in the page cache: one byte a page, bit 0. `offset` must be on a page boundary.
 ///
 /// On ramfs a page that is not there is a hole, and reading it would create it (`simple_read_folio`).
