@@ -110,7 +110,7 @@ fn ladder(
             }
             Err(error) => {
                 log.line(Level::Error, format_args!("{error}"));
-                if error.torn {
+                if error.torn.is_some() {
                     last::resort(log, options.onerror, facts.panic, invocation)
                 }
                 let next = if plan.method == Method::Move { Method::Bind } else { Method::Stay };

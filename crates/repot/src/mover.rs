@@ -225,10 +225,14 @@ impl Mover<'_> {
     /// Moves what is neither a file nor a directory.
     fn special(&self, dir: &Pair, name: &CStr, meta: &Meta, first: bool) -> Result<(), Fault> {
         let (old, new) = (At::Named(dir.old.as_fd(), name), At::Named(dir.new.as_fd(), name));
+        // Reading a symbolic link changes its access time.
+        let unread = || utimensat(&dir.old, name, &meta.times(), AtFlags::SYMLINK_NOFOLLOW);
         let made = if meta.kind == FileType::Symlink {
             let mut target = [0; 4096];
             let length = readlinkat_raw(&dir.old, name, &mut target[..]).call("readlinkat")?;
-            symlinkat(&target[..length], &dir.new, name)
+            symlinkat(&target[..length], &dir.new, name).inspect_err(|_| {
+                let _ = unread();
+            })
         } else {
             mknodat(&dir.new, name, meta.kind, meta.mode, meta.node)
         };
@@ -252,8 +256,7 @@ impl Mover<'_> {
         };
         finish().inspect_err(|_| {
             let _ = unlinkat(&dir.new, name, AtFlags::empty());
-            // Reading a symbolic link changes its access time.
-            let _ = utimensat(&dir.old, name, &meta.times(), AtFlags::SYMLINK_NOFOLLOW);
+            let _ = unread();
         })
     }
 

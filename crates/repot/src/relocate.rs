@@ -70,7 +70,7 @@ pub fn relocate<'s>(
             match here {
                 Ok(()) => Ok(relocated),
                 Err(fault) => {
-                    let torn = relocated.back().is_err();
+                    let torn = relocated.back().err();
                     Err(Error { torn, ..fault.at(Step::Relocate) })
                 }
             }
@@ -122,7 +122,7 @@ fn go(
     match walk(&mover, pair, meta, plan.threads, &|| meanwhile(progress)) {
         Ok(()) => Ok(moved),
         Err(broken) => {
-            let torn = moved.undo(&site.old, &new.dir, root).is_err();
+            let torn = moved.undo(&site.old, &new.dir, root).err();
             Err(Error { torn, ..broken.fault.at(Step::Relocate) })
         }
     }
