@@ -177,7 +177,11 @@ pub fn sample(points: &[Point]) -> Vec<Point> {
         groups.entry((point.call, error_name(point.error))).or_default().push(*point);
     }
     // A step without a common factor with the number of errors, so that each error meets each place.
-    groups.values().enumerate().map(|(number, group)| group[number * 7 % 12 * (group.len() - 1) / 11]).collect()
+    groups
+        .values()
+        .enumerate()
+        .map(|(number, group)| group[number * 7 % 12 * (group.len() - 1) / 11])
+        .collect()
 }
 
 /// Runs with one fault and says what came of it.

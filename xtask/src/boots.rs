@@ -100,6 +100,7 @@ fn one(case: &Case, bench: &Bench) -> Result<Outcome> {
     let folder = place::fresh(&format!("boots/runs/{}", case.name()))?;
     let (kernel, image) = (bench.kernels.get(&case.kernel), bench.images.get(&case.scenario.name));
     let (kernel, image) = (kernel.context("no kernel")?, image.context("no image")?);
+    let expect = case.expect()?;
     let machine = qemu::Machine {
         kernel,
         initrd: &image.archive,
@@ -107,6 +108,7 @@ fn one(case: &Case, bench: &Bench) -> Result<Outcome> {
         memory_mib: case.scenario.memory,
         cpus: case.scenario.cpus,
         limit: LIMIT,
+        stays: expect.stays.as_deref(),
         folder: &folder,
     };
     let mut run = machine.run()?;

@@ -296,6 +296,8 @@ impl Mover<'_> {
                 // The new file holds what the old one has lost, so it is the one to undo from.
                 let _ = copy.attributes();
             } else {
+                // It may have its flags already, and the kernel unlinks no immutable file.
+                let _ = self.attributes.free(new.as_fd());
                 let _ = unlinkat(&dir.new, name, AtFlags::empty());
             }
             if let Ok(flags) = flags

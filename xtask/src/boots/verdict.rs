@@ -20,6 +20,9 @@ pub(super) fn failures(case: &Case, image: &Image, run: &Run) -> Result<Vec<Stri
         failures.say(format!("the guest did not end; its last words: {}", last_words(&run.console)));
         return Ok(failures.0);
     }
+    if expect.stays.is_some() && !run.stayed {
+        failures.say("the guest ended by itself".to_owned());
+    }
     let (mut before, mut after) = (None, None);
     for line in run.report.lines() {
         match serde_json::from_str(line) {
