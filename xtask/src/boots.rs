@@ -7,6 +7,7 @@ mod expect;
 mod hostile;
 mod image;
 mod scenario;
+mod sweep;
 mod verdict;
 
 use crate::kernels::{self, Kernel};
@@ -20,6 +21,7 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
+pub(crate) use sweep::sweep;
 
 /// For a guest that hangs; on a machine with nothing else to do the slowest boot takes a tenth of it.
 const LIMIT: Duration = Duration::from_secs(300);

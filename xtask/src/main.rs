@@ -66,6 +66,16 @@ enum Command {
         #[arg(long, short, default_value_t = 2)]
         jobs: usize,
     },
+    /// Boot with less and less memory, and write docs/memory-sweep.md
+    #[command(after_help = "Examples:\n  cargo xtask sweep\n  cargo xtask sweep 6.12 7")]
+    Sweep {
+        /// Kernel series
+        #[arg(default_value = "6.12")]
+        series: Vec<String>,
+        /// Machines at a time
+        #[arg(long, short, default_value_t = 2)]
+        jobs: usize,
+    },
     /// Measure time and memory against other ways of moving a root
     #[command(
         after_help = "Examples:\n  cargo xtask bench --quick --tree debian\n  cargo xtask bench --peer NAME=PATH"
@@ -107,6 +117,7 @@ fn main() -> ExitCode {
         Command::Lint => lint::lint(),
         Command::Dist { target } => dist::dist(target),
         Command::Boots { filter, jobs } => boot(&filter, jobs),
+        Command::Sweep { series, jobs } => boots::sweep(&series, jobs),
         Command::Bench(what) => bench::bench(&what),
         Command::Faults { call, every, jobs } => {
             faults::sweep(&faults::Choice { call: call.as_deref(), step: every, jobs })

@@ -20,6 +20,7 @@ use crate::error::{Call, Fault};
 use crate::file::{FileCopy, merge_contents};
 use crate::links::{Claim, Links, Moved};
 use crate::metadata::{At, Attributes, Meta};
+use crate::sys;
 use crate::walk::Visitor;
 
 /// What of a file is in memory twice at most, in bytes.
@@ -104,6 +105,7 @@ impl Visitor for Mover<'_> {
     }
 
     fn enter(&self, dir: &Pair, name: &CStr) -> Result<Option<(Pair, DirMeta)>, Fault> {
+        self.check_memory()?;
         let there = match mkdirat(&dir.new, name, UNFINISHED) {
             // Without the leave to merge, it can only be there because another thread is at work in it, or because it is
             // the mount point that was left behind in the old tree.
@@ -131,6 +133,7 @@ impl Visitor for Mover<'_> {
     }
 
     fn entry(&self, buffer: &mut Buffer, dir: &Pair, name: &CStr, kind: FileType) -> Result<(), Fault> {
+        self.check_memory()?;
         if kind == FileType::RegularFile {
             let old = openat(&dir.old, name, OFlags::RDONLY | OFlags::NOATIME | FOLLOW_NOT, Mode::empty())
                 .call("openat")?;
@@ -182,6 +185,11 @@ impl Visitor for Mover<'_> {
 }
 
 impl Mover<'_> {
+    /// Fails where what was set aside is in use: that is for undoing the move.
+    fn check_memory(&self) -> Result<(), Fault> {
+        if !self.back && sys::is_memory_short() { Err(Errno::NOMEM).call("malloc") } else { Ok(()) }
+    }
+
     /// Moves one name: by `make` where it is the first of its inode, by linking where it is not.
     fn name(
         &self,

@@ -6,6 +6,7 @@ use core::sync::atomic::Ordering;
 
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, Timestamps, openat};
+use rustix::io::Errno;
 use rustix::process::{chdir, fchdir, getegid, geteuid, umask};
 
 use crate::data::Holes;
@@ -18,6 +19,7 @@ pub use crate::mover::{CHUNK, Progress};
 use crate::mover::{DirMeta, Mover, Pair};
 use crate::newroot::NewRoot;
 use crate::plan::{Method, Plan};
+use crate::sys;
 use crate::undo::undo;
 use crate::walk::walk;
 
@@ -94,6 +96,10 @@ fn go(
         creator: (geteuid().as_raw(), getegid().as_raw()),
     };
     let prepare = || {
+        // What was set aside is for undoing; without it nothing is begun.
+        if sys::is_memory_short() {
+            return Err(Errno::NOMEM).call("malloc");
+        }
         let pair = Pair { old: reopen(&site.old)?, new: reopen(&new.dir)? };
         let links = Links::new(new.dir.as_fd(), site.old.as_fd())?;
         let flags = attributes.free(site.old.as_fd()).inspect_err(|_| {
@@ -119,6 +125,7 @@ fn go(
         meta.mode = Mode::from_raw_mode(0o755);
     }
     let meta = DirMeta { meta, flags: moved.flags };
+    sys::tear(true);
     match walk(&mover, pair, meta, plan.threads, &|| meanwhile(progress)) {
         Ok(()) => Ok(moved),
         Err(broken) => {

@@ -28,7 +28,7 @@ impl Image {
             Tree::Small => {}
             Tree::Hostile => hostile::add(&root)?,
             Tree::Large => large(&root.join("large"), 200)?,
-            Tree::Heavy => large(&root.join("heavy"), 48)?,
+            Tree::Heavy => large(&root.join("zz"), 48)?,
             Tree::Crowd => crowd(&root.join("zz"))?,
             Tree::Tail => tail(&root.join("zz"))?,
         }

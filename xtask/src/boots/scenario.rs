@@ -74,7 +74,7 @@ pub(super) enum Tree {
     Hostile,
     /// One file of 200 MiB.
     Large,
-    /// One file of 48 MiB.
+    /// One file of 48 MiB, behind everything else in the archive.
     Heavy,
     /// 20,000 empty files, behind everything else in the archive.
     Crowd,

@@ -227,7 +227,7 @@ fn tree_kib(entries: &[Entry]) -> u64 {
     entries.iter().filter(once).map(|entry| entry.blocks / 2).sum()
 }
 
-fn last_words(console: &str) -> String {
+pub(super) fn last_words(console: &str) -> String {
     let lines: Vec<&str> = console.lines().filter(|line| !line.trim().is_empty()).collect();
     lines[lines.len().saturating_sub(4)..].join(" | ")
 }
