@@ -243,6 +243,8 @@ fn try_look(site: &Site, options: &Options) -> Result<Facts, Fault> {
         inodes: statfs.f_files,
         free_inodes: statfs.f_ffree,
     };
+    // What else runs decides nothing elsewhere.
+    let patience = if initial && options.mode == Choice::Auto { PATIENCE } else { 0 };
     let program = program(site);
     let wanted = options.init.iter().map(Vec::as_slice).chain(INITS.map(CStr::to_bytes));
     let machine = Machine::running();
@@ -269,7 +271,7 @@ fn try_look(site: &Site, options: &Options) -> Result<Facts, Fault> {
         page: sys::page_size(),
         processors,
         program,
-        others: others(site),
+        others: others(site, patience),
         candidates: wanted.map(test).collect(),
         panic: panic(site),
     })
@@ -320,9 +322,9 @@ fn panic(site: &Site) -> i32 {
 const PATIENCE: u64 = 1_000_000_000;
 
 /// Counts the processes that have a program, which kernel threads have not. Helpers that the kernel has started, modprobe above all,
-/// come to their end by themselves: they are given a second for that.
-fn others(site: &Site) -> u32 {
-    let deadline = sys::now() + PATIENCE;
+/// come to their end by themselves: they are given so many nanoseconds for that.
+fn others(site: &Site, patience: u64) -> u32 {
+    let deadline = sys::now() + patience;
     loop {
         let others = programs(site);
         let left = deadline.saturating_sub(sys::now());
