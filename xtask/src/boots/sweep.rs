@@ -209,7 +209,8 @@ fn write(columns: &[Column], results: &[BTreeMap<u32, Outcome>]) -> Result<()> {
          * **moved**: the real init found every entry as it was packed, on the new tmpfs;\n\
          * **bound**: the same on the root as the kernel made it, because there was too little memory to move it;\n\
          * **told**: nothing was executed, and repot said that the root was not unpacked whole, and what helps;\n\
-         * **kernel**: the kernel gave up before it started `/init`.\n\nAnything else, half a tree above all, fails the command.\n",
+         * **kernel**: the kernel gave up before it started `/init`: it was out of memory (`System is deadlocked on memory`), or it had been unpacked over the archive itself \
+         (`invalid magic`, then `No working init found`), or it did not fit at all and said nothing.\n\nAnything else, half a tree above all, fails the command.\n",
         series.join(" ")
     );
     let date = command::read(Command::new("date").args(["-u", "+%F"]))?;
@@ -222,6 +223,17 @@ fn write(columns: &[Column], results: &[BTreeMap<u32, Outcome>]) -> Result<()> {
         }
     }
     writeln!(text, "\n{}, two emulated processors, on {}.\n", date.trim(), packages.join(" and "))?;
+    let count =
+        |word| results.iter().flat_map(BTreeMap::values).filter(|outcome| outcome.shown().0 == word).count();
+    writeln!(
+        text,
+        "{} boots: {} moved, {} bound, {} told, {} ended by the kernel before `/init`.\n",
+        results.iter().map(BTreeMap::len).sum::<usize>(),
+        count("moved"),
+        count("bound"),
+        count("told"),
+        count("kernel")
+    )?;
     let names: Vec<_> = columns.iter().map(Column::name).collect();
     writeln!(text, "| MiB | {} |\n|---|{}", names.join(" | "), "---|".repeat(names.len()))?;
     let steps: BTreeSet<u32> = results.iter().flat_map(BTreeMap::keys).copied().collect();
