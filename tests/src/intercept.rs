@@ -8,9 +8,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdGetfdFlags, Signal, pidfd_getfd, pidfd_send_signal};
+use rustix::process::{
+    Pid, PidfdGetfdFlags, Resource, Rlimit, Signal, pidfd_getfd, pidfd_send_signal, prlimit,
+};
 
-use crate::sys;
+use crate::sys::{self, Answer};
 
 /// Which calls to decide on. The execution of programs is always among them when there are any.
 #[derive(Clone, Debug, Default)]
@@ -69,6 +71,8 @@ pub enum Verdict {
     Continue,
     /// It fails.
     Fail(Errno),
+    /// It does not happen, and returns this all the same: what no kernel would.
+    Return(i64),
     /// It does not happen: the process is killed.
     Kill,
 }
@@ -115,6 +119,9 @@ impl Interceptor {
         // Executing another program takes the peak away with the memory of the one before.
         if executes && self.program > 0 {
             self.peak = peak_of(self.pid).or(self.peak);
+            // What the init had too little of, the next program is not to lack.
+            let unlimited = Rlimit { current: None, maximum: None };
+            let _ = prlimit(Some(self.pid), Resource::As, unlimited);
         }
         let call = Call { number, args: waiting.data.args, nth: self.nth, program: self.program, thread };
         let verdict = if self.program == 0 { Verdict::Continue } else { decide(&call) };
@@ -125,9 +132,10 @@ impl Interceptor {
             Verdict::Continue => {
                 // One that fails counts too: the caller of these sandboxes does not care how many were tried.
                 self.program += u32::from(executes);
-                sys::answer(self.listener.as_fd(), waiting.id, None)
+                sys::answer(self.listener.as_fd(), waiting.id, Answer::GoOn)
             }
-            Verdict::Fail(error) => sys::answer(self.listener.as_fd(), waiting.id, Some(error)),
+            Verdict::Fail(error) => sys::answer(self.listener.as_fd(), waiting.id, Answer::Fail(error)),
+            Verdict::Return(value) => sys::answer(self.listener.as_fd(), waiting.id, Answer::Return(value)),
             Verdict::Kill => Ok(pidfd_send_signal(process, Signal::KILL)?),
         }
     }

@@ -31,6 +31,8 @@ pub struct Setup {
     pub env: Vec<String>,
     /// How many descriptors it may have open.
     pub nofile: Option<u64>,
+    /// How many bytes of memory it may map; what it executes may map more. Only with calls that are decided on.
+    pub memory: Option<u64>,
     /// Whether to leave one more descriptor open, as whatever ran before may.
     pub stray: bool,
     /// Whether to close standard input, output and error, as the kernel does without `/dev/console`.
@@ -48,6 +50,7 @@ impl Default for Setup {
             argv: vec!["/init".into()],
             env: vec!["HOME=/".into(), "TERM=linux".into()],
             nofile: None,
+            memory: None,
             stray: false,
             closed: false,
             shared: false,
@@ -111,6 +114,7 @@ impl Prepared {
             closed: setup.closed,
             shared: setup.shared,
             nofile: setup.nofile,
+            memory: setup.memory,
             filter: intercept::filter(&setup.calls),
             failed: fails.as_fd(),
         };

@@ -82,6 +82,8 @@ pub(crate) struct Child<'a> {
     pub(crate) shared: bool,
     /// How many descriptors it may have open.
     pub(crate) nofile: Option<u64>,
+    /// How many bytes of memory it may map.
+    pub(crate) memory: Option<u64>,
     /// System calls whoever holds the listener decides on; none, no listener.
     pub(crate) filter: Vec<libc::sock_filter>,
     /// Where a step that fails is told, as its number and its error.
@@ -144,7 +146,7 @@ pub(crate) const STEPS: [&str; 8] = [
     "move_mount",
     "pivot_root",
     "dup2",
-    "descriptors",
+    "setrlimit",
     "seccomp",
     "execve",
 ];
@@ -207,6 +209,11 @@ fn enter(child: &Child<'_>, argv: &[*const c_char], envp: &[*const c_char]) -> (
         let most = Rlimit { current: Some(most), maximum: Some(most) };
         step!(5, rustix::process::setrlimit(Resource::Nofile, most));
     }
+    if let Some(most) = child.memory {
+        // It can be lifted again, see `intercept`.
+        let most = Rlimit { current: Some(most), maximum: None };
+        step!(5, rustix::process::setrlimit(Resource::As, most));
+    }
     if !child.filter.is_empty() {
         step!(6, intercept(&child.filter));
         step!(6, write(told, &[LISTENING]));
@@ -256,14 +263,22 @@ pub(crate) fn next_call(listener: BorrowedFd<'_>) -> io::Result<Option<libc::sec
     }
 }
 
-/// Answers a call: lets the kernel do it, or makes it fail with `error`.
-pub(crate) fn answer(listener: BorrowedFd<'_>, id: u64, error: Option<Errno>) -> io::Result<()> {
+/// What becomes of a call that waits.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Answer {
+    GoOn,
+    Fail(Errno),
+    Return(i64),
+}
+
+/// Answers a call.
+pub(crate) fn answer(listener: BorrowedFd<'_>, id: u64, answer: Answer) -> io::Result<()> {
     let go_on = u32::try_from(libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE).expect("one bit");
     let answer = libc::seccomp_notif_resp {
         id,
-        val: 0,
-        error: error.map_or(0, |error| -error.raw_os_error()),
-        flags: if error.is_none() { go_on } else { 0 },
+        val: if let Answer::Return(value) = answer { value } else { 0 },
+        error: if let Answer::Fail(error) = answer { -error.raw_os_error() } else { 0 },
+        flags: if let Answer::GoOn = answer { go_on } else { 0 },
     };
     // SAFETY: the request and the structure belong together.
     let done =

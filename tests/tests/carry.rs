@@ -244,3 +244,26 @@ fn files_stacked_on_one_file() {
         assert_eq!(moved.mounts["/under"].len(), count);
     }
 }
+
+/// The kernel moves nothing away from a shared mount, and what is on top of it hides it: then all is as it was.
+#[test]
+fn what_is_stacked_on_a_shared_mount_keeps_the_root_where_it_is() {
+    let prepared = prepare(Fs::Tmpfs, |stage| {
+        stage.install("mode=move\n");
+        stage.plant(&one_of_each());
+        stage.mount(Fs::Tmpfs, "a/plain");
+        stage.mount(Fs::Tmpfs, "stack");
+        stage.share("stack");
+        stage.mount(Fs::Ramfs, "stack");
+        stage.file("stack/on top", b"of it");
+    });
+    let stayed = run(prepared, &Setup::default());
+    let log = stayed.running.log();
+    assert!(
+        log.contains("carry: move_mount \"/stack\": EINVAL") && log.contains("stay: bind failed"),
+        "{log}"
+    );
+    assert_eq!(stayed.prepared.mounts["/"][0].what.device, stayed.mounts["/"][0].what.device, "{log}");
+    stayed.check_tree();
+    stayed.check_mounts();
+}

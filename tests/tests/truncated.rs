@@ -56,6 +56,40 @@ fn an_archive_without_its_end_is_not_booted() {
     }
 }
 
+/// An end that is no marker at all is none.
+#[test]
+fn an_odd_end_is_no_end() {
+    type Spoil = fn(&Stage);
+    let cases: [(&str, Spoil); 6] = [
+        ("a directory", |stage| stage.dir(".repot-end")),
+        ("a fifo", |stage| {
+            let mode = rustix::fs::Mode::from_raw_mode(0o644);
+            rustix::fs::mknodat(stage.root(), ".repot-end", rustix::fs::FileType::Fifo, mode, 0)
+                .expect("a fifo");
+        }),
+        ("a loop", |stage| stage.link(".repot-end", ".repot-end")),
+        ("noise", |stage| stage.file(".repot-end", &[0xff; 4000])),
+        ("100 MiB", |stage| {
+            stage.file(".repot-end", b"format=1\n");
+            let file = fs::File::options().write(true).open(stage.path(".repot-end")).expect("opened");
+            file.set_len(100 << 20).expect("100 MiB");
+        }),
+        ("numbers without end", |stage| {
+            stage.file(".repot-end", format!("format=1\nentries={}\n", "9".repeat(3000)).as_bytes());
+        }),
+    ];
+    for (what, spoil) in cases {
+        let prepared = with("", |stage| {
+            stage.file(".repot-begin", b"");
+            spoil(stage);
+        });
+        let (end, log) = outcome(&prepared);
+        assert_eq!(end, End::Killed(2), "{what}: {log}");
+        assert!(log.contains("the archive has no end"), "{what}: {log}");
+        assert_untouched(&prepared);
+    }
+}
+
 #[test]
 fn an_archive_with_its_end_is_booted() {
     let prepared = with("", |stage| {

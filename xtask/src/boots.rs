@@ -7,6 +7,7 @@ mod expect;
 mod hostile;
 mod image;
 mod scenario;
+mod sweep;
 mod verdict;
 
 use crate::kernels::{self, Kernel};
@@ -20,6 +21,7 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
+pub(crate) use sweep::sweep;
 
 /// For a guest that hangs; on a machine with nothing else to do the slowest boot takes a tenth of it.
 const LIMIT: Duration = Duration::from_secs(300);
@@ -100,6 +102,7 @@ fn one(case: &Case, bench: &Bench) -> Result<Outcome> {
     let folder = place::fresh(&format!("boots/runs/{}", case.name()))?;
     let (kernel, image) = (bench.kernels.get(&case.kernel), bench.images.get(&case.scenario.name));
     let (kernel, image) = (kernel.context("no kernel")?, image.context("no image")?);
+    let expect = case.expect()?;
     let machine = qemu::Machine {
         kernel,
         initrd: &image.archive,
@@ -107,6 +110,7 @@ fn one(case: &Case, bench: &Bench) -> Result<Outcome> {
         memory_mib: case.scenario.memory,
         cpus: case.scenario.cpus,
         limit: LIMIT,
+        stays: expect.stays.as_deref(),
         folder: &folder,
     };
     let mut run = machine.run()?;

@@ -63,6 +63,7 @@ fn boot(name: &str, init: Option<&Path>, kernel: &kernels::Kernel) -> Result<See
         memory_mib: 512,
         cpus: 2,
         limit: Duration::from_secs(120),
+        stays: None,
         folder: &folder,
     };
     let run = machine.run()?;

@@ -3,60 +3,101 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::process::Command;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, Result, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 use repot_tests::calls;
-use repot_tests::faults::{self, Outcome};
+use repot_tests::faults::{self, Outcome, Point};
 use repot_tests::trees::Fs;
 
 use crate::{debian, place};
 
-/// Runs the sweep; every `step`th point of it. The whole one is written into docs/faults.md.
-pub(crate) fn sweep(call: Option<&str>, step: usize) -> Result<()> {
+/// Which points, and how many at a time.
+#[derive(Debug)]
+pub(crate) struct Choice<'a> {
+    /// Only this call.
+    pub(crate) call: Option<&'a str>,
+    /// Only every so manyth point.
+    pub(crate) step: usize,
+    /// Runs at a time.
+    pub(crate) jobs: usize,
+}
+
+/// Runs the sweep. The whole one is written into docs/faults.md.
+pub(crate) fn sweep(choice: &Choice<'_>) -> Result<()> {
     debian::need_root("the fault sweep")?;
     let points: Vec<_> = [Fs::Ramfs, Fs::Tmpfs]
         .into_iter()
         .flat_map(faults::points)
-        .filter(|point| call.is_none_or(|call| calls::name(point.call) == call))
-        .step_by(step.max(1))
+        .filter(|point| choice.call.is_none_or(|call| calls::name(point.call) == call))
+        .step_by(choice.step.max(1))
         .collect();
-    let style = ProgressStyle::with_template("{wide_bar} {pos}/{len} {eta} left, {msg}")?;
-    let bar = ProgressBar::new(points.len() as u64).with_style(style);
-    let mut results = Vec::with_capacity(points.len());
-    let mut bad = Vec::new();
-    for point in points {
-        let outcome = faults::run(&point);
-        if outcome.is_bad() {
-            bar.println(format!("{point:?}: {outcome:?}"));
-            bad.push(format!("{point:?}: {outcome:?}"));
-        }
-        bar.set_message(format!("{} bad", bad.len()));
-        bar.inc(1);
-        results.push((point, outcome));
+    let results = run(&points, choice.jobs)?;
+    let bad = results.iter().filter(|(_, outcome)| outcome.is_bad()).count();
+    let (table, sums) = (faults::table(&results), sums(&results));
+    println!("{table}\n{sums}");
+    if choice.step <= 1 && choice.call.is_none() && bad == 0 {
+        write(&table, &sums)?;
     }
-    bar.finish_and_clear();
-    let mut words: BTreeMap<&str, usize> = BTreeMap::new();
-    for word in results.iter().map(|(_, outcome): &(_, Outcome)| outcome.word()) {
-        *words.entry(word).or_default() += 1;
-    }
-    let sums: Vec<_> = words.iter().map(|(word, count)| format!("{count} {word}")).collect();
-    let table = faults::table(&results);
-    println!("{table}\n{} points: {}", results.len(), sums.join(", "));
-    if step <= 1 && call.is_none() {
-        let date = String::from_utf8(Command::new("date").args(["-u", "+%F"]).output()?.stdout)?;
-        let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
-        let text = format!(
-            "# Every system call made to fail\n\n`cargo xtask faults` runs the static init as process 1 of a private namespace on a \
-             ramfs and on a tmpfs with an entry of every kind, mounts upon mounts and two inits, and lets each call that it makes \
-             fail once, with each of five errors. Each run must end within ten seconds with an init executed on a complete tree, \
-             or as `onerror=` says.\n\n{} on kernel {kernel}: {} points: {}.\n\n{table}",
-            date.trim(),
-            results.len(),
-            sums.join(", ")
-        );
-        fs::write(place::checkout().join("docs/faults.md"), text).context("docs/faults.md")?;
-    }
-    ensure!(bad.is_empty(), "{} points came to what must not be", bad.len());
+    ensure!(bad == 0, "{bad} points came to what must not be");
     Ok(())
+}
+
+/// Runs them all, `jobs` at a time, and tells of each that came to what must not be as soon as it did.
+fn run(points: &[Point], jobs: usize) -> Result<Vec<(Point, Outcome)>> {
+    let style = ProgressStyle::with_template("{wide_bar} {pos}/{len} {eta} left")?;
+    let bar = ProgressBar::new(points.len() as u64).with_style(style);
+    let next = AtomicUsize::new(0);
+    let results = Mutex::new(BTreeMap::new());
+    std::thread::scope(|scope| {
+        for _ in 0..jobs.max(1) {
+            scope.spawn(|| {
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(point) = points.get(number) else { break };
+                    let outcome = faults::run(point);
+                    if outcome.is_bad() {
+                        bar.suspend(|| println!("{point}: {outcome:?}"));
+                    }
+                    bar.inc(1);
+                    if let Ok(mut results) = results.lock() {
+                        results.insert(number, (*point, outcome));
+                    }
+                }
+            });
+        }
+    });
+    bar.finish_and_clear();
+    Ok(results.into_inner().unwrap_or_default().into_values().collect())
+}
+
+/// What can be seen at a glance.
+fn sums(results: &[(Point, Outcome)]) -> String {
+    let count = |wanted: fn(&Outcome) -> bool| results.iter().filter(|(_, outcome)| wanted(outcome)).count();
+    format!(
+        "{} faults: in {} runs the move was made nevertheless, in {} it was undone and the root bound, in {} the root stayed as it was, \
+         in {} the call was not made this time, {} came to what must not be",
+        results.len(),
+        count(|outcome| *outcome == Outcome::Moved),
+        count(|outcome| *outcome == Outcome::Bound),
+        count(|outcome| *outcome == Outcome::Stayed),
+        count(|outcome| *outcome == Outcome::NotReached),
+        count(Outcome::is_bad)
+    )
+}
+
+fn write(table: &str, sums: &str) -> Result<()> {
+    let date = String::from_utf8(Command::new("date").args(["-u", "+%F"]).output()?.stdout)?;
+    let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
+    let text = format!(
+        "# Every system call made to fail\n\n`cargo xtask faults` runs the static init as process 1 of a private namespace on a \
+         ramfs and on a tmpfs with an entry of every kind, mounts upon mounts and two inits, and lets each call that it makes \
+         fail once, with each of five errors. The ramfs is left by `chroot`, as kernels before 7.0 leave the initial root: its `pivot_root` is \
+         refused throughout; the tmpfs is left by `pivot_root`. Each run must end within ten seconds with an init executed on a complete \
+         tree, every mount in place; a row of the table counts how.\n\n{} on kernel {kernel}: {sums}.\n\n{table}",
+        date.trim(),
+    );
+    fs::write(place::checkout().join("docs/faults.md"), text).context("docs/faults.md")
 }

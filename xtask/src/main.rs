@@ -66,6 +66,16 @@ enum Command {
         #[arg(long, short, default_value_t = 2)]
         jobs: usize,
     },
+    /// Boot with less and less memory, and write docs/memory-sweep.md
+    #[command(after_help = "Examples:\n  cargo xtask sweep\n  cargo xtask sweep 6.12 7")]
+    Sweep {
+        /// Kernel series
+        #[arg(default_value = "6.12")]
+        series: Vec<String>,
+        /// Machines at a time
+        #[arg(long, short, default_value_t = 2)]
+        jobs: usize,
+    },
     /// Measure time and memory against other ways of moving a root
     #[command(
         after_help = "Examples:\n  cargo xtask bench --quick --tree debian\n  cargo xtask bench --peer NAME=PATH"
@@ -82,6 +92,9 @@ enum Command {
         /// Only every Nth point
         #[arg(long, value_name = "N", default_value_t = 1)]
         every: usize,
+        /// Runs at a time
+        #[arg(long, short, default_value_t = 2)]
+        jobs: usize,
     },
     /// Download the kernels the boots run on into target/kernels
     #[command(after_help = "Example: cargo xtask kernels 6.12 7")]
@@ -104,8 +117,11 @@ fn main() -> ExitCode {
         Command::Lint => lint::lint(),
         Command::Dist { target } => dist::dist(target),
         Command::Boots { filter, jobs } => boot(&filter, jobs),
+        Command::Sweep { series, jobs } => boots::sweep(&series, jobs),
         Command::Bench(what) => bench::bench(&what),
-        Command::Faults { call, every } => faults::sweep(call.as_deref(), every),
+        Command::Faults { call, every, jobs } => {
+            faults::sweep(&faults::Choice { call: call.as_deref(), step: every, jobs })
+        }
         Command::Kernels { series } => download(&series),
     };
     match result {

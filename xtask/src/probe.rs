@@ -24,6 +24,12 @@ use std::ffi::CString;
 use xtask::account::Line;
 
 fn run(argv: &[CString]) {
+    if argv.get(1).is_some_and(|word| word.as_c_str() == c"--helper") {
+        let milliseconds = argv.get(2).and_then(|word| word.to_str().ok()?.parse().ok()).unwrap_or(0);
+        // Whoever crashed waits until its memory has been read.
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        return std::thread::sleep(std::time::Duration::from_millis(milliseconds));
+    }
     let first = argv.first().is_some_and(|name| name.as_c_str() == c"/init");
     let result = match first.then(perform::steps).flatten() {
         Some(Ok(steps)) => perform::all(&steps, argv),

@@ -8,7 +8,10 @@
 use crate::kernels::Kernel;
 use anyhow::{Context, Result};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -23,6 +26,8 @@ pub(crate) struct Machine<'a> {
     pub(crate) memory_mib: u32,
     pub(crate) cpus: u32,
     pub(crate) limit: Duration,
+    /// What the guest says on the console when it has come to where it stays, until it is ended.
+    pub(crate) stays: Option<&'a str>,
     /// Where the console and the report are left.
     pub(crate) folder: &'a Path,
 }
@@ -37,6 +42,8 @@ pub(crate) struct Run {
     pub(crate) seconds: f64,
     /// The guest had not ended within the limit.
     pub(crate) cut_off: bool,
+    /// The guest said what it says where it stays, and did not end by itself.
+    pub(crate) stayed: bool,
 }
 
 impl Run {
@@ -77,29 +84,66 @@ impl Machine<'_> {
             .stdout(Stdio::null())
             .spawn()
             .context("cannot run qemu-system-x86_64 (Debian package qemu-system-x86)")?;
-        let cut_off = !wait(&mut child, self.limit)?;
         let text = |path: &Path| {
             let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
             Ok::<_, anyhow::Error>(String::from_utf8_lossy(&bytes).into_owned())
         };
+        let said = match self.stays {
+            Some(words) => said(&child, &console, words, begun + self.limit)?,
+            None => false,
+        };
+        let limit = if said { STAYS } else { self.limit.saturating_sub(begun.elapsed()) };
+        let ended = wait(&mut child, limit)?;
         Ok(Run {
             console: text(&console)?,
             report: text(&report)?,
             seconds: begun.elapsed().as_secs_f64(),
-            cut_off,
+            cut_off: !ended && !said,
+            stayed: !ended && said,
         })
     }
 }
 
+/// For so long a guest must stay where it says that it stays.
+const STAYS: Duration = Duration::from_secs(2);
+
+/// Waits until the guest has said something on its console; `false` where it ended or the time was over before.
+fn said(child: &Child, console: &Path, words: &str, until: Instant) -> Result<bool> {
+    let handle = handle(child)?;
+    let watch = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).context("inotify")?;
+    // It may not be there yet, and comes into the folder then.
+    let folder = console.parent().context("a console in a folder")?;
+    inotify::add_watch(&watch, folder, WatchFlags::MODIFY | WatchFlags::CREATE).context("inotify")?;
+    loop {
+        let text = std::fs::read(console).unwrap_or_default();
+        if String::from_utf8_lossy(&text).contains(words) {
+            return Ok(true);
+        }
+        let Some(left) = until.checked_duration_since(Instant::now()) else { return Ok(false) };
+        let mut awaited = [PollFd::new(&handle, PollFlags::IN), PollFd::new(&watch, PollFlags::IN)];
+        match poll(&mut awaited, Some(&Timespec::try_from(left)?)) {
+            Ok(_) if !awaited[0].revents().is_empty() => return Ok(false),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error).context("poll of the machine"),
+        }
+        // Only that there is something matters.
+        while rustix::io::read(&watch, &mut [0; 4096]).is_ok() {}
+    }
+}
+
+fn handle(child: &Child) -> Result<OwnedFd> {
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).context("the machine has no pid")?;
+    pidfd_open(pid, PidfdFlags::empty()).context("pidfd_open of the machine")
+}
+
 /// Waits for a child; ends it and gives `false` when it takes too long.
 fn wait(child: &mut Child, limit: Duration) -> Result<bool> {
-    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).context("the machine has no pid")?;
-    let handle = pidfd_open(pid, PidfdFlags::empty()).context("pidfd_open of the machine")?;
+    let handle = handle(child)?;
     let timeout = Timespec { tv_sec: i64::try_from(limit.as_secs())?, tv_nsec: 0 };
     let ended = loop {
         match poll(&mut [PollFd::new(&handle, PollFlags::IN)], Some(&timeout)) {
             Ok(ready) => break ready > 0,
-            Err(rustix::io::Errno::INTR) => {}
+            Err(Errno::INTR) => {}
             Err(error) => return Err(error).context("poll of the machine"),
         }
     };

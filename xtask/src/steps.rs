@@ -92,6 +92,14 @@ pub enum Step {
     Leak(String),
     /// Leaves this much memory free, in KiB, by keeping the rest as huge pages nobody uses.
     LeaveFree(u64),
+    /// A helper that the kernel starts, because a process of ours crashes, and that runs for so many milliseconds. It must be a copy of
+    /// the probe.
+    Helper {
+        /// What it executes.
+        path: String,
+        /// How long it runs.
+        milliseconds: u64,
+    },
     /// A process that keeps the extremes of memory use until the real init asks.
     Sample {},
     /// Gives the account `before`.

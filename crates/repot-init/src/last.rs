@@ -1,30 +1,50 @@
 //! What is left when nothing works: an init in place, or a message and what the user wants to happen then.
+//!
+//! Nothing is allocated here: that may be what does not work.
 
-use alloc::vec::Vec;
+use core::ffi::CStr;
 
-use repot::handoff;
+use repot::facts::INITS;
+use repot::handoff::{self, Refused};
 use repot::options::OnError;
 use repot::report::{Level, Log};
-use repot::sys::{Invocation, sleep};
+use repot::sys::sleep;
 use rustix::system::{RebootCommand, reboot};
 
+use crate::sys::Process;
+
+const SHELLS: [&CStr; 3] = [c"/bin/sh", c"/bin/bash", c"/bin/busybox"];
+
 /// Executes the first of the usual inits, the root being as the kernel left it.
-pub(crate) fn in_place(log: &Log, invocation: &Invocation) -> ! {
-    let error = handoff::execute(&crate::usual_inits(), invocation, &|_| ());
-    log.line(Level::Error, format_args!("{error}; no init could be executed"));
-    resort(log, OnError::Continue, 0, invocation)
+pub(crate) fn in_place(process: &Process) -> ! {
+    handoff::execute(INITS, &process.invocation, &|_| (), &|refused| tell(process, refused));
+    no_init(process)
+}
+
+/// Tells of an init that could not be executed. A log that was open is not any more on 5.10.
+pub(crate) fn tell(process: &Process, refused: &Refused<'_>) {
+    Log::open(process.machine.get()).line(Level::Error, format_args!("{refused}"));
+}
+
+/// When none of the inits that were tried could be executed.
+pub(crate) fn no_init(process: &Process) -> ! {
+    let log = Log::open(process.machine.get());
+    log.line(Level::Error, format_args!("no init could be executed"));
+    resort(&log, process)
 }
 
 /// Does as `onerror=` says, and by default as the kernel would with `panic=`.
-pub(crate) fn resort(log: &Log, onerror: OnError, panic: i32, invocation: &Invocation) -> ! {
-    let tell = |text| log.line(Level::Error, format_args!("{text}"));
-    match onerror {
+pub(crate) fn resort(log: &Log, process: &Process) -> ! {
+    let mut log = log;
+    let reopened;
+    let panic = process.panic.get();
+    match process.onerror.get() {
         OnError::Shell => {
-            let shells: Vec<Vec<u8>> =
-                [&b"/bin/sh"[..], b"/bin/bash", b"/bin/busybox"].map(<[u8]>::to_vec).into();
-            tell("starting a shell (onerror=shell)");
-            let error = handoff::execute(&shells, invocation, &|_| ());
-            log.line(Level::Error, format_args!("{error}; there is no shell either"));
+            log.line(Level::Error, format_args!("starting a shell (onerror=shell)"));
+            handoff::execute(SHELLS, &process.invocation, &|_| (), &|refused| tell(process, refused));
+            reopened = Log::open(process.machine.get());
+            log = &reopened;
+            log.line(Level::Error, format_args!("there is no shell either"));
         }
         OnError::Reboot => end(log, RebootCommand::Restart, "restarting (onerror=reboot)"),
         OnError::Poweroff => end(log, RebootCommand::PowerOff, "switching off (onerror=poweroff)"),
@@ -42,7 +62,7 @@ pub(crate) fn resort(log: &Log, onerror: OnError, panic: i32, invocation: &Invoc
         }
         end(log, RebootCommand::Restart, "restarting");
     }
-    tell("nothing more can be done; the machine stays as it is");
+    log.line(Level::Error, format_args!("nothing more can be done; the machine stays as it is"));
     loop {
         sleep(3600);
     }

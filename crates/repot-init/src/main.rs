@@ -9,20 +9,22 @@ extern crate alloc;
 mod last;
 mod sys;
 
+use alloc::ffi::CString;
 use alloc::format;
 use alloc::vec::Vec;
-use core::sync::atomic::Ordering;
+use core::ffi::CStr;
 
 use repot::facts::{self, Facts, Site};
-use repot::options::Options;
 use repot::plan::{Method, Plan, Refusal, plan};
 use repot::report::{Level, Log, decided, found, so_far, summary};
 use repot::switch::Ready;
-use repot::sys::{Invocation, now};
+use repot::sys::now;
 use repot::{handoff, rehome};
+use sys::Process;
 
 /// What `main` does with what it was called with. Returns only where this is not process 1.
-fn run(invocation: &Invocation) -> i32 {
+fn run(process: &Process) -> i32 {
+    let invocation = &process.invocation;
     if !rustix::process::getpid().is_init() {
         if invocation.argument().is_some_and(|argument| argument == c"--version") {
             repot::report::tell(concat!("repot-init ", env!("CARGO_PKG_VERSION"), "\n"));
@@ -39,11 +41,12 @@ fn run(invocation: &Invocation) -> i32 {
                 Level::Error,
                 format_args!("{error}; this kernel is too old, or lets nobody mount: staying"),
             );
-            last::in_place(&log, invocation)
+            last::in_place(process)
         }
     };
+    process.machine.set(site.machine());
     let options = facts::options(&site);
-    sys::MACHINE.store(site.machine(), Ordering::Relaxed);
+    process.onerror.set(options.onerror);
     let mut log = Log::open(site.machine());
     log.amount = options.log;
     for warning in &options.warnings {
@@ -54,14 +57,15 @@ fn run(invocation: &Invocation) -> i32 {
         Ok(facts) => facts,
         Err(error) => {
             log.line(Level::Error, format_args!("{error}; staying"));
-            last::in_place(&log, invocation)
+            last::in_place(process)
         }
     };
+    process.panic.set(facts.panic);
     let mut plan = match plan(&facts, &options) {
         Ok(plan) => plan,
         Err(refusal) => {
             log.line(Level::Error, format_args!("{refusal}"));
-            last::resort(&log, options.onerror, facts.panic, invocation)
+            last::resort(&log, process)
         }
     };
     log.line(Level::Debug, format_args!("{}", found(&facts)));
@@ -69,28 +73,21 @@ fn run(invocation: &Invocation) -> i32 {
     for warning in &plan.warnings {
         log.line(Level::Warning, format_args!("{warning}"));
     }
-    let ready = ladder(&log, &site, &facts, &options, &mut plan, invocation);
+    let ready = ladder(&log, &site, &facts, &mut plan, process);
     drop(site);
     handoff::console();
-    let told = |init: &[u8]| {
-        let line = summary(&plan, ready.as_ref(), now() - start, init);
+    let told = |init: &CStr| {
+        let line = summary(&plan, ready.as_ref(), now() - start, init.to_bytes());
         log.line(Level::Info, format_args!("{line}"));
     };
-    let error = handoff::execute(&plan.inits, invocation, &told);
-    let log = Log::open(facts.machine);
-    log.line(Level::Error, format_args!("{error}; no init could be executed"));
-    last::resort(&log, options.onerror, facts.panic, invocation)
+    let inits: Vec<_> = plan.inits.iter().filter_map(|path| CString::new(path.as_slice()).ok()).collect();
+    let inits = inits.iter().map(CString::as_c_str);
+    handoff::execute(inits, invocation, &told, &|refused| last::tell(process, refused));
+    last::no_init(process)
 }
 
 /// Carries out the plan, or what comes next where that fails: bind, then stay.
-fn ladder(
-    log: &Log,
-    site: &Site,
-    facts: &Facts,
-    options: &Options,
-    plan: &mut Plan,
-    invocation: &Invocation,
-) -> Option<Ready> {
+fn ladder(log: &Log, site: &Site, facts: &Facts, plan: &mut Plan, process: &Process) -> Option<Ready> {
     while plan.method != Method::Stay {
         let made = |new: &repot::newroot::NewRoot<'_>| {
             for warning in &new.warnings {
@@ -110,8 +107,8 @@ fn ladder(
             }
             Err(error) => {
                 log.line(Level::Error, format_args!("{error}"));
-                if error.torn {
-                    last::resort(log, options.onerror, facts.panic, invocation)
+                if error.torn.is_some() {
+                    last::resort(log, process)
                 }
                 let next = if plan.method == Method::Move { Method::Bind } else { Method::Stay };
                 plan.reason = format!("{} failed ({error})", plan.method.name());
@@ -120,9 +117,4 @@ fn ladder(
         }
     }
     None
-}
-
-/// The programs that are tried where nothing is known of the system.
-fn usual_inits() -> Vec<Vec<u8>> {
-    facts::INITS.iter().map(|path| path.to_vec()).collect()
 }

@@ -5,10 +5,12 @@
 #![allow(unsafe_code)]
 
 use core::alloc::{GlobalAlloc, Layout};
+use core::cell::Cell;
 use core::ffi::{c_char, c_int, c_void};
 use core::ptr;
-use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use core::sync::atomic::{AtomicPtr, Ordering};
 
+use repot::options::OnError;
 use repot::report::{Level, Log};
 use repot::sys::Invocation;
 
@@ -29,9 +31,15 @@ unsafe impl GlobalAlloc for Malloc {
                 _ => ptr::null_mut(),
             }
         };
-        // The caller cannot go on without, so a refusal is worth a second question.
         let place = try_once();
-        if place.is_null() { try_once().cast() } else { place.cast() }
+        if !place.is_null() {
+            return place.cast();
+        }
+        // The caller cannot go on without: what it is at comes to its end with what was set aside, and then all is undone.
+        repot::sys::memory_is_short();
+        // SAFETY: null, or what `main` had from malloc; nobody else gets it.
+        unsafe { libc::free(RESERVE.swap(ptr::null_mut(), Ordering::Relaxed)) };
+        try_once().cast()
     }
 
     unsafe fn dealloc(&self, place: *mut u8, _: Layout) {
@@ -63,22 +71,50 @@ unsafe impl GlobalAlloc for Malloc {
 #[global_allocator]
 static MALLOC: Malloc = Malloc;
 
-/// Whether the kernel's log is this machine's own, for the panic handler.
-pub(crate) static MACHINE: AtomicBool = AtomicBool::new(true);
-/// What `main` was called with, for the panic handler.
-static INVOCATION: AtomicPtr<Invocation> = AtomicPtr::new(ptr::null_mut());
+/// Set aside for when there is no memory. It is never written to, so that it takes none until then.
+static RESERVE: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
+/// More than one thread of a walk ever has.
+const RESERVE_SIZE: usize = 512 * 1024;
 
-/// A bug of ours must not end process 1: a worker is given up, and the move undone; elsewhere an init is executed in place.
+/// What has to be known wherever this program is given up.
+pub(crate) struct Process {
+    /// What `main` was called with.
+    pub(crate) invocation: Invocation,
+    /// Whether the kernel's log is this machine's own.
+    pub(crate) machine: Cell<bool>,
+    /// `onerror=`
+    pub(crate) onerror: Cell<OnError>,
+    /// `panic=`
+    pub(crate) panic: Cell<i32>,
+}
+
+/// For the panic handler.
+static PROCESS: AtomicPtr<Process> = AtomicPtr::new(ptr::null_mut());
+
+/// A bug of ours must not end process 1: a worker is given up, and the move undone; elsewhere an init is executed in place, if
+/// the root is whole.
 #[panic_handler]
 fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
-    let log = Log::open(MACHINE.load(Ordering::Relaxed));
-    log.line(Level::Error, format_args!("this is a bug of repot: {info}"));
-    if !repot::sys::on_main_thread() {
+    let worker = !repot::sys::on_main_thread();
+    let place = if worker {
+        PROCESS.load(Ordering::Relaxed)
+    } else {
+        PROCESS.swap(ptr::null_mut(), Ordering::Relaxed)
+    };
+    // SAFETY: null, or what `main` put there, which lives as long as the process. Its cells are not written to while there are
+    // other threads.
+    let process = unsafe { place.as_ref() };
+    let log = Log::open(process.is_none_or(|process| process.machine.get()));
+    log.line(Level::Error, format_args!("this is a bug of repot, or the memory is at its end: {info}"));
+    if worker {
         repot::sys::worker_lost();
     }
-    // SAFETY: null, or what `main` put there, which lives as long as the process.
-    match unsafe { INVOCATION.swap(ptr::null_mut(), Ordering::Relaxed).as_ref() } {
-        Some(invocation) => crate::last::in_place(&log, invocation),
+    match process {
+        Some(process) if repot::sys::is_torn() => {
+            log.line(Level::Error, format_args!("the root is in two halves, of which none is executed"));
+            crate::last::resort(&log, process)
+        }
+        Some(process) => crate::last::in_place(process),
         // A second one, while the first was dealt with.
         None => loop {
             repot::sys::sleep(3600);
@@ -105,9 +141,17 @@ unsafe extern "C" {}
 unsafe extern "C" {}
 
 #[unsafe(no_mangle)]
-extern "C" fn main(_argc: c_int, argv: *const *const c_char, envp: *const *const c_char) -> c_int {
-    // SAFETY: the C library gives what the kernel gave: arrays that end with a null pointer and stay.
-    let mut invocation = unsafe { Invocation::of_main(argv, envp) };
-    INVOCATION.store(&raw mut invocation, Ordering::Relaxed);
-    crate::run(&invocation)
+extern "C" fn main(_argc: c_int, argv: *mut *const c_char, envp: *const *const c_char) -> c_int {
+    // SAFETY: the C library gives what the kernel gave: arrays that end with a null pointer, stay, and belong to the program.
+    let invocation = unsafe { Invocation::of_main(argv, envp) };
+    let (machine, onerror) = (Cell::new(true), Cell::new(OnError::Continue));
+    let mut process = Process { invocation, machine, onerror, panic: Cell::new(0) };
+    PROCESS.store(&raw mut process, Ordering::Relaxed);
+    // SAFETY: any size is a valid argument, and null will do.
+    let reserve = unsafe { libc::malloc(RESERVE_SIZE) };
+    RESERVE.store(reserve, Ordering::Relaxed);
+    if reserve.is_null() {
+        repot::sys::memory_is_short();
+    }
+    crate::run(&process)
 }

@@ -23,7 +23,6 @@ use crate::facts::Facts;
 use crate::metadata::{At, Meta, kept_flags};
 use crate::mountinfo::Mount;
 use crate::relocate::Relocated;
-use crate::sweep::sweep;
 
 /// The mounts are on the new root, which is attached above the old one.
 #[derive(Debug)]
@@ -46,10 +45,7 @@ pub fn carry<'s>(relocated: Relocated<'s>, facts: &Facts) -> Result<Carried<'s>,
         Places { parked: Vec::new(), placed: Vec::new(), left: Vec::new(), attached: false, private: false };
     match places.carry(&relocated, facts) {
         Ok(()) => {
-            let mut left = core::mem::take(&mut places.left);
-            if relocated.kept() {
-                left.extend(sweep(&relocated.new.site.old).err());
-            }
+            let left = core::mem::take(&mut places.left);
             let mounts = places.placed.len();
             Ok(Carried { relocated, shared: facts.shared, places, mounts, left })
         }
@@ -65,8 +61,8 @@ impl Carried<'_> {
 }
 
 fn undo(mut places: Places, relocated: Relocated<'_>, shared: bool, mut error: Error) -> Error {
-    error.torn |= places.back(&relocated, shared).is_err();
-    error.torn |= relocated.back().is_err();
+    let (mounts, tree) = (places.back(&relocated, shared), relocated.back());
+    error.torn = error.torn.or(mounts.and(tree).err());
     error
 }
 

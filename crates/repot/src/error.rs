@@ -54,7 +54,18 @@ pub struct Fault {
 impl Fault {
     /// Places the fault in a step.
     pub fn at(self, step: Step) -> Error {
-        Error { step, fault: self, torn: false }
+        Error { step, fault: self, torn: None }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ", self.call)?;
+        if !self.path.is_empty() {
+            write!(f, "{}: ", Quoted(&self.path))?;
+        }
+        let (name, meaning) = name_of(self.errno);
+        write!(f, "{name} ({meaning}, {})", self.errno.raw_os_error())
     }
 }
 
@@ -65,19 +76,14 @@ pub struct Error {
     pub step: Step,
     /// The call that failed.
     pub fault: Fault,
-    /// Whether it could not be undone: the tree is in two halves.
-    pub torn: bool,
+    /// The call that failed when it was to be undone: the tree is in two halves.
+    pub torn: Option<Fault>,
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {} ", self.step, self.fault.call)?;
-        if !self.fault.path.is_empty() {
-            write!(f, "{}: ", Quoted(&self.fault.path))?;
-        }
-        let (name, meaning) = name_of(self.fault.errno);
-        write!(f, "{name} ({meaning}, {})", self.fault.errno.raw_os_error())?;
-        if self.torn { f.write_str("; undoing it failed as well") } else { Ok(()) }
+        write!(f, "{}: {}", self.step, self.fault)?;
+        self.torn.as_ref().map_or(Ok(()), |fault| write!(f, "; undoing it failed as well: {fault}"))
     }
 }
 

@@ -6,7 +6,9 @@
 use alloc::format;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::ffi::CStr;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{
     AtFlags, CWD, Dir, Mode, OFlags, ResolveFlags, StatxFlags, fstatfs, ioctl_getflags, openat, openat2,
@@ -16,6 +18,7 @@ use rustix::io::{Errno, read};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsmount, fsopen, open_tree,
 };
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::cmdline;
 use crate::error::{Call, Error, Fault, Step};
@@ -191,7 +194,7 @@ pub struct Facts {
 }
 
 /// The programs that the kernel itself would try, in its order.
-pub const INITS: [&[u8]; 4] = [b"/sbin/init", b"/etc/init", b"/bin/init", b"/bin/sh"];
+pub const INITS: [&CStr; 4] = [c"/sbin/init", c"/etc/init", c"/bin/init", c"/bin/sh"];
 /// A longer configuration file is a mistake.
 const CONFIG_LIMIT: usize = 64 * 1024;
 
@@ -243,8 +246,10 @@ fn try_look(site: &Site, options: &Options) -> Result<Facts, Fault> {
         inodes: statfs.f_files,
         free_inodes: statfs.f_ffree,
     };
+    // What else runs decides nothing elsewhere.
+    let patience = if initial && options.mode == Choice::Auto { PATIENCE } else { 0 };
     let program = program(site);
-    let wanted = options.init.iter().map(Vec::as_slice).chain(INITS);
+    let wanted = options.init.iter().map(Vec::as_slice).chain(INITS.map(CStr::to_bytes));
     let machine = Machine::running();
     let test = |path: &[u8]| Candidate {
         path: path.to_vec(),
@@ -270,7 +275,7 @@ fn try_look(site: &Site, options: &Options) -> Result<Facts, Fault> {
         page: sys::page_size(),
         processors,
         program,
-        others: others(site),
+        others: others(site, patience),
         candidates: wanted.map(test).collect(),
         panic: panic(site),
     })
@@ -310,12 +315,14 @@ fn memory(meminfo: &[u8]) -> Memory {
 
 /// The number of bytes on the line that begins with `name`, 0 where there is none.
 fn kibibytes(text: &[u8], name: &[u8]) -> u64 {
-    let number = || {
-        let line = text.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(name))?;
-        let digits = line.trim_ascii().split(|byte| *byte == b' ').next()?;
-        core::str::from_utf8(digits).ok()?.parse::<u64>().ok()
-    };
-    number().unwrap_or(0).saturating_mul(1024)
+    number(text, name).unwrap_or(0).saturating_mul(1024)
+}
+
+/// The number on the line that begins with `name`.
+fn number(text: &[u8], name: &[u8]) -> Option<u64> {
+    let line = text.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(name))?;
+    let digits = line.trim_ascii().split(|byte| *byte == b' ').next()?;
+    core::str::from_utf8(digits).ok()?.parse().ok()
 }
 
 fn panic(site: &Site) -> i32 {
@@ -323,19 +330,54 @@ fn panic(site: &Site) -> i32 {
     core::str::from_utf8(text.trim_ascii()).ok().and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
-/// Counts the processes that have a program, which kernel threads have not.
-fn others(site: &Site) -> u32 {
+/// How long helpers of the kernel's are waited for, in nanoseconds.
+const PATIENCE: u64 = 1_000_000_000;
+
+/// Counts the processes that have a program, which kernel threads have not. Helpers that the kernel has started, modprobe above all,
+/// come to their end by themselves: they are given so many nanoseconds for that.
+fn others(site: &Site, patience: u64) -> u32 {
+    let deadline = sys::now() + patience;
+    loop {
+        let others = programs(site);
+        let left = deadline.saturating_sub(sys::now());
+        let helper = others.iter().find(|pid| is_helper(site, **pid));
+        if left == 0 || helper.is_none_or(|pid| !ends_within(*pid, left)) {
+            return u32::try_from(others.len()).unwrap_or(u32::MAX);
+        }
+    }
+}
+
+/// The processes that have a program, this one aside.
+fn programs(site: &Site) -> Vec<Pid> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let Ok(list) = openat(&site.proc, c".", flags, Mode::empty()).and_then(Dir::new) else { return 0 };
-    let own = format!("{}", rustix::process::getpid().as_raw_nonzero());
-    let count = list
-        .filter_map(Result::ok)
-        .filter(|entry| entry.file_name().to_bytes().iter().all(u8::is_ascii_digit))
-        .filter(|entry| entry.file_name().to_bytes() != own.as_bytes())
-        .filter(|entry| {
-            let exe = format!("{}/exe", entry.file_name().to_bytes().escape_ascii());
-            readlinkat(&site.proc, exe, Vec::new()).is_ok()
-        })
-        .count();
-    u32::try_from(count).unwrap_or(u32::MAX)
+    let Ok(list) = openat(&site.proc, c".", flags, Mode::empty()).and_then(Dir::new) else {
+        return Vec::new();
+    };
+    let own = rustix::process::getpid();
+    let number = |name: &CStr| Pid::from_raw(name.to_str().ok()?.parse().ok()?);
+    let runs = |pid: &Pid| readlinkat(&site.proc, format!("{pid}/exe"), Vec::new()).is_ok();
+    let numbers = list.filter_map(Result::ok).filter_map(|entry| number(entry.file_name()));
+    numbers.filter(|pid| *pid != own).filter(runs).collect()
+}
+
+/// Whether a process was started by the kernel: by kthreadd, which is number 2, or by a thread of the kernel's, which kthreadd has
+/// started (`call_usermodehelper_exec_work`).
+fn is_helper(site: &Site, pid: Pid) -> bool {
+    let parent = |pid: u64| {
+        let status = site.proc_file(&format!("{pid}/status")).ok()?;
+        number(&status, b"PPid:")
+    };
+    let first = u64::try_from(pid.as_raw_pid()).ok().and_then(parent);
+    first == Some(2) || first.filter(|pid| *pid > 2).and_then(parent) == Some(2)
+}
+
+/// Waits for the end of a process; `false` where it does not come in so many nanoseconds.
+fn ends_within(pid: Pid, nanoseconds: u64) -> bool {
+    let handle = match pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(handle) => handle,
+        Err(error) => return error == Errno::SRCH,
+    };
+    let limit = i64::try_from(nanoseconds).unwrap_or(i64::MAX);
+    let limit = Timespec { tv_sec: limit / 1_000_000_000, tv_nsec: (limit % 1_000_000_000) as _ };
+    poll(&mut [PollFd::new(&handle, PollFlags::IN)], Some(&limit)).is_ok_and(|ended| ended > 0)
 }

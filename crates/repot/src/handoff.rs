@@ -1,14 +1,14 @@
 //! Executes the real init in the state in which the kernel would have started it.
 
-use alloc::ffi::CString;
-use alloc::vec::Vec;
+use core::ffi::CStr;
+use core::fmt;
 
 use rustix::fd::AsFd;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, StatxFlags, makedev, openat, statx};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::process::chdir;
 
-use crate::error::{Error, Fault, Step};
+use crate::error::{Quoted, Step, name_of};
 use crate::sys::{self, Invocation};
 
 /// The kernel's console: character device 5:1.
@@ -54,21 +54,36 @@ fn wants_console(number: i32) -> bool {
     }
 }
 
+/// An init that could not be executed.
+#[derive(Clone, Copy, Debug)]
+pub struct Refused<'i> {
+    /// Its path.
+    pub path: &'i CStr,
+    /// The kernel's answer.
+    pub errno: Errno,
+}
+
+impl fmt::Display for Refused<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, meaning) = name_of(self.errno);
+        let path = Quoted(self.path.to_bytes());
+        write!(f, "{}: execve {path}: {name} ({meaning}, {})", Step::Handoff, self.errno.raw_os_error())
+    }
+}
+
 /// Executes the first of `inits` that lets itself be executed, as this program was called. `told` is called with each before it
-/// is tried.
-///
-/// # Errors
-/// The last failure; it does not return otherwise.
-pub fn execute(inits: &[Vec<u8>], invocation: &Invocation, told: &dyn Fn(&[u8])) -> Error {
+/// is tried, `refused` after it could not be. Returns when none could. Nothing is allocated: that may be what went wrong.
+pub fn execute<'i>(
+    inits: impl IntoIterator<Item = &'i CStr>,
+    invocation: &Invocation,
+    told: &dyn Fn(&CStr),
+    refused: &dyn Fn(&Refused<'_>),
+) {
     // Where the kernel would have started it.
     let _ = chdir("/");
-    let mut last = Errno::NOENT;
-    let mut name = &b"init"[..];
     for path in inits {
-        let Ok(program) = CString::new(path.as_slice()) else { continue };
         told(path);
-        last = invocation.execute(&program);
-        name = path;
+        let errno = invocation.execute(path);
+        refused(&Refused { path, errno });
     }
-    Fault { call: "execve", path: name.to_vec(), errno: last }.at(Step::Handoff)
 }

@@ -73,7 +73,10 @@ pub fn rehome(
     let new = newroot::make(site, plan)?;
     made(&new);
     // Nothing has been changed up to here.
-    let relocated = relocate::relocate(new, facts, plan, meanwhile)?;
-    let carried = carry::carry(relocated, facts)?;
-    switch::switch(carried)
+    let outcome = relocate::relocate(new, facts, plan, meanwhile)
+        .and_then(|relocated| carry::carry(relocated, facts))
+        .and_then(switch::switch);
+    // From the first entry that is moved, see `relocate`, until here.
+    sys::tear(outcome.as_ref().is_err_and(|error| error.torn.is_some()));
+    outcome
 }

@@ -22,7 +22,7 @@ use crate::folios::Folios;
 use crate::links::{Claim, Links, Moved};
 use crate::metadata::{At, Attributes, Meta};
 use crate::ranges::Board;
-use crate::sys::Event;
+use crate::sys::{self, Event};
 use crate::walk::Visitor;
 
 /// What of a file is in memory twice at most, in bytes.
@@ -112,6 +112,7 @@ impl Visitor for Mover<'_> {
     }
 
     fn enter(&self, dir: &Pair, name: &CStr) -> Result<Option<(Pair, DirMeta)>, Fault> {
+        self.check_memory()?;
         let there = match mkdirat(&dir.new, name, UNFINISHED) {
             // Without the leave to merge, it can only be there because another thread is at work in it, or because it is
             // the mount point that was left behind in the old tree.
@@ -139,6 +140,7 @@ impl Visitor for Mover<'_> {
     }
 
     fn entry(&self, buffer: &mut Buffer, dir: &Pair, name: &CStr, kind: FileType) -> Result<(), Fault> {
+        self.check_memory()?;
         if kind == FileType::RegularFile {
             let old = openat(&dir.old, name, OFlags::RDONLY | OFlags::NOATIME | FOLLOW_NOT, Mode::empty())
                 .call("openat")?;
@@ -199,6 +201,11 @@ impl Visitor for Mover<'_> {
 }
 
 impl Mover<'_> {
+    /// Fails where what was set aside is in use: that is for undoing the move.
+    fn check_memory(&self) -> Result<(), Fault> {
+        if !self.back && sys::is_memory_short() { Err(Errno::NOMEM).call("malloc") } else { Ok(()) }
+    }
+
     /// Moves one name: by `make` where it is the first of its inode, by linking where it is not.
     fn name(
         &self,
@@ -242,10 +249,14 @@ impl Mover<'_> {
     /// Moves what is neither a file nor a directory.
     fn special(&self, dir: &Pair, name: &CStr, meta: &Meta, first: bool) -> Result<(), Fault> {
         let (old, new) = (At::Named(dir.old.as_fd(), name), At::Named(dir.new.as_fd(), name));
+        // Reading a symbolic link changes its access time.
+        let unread = || utimensat(&dir.old, name, &meta.times(), AtFlags::SYMLINK_NOFOLLOW);
         let made = if meta.kind == FileType::Symlink {
             let mut target = [0; 4096];
             let length = readlinkat_raw(&dir.old, name, &mut target[..]).call("readlinkat")?;
-            symlinkat(&target[..length], &dir.new, name)
+            symlinkat(&target[..length], &dir.new, name).inspect_err(|_| {
+                let _ = unread();
+            })
         } else {
             mknodat(&dir.new, name, meta.kind, meta.mode, meta.node)
         };
@@ -269,8 +280,7 @@ impl Mover<'_> {
         };
         finish().inspect_err(|_| {
             let _ = unlinkat(&dir.new, name, AtFlags::empty());
-            // Reading a symbolic link changes its access time.
-            let _ = utimensat(&dir.old, name, &meta.times(), AtFlags::SYMLINK_NOFOLLOW);
+            let _ = unread();
         })
     }
 
@@ -310,6 +320,8 @@ impl Mover<'_> {
                 // The new file holds what the old one has lost, so it is the one to undo from.
                 let _ = copy.attributes();
             } else {
+                // It may have its flags already, and the kernel unlinks no immutable file.
+                let _ = self.attributes.free(new.as_fd());
                 let _ = unlinkat(&dir.new, name, AtFlags::empty());
             }
             if let Ok(flags) = flags

@@ -80,7 +80,8 @@ impl Context {
         while let Ok(length @ 1..) = rustix::io::read(&self.0, &mut text[..]) {
             let line = text[..length].trim_ascii();
             let line = line.strip_prefix(b"e ").or(line.strip_prefix(b"w ")).unwrap_or(line);
-            words.push(format!("{}", line.escape_ascii()));
+            // It puts names in quotes, which are harmless.
+            words.push(format!("{}", line.escape_ascii()).replace("\\'", "'"));
         }
         let (name, meaning) = name_of(errno);
         if words.is_empty() {

@@ -6,6 +6,7 @@ use core::sync::atomic::Ordering;
 
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, Timestamps, openat};
+use rustix::io::Errno;
 use rustix::process::{chdir, fchdir, getegid, geteuid, umask};
 
 use crate::data::Holes;
@@ -20,6 +21,7 @@ use crate::mover::{DirMeta, Mover, Pair};
 use crate::newroot::NewRoot;
 use crate::plan::{Method, Plan};
 use crate::ranges::Board;
+use crate::sys;
 use crate::undo::undo;
 use crate::walk::walk;
 
@@ -72,7 +74,7 @@ pub fn relocate<'s>(
             match here {
                 Ok(()) => Ok(relocated),
                 Err(fault) => {
-                    let torn = relocated.back().is_err();
+                    let torn = relocated.back().err();
                     Err(Error { torn, ..fault.at(Step::Relocate) })
                 }
             }
@@ -96,6 +98,10 @@ fn go(
         creator: (geteuid().as_raw(), getegid().as_raw()),
     };
     let prepare = || {
+        // What was set aside is for undoing; without it nothing is begun.
+        if sys::is_memory_short() {
+            return Err(Errno::NOMEM).call("malloc");
+        }
         let pair = Pair { old: reopen(&site.old)?, new: reopen(&new.dir)? };
         let links = Links::new(new.dir.as_fd(), site.old.as_fd())?;
         let flags = attributes.free(site.old.as_fd()).inspect_err(|_| {
@@ -125,10 +131,11 @@ fn go(
         meta.mode = Mode::from_raw_mode(0o755);
     }
     let meta = DirMeta { meta, flags: moved.flags };
+    sys::tear(true);
     match walk(&mover, pair, meta, plan.threads, &|| meanwhile(progress)) {
         Ok(()) => Ok(moved),
         Err(broken) => {
-            let torn = moved.undo(&site.old, &new.dir, root).is_err();
+            let torn = moved.undo(&site.old, &new.dir, root).err();
             Err(Error { torn, ..broken.fault.at(Step::Relocate) })
         }
     }

@@ -58,29 +58,75 @@ impl Log {
         if wanted > self.amount {
             return;
         }
-        let text = format!("{text}").replace('\n', " ");
-        let Some(kernel) = &self.kernel else { return put(sys::stream(2), &format!("repot: {text}\n")) };
-        // A record takes less than 1024 bytes (PRINTKRB_RECORD_MAX); what is longer becomes several.
-        let mut rest = text.as_str();
-        while !rest.is_empty() {
-            let mut end = rest.len().min(900);
-            while !rest.is_char_boundary(end) {
-                end -= 1;
-            }
-            let (part, more) = rest.split_at(end);
-            put(kernel.as_fd(), &format!("<{}>repot: {part}\n", level as u8));
-            rest = more;
+        let (to, level) = match &self.kernel {
+            Some(kernel) => (kernel.as_fd(), Some(level)),
+            None => (sys::stream(2), None),
+        };
+        let mut line = Line { to, level, bytes: [0; RECORD], length: 0 };
+        line.begin();
+        // It fails only where the text's own Display does.
+        let _ = fmt::write(&mut line, text);
+        line.put(b"\n");
+    }
+}
+
+/// The kernel takes less than 1024 bytes at a time (`PRINTKRB_RECORD_MAX`); what is longer becomes several records.
+const RECORD: usize = 960;
+
+/// A line on its way. Nothing is allocated for it: it may be about memory that there is none of.
+struct Line<'a> {
+    to: BorrowedFd<'a>,
+    /// That of a record; none where the line goes to a stream, which takes it in parts.
+    level: Option<Level>,
+    bytes: [u8; RECORD],
+    length: usize,
+}
+
+impl Line<'_> {
+    fn begin(&mut self) {
+        if let Some(level) = self.level {
+            self.append(&[b'<', b'0' + level as u8, b'>']);
         }
+        self.append(b"repot: ");
+    }
+
+    fn append(&mut self, bytes: &[u8]) {
+        self.bytes[self.length..][..bytes.len()].copy_from_slice(bytes);
+        self.length += bytes.len();
+    }
+
+    fn put(&mut self, end: &[u8]) {
+        self.append(end);
+        put(self.to, &self.bytes[..self.length]);
+        self.length = 0;
+    }
+}
+
+impl fmt::Write for Line<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for letter in text.chars() {
+            let letter = if letter == '\n' { ' ' } else { letter };
+            if self.length + letter.len_utf8() >= RECORD {
+                if self.level.is_some() {
+                    self.put(b"\n");
+                    self.begin();
+                } else {
+                    self.put(b"");
+                }
+            }
+            self.append(letter.encode_utf8(&mut [0; 4]).as_bytes());
+        }
+        Ok(())
     }
 }
 
 /// Writes to standard output.
 pub fn tell(text: &str) {
-    put(sys::stream(1), text);
+    put(sys::stream(1), text.as_bytes());
 }
 
-fn put(to: BorrowedFd<'_>, text: &str) {
-    while write(to, text.as_bytes()) == Err(Errno::INTR) {}
+fn put(to: BorrowedFd<'_>, bytes: &[u8]) {
+    while write(to, bytes) == Err(Errno::INTR) {}
 }
 
 /// Opens /dev/kmsg although there may be no /dev: a node for it in a tmpfs that is mounted nowhere.

@@ -16,6 +16,7 @@ use crate::carry::Carried;
 use crate::error::{Call, Error, Step};
 use crate::plan::Method;
 use crate::relocate::Progress;
+use crate::sweep::sweep;
 
 /// The new root is `/`; all that is left is to execute the init.
 #[derive(Debug)]
@@ -64,7 +65,9 @@ pub fn switch(carried: Carried<'_>) -> Result<Ready, Error> {
     {
         warnings.push(format!("{}; / is private now", fault.at(Step::Switch)));
     }
-    for fault in carried.left {
+    // Not before: to undo it all, the mounts need their places in the old root.
+    let swept = if carried.relocated.kept() { sweep(&new.site.old) } else { Ok(()) };
+    for fault in carried.left.into_iter().chain(swept.err()) {
         warnings.push(format!("{}; it stays", fault.at(Step::Carry)));
     }
     let empty = new.method == Method::Move && empty(&new.site.old);

@@ -11,7 +11,7 @@ use core::ffi::{CStr, c_char, c_int, c_void};
 use core::mem::MaybeUninit;
 use core::ops::{Deref, DerefMut};
 use core::ptr;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use rustix::fd::{AsRawFd, BorrowedFd};
 use rustix::io::Errno;
@@ -138,8 +138,8 @@ extern "C" fn man(post: *mut c_void) -> *mut c_void {
 
 /// Runs `work(0)`, … `work(threads - 1)`, each on a thread of its own, and calls `meanwhile` once a second.
 ///
-/// Where a thread panics (see [`worker_lost`]), `lost` is called, once, to make the others end. Where no thread can be started,
-/// `work(0)` runs on the caller's.
+/// Where a thread panics (see [`worker_lost`]), `lost` is called, once, to make the others end. With no threads, or where none can
+/// be started, `work(0)` runs on the caller's.
 pub fn crew(threads: u32, work: &(dyn Fn(u32) + Sync), meanwhile: &dyn Fn(), lost: &dyn Fn()) {
     ENDED.store(0, Ordering::Relaxed);
     LOST.store(0, Ordering::Relaxed);
@@ -189,6 +189,30 @@ pub fn worker_lost() -> ! {
         // SAFETY: pause has no arguments and only sleeps.
         unsafe { libc::pause() };
     }
+}
+
+static SHORT: AtomicBool = AtomicBool::new(false);
+
+/// For an allocator that had to fall back on what it had set aside: a move that is under way is to be undone.
+pub fn memory_is_short() {
+    SHORT.store(true, Ordering::Relaxed);
+}
+
+/// Whether [`memory_is_short`] was called.
+pub(crate) fn is_memory_short() -> bool {
+    SHORT.load(Ordering::Relaxed)
+}
+
+static TORN: AtomicBool = AtomicBool::new(false);
+
+/// While this is so, neither the old root nor the new one can be started from.
+pub(crate) fn tear(torn: bool) {
+    TORN.store(torn, Ordering::Relaxed);
+}
+
+/// For a panic handler: whether [`crate::rehome`] is under way, so that no init must be executed.
+pub fn is_torn() -> bool {
+    TORN.load(Ordering::Relaxed)
 }
 
 /// The size of a page in bytes.
@@ -267,37 +291,29 @@ pub fn resident(file: BorrowedFd<'_>, offset: u64, length: u64) -> Result<Vec<u8
 /// How this program was called: what the next one is called with.
 #[derive(Debug)]
 pub struct Invocation {
-    argv: Vec<*const c_char>,
+    /// The kernel's own array, of which the first is replaced by what is executed.
+    argv: *mut *const c_char,
     envp: *const *const c_char,
 }
 
 impl Invocation {
-    /// Takes what `main` was given.
+    /// Takes what `main` was given; the library does not copy it, since there may be no memory for that.
     ///
     /// # Safety
-    /// Both must be arrays of C strings that end with a null pointer and live as long as the process.
-    pub unsafe fn of_main(argv: *const *const c_char, envp: *const *const c_char) -> Self {
-        let mut list = Vec::new();
-        let mut next = argv;
-        // SAFETY: the caller's promise: a null pointer ends the array.
-        unsafe {
-            while !next.is_null() && !(*next).is_null() {
-                list.push(*next);
-                next = next.add(1);
-            }
-        }
-        if list.is_empty() {
-            list.push(c"init".as_ptr());
-        }
-        list.push(ptr::null());
-        Invocation { argv: list, envp }
+    /// Both must be arrays of C strings that end with a null pointer, live as long as the process, and are nobody else's.
+    pub unsafe fn of_main(argv: *mut *const c_char, envp: *const *const c_char) -> Self {
+        Invocation { argv, envp }
     }
 
     /// The first argument after the program's name.
     pub fn argument(&self) -> Option<&CStr> {
-        let first = *self.argv.get(1)?;
-        // SAFETY: the promise made to `of_main`: a null pointer, or a C string that stays.
-        (!first.is_null()).then(|| unsafe { CStr::from_ptr(first) })
+        // SAFETY: the promise made to `of_main`: null pointers, or C strings that stay.
+        unsafe {
+            if (*self.argv).is_null() || (*self.argv.add(1)).is_null() {
+                return None;
+            }
+            Some(CStr::from_ptr(*self.argv.add(1)))
+        }
     }
 
     /// Executes `path` with this program's arguments, its own name aside, and its environment. Every descriptor but the three
@@ -310,10 +326,15 @@ impl Invocation {
             // nothing opens descriptors in between.
             unsafe { libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, 0u32) };
         }
-        let mut argv = self.argv.clone();
-        argv[0] = path.as_ptr();
-        // SAFETY: both arrays end with a null pointer, by construction and by the promise made to `of_main`.
-        unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), self.envp) };
+        // SAFETY: both arrays end with a null pointer and are ours, by the promise made to `of_main`.
+        unsafe {
+            if (*self.argv).is_null() {
+                libc::execve(path.as_ptr(), [path.as_ptr(), ptr::null()].as_ptr(), self.envp);
+            } else {
+                *self.argv = path.as_ptr();
+                libc::execve(path.as_ptr(), self.argv, self.envp);
+            }
+        }
         last_error()
     }
 }

@@ -3,6 +3,8 @@
 //! What the failed move had freed is whole in the new tree, so this is the same move with the roots exchanged, told to merge.
 //! Only hard links need more: names that are still in the old tree belong to inodes whose contents have gone. They are
 //! collected first, so that the names that come back are linked to them.
+//!
+//! It needs no thread of its own, since there may be none to be had.
 
 use alloc::collections::BTreeMap;
 use core::ffi::CStr;
@@ -35,7 +37,7 @@ pub(crate) fn undo(
     if !survivors.is_empty() {
         let finder = Survivors { known: &survivors, back: &back, bell: Event::new() };
         let found = openat(old, c".", finder.directory(), Mode::empty()).call("openat")?;
-        walk(&finder, found, (), 1, &|| ()).map_err(|broken| broken.fault)?;
+        walk(&finder, found, (), 0, &|| ()).map_err(|broken| broken.fault)?;
         for (was, is) in &survivors {
             restore(attributes, links, &back, *was, *is)?;
         }
@@ -55,7 +57,7 @@ pub(crate) fn undo(
     };
     plain(old.as_fd())?;
     let pair = Pair { old: reopen(new)?, new: reopen(old)? };
-    walk(&mover, pair, root, 1, &|| ()).map_err(|broken| broken.fault)
+    walk(&mover, pair, root, 0, &|| ()).map_err(|broken| broken.fault)
 }
 
 fn reopen(root: &OwnedFd) -> Result<OwnedFd, Fault> {

@@ -84,8 +84,34 @@ pub fn marker(text: &[u8]) -> Option<Marker> {
 
 /// What is missing, in a clause; `None` where nothing is known to be.
 pub fn missing(facts: &Facts) -> Option<String> {
+    if let Some(shortage) = shortage(facts) {
+        return Some(shortage);
+    }
     let Unpacking { complaints, begun, end } = &facts.unpacking;
-    if let Some(complaint) = complaints.iter().find(|complaint| complaint.contains("write error")) {
+    let found = &facts.survey;
+    let mut missing = match end {
+        None if *begun => "the archive has no end".to_string(),
+        // The survey counts the marker and not the root, the marker the root and not itself.
+        Some(end) if found.entries < end.entries || found.bytes < end.bytes => format!(
+            "the archive has {} entries and {}, of which {} entries and {} are there",
+            end.entries,
+            Bytes(end.bytes),
+            found.entries,
+            Bytes(found.bytes)
+        ),
+        _ => return None,
+    };
+    for complaint in complaints {
+        missing.push_str(&format!("; the kernel said \"{complaint}\""));
+    }
+    Some(missing)
+}
+
+/// What the kernel had no room for.
+fn shortage(facts: &Facts) -> Option<String> {
+    if let Some(complaint) =
+        facts.unpacking.complaints.iter().find(|complaint| complaint.contains("write error"))
+    {
         return Some(format!("the kernel said \"{complaint}\""));
     }
     let Room { size, free, inodes, free_inodes } = facts.room;
@@ -95,36 +121,26 @@ pub fn missing(facts: &Facts) -> Option<String> {
     if facts.rootfs == RootFs::Tmpfs && inodes > 0 && free_inodes == 0 {
         return Some(format!("the root is full: all of its {inodes} inodes are used"));
     }
-    let found = &facts.survey;
-    match end {
-        None if *begun => Some("the archive has no end".to_string()),
-        // The survey counts the marker and not the root, the marker the root and not itself.
-        Some(end) if found.entries < end.entries || found.bytes < end.bytes => Some(format!(
-            "the archive has {} entries and {}, of which {} entries and {} are there",
-            end.entries,
-            Bytes(end.bytes),
-            found.entries,
-            Bytes(found.bytes)
-        )),
-        _ => None,
-    }
+    None
 }
 
 /// What helps, for the message.
 pub fn cures(facts: &Facts) -> String {
     let memory = Bytes(facts.memory.total);
-    let cap = if facts.rootfs == RootFs::Tmpfs && facts.room.size > 0 {
-        format!(
-            ", and the root is a tmpfs of at most {} and {} inodes",
-            Bytes(facts.room.size),
-            facts.room.inodes
+    let image =
+        if shortage(facts).is_none() { "an image that is whole, if this one was cut off; " } else { "" };
+    let (cap, options) = if facts.rootfs == RootFs::Tmpfs {
+        let Room { size, inodes, .. } = facts.room;
+        (
+            format!(", and the root is a tmpfs of at most {} and {inodes} inodes", Bytes(size)),
+            "; rootfstype=ramfs on the kernel command line, which has no cap; or initramfs_options=size=90%,nr_inodes=0 (6.18, \
+             and stable kernels from October 2025 on)",
         )
     } else {
-        String::new()
+        (String::new(), "")
     };
     format!(
-        "MemTotal is {memory}{cap}. What helps: more memory; rootfstype=ramfs on the kernel command line, which has no cap; or \
-         initramfs_options=size=90%,nr_inodes=0 (6.18, and stable kernels from October 2025 on). truncated=continue boots what there is"
+        "MemTotal is {memory}{cap}. What helps: {image}more memory{options}. truncated=continue boots what there is"
     )
 }
 

@@ -52,7 +52,7 @@ pub(crate) struct Worker<'a, V: Visitor> {
 
 impl<'a, V: Visitor> Worker<'a, V> {
     pub(crate) fn new(shared: &'a Shared<'a, V>) -> Self {
-        let each = DESCRIPTORS / (shared.threads as usize * V::DESCRIPTORS);
+        let each = DESCRIPTORS / (shared.threads.max(1) as usize * V::DESCRIPTORS);
         Worker {
             shared,
             stack: Vec::new(),

@@ -170,6 +170,7 @@ fn boots(case: &Case<'_>, kernel: &Kernel, memory_mib: u32) -> Result<bool> {
         memory_mib,
         cpus: 2,
         limit: LIMIT,
+        stays: None,
         folder: &folder,
     };
     // QEMU itself refuses a machine that is too small for the archive; then there is no console either.

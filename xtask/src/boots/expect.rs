@@ -43,6 +43,8 @@ pub(super) struct Expect {
     pub(super) old_root_gone: Option<Works>,
     /// No account is given; these are on the console instead. For boots that end without any init.
     pub(super) console: Option<Vec<String>>,
+    /// When this is on the console the guest has come to where it stays; it is ended then.
+    pub(super) stays: Option<String>,
 }
 
 /// Always or never, or with the kernel's help.

@@ -1,9 +1,11 @@
 //! The image of a scenario: a staging directory, the list of its entries, and the archive.
 
 use super::hostile;
-use super::scenario::{Scenario, Tree};
+use super::scenario::{Compress, Cut, Scenario, Tree};
 use crate::place;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use repot_cli::codec::{Compression, Encoder};
+use repot_cli::newc::{Item, Reader};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, makedev, mknodat, utimensat};
 use std::fs::{File, Permissions, create_dir_all};
 use std::os::fd::AsFd;
@@ -25,7 +27,10 @@ impl Image {
         match scenario.tree {
             Tree::Small => {}
             Tree::Hostile => hostile::add(&root)?,
-            Tree::Large => large(&root.join("large"))?,
+            Tree::Large => large(&root.join("large"), 200)?,
+            Tree::Heavy => large(&root.join("zz"), 48)?,
+            Tree::Crowd => crowd(&root.join("zz"))?,
+            Tree::Tail => tail(&root.join("zz"))?,
         }
         let depth = Depth { attributes: false, restore: false };
         let open = || File::open(&root).with_context(|| format!("cannot open {}", root.display()));
@@ -35,7 +40,10 @@ impl Image {
         }
         let entries = snapshot(open()?.as_fd(), depth).context("snapshot")?;
         let archive = place::kept("boots/images")?.join(format!("{}.cpio", scenario.name));
-        pack(&root, &archive)?;
+        write(scenario, &root, init, &archive).with_context(|| format!("cannot pack {}", root.display()))?;
+        if let Some(cut) = scenario.cut {
+            cut_off(scenario, cut, &archive).context("cannot cut it")?;
+        }
         Ok(Image { archive, entries })
     }
 }
@@ -44,6 +52,45 @@ impl Image {
 pub(crate) fn pack(root: &Path, archive: &Path) -> Result<()> {
     let out = File::create(archive).with_context(|| format!("cannot write {}", archive.display()))?;
     repot_cli::newc::pack_directory(root, out).with_context(|| format!("cannot pack {}", root.display()))?;
+    Ok(())
+}
+
+/// Writes the archive; one that will be cut as `repot pack` does: with an end marker, and the promise of it.
+fn write(scenario: &Scenario, root: &Path, init: &Path, archive: &Path) -> Result<()> {
+    let compression = match scenario.compress {
+        Compress::None => Compression::None,
+        Compress::Gzip => Compression::Gzip,
+        Compress::Zstd => Compression::Zstd,
+    };
+    let file = File::create(archive).with_context(|| format!("cannot write {}", archive.display()))?;
+    let mut encoder = Encoder::new(file, compression, compression.default_level().min(3))?;
+    if scenario.cut.is_some() {
+        let tree = repot_cli::source::directory::scan(root)?.tree;
+        let init = repot_cli::init_binary::find(Some(init))?;
+        repot_cli::image::Image::new(tree, &init, &[], None)?.write(&mut encoder, &mut |_| ())?;
+    } else {
+        repot_cli::newc::pack_directory(root, &mut encoder)?;
+    }
+    encoder.finish()?;
+    Ok(())
+}
+
+/// Leaves four fifths of an archive.
+fn cut_off(scenario: &Scenario, cut: Cut, archive: &Path) -> Result<()> {
+    let bytes = std::fs::read(archive)?;
+    let mut end = bytes.len() / 5 * 4;
+    if scenario.compress == Compress::None {
+        let mut reader = Reader::new(&bytes[..], 0);
+        while reader.offset() <= u64::try_from(end)? {
+            ensure!(matches!(reader.next_item()?, Some(Item::Member(_))), "the archive ends before {end}");
+            std::io::copy(&mut reader, &mut std::io::sink())?;
+        }
+        end = usize::try_from(reader.offset())?.next_multiple_of(4);
+        if cut == Cut::Inside {
+            end -= TAIL_FILE / 2;
+        }
+    }
+    File::options().write(true).open(archive)?.set_len(u64::try_from(end)?)?;
     Ok(())
 }
 
@@ -96,10 +143,10 @@ fn device(root: &Path, name: &str, major: u32, minor: u32) -> Result<()> {
 }
 
 /// Every page says where it belongs, so that one in the wrong place shows.
-fn large(path: &Path) -> Result<()> {
+fn large(path: &Path, mib: u64) -> Result<()> {
     let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
     let mut window = vec![0u8; 1 << 20];
-    for number in 0..200u64 {
+    for number in 0..mib {
         for (page, bytes) in (0u64..).zip(window.chunks_mut(4096)) {
             let name = (number * 256 + page + 1).to_le_bytes();
             for part in bytes.chunks_mut(8) {
@@ -108,6 +155,33 @@ fn large(path: &Path) -> Result<()> {
         }
         file.write_all_at(&window, number << 20)
             .with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+fn crowd(at: &Path) -> Result<()> {
+    create_dir_all(at)?;
+    for number in 0..20_000 {
+        File::create(at.join(format!("{number:05}")))?;
+    }
+    Ok(())
+}
+
+/// How large a file of [`Tree::Tail`] is.
+const TAIL_FILE: usize = 16 << 10;
+
+fn tail(at: &Path) -> Result<()> {
+    create_dir_all(at)?;
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    for number in 0..64 {
+        let mut bytes = vec![0; TAIL_FILE];
+        for part in bytes.chunks_mut(8) {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            part.copy_from_slice(&state.to_le_bytes());
+        }
+        std::fs::write(at.join(format!("{number:02}")), bytes)?;
     }
     Ok(())
 }

@@ -32,6 +32,12 @@ pub(super) struct Scenario {
     pub(super) cpus: u32,
     #[serde(default)]
     pub(super) tree: Tree,
+    /// What the archive is compressed with.
+    #[serde(default)]
+    pub(super) compress: Compress,
+    /// The archive is one of `repot pack`, which has an end marker, and is cut off here.
+    #[serde(default)]
+    pub(super) cut: Option<Cut>,
     /// `/init` is the probe itself, and executes what its last step says.
     #[serde(default)]
     pub(super) steps: Vec<Step>,
@@ -68,6 +74,32 @@ pub(super) enum Tree {
     Hostile,
     /// One file of 200 MiB.
     Large,
+    /// One file of 48 MiB, behind everything else in the archive.
+    Heavy,
+    /// 20,000 empty files, behind everything else in the archive.
+    Crowd,
+    /// A megabyte that no compression makes smaller, behind everything else in the archive.
+    Tail,
+}
+
+/// How an archive is compressed.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Compress {
+    #[default]
+    None,
+    Gzip,
+    Zstd,
+}
+
+/// Where an archive is cut off: four fifths in, behind all that is executed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Cut {
+    /// Where a member ends, if it is not compressed.
+    Between,
+    /// In the contents of a file, or in the compressed stream.
+    Inside,
 }
 
 fn every_kernel() -> Vec<String> {

@@ -20,6 +20,9 @@ pub(super) fn failures(case: &Case, image: &Image, run: &Run) -> Result<Vec<Stri
         failures.say(format!("the guest did not end; its last words: {}", last_words(&run.console)));
         return Ok(failures.0);
     }
+    if expect.stays.is_some() && !run.stayed {
+        failures.say("the guest ended by itself".to_owned());
+    }
     let (mut before, mut after) = (None, None);
     for line in run.report.lines() {
         match serde_json::from_str(line) {
@@ -224,7 +227,7 @@ fn tree_kib(entries: &[Entry]) -> u64 {
     entries.iter().filter(once).map(|entry| entry.blocks / 2).sum()
 }
 
-fn last_words(console: &str) -> String {
+pub(super) fn last_words(console: &str) -> String {
     let lines: Vec<&str> = console.lines().filter(|line| !line.trim().is_empty()).collect();
     lines[lines.len().saturating_sub(4)..].join(" | ")
 }

@@ -56,6 +56,7 @@ fn one(step: &Step, argv: &[CString]) -> Result<(), String> {
             Ok(())
         }
         Step::LeaveFree(kib) => leave_free(*kib),
+        Step::Helper { path, milliseconds } => helper(path, *milliseconds),
         Step::Sample {} => sampler::start(),
         Step::Report {} => look::account(argv).and_then(|seen| outside::say(&Line::Before(Box::new(seen)))),
         Step::Exec(path) => Err(execute(path, argv)),
@@ -112,6 +113,16 @@ fn leave_free(kib: u64) -> Result<(), String> {
             return Ok(());
         }
     }
+}
+
+/// A core dump that goes to a program is the one helper that every kernel can be made to start.
+fn helper(path: &str, milliseconds: u64) -> Result<(), String> {
+    let proc = look::Proc::new()?;
+    proc.write("sys/kernel/core_pattern", &format!("|{path} --helper {milliseconds}"))?;
+    let crashed = xtask::sys::spawn(|| std::process::abort()).map_err(text)?;
+    rustix::process::waitpid(rustix::process::Pid::from_raw(crashed), rustix::process::WaitOptions::empty())
+        .map_err(text)?;
+    Ok(())
 }
 
 fn execute(path: &str, argv: &[CString]) -> String {
