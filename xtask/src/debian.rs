@@ -13,6 +13,7 @@ pub(crate) const DPKG_DEB: Tool = ("dpkg-deb", "dpkg");
 pub(crate) const APT: Tool = ("apt-get", "apt");
 pub(crate) const BUSYBOX: Tool = ("busybox", "busybox-static");
 pub(crate) const RUNC: Tool = ("runc", "runc");
+pub(crate) const MUSL_GCC: Tool = ("musl-gcc", "musl-tools");
 pub(crate) const FILE: Tool = ("file", "file");
 
 /// Makes sure of all `tools` before anything is begun.

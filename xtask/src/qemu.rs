@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 /// What to boot.
@@ -40,6 +40,15 @@ pub(crate) struct Run {
 }
 
 impl Run {
+    /// What was left in two files.
+    pub(crate) fn read(console: &Path, report: &Path, took: Duration, cut_off: bool) -> Result<Run> {
+        let text = |path: &Path| {
+            let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+            Ok::<_, anyhow::Error>(String::from_utf8_lossy(&bytes).into_owned())
+        };
+        Ok(Run { console: text(console)?, report: text(report)?, seconds: took.as_secs_f64(), cut_off })
+    }
+
     /// Whether the kernel came so far as to start a program of the image.
     pub(crate) fn started(&self) -> bool {
         self.console.contains("Run /") || !self.report.is_empty()
@@ -77,22 +86,13 @@ impl Machine<'_> {
             .stdout(Stdio::null())
             .spawn()
             .context("cannot run qemu-system-x86_64 (Debian package qemu-system-x86)")?;
-        let cut_off = !wait(&mut child, self.limit)?;
-        let text = |path: &Path| {
-            let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-            Ok::<_, anyhow::Error>(String::from_utf8_lossy(&bytes).into_owned())
-        };
-        Ok(Run {
-            console: text(&console)?,
-            report: text(&report)?,
-            seconds: begun.elapsed().as_secs_f64(),
-            cut_off,
-        })
+        let cut_off = wait(&mut child, self.limit)?.is_none();
+        Run::read(&console, &report, begun.elapsed(), cut_off)
     }
 }
 
-/// Waits for a child; ends it and gives `false` when it takes too long.
-fn wait(child: &mut Child, limit: Duration) -> Result<bool> {
+/// Waits for a child; ends it and gives nothing when it takes too long.
+pub(crate) fn wait(child: &mut Child, limit: Duration) -> Result<Option<ExitStatus>> {
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).context("the machine has no pid")?;
     let handle = pidfd_open(pid, PidfdFlags::empty()).context("pidfd_open of the machine")?;
     let timeout = Timespec { tv_sec: i64::try_from(limit.as_secs())?, tv_nsec: 0 };
@@ -106,6 +106,6 @@ fn wait(child: &mut Child, limit: Duration) -> Result<bool> {
     if !ended {
         child.kill().context("cannot end the machine")?;
     }
-    child.wait().context("wait for the machine")?;
-    Ok(ended)
+    let status = child.wait().context("wait for the machine")?;
+    Ok(ended.then_some(status))
 }

@@ -18,7 +18,7 @@ use crate::inspect::Survey;
 use crate::newc::{Header, Writer};
 use crate::output::Output;
 use crate::segments;
-use crate::tree::{Kind, Tree};
+use crate::tree::{Id, Kind, Tree};
 use crate::{marker, report};
 
 /// What an archive appended to may be aligned to; the kernel wants four.
@@ -136,18 +136,35 @@ impl<'a> Segment<'a> {
             self.tree.child(Tree::ROOT, REAL_INIT.as_bytes()).is_none(),
             "it has an /init that is not repot and /{REAL_INIT} too"
         );
-        let mode = self.tree.inode(id).mode();
         match &self.tree.inode(id).kind {
-            Kind::Symlink(target) => self.member(REAL_INIT.as_bytes(), mode, target)?,
+            Kind::Symlink(target) => self.kept(id, target)?,
             Kind::File(_) => {
-                let bytes = survey.kept.as_deref().context("its /init is empty, or larger than any")?;
-                self.member(REAL_INIT.as_bytes(), mode, bytes)?;
+                let bytes = survey.kept.as_deref().context(
+                    "its /init is empty, or larger than 16 MiB (give --rdinit PATH to leave it as it is)",
+                )?;
+                self.kept(id, bytes)?;
             }
             Kind::Directory(_) | Kind::Character(..) | Kind::Block(..) | Kind::Fifo | Kind::Socket => {
                 bail!("its /init is no program")
             }
         }
         Ok(Some(format!("/{REAL_INIT}")))
+    }
+
+    /// The image's own `/init` under its other name, as it was.
+    fn kept(&mut self, id: Id, data: &[u8]) -> Result<()> {
+        let inode = self.tree.inode(id);
+        let header = Header {
+            name: REAL_INIT.as_bytes().to_vec(),
+            ino: self.number(),
+            mode: inode.mode(),
+            uid: inode.attributes.uid,
+            gid: inode.attributes.gid,
+            mtime: inode.attributes.mtime,
+            nlink: 1,
+            ..Header::default()
+        };
+        Ok(self.writer.append(&header, data)?)
     }
 
     /// With `rdinit=` the image's own `/init` stays where it is.

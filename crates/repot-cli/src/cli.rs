@@ -1,11 +1,13 @@
 //! The command line: every command with its options and an example or two.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::codec::Compression;
 use crate::config::{self, Setting};
+use crate::size;
 
 /// Pack, inspect, boot and rehearse initramfs images that move their root onto a tmpfs of its own.
 #[derive(Debug, Parser)]
@@ -61,9 +63,11 @@ damage, and the exit code is 1.")]
   repot boot image.zst
   repot boot image.zst --shell                       a shell on the new root
   repot boot image.zst --memory 400M --append 'rootfstype=ramfs repot.log=debug'
+  repot boot image.zst --console log.txt -- -serial file:report.txt
+      for scripts: the console goes into a file, and the guest has a second serial port
 
 Takes the newest kernel it finds in target/kernels, /boot and /usr/lib/modules, or $REPOT_KERNEL.
-QEMU ends when the guest powers off, reboots or panics.")]
+What follows -- is for QEMU. QEMU ends when the guest powers off, reboots or panics.")]
     Boot(Boot),
 
     /// Say why pivot_root works or fails on this machine, and what repot would do here
@@ -110,8 +114,8 @@ pub struct Boot {
     #[arg(long, value_name = "FILE")]
     pub kernel: Option<PathBuf>,
     /// The guest's memory; what the image needs, and 512M at least, when not given
-    #[arg(short, long, value_name = "SIZE")]
-    pub memory: Option<String>,
+    #[arg(short, long, value_name = "SIZE", value_parser = size::parse)]
+    pub memory: Option<u64>,
     /// The guest's CPUs
     #[arg(long, default_value_t = 2, value_name = "N")]
     pub cpus: u32,
@@ -124,6 +128,12 @@ pub struct Boot {
     /// Run /bin/sh as the init
     #[arg(long)]
     pub shell: bool,
+    /// Write the guest's console to a file instead of this terminal
+    #[arg(long, value_name = "FILE")]
+    pub console: Option<PathBuf>,
+    /// More arguments for QEMU
+    #[arg(last = true, value_name = "QEMU ARGUMENT")]
+    pub qemu: Vec<OsString>,
 }
 
 /// The options of `append`.
@@ -197,7 +207,7 @@ pub struct Rehearse {
     /// What to copy and move
     pub directory: PathBuf,
     /// Plan as if the machine had this much memory
-    #[arg(long, value_name = "SIZE", value_parser = crate::rehearse::memory)]
+    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
     pub memory: Option<u64>,
     /// The kind of root to start from, in the namespaces made for it
     #[arg(long, hide = true)]

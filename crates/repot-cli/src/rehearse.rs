@@ -40,7 +40,7 @@ pub fn run(args: &Rehearse) -> Result<()> {
         command.args(["--mount", "--pid", "--fork", "--propagation", "private", "--"]).arg(&program);
         command.arg("rehearse").arg(&args.directory).args(["--inside", kind, "--stage"]).arg(stage.path());
         if let Some(memory) = args.memory {
-            command.args(["--memory", &memory.to_string()]);
+            command.args(["--memory", &format!("{}K", memory >> 10)]);
         }
         let status = command.status().context("cannot run unshare (Debian: apt install util-linux)")?;
         if !status.success() {
@@ -120,16 +120,4 @@ fn enter(stage: &Path) -> Result<()> {
     rustix::mount::mount_move(".", "/").context("cannot move the copy onto /")?;
     rustix::process::chroot(".").context("cannot make the copy the root")?;
     env::set_current_dir("/").context("cannot enter the root")
-}
-
-/// A size as `--memory` takes it: bytes, or with K, M, G.
-pub(crate) fn memory(text: &str) -> Result<u64, String> {
-    let (digits, shift) = match text.as_bytes().last() {
-        Some(b'k' | b'K') => (&text[..text.len() - 1], 10),
-        Some(b'm' | b'M') => (&text[..text.len() - 1], 20),
-        Some(b'g' | b'G') => (&text[..text.len() - 1], 30),
-        _ => (text, 0),
-    };
-    let number: u64 = digits.parse().map_err(|_| format!("{text:?} is no size"))?;
-    number.checked_mul(1 << shift).filter(|bytes| *bytes > 0).ok_or_else(|| format!("{text:?} is no size"))
 }

@@ -7,7 +7,7 @@ use support::Work;
 #[test]
 fn what_is_missing_is_named() {
     let work = Work::new();
-    assert!(work.fails(&["boot", "nothing", "--kernel", "init"]).contains("cannot open nothing"));
+    assert!(work.fails(&["boot", "nothing", "--kernel", "init"]).contains("there is no image nothing"));
     work.done(&["pack", "root", "-o", "image"]);
     assert!(work.fails(&["boot", "image", "--kernel", "nothing"]).contains("there is no kernel nothing"));
 }
