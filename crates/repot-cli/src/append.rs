@@ -16,7 +16,7 @@ use crate::image::{NODES, REAL_INIT};
 use crate::init_binary::{self, InitBinary};
 use crate::inspect::Survey;
 use crate::newc::{Header, Writer};
-use crate::output::Output;
+use crate::output::{self, Output};
 use crate::segments;
 use crate::tree::{Id, Kind, Tree};
 use crate::{marker, report};
@@ -42,21 +42,16 @@ pub fn run(args: &Append) -> Result<()> {
     let mut segment = Segment::new(&survey.tree);
     segment.fill(&survey, &init, args).with_context(|| shown.clone())?;
 
-    let mut output = Output::create(&args.output)?;
-    let cannot_write = || format!("cannot write {}", args.output.display());
+    let output = Output::create(&args.output)?;
     input.seek(SeekFrom::Start(0)).with_context(|| format!("cannot read {shown}"))?;
-    let copied = io::copy(&mut input, &mut output).with_context(cannot_write)?;
-    let zeros = copied.next_multiple_of(ALIGNMENT) - copied;
-    io::copy(&mut io::repeat(0).take(zeros), &mut output).with_context(cannot_write)?;
-    let mut encoder =
-        Encoder::new(output, compression, compression.default_level()).with_context(cannot_write)?;
-    encoder.write_all(&segment.finish()?).with_context(cannot_write)?;
-    encoder.finish().with_context(cannot_write)?.commit()?;
+    let offset = write(&mut input, &segment.finish()?, compression, output)
+        .with_context(|| format!("cannot copy {shown}"))
+        .map_err(output::cause)?;
 
     let row = |name: &str, value: String| (name.to_string(), value);
     let rows = [
         row("image", args.output.display().to_string()),
-        row("segment", format!("at byte {}, {compression}", copied + zeros)),
+        row("segment", format!("at byte {offset}, {compression}")),
         row("boots with", args.rdinit.as_ref().map_or("/init".into(), |path| format!("rdinit={path}"))),
     ];
     // When the image itself goes to standard output, the table must not.
@@ -67,6 +62,17 @@ pub fn run(args: &Append) -> Result<()> {
         io::stdout().write_all(table.as_bytes())?;
     }
     Ok(())
+}
+
+/// Copies the image and puts the segment behind it, at the offset that is returned.
+fn write(image: &mut File, segment: &[u8], compression: Compression, mut output: Output) -> Result<u64> {
+    let copied = io::copy(image, &mut output)?;
+    let offset = copied.next_multiple_of(ALIGNMENT);
+    io::copy(&mut io::repeat(0).take(offset - copied), &mut output)?;
+    let mut encoder = Encoder::new(output, compression, compression.default_level())?;
+    encoder.write_all(segment)?;
+    encoder.finish()?.commit()?;
+    Ok(offset)
 }
 
 /// What the kernel reads for certain: the compression that the image ends with.

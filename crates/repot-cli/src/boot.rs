@@ -3,9 +3,10 @@
 use std::env;
 use std::ffi::OsString;
 use std::fs::{self, File};
+use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 
@@ -33,7 +34,7 @@ pub fn run(args: &Boot) -> Result<()> {
     let survey = if args.memory.is_none() || args.shell { Some(survey(&args.image)?) } else { None };
     let memory = args.memory.unwrap_or_else(|| survey.as_ref().map_or(MEMORY, |(_, need)| memory(*need)));
     let kernel = kernel(args.kernel.as_deref())?;
-    let acceleration = acceleration(args.no_kvm);
+    let acceleration = acceleration(args.no_kvm, &machine);
     let shell = args.shell.then(|| shell(survey.as_ref().is_none_or(|(survey, _)| survey.repot()), args));
     let line = command_line(&machine, acceleration.emulated, shell, &args.append);
     let mut command = Command::new(machine.qemu);
@@ -108,14 +109,32 @@ struct Acceleration {
     said: &'static str,
 }
 
-fn acceleration(no_kvm: bool) -> Acceleration {
-    if !no_kvm && File::options().read(true).write(true).open("/dev/kvm").is_ok() {
+fn acceleration(no_kvm: bool, machine: &Machine) -> Acceleration {
+    let kvm = || File::options().read(true).write(true).open("/dev/kvm").is_ok();
+    let said = if no_kvm {
+        "emulated"
+    } else if !kvm() {
+        "emulated, which is slow: /dev/kvm cannot be opened"
+    } else if !kvm_works(machine) {
+        "emulated, which is slow: QEMU cannot use this machine's KVM"
+    } else {
         return Acceleration { emulated: false, accel: "kvm", cpu: "host", said: "KVM" };
-    }
-    let said = if no_kvm { "emulated" } else { "emulated, which is slow: /dev/kvm cannot be opened" };
+    };
     // With a thread for each processor QEMU 7.2 now and then runs into an instruction that the kernel is just
     // patching, and the guest dies of int3.
     Acceleration { emulated: true, accel: "tcg,thread=single", cpu: "max", said }
+}
+
+/// Whether a machine can be made with KVM: where KVM is nested, QEMU may abort over what it lacks.
+fn kvm_works(machine: &Machine) -> bool {
+    let mut command = Command::new(machine.qemu);
+    command.args(machine.arguments).args(["-nodefaults", "-no-user-config", "-display", "none", "-S"]);
+    command.args(["-accel", "kvm", "-cpu", "host", "-monitor", "stdio"]);
+    let child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    let Ok(mut child) = child else { return true };
+    // Nobody reads it when QEMU has died already, which its status tells.
+    let _ = child.stdin.take().map(|mut monitor| monitor.write_all(b"quit\n"));
+    child.wait().is_ok_and(|status| status.success())
 }
 
 /// What is in the image, and the memory it needs on a tmpfs root.

@@ -119,7 +119,7 @@ pub struct Boot {
     /// The guest's CPUs
     #[arg(long, default_value_t = 2, value_name = "N")]
     pub cpus: u32,
-    /// Emulate the processor, where KVM is there but does not work
+    /// Emulate the processor even where KVM works
     #[arg(long)]
     pub no_kvm: bool,
     /// Words to add to the kernel command line

@@ -10,7 +10,7 @@ use crate::cli::Pack;
 use crate::codec::Encoder;
 use crate::image::Image;
 use crate::newc::Totals;
-use crate::output::Output;
+use crate::output::{self, Output};
 use crate::programs::{self, Programs};
 use crate::ram::Footprint;
 use crate::source::oci::Choice;
@@ -37,9 +37,10 @@ pub fn run(args: &Pack) -> Result<()> {
     let progress = progress(&image);
     let cannot_write = || format!("cannot write {}", args.output.display());
     let counted = Counted { out: output, bytes: 0 };
-    let encoder = Encoder::new(counted, args.compress, level).with_context(cannot_write)?;
-    let (encoder, totals) = image.write(encoder, &mut |bytes| progress.inc(bytes))?;
-    let counted = encoder.finish().with_context(cannot_write)?;
+    let encoder =
+        Encoder::new(counted, args.compress, level).with_context(cannot_write).map_err(output::cause)?;
+    let (encoder, totals) = image.write(encoder, &mut |bytes| progress.inc(bytes)).map_err(output::cause)?;
+    let counted = encoder.finish().with_context(cannot_write).map_err(output::cause)?;
     progress.finish_and_clear();
     counted.out.commit()?;
 

@@ -13,6 +13,7 @@ use anyhow::{Context, Result};
 use rustix::fd::AsFd;
 
 use self::layer::Layer;
+use self::limits::Weight;
 use self::oci::{Choice, Store};
 use self::tarball::Tarball;
 use crate::tree::{Attributes, Tree};
@@ -42,7 +43,7 @@ pub fn open(root: &Path, choice: &Choice, scratch: &Path) -> Result<Source> {
     }
     let store = Store::Directory(root.to_path_buf());
     if store.is_image()? {
-        return image(&store, choice, scratch);
+        return image(&store, choice, scratch, &mut Weight::default());
     }
     let scan = directory::scan(root)?;
     let left_out = |mount: &Vec<u8>| {
@@ -52,20 +53,21 @@ pub fn open(root: &Path, choice: &Choice, scratch: &Path) -> Result<Source> {
 }
 
 fn archive(file: File, name: &str, choice: &Choice, scratch: &Path) -> Result<Source> {
-    let tarball = Tarball::open(file, name, scratch)?;
+    let mut weight = Weight::default();
+    let tarball = Tarball::open(file, name, scratch, &mut weight)?;
     let store = Store::Archive(tarball.clone());
     if store.is_image()? {
-        return image(&store, choice, scratch);
+        return image(&store, choice, scratch, &mut weight);
     }
     let mut tree = Tree::new(Attributes { permissions: 0o755, ..Attributes::default() });
-    let mut layer = Layer::root(&mut tree);
+    let mut layer = Layer::root(&mut tree, scratch, &mut weight);
     tarball.apply(&mut layer)?;
     let acls = layer.acls_in_text;
     Ok(Source { tree, warnings: acl_warning(acls) })
 }
 
-fn image(store: &Store, choice: &Choice, scratch: &Path) -> Result<Source> {
-    let (tree, acls) = store.load(choice, scratch)?;
+fn image(store: &Store, choice: &Choice, scratch: &Path, weight: &mut Weight) -> Result<Source> {
+    let (tree, acls) = store.load(choice, scratch, weight)?;
     Ok(Source { tree, warnings: acl_warning(acls) })
 }
 

@@ -7,7 +7,9 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -31,18 +33,22 @@ pub struct Layer<'a> {
     touched: Option<HashSet<Id>>,
     /// How many entries had ACLs in the form of text, which are not carried.
     pub acls_in_text: usize,
-    weight: limits::Weight,
+    weight: &'a mut limits::Weight,
+    /// Where there is room.
+    scratch: &'a Path,
+    /// What of this archive had to be put together, one after the other, and its length.
+    together: Option<(Arc<File>, u64)>,
 }
 
 impl<'a> Layer<'a> {
     /// A whole root file system.
-    pub fn root(tree: &'a mut Tree) -> Layer<'a> {
-        Layer { tree, touched: None, acls_in_text: 0, weight: limits::Weight::default() }
+    pub fn root(tree: &'a mut Tree, scratch: &'a Path, weight: &'a mut limits::Weight) -> Layer<'a> {
+        Layer { tree, touched: None, acls_in_text: 0, weight, scratch, together: None }
     }
 
     /// A layer of an image, in which `.wh.NAME` deletes NAME of the layers below.
-    pub fn image(tree: &'a mut Tree) -> Layer<'a> {
-        Layer { tree, touched: Some(HashSet::new()), acls_in_text: 0, weight: limits::Weight::default() }
+    pub fn image(tree: &'a mut Tree, scratch: &'a Path, weight: &'a mut limits::Weight) -> Layer<'a> {
+        Layer { touched: Some(HashSet::new()), ..Layer::root(tree, scratch, weight) }
     }
 
     /// Applies one member, whose data begins at `position` of `file`.
@@ -90,7 +96,8 @@ impl<'a> Layer<'a> {
                 id
             }
             _ => {
-                let kind = kind(entry, file, position)?;
+                let sparse = entry_type == EntryType::GNUSparse;
+                let kind = if sparse { self.sparse(entry)? } else { kind(entry, file, position)? };
                 let id = self.tree.add(Inode { attributes, kind });
                 self.tree.link(parent, name, id);
                 id
@@ -142,6 +149,38 @@ impl<'a> Layer<'a> {
         }
         // Other names with two prefixes are aufs' own housekeeping.
         true
+    }
+
+    /// A file with holes in the old GNU form: its bytes are not together in the archive, so they are put
+    /// together elsewhere.
+    fn sparse(&mut self, entry: &mut Entry<'_, Range>) -> Result<Kind> {
+        let size = entry.size();
+        ensure!(size <= u64::from(u32::MAX), "newc cannot hold a file of 4 GiB or more ({size} bytes)");
+        let (file, offset) = match self.together.take() {
+            Some(together) => together,
+            None => {
+                let spool = tempfile::tempfile_in(self.scratch);
+                (Arc::new(spool.context("cannot make a temporary file")?), 0)
+            }
+        };
+        self.weight.unpack(size)?;
+        // Holes stay holes: nothing but the data takes room.
+        let mut buffer = [0; 64 << 10];
+        let mut at = offset;
+        loop {
+            match entry.read(&mut buffer)? {
+                0 => break,
+                got => {
+                    if buffer[..got].iter().any(|&byte| byte != 0) {
+                        file.write_all_at(&buffer[..got], at).context("cannot write a temporary file")?;
+                    }
+                    at += got as u64;
+                }
+            }
+        }
+        file.set_len(at)?;
+        self.together = Some((file.clone(), at));
+        Ok(Kind::File(Contents::Range(file, offset, at - offset)))
     }
 
     fn attributes(&mut self, entry: &mut Entry<'_, Range>) -> Result<Attributes> {
@@ -208,7 +247,6 @@ fn kind(entry: &mut Entry<'_, Range>, file: &Arc<File>, position: u64) -> Result
         EntryType::Regular | EntryType::Continuous => {
             Kind::File(Contents::Range(file.clone(), position, entry.size()))
         }
-        EntryType::GNUSparse => sparse(entry)?,
         EntryType::Symlink => {
             let target = entry.link_name_bytes().context("a symbolic link to nothing")?;
             ensure!(
@@ -223,19 +261,6 @@ fn kind(entry: &mut Entry<'_, Range>, file: &Arc<File>, position: u64) -> Result
         EntryType::Directory => Kind::Directory(Entries::new()),
         other => bail!("a member of unknown type {:?}", char::from(other.as_byte())),
     })
-}
-
-/// A file with holes in the old GNU form: its bytes are not together in the archive, so they are put together
-/// elsewhere.
-fn sparse(entry: &mut Entry<'_, Range>) -> Result<Kind> {
-    ensure!(
-        entry.size() <= u64::from(u32::MAX),
-        "newc cannot hold a file of 4 GiB or more ({} bytes)",
-        entry.size()
-    );
-    let mut spool = tempfile::tempfile().context("cannot make a temporary file")?;
-    let size = io::copy(entry, &mut spool)?;
-    Ok(Kind::File(Contents::Range(Arc::new(spool), 0, size)))
 }
 
 fn check(path: &[u8]) -> Result<()> {

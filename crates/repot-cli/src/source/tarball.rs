@@ -3,6 +3,7 @@
 //! The archive is kept where any part of it can be read: in its own file, or decompressed into a file without
 //! a name. Its members are told to a [`Layer`] by position; their contents are not copied.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
@@ -18,6 +19,9 @@ use super::limits;
 use crate::codec::{self, Compression};
 use crate::name::shown;
 
+/// How many links lead to a file in an archive.
+const LINKS: usize = 4;
+
 /// A tar archive in a file that can be read anywhere.
 #[derive(Debug, Clone)]
 pub struct Tarball {
@@ -28,7 +32,7 @@ pub struct Tarball {
 impl Tarball {
     /// Makes an archive readable anywhere: a plain one in a regular file is used as it is, any other goes to
     /// an unnamed file in `scratch`.
-    pub fn open(mut input: File, name: &str, scratch: &Path) -> Result<Tarball> {
+    pub fn open(mut input: File, name: &str, scratch: &Path, weight: &mut limits::Weight) -> Result<Tarball> {
         let mut magic = [0; 2];
         let regular = input.metadata().is_ok_and(|metadata| metadata.is_file());
         if regular {
@@ -38,22 +42,28 @@ impl Tarball {
                 return Ok(Tarball { file: Arc::new(input), name: name.to_string() });
             }
         }
-        Tarball::spool(input, name, scratch)
+        Tarball::spool(input, name, scratch, weight)
     }
 
     /// Decompresses a stream, or copies a plain one, into an unnamed file.
-    pub fn spool(input: impl Read, name: &str, scratch: &Path) -> Result<Tarball> {
+    pub fn spool(
+        input: impl Read,
+        name: &str,
+        scratch: &Path,
+        weight: &mut limits::Weight,
+    ) -> Result<Tarball> {
         let mut spool = tempfile::tempfile_in(scratch)
             .with_context(|| format!("cannot make a temporary file in {}", scratch.display()))?;
-        let input = codec::decompressed(BufReader::with_capacity(256 << 10, input))
+        let packed = Cell::new(0);
+        let counted = Counted { input, bytes: &packed };
+        let mut input = codec::decompressed(BufReader::with_capacity(256 << 10, counted))
             .with_context(|| format!("cannot read {name}"))?;
-        let mut input = limits::Limited::new(input, limits::UNPACKED);
         let mut buffer = vec![0; 256 << 10];
         let mut offset = 0u64;
         loop {
             let got = match input.read(&mut buffer) {
                 Ok(0) => break,
-                Ok(got) => got,
+                Ok(got) => got as u64,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => {
                     return Err(
@@ -61,10 +71,12 @@ impl Tarball {
                     );
                 }
             };
+            weight.unpack(got).with_context(|| name.to_string())?;
+            limits::proportion(offset + got, packed.get()).with_context(|| name.to_string())?;
             spool
-                .write_all(&buffer[..got])
+                .write_all(&buffer[..usize::try_from(got)?])
                 .with_context(|| format!("cannot write a temporary file in {}", scratch.display()))?;
-            offset += got as u64;
+            offset += got;
         }
         spool.seek(SeekFrom::Start(0)).context("cannot read a temporary file")?;
         Ok(Tarball { file: Arc::new(spool), name: name.to_string() })
@@ -77,15 +89,27 @@ impl Tarball {
     }
 
     /// Where a member of this name has its contents: the last one counts.
+    ///
+    /// `docker save` writes a layer that it has written before as a symbolic link to that.
     pub fn member(&self, wanted: &str) -> Result<Option<(u64, u64)>> {
-        let mut found = None;
-        self.entries(|entry, position| {
-            if plain(&entry.path_bytes()) == wanted.as_bytes() && entry.header().entry_type().is_file() {
-                found = Some((position, entry.size()));
+        let mut wanted = wanted.as_bytes().to_vec();
+        for _ in 0..LINKS {
+            let mut found = None;
+            let mut link = None;
+            self.entries(|entry, position| {
+                if plain(&entry.path_bytes()) == wanted {
+                    let regular = entry.header().entry_type().is_file();
+                    found = regular.then(|| (position, entry.size()));
+                    link = entry.link_name_bytes().map(|target| target.into_owned());
+                }
+                Ok(())
+            })?;
+            match link {
+                Some(target) if found.is_none() => wanted = beside(&wanted, &target),
+                _ => return Ok(found),
             }
-            Ok(())
-        })?;
-        Ok(found)
+        }
+        Ok(None)
     }
 
     /// Reads part of the archive.
@@ -103,6 +127,13 @@ impl Tarball {
     fn entries(&self, mut visit: impl FnMut(&mut Entry<'_, Range>, u64) -> Result<()>) -> Result<()> {
         let len = self.file.metadata().with_context(|| format!("cannot stat {}", self.name))?.len();
         ensure!(len > 0, "{}: an empty file is no archive", self.name);
+        let mut magic = [0; 5];
+        let got = self.file.read_at(&mut magic, 0).with_context(|| format!("cannot read {}", self.name))?;
+        ensure!(
+            &magic[..got] != b"07070",
+            "{}: this is an initramfs already (a cpio archive): `repot append` adds repot to it",
+            self.name
+        );
         let range = self.range(0, len);
         let budget = range.budget.clone();
         let mut archive = Archive::new(range);
@@ -169,6 +200,34 @@ impl Seek for Range {
         self.offset += step;
         self.left -= step;
         Ok(self.offset)
+    }
+}
+
+/// Where a link at `path` leads, by names alone.
+fn beside(path: &[u8], target: &[u8]) -> Vec<u8> {
+    let mut names: Vec<&[u8]> = path.split(|&byte| byte == b'/').collect();
+    names.pop();
+    for name in target.split(|&byte| byte == b'/') {
+        match name {
+            b"" | b"." => {}
+            b".." => drop(names.pop()),
+            _ => names.push(name),
+        }
+    }
+    names.join(&b'/')
+}
+
+/// Counts what is read through it.
+struct Counted<'a, R> {
+    input: R,
+    bytes: &'a Cell<u64>,
+}
+
+impl<R: Read> Read for Counted<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let got = self.input.read(buffer)?;
+        self.bytes.set(self.bytes.get() + got as u64);
+        Ok(got)
     }
 }
 
