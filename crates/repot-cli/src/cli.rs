@@ -34,6 +34,7 @@ pub enum Command {
   repot pack rootfs.tar.xz -o image.xz --compress xz
   podman export c1 | repot pack - -o image.zst --config size=70%
   repot pack oci-layout/ --image latest -o image.zst
+  repot pack --json rootfs/ -o image.zst | jq .ram.tmpfs
 
 ROOT may be a directory, a tar archive (plain, gzip, xz, zstd), an OCI image layout (directory or
 archive), or what docker save writes. The same input gives the same bytes; with SOURCE_DATE_EPOCH
@@ -82,6 +83,7 @@ Nothing is changed.")]
     #[command(after_help = "Examples:
   sudo repot rehearse rootfs/
   sudo repot rehearse / --memory 512M      as if the machine had that much
+  sudo repot rehearse --json rootfs/ | jq '.[] | {from, milliseconds, extra}'
 
 Copies the directory into memory twice, one after the other: onto a ramfs and onto a tmpfs. This machine's
 own mounts are not touched.")]
@@ -191,6 +193,9 @@ pub struct Pack {
     /// Which architecture of an image, as OCI calls it: amd64, arm64, …
     #[arg(long, value_name = "ARCH", default_value = oci_architecture())]
     pub arch: String,
+    /// Say what was packed for programs to read
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// The options of `plan`.
@@ -209,6 +214,9 @@ pub struct Rehearse {
     /// Plan as if the machine had this much memory
     #[arg(long, value_name = "SIZE", value_parser = size::parse)]
     pub memory: Option<u64>,
+    /// For programs to read
+    #[arg(long)]
+    pub json: bool,
     /// The kind of root to start from, in the namespaces made for it
     #[arg(long, hide = true)]
     pub inside: Option<String>,

@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::fs;
+
 use support::Work;
 
 #[test]
@@ -17,7 +19,15 @@ fn the_manual_and_the_completions_come_from_the_command_line() {
     let work = Work::new();
     for command in ["pack", "append", "inspect", "boot", "plan", "rehearse"] {
         assert!(work.done(&["man"]).contains(command));
-        assert!(work.done(&["man", command]).contains(&format!("repot\\-{command}")));
+        let page = work.done(&["man", command]);
+        assert!(page.contains(&format!("repot\\-{command}")) && page.contains(".SH EXAMPLES"), "{page}");
+        assert!(work.done(&[command, "--help"]).contains("\nExample"), "{command}");
+    }
+    for page in ["", "pack", "append", "inspect", "boot", "plan", "rehearse", "completions", "man"] {
+        let args: Vec<_> = ["man", page].into_iter().filter(|word| !word.is_empty()).collect();
+        fs::write(work.path("page"), work.done(&args)).unwrap();
+        // It fails when there is anything.
+        work.run("sh", &["-c", "mandoc -Tlint -Wwarning page >&2"]);
     }
     assert!(work.done(&["completions", "zsh"]).starts_with("#compdef repot"));
     assert_eq!(work.repot(&["man", "nothing"]).status.code(), Some(2));
