@@ -13,6 +13,7 @@ mod faults;
 mod images;
 mod kernels;
 mod lint;
+mod packing;
 mod place;
 mod qemu;
 mod test;
@@ -75,6 +76,18 @@ enum Command {
         after_help = "Examples:\n  cargo xtask bench --quick --tree debian\n  cargo xtask bench --peer NAME=PATH"
     )]
     Bench(bench::Bench),
+    /// Measure `repot pack` against find, cpio and zstd, turn by turn
+    #[command(after_help = "Example: cargo xtask packing debian --rounds 5")]
+    Packing {
+        /// The directory to pack
+        root: std::path::PathBuf,
+        /// Levels of zstd
+        #[arg(long, default_values_t = [3, 9], value_delimiter = ',')]
+        levels: Vec<u32>,
+        /// How often
+        #[arg(long, default_value_t = 5)]
+        rounds: usize,
+    },
     /// Let every system call of a run fail in turn, and write docs/faults.md
     #[command(
         after_help = "Examples:\n  cargo xtask faults\n  cargo xtask faults --call utimensat\n  cargo xtask faults --every 50"
@@ -109,6 +122,7 @@ fn main() -> ExitCode {
         Command::Dist { target } => dist::dist(target),
         Command::Boots { filter, jobs } => boot(&filter, jobs),
         Command::Bench(what) => bench::bench(&what),
+        Command::Packing { root, levels, rounds } => packing::packing(&root, &levels, rounds),
         Command::Faults { call, every } => faults::sweep(call.as_deref(), every),
         Command::Kernels { series } => download(&series),
     };

@@ -106,8 +106,11 @@ impl<'a> Segment<'a> {
             Some(path) => path.trim_start_matches('/').to_string(),
             None => "init".to_string(),
         };
-        let chained =
-            if args.rdinit.is_some() { self.chain_elsewhere(survey)? } else { self.chain(survey, init)? };
+        let chained = if args.rdinit.is_some() {
+            self.chain_elsewhere(survey)?
+        } else {
+            self.chain(survey, init, !args.config.is_empty())?
+        };
         if let Some(path) = chained {
             settings.push(Setting { key: "init".into(), value: path });
         }
@@ -131,8 +134,10 @@ impl<'a> Segment<'a> {
     }
 
     /// Keeps the image's own `/init` under another name, to run after the move.
-    fn chain(&mut self, survey: &Survey, init: &InitBinary) -> Result<Option<String>> {
-        if survey.repot() || survey.kept.as_deref() == Some(&*init.bytes) {
+    fn chain(&mut self, survey: &Survey, init: &InitBinary, settings: bool) -> Result<Option<String>> {
+        let same = survey.kept.as_deref() == Some(&*init.bytes);
+        ensure!(!same || settings, "its /init is this repot already, and no --config changes anything");
+        if same || survey.repot() {
             return Ok(None);
         }
         let id = self.tree.child(Tree::ROOT, b"init");

@@ -2,6 +2,7 @@
 
 use std::env;
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
 
 use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -15,6 +16,7 @@ use crate::output::{self, Output};
 use crate::programs::{self, Programs};
 use crate::ram::{Footprint, Need};
 use crate::source::oci::Choice;
+use crate::tree::Tree;
 use crate::{config, init_binary, report, size, source};
 
 /// Runs the command.
@@ -32,7 +34,8 @@ pub fn run(args: &Pack) -> Result<()> {
     let init = init_binary::find(args.init.as_deref())?;
     let output = Output::create(&args.output)?;
     let choice = Choice { image: args.image.clone(), architecture: args.arch.clone() };
-    let source = source::open(&args.root, &choice, output.directory())?;
+    let mut source = source::open(&args.root, &choice, output.directory())?;
+    source.warnings.extend(leave_out(args, &mut source.tree));
     let mut image = Image::new(source.tree, &init, &args.config, epoch)?;
 
     let progress = progress(&image);
@@ -59,6 +62,15 @@ pub fn run(args: &Pack) -> Result<()> {
         report::warn(&summary.warnings);
     }
     Ok(())
+}
+
+/// The image of an earlier run is no part of the root that it was written into.
+fn leave_out(args: &Pack, tree: &mut Tree) -> Option<String> {
+    let (root, output) = (args.root.canonicalize().ok()?, args.output.canonicalize().ok()?);
+    let inside = output.strip_prefix(&root).ok().filter(|_| root.is_dir())?;
+    let directory = tree.find(inside.parent()?.as_os_str().as_bytes())?;
+    tree.unlink(directory, inside.file_name()?.as_bytes())?;
+    Some(format!("{} lies in the root and was left out", args.output.display()))
 }
 
 /// What was packed, in words or as JSON.

@@ -119,7 +119,7 @@ fn attributes_go_into_the_manifest_as_getfattr_writes_them() {
 #[test]
 fn hostile_archives_are_refused_with_name_and_offset() {
     let file = EntryType::Regular;
-    let cases: [(&str, Vec<u8>, &str); 8] = [
+    let cases: [(&str, Vec<u8>, &str); 9] = [
         (
             "up",
             tar(&[("ok", file, ""), ("a/../../b", file, "")]),
@@ -135,6 +135,11 @@ fn hostile_archives_are_refused_with_name_and_offset() {
         ),
         ("cut", tar(&[("a", file, "data")])[..514].to_vec(), "ends at byte 514, in the data of \"a\""),
         ("noise", vec![b'?'; 5000], "noise: damaged at byte 0"),
+        (
+            "text",
+            b"root:x:0:0:root:/root:/bin/sh\n".repeat(100),
+            "text: damaged at byte 0, or no tar archive",
+        ),
         ("empty", Vec::new(), "an empty file is no archive"),
     ];
     for (name, bytes, expected) in cases {
@@ -185,6 +190,16 @@ fn no_space_leaves_nothing() {
     let error = work.fails(&["pack", "nothing", "-o", "image"]);
     assert_eq!(error, "repot: cannot open nothing: No such file or directory (os error 2)");
     assert_eq!(work.files(), ["init", "root"]);
+}
+
+#[test]
+fn an_image_written_into_its_root_is_not_packed_again() {
+    let work = Work::new();
+    for _ in 0..2 {
+        work.done(&["pack", "root", "-o", "root/image", "--compress", "none"]);
+    }
+    let names = text(&work.run("bsdtar", &["-tf", "root/image"]));
+    assert!(!names.lines().any(|name| name == "image") && names.contains("bin/tool"), "{names}");
 }
 
 #[test]

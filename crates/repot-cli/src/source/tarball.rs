@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use tar::{Archive, Entry, EntryType};
 
 use super::layer::Layer;
@@ -141,7 +141,15 @@ impl Tarball {
         budget.store(limits::RECORDS, Ordering::Relaxed);
         let mut end = 0;
         for entry in archive.entries_with_seek().with_context(|| format!("cannot read {}", self.name))? {
-            let mut entry = entry.with_context(|| format!("{}: damaged at byte {end}", self.name))?;
+            let mut entry = match entry {
+                Ok(entry) => entry,
+                // The first header's checksum tells an archive from anything else.
+                Err(error) if end == 0 && error.to_string().contains("cksum") => bail!(
+                    "{}: damaged at byte 0, or no tar archive: a root is a directory, a tar archive or an image of containers",
+                    self.name
+                ),
+                Err(error) => bail!("{}: damaged at byte {end}: {}", self.name, brief(&error)),
+            };
             let position = entry.raw_file_position();
             let size = entry
                 .header()
@@ -215,6 +223,13 @@ fn beside(path: &[u8], target: &[u8]) -> Vec<u8> {
         }
     }
     names.join(&b'/')
+}
+
+/// What the tar reader says, without the bytes that it found.
+fn brief(error: &io::Error) -> String {
+    let text = error.to_string();
+    let what = text.split(" when ").next().unwrap_or_default();
+    shown(what.split(": ").next().unwrap_or_default().as_bytes())
 }
 
 /// Counts what is read through it.
