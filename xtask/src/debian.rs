@@ -16,6 +16,22 @@ pub(crate) const RUNC: Tool = ("runc", "runc");
 pub(crate) const MUSL_GCC: Tool = ("musl-gcc", "musl-tools");
 pub(crate) const FILE: Tool = ("file", "file");
 
+/// What the tests compare the tool with: others that write and read the same formats.
+pub(crate) const TESTS: [Tool; 12] = [
+    ("bsdtar", "libarchive-tools"),
+    BUSYBOX,
+    ("cpio", "cpio"),
+    ("gzip", "gzip"),
+    ("lz4", "lz4"),
+    ("mandoc", "mandoc"),
+    ("setfattr", "attr"),
+    ("skopeo", "skopeo"),
+    ("tar", "tar"),
+    ("umoci", "umoci"),
+    ("xz", "xz-utils"),
+    ("zstd", "zstd"),
+];
+
 /// Makes sure of all `tools` before anything is begun.
 pub(crate) fn need(tools: &[Tool]) -> Result<()> {
     let missing: Vec<&Tool> = tools.iter().filter(|(program, _)| !exists(program)).collect();

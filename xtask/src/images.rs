@@ -113,33 +113,63 @@ fn make(image: &'static Image, tool: &Tool, probe: &Path) -> Result<Made> {
     let root = folder.join("root");
     create_dir_all(root.join("sbin"))?;
     create_dir_all(root.join("mnt"))?;
-    let chained = matches!(image.source, Source::Gnu | Source::Busybox | Source::Rdinit);
-    std::fs::copy(probe, root.join(if chained { "init" } else { "sbin/init" })).context("the probe")?;
+    let init = if image.source.appends() { "init" } else { "sbin/init" };
+    std::fs::copy(probe, root.join(init)).context("the probe")?;
     plant(&root)?;
+    for path in image.source.cannot_hold() {
+        remove_file(root.join(path)).with_context(|| format!("cannot remove {path}"))?;
+    }
     if image.source == Source::Directory {
         attributes(&root)?;
     }
-    if matches!(image.source, Source::Tar | Source::Layout) {
-        // A tar archive cannot hold sockets.
-        remove_file(root.join("specials/socket"))?;
+    let mut entries = dated(&root)?;
+    write(image, tool, &folder)?;
+    if matches!(image.source, Source::Gnu | Source::Busybox) {
+        // It has another name now; repot has its old one.
+        entries
+            .iter_mut()
+            .filter(|entry| entry.path == "init")
+            .for_each(|entry| entry.path = "init.real".into());
     }
-    if image.source == Source::Tar {
-        // GNU tar makes links of regular files only.
-        for name in ["fifo", "device"] {
-            remove_file(root.join("links/b").join(name))?;
-            remove_file(root.join(format!("links/b/c/a-{name}")))?;
+    Ok(Made { image, path: folder.join("image"), folder, entries, kernel })
+}
+
+impl Source {
+    /// Whether the root has an `/init` of its own, which the appended one runs.
+    fn appends(self) -> bool {
+        matches!(self, Source::Gnu | Source::Busybox | Source::Rdinit)
+    }
+
+    /// What of the tree the format or the tool that writes it has no way to say.
+    fn cannot_hold(self) -> &'static [&'static str] {
+        match self {
+            Source::Directory | Source::Gnu | Source::Rdinit => &[],
+            Source::Layout => &["specials/socket"],
+            // GNU tar makes links of regular files only.
+            Source::Tar => &[
+                "specials/socket",
+                "links/b/fifo",
+                "links/b/c/a-fifo",
+                "links/b/device",
+                "links/b/c/a-device",
+            ],
+            // It reads names as lines.
+            Source::Busybox => &["names/new\nline"],
         }
     }
-    if image.source == Source::Busybox {
-        // It reads names as lines.
-        remove_file(root.join("names/new\nline"))?;
-    }
-    let mut entries = dated(&root)?;
-    let path = folder.join("image");
-    let packing = format!("pack ROOT -o image --compress {}", image.compression);
-    let pack =
-        |source: &str| tool.run(&folder, &packing.replace("ROOT", source).split(' ').collect::<Vec<_>>());
-    let shell = |script: &str| command::read(Command::new("sh").current_dir(&folder).args(["-ec", script]));
+}
+
+/// Turns `root` in `folder` into `image` beside it.
+fn write(image: &Image, tool: &Tool, folder: &Path) -> Result<()> {
+    let shell = |script: &str| command::read(Command::new("sh").current_dir(folder).args(["-ec", script]));
+    let pack = |root: &str| tool.run(folder, &["pack", root, "-o", "image", "--compress", image.compression]);
+    // Behind a plain segment, as one with microcode is.
+    let archive = |writer: &str| {
+        let early =
+            "mkdir early && echo microcode > early/early && cd early && echo early | cpio -o -H newc --quiet";
+        shell(&format!("({early}) > initramfs; (cd root && {writer}) | {} >> initramfs", image.compression))
+    };
+    let cpio = "find . -print0 | cpio -0 -o -H newc --quiet";
     match image.source {
         Source::Directory => pack("root")?,
         Source::Tar => {
@@ -153,30 +183,20 @@ fn make(image: &'static Image, tool: &Tool, probe: &Path) -> Result<Made> {
             )?;
             pack("oci")?
         }
-        Source::Gnu | Source::Busybox | Source::Rdinit => {
-            let archive = match image.source {
-                Source::Busybox => "find . | busybox cpio -o -H newc 2> /dev/null",
-                _ => "find . -print0 | cpio -0 -o -H newc --quiet",
-            };
-            let compress = image.compression;
-            shell(&format!(
-                "mkdir early && echo microcode > early/early && (cd early && echo early | cpio -o -H newc --quiet) > \
-                 initramfs && (cd root && {archive}) | {compress} >> initramfs"
-            ))?;
-            let rdinit = image.source == Source::Rdinit;
-            let append = "append initramfs -o image".split(' ');
-            tool.run(
-                &folder,
-                &append
-                    .chain(if rdinit { &["--rdinit", "/repot"][..] } else { &[] }.iter().copied())
-                    .collect::<Vec<_>>(),
-            )?
+        Source::Gnu => {
+            archive(cpio)?;
+            tool.run(folder, &["append", "initramfs", "-o", "image"])?
+        }
+        Source::Busybox => {
+            archive("find . | busybox cpio -o -H newc 2> /dev/null")?;
+            tool.run(folder, &["append", "initramfs", "-o", "image"])?
+        }
+        Source::Rdinit => {
+            archive(cpio)?;
+            tool.run(folder, &["append", "initramfs", "-o", "image", "--rdinit", "/repot"])?
         }
     };
-    if chained {
-        chain(&mut entries, image.source == Source::Rdinit);
-    }
-    Ok(Made { image, path, folder, entries, kernel })
+    Ok(())
 }
 
 /// What an archive cannot carry and the manifest does: capabilities, lists, attributes of the user.
@@ -225,18 +245,6 @@ fn dated(root: &Path) -> Result<Vec<Entry>> {
         entry.blocks = entry.size.div_ceil(4096) * 8;
     }
     Ok(entries)
-}
-
-/// What `append` makes of the image's own init.
-fn chain(entries: &mut Vec<Entry>, rdinit: bool) {
-    if !rdinit {
-        // It is another name now; repot has its old one.
-        entries
-            .iter_mut()
-            .filter(|entry| entry.path == "init")
-            .for_each(|entry| entry.path = "init.real".into());
-    }
-    entries.sort_by(|one, other| one.path.cmp(&other.path));
 }
 
 struct Outcome {

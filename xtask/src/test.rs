@@ -12,18 +12,6 @@ use std::process::{Command, Stdio};
 /// The init is a part of every image, and unpacked before anything else can run.
 const CEILING: u64 = 400_000;
 
-/// What the tests of the tool compare it with; the packages that every Debian system has are not listed.
-const OTHERS: [debian::Tool; 8] = [
-    ("bsdtar", "libarchive-tools"),
-    ("getfattr", "attr"),
-    ("lz4", "lz4"),
-    ("mandoc", "mandoc"),
-    ("setfacl", "acl"),
-    ("skopeo", "skopeo"),
-    ("xz", "xz-utils"),
-    ("zstd", "zstd"),
-];
-
 /// What to run.
 #[derive(Debug)]
 pub(crate) struct Choice<'a> {
@@ -40,8 +28,9 @@ pub(crate) fn test(choice: &Choice) -> Result<bool> {
     if !choice.no_vm {
         debian::need_root("making the boots' images (leave them out with --no-vm)")?;
     }
-    let virtual_machines = if choice.no_vm { &[][..] } else { &[debian::QEMU] };
-    debian::need(&[&[debian::FILE], virtual_machines, &OTHERS, &images::TOOLS].concat())?;
+    let vm = [debian::QEMU];
+    let vm = if choice.no_vm { &[][..] } else { &vm };
+    debian::need(&[&[debian::FILE], &debian::TESTS[..], vm].concat())?;
     let mounts = host_mounts()?;
     let (init, probe) = (dist::init(dist::Arch::X86_64)?, dist::probe()?);
     let mut score = Score::default();

@@ -99,9 +99,11 @@ impl Write for Output {
             To::Named(file) => file.write(bytes),
             To::Stdout(stdout) => stdout.write(bytes),
         };
-        written.map_err(|error| match error.kind() {
-            io::ErrorKind::Interrupted => error,
-            kind => io::Error::new(kind, Unwritable { path: self.path.clone(), error }),
+        written.map_err(|error| {
+            if error.kind() == io::ErrorKind::Interrupted {
+                return error;
+            }
+            io::Error::new(error.kind(), Unwritable { path: self.path.clone(), error })
         })
     }
 
