@@ -25,7 +25,7 @@ pub(crate) fn packing(root: &Path, levels: &[u32], rounds: usize) -> Result<()> 
     for level in levels {
         let ours = format!("{} pack {} -o ours --level {level}", tool.display(), root.display());
         let theirs = format!(
-            "(cd {} && find . -print0 | LC_ALL=C sort -z | cpio -0 -o -H newc --quiet) | zstd -q -T0 -{level} -o theirs -f",
+            "(cd {} && find . -print0 | cpio -0 -o -H newc --quiet) | zstd -q -T0 -{level} -o theirs -f",
             root.display()
         );
         let ways = [("repot pack", ours, "ours"), ("find | cpio | zstd -T0", theirs, "theirs")];

@@ -1,9 +1,11 @@
 //! Where a root comes from: each source reads one kind of input into a [`Tree`].
 
+pub mod acl;
 pub mod directory;
 pub mod layer;
 pub mod limits;
 pub mod oci;
+pub mod pax;
 pub mod tarball;
 
 use std::fs::{self, File};
@@ -62,20 +64,19 @@ fn archive(file: File, name: &str, choice: &Choice, scratch: &Path) -> Result<So
     let mut tree = Tree::new(Attributes { permissions: 0o755, ..Attributes::default() });
     let mut layer = Layer::root(&mut tree, scratch, &mut weight);
     tarball.apply(&mut layer)?;
-    let acls = layer.acls_in_text;
-    Ok(Source { tree, warnings: acl_warning(acls) })
+    let acls = layer.acls;
+    Ok(finished(tree, &acls))
 }
 
 fn image(store: &Store, choice: &Choice, scratch: &Path, weight: &mut Weight) -> Result<Source> {
     let (tree, acls) = store.load(choice, scratch, weight)?;
-    Ok(Source { tree, warnings: acl_warning(acls) })
+    Ok(finished(tree, &acls))
 }
 
-fn acl_warning(count: usize) -> Vec<String> {
-    if count == 0 {
-        return Vec::new();
-    }
-    vec![format!(
-        "{count} ACLs in the form of text (tar --acls) are not carried: pack the directory itself to keep them"
-    )]
+fn finished(mut tree: Tree, acls: &[acl::Text]) -> Source {
+    let left = acl::apply(&mut tree, acls);
+    let warning = format!(
+        "{left} ACLs have names that the root's /etc/passwd and /etc/group do not, and are left out: pack the directory itself to keep them"
+    );
+    Source { tree, warnings: if left == 0 { Vec::new() } else { vec![warning] } }
 }

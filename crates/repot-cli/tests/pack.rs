@@ -117,6 +117,41 @@ fn attributes_go_into_the_manifest_as_getfattr_writes_them() {
 }
 
 #[test]
+fn records_of_a_tar_may_hold_line_feeds() {
+    let work = Work::new();
+    let long = format!("root/bin/{}\n{}", "n".repeat(120), "m".repeat(100));
+    fs::write(work.path(&long), "data").unwrap();
+    std::os::unix::fs::symlink(format!("{}\nx", "t".repeat(150)), work.path("root/bin/target")).unwrap();
+    // A value that looks like records of its own.
+    work.run("setfattr", &["-n", "user.note", "-v", "a\n12 path=no\n", "root/bin/tool"]);
+    work.done(&["pack", "root", "-o", "directory"]);
+    work.run("tar", &["-C", "root", "--format=pax", "--xattrs", "-cf", "gnu.tar", "."]);
+    work.done(&["pack", "gnu.tar", "-o", "image"]);
+    assert!(work.read("image") == work.read("directory"));
+}
+
+#[test]
+fn acls_of_a_tar_are_those_of_the_directory() {
+    let work = Work::new();
+    fs::create_dir(work.path("root/etc")).unwrap();
+    fs::copy("/etc/passwd", work.path("root/etc/passwd")).unwrap();
+    fs::copy("/etc/group", work.path("root/etc/group")).unwrap();
+    work.run("setfacl", &["-m", "u:daemon:rw,u:4321:r,g:adm:rx", "root/bin/tool"]);
+    work.run("setfacl", &["-d", "-m", "u:daemon:rwx", "root/bin"]);
+    work.done(&["pack", "root", "-o", "directory"]);
+    work.run("tar", &["-C", "root", "--acls", "-cf", "gnu.tar", "."]);
+    work.run("bsdtar", &["-C", "root", "--acls", "--format=pax", "-cf", "bsd.tar", "."]);
+    assert_eq!(work.inspect("directory")["xattrs"], 2);
+    for archive in ["gnu.tar", "bsd.tar"] {
+        work.done(&["pack", archive, "-o", "image"]);
+        assert!(work.read("image") == work.read("directory"), "{archive}");
+    }
+    work.run("sh", &["-c", "rm root/etc/passwd; tar -C root --acls -cf gnu.tar ."]);
+    let said = work.done(&["pack", "gnu.tar", "-o", "image"]);
+    assert!(said.contains("warning: 2 ACLs have names"), "{said}");
+}
+
+#[test]
 fn hostile_archives_are_refused_with_name_and_offset() {
     let file = EntryType::Regular;
     let cases: [(&str, Vec<u8>, &str); 9] = [

@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
+use super::acl;
 use super::layer::Layer;
 use super::limits::{self, Limited, Weight};
 use super::tarball::Tarball;
@@ -89,7 +90,12 @@ impl Store {
     }
 
     /// Applies the layers of the chosen image. Decompressed layers go to unnamed files in `scratch`.
-    pub fn load(&self, choice: &Choice, scratch: &Path, weight: &mut Weight) -> Result<(Tree, usize)> {
+    pub fn load(
+        &self,
+        choice: &Choice,
+        scratch: &Path,
+        weight: &mut Weight,
+    ) -> Result<(Tree, Vec<acl::Text>)> {
         let layers = if self.has("index.json")? { self.layers(choice)? } else { self.saved_layers(choice)? };
         ensure!(!layers.is_empty(), "{}: the image has no layers", self.name());
         ensure!(
@@ -99,12 +105,12 @@ impl Store {
             layers.len()
         );
         let mut tree = Tree::new(Attributes { permissions: 0o755, ..Attributes::default() });
-        let mut acls = 0;
+        let mut acls = Vec::new();
         for path in layers {
             let tarball = self.layer(&path, scratch, weight)?;
             let mut layer = Layer::image(&mut tree, scratch, weight);
             tarball.apply(&mut layer)?;
-            acls += layer.acls_in_text;
+            acls.append(&mut layer.acls);
         }
         Ok((tree, acls))
     }

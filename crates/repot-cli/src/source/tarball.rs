@@ -16,6 +16,7 @@ use tar::{Archive, Entry, EntryType};
 
 use super::layer::Layer;
 use super::limits;
+use super::pax::{self, Places, Records};
 use crate::codec::{self, Compression};
 use crate::name::shown;
 
@@ -96,11 +97,11 @@ impl Tarball {
         for _ in 0..LINKS {
             let mut found = None;
             let mut link = None;
-            self.entries(|entry, position| {
-                if plain(&entry.path_bytes()) == wanted {
-                    let regular = entry.header().entry_type().is_file();
-                    found = regular.then(|| (position, entry.size()));
-                    link = entry.link_name_bytes().map(|target| target.into_owned());
+            self.entries(|member| {
+                if plain(&member.path) == wanted {
+                    let regular = member.entry.header().entry_type().is_file();
+                    found = regular.then(|| (member.position, member.entry.size()));
+                    link.clone_from(&member.target);
                 }
                 Ok(())
             })?;
@@ -120,11 +121,11 @@ impl Tarball {
 
     /// Applies every member to the tree.
     pub fn apply(&self, layer: &mut Layer<'_>) -> Result<()> {
-        self.entries(|entry, position| layer.entry(entry, &self.file, position))
+        self.entries(|member| layer.member(member, &self.file))
     }
 
-    /// Calls `visit` with each entry and the position of its data. An error says where in the archive.
-    fn entries(&self, mut visit: impl FnMut(&mut Entry<'_, Range>, u64) -> Result<()>) -> Result<()> {
+    /// Calls `visit` with each entry. An error says where in the archive.
+    fn entries(&self, mut visit: impl FnMut(&mut Member<'_, '_>) -> Result<()>) -> Result<()> {
         let len = self.file.metadata().with_context(|| format!("cannot stat {}", self.name))?.len();
         ensure!(len > 0, "{}: an empty file is no archive", self.name);
         let mut magic = [0; 5];
@@ -134,6 +135,7 @@ impl Tarball {
             "{}: this is an initramfs already (a cpio archive): `repot append` adds repot to it",
             self.name
         );
+        let places = Places::find(self.range(0, len)).with_context(|| self.name.clone())?;
         let range = self.range(0, len);
         let budget = range.budget.clone();
         let mut archive = Archive::new(range);
@@ -151,27 +153,71 @@ impl Tarball {
                 Err(error) => bail!("{}: damaged at byte {end}: {}", self.name, brief(&error)),
             };
             let position = entry.raw_file_position();
-            let size = entry
+            let records = self
+                .records(&places, &mut entry)
+                .with_context(|| format!("{}: before byte {position}", self.name))?;
+            let mut member = Member::new(&mut entry, records, position);
+            let size = member
+                .entry
                 .header()
                 .entry_size()
                 .with_context(|| format!("{}: damaged at byte {position}", self.name))?;
-            end = position.saturating_add(entry.size().max(size));
+            end = position.saturating_add(member.entry.size().max(size));
             ensure!(position <= len, "{}: ends early, at byte {len}", self.name);
-            if entry.header().entry_type() != EntryType::GNUSparse {
+            if member.entry.header().entry_type() != EntryType::GNUSparse {
                 ensure!(
                     end <= len,
                     "{}: ends at byte {len}, in the data of \"{}\"",
                     self.name,
-                    shown(&entry.path_bytes())
+                    shown(&member.path)
                 );
             }
             budget.store(u64::MAX, Ordering::Relaxed);
-            visit(&mut entry, position).with_context(|| {
-                format!("{}: \"{}\", at byte {position}", self.name, shown(&entry.path_bytes()))
-            })?;
+            visit(&mut member)
+                .with_context(|| format!("{}: \"{}\", at byte {position}", self.name, shown(&member.path)))?;
             budget.store(limits::RECORDS, Ordering::Relaxed);
         }
         Ok(())
+    }
+
+    fn records(&self, places: &Places, entry: &mut Entry<'_, Range>) -> Result<Records> {
+        let Some((data, len)) = places.of(entry.raw_header_position()) else {
+            // The tar reader has met some where the look for them did not come: behind a large map of holes.
+            let lost = entry.header().entry_type() != EntryType::XGlobalHeader
+                && matches!(entry.pax_extensions(), Ok(Some(_)));
+            ensure!(!lost, "extended records in a form that is not read");
+            return Ok(Records::new());
+        };
+        ensure!(len <= limits::RECORDS, "longer names or records than any");
+        let mut bytes = vec![0; usize::try_from(len)?];
+        self.file.read_exact_at(&mut bytes, data)?;
+        pax::parse(&bytes)
+    }
+}
+
+/// One member of an archive, with what its records say.
+pub(super) struct Member<'a, 'b> {
+    /// As the tar reader has it.
+    pub(super) entry: &'a mut Entry<'b, Range>,
+    /// Its name.
+    pub(super) path: Vec<u8>,
+    /// Where a link leads.
+    pub(super) target: Option<Vec<u8>>,
+    /// What is in no header.
+    pub(super) records: Records,
+    /// Where its data begins.
+    pub(super) position: u64,
+}
+
+impl<'a, 'b> Member<'a, 'b> {
+    fn new(entry: &'a mut Entry<'b, Range>, records: Records, position: u64) -> Member<'a, 'b> {
+        let record = |wanted: &[u8]| {
+            let found = records.iter().rfind(|(key, value)| key == wanted && !value.is_empty());
+            found.map(|(_, value)| value.clone())
+        };
+        let path = record(b"path").unwrap_or_else(|| entry.path_bytes().into_owned());
+        let target = record(b"linkpath").or_else(|| Some(entry.link_name_bytes()?.into_owned()));
+        Member { entry, path, target, records, position }
     }
 }
 
