@@ -48,7 +48,11 @@ pub fn apply(tree: &mut Tree, texts: &[Text]) -> usize {
         let more = acl.default || entries.len() > 3;
         let name = if acl.default { "system.posix_acl_default" } else { "system.posix_acl_access" };
         if more {
-            tree.inode_mut(acl.inode).attributes.xattrs.insert(name.into(), bytes(&entries));
+            let attributes = &mut tree.inode_mut(acl.inode).attributes;
+            attributes.xattrs.insert(name.into(), bytes(&entries));
+            if !acl.default {
+                attributes.permissions = attributes.permissions & 0o7000 | mode(&entries);
+            }
         }
     }
     left
@@ -89,6 +93,13 @@ fn parse(text: &str, users: &HashMap<String, u32>, groups: &HashMap<String, u32>
     entries.sort_unstable();
     let once = |kind| entries.iter().filter(|entry| entry.0 == kind).count() == 1;
     (once(USER_OBJ) && once(GROUP_OBJ) && once(OTHER)).then_some(entries)
+}
+
+/// What `stat` shows with the ACL in place: the mask stands for the group, which bsdtar has there.
+fn mode(entries: &[Entry]) -> u32 {
+    let of = |kind| entries.iter().find(|entry| entry.0 == kind).map(|entry| u32::from(entry.2));
+    let group = of(MASK).or(of(GROUP_OBJ)).unwrap_or(0);
+    of(USER_OBJ).unwrap_or(0) << 6 | group << 3 | of(OTHER).unwrap_or(0)
 }
 
 fn bytes(entries: &[Entry]) -> Vec<u8> {
