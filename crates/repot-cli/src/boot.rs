@@ -168,9 +168,9 @@ fn kernel(given: Option<&Path>) -> Result<PathBuf> {
     }
     let found = candidates().into_iter().find(|path| File::open(path).is_ok_and(|file| is_file(&file)));
     found.context(
-        "found no kernel that can be read in target/kernels, /boot or /usr/lib/modules. Give --kernel FILE; one comes with \
-         `apt install linux-image-amd64`, or without installing it: \
-         `apt download linux-image-cloud-amd64-unsigned` of a version and `dpkg -x FILE.deb DIR`, then DIR/boot/vmlinuz-*",
+        "found no kernel that can be read in target/kernels, /boot or /usr/lib/modules. Give --kernel FILE. On Debian \
+         `apt install linux-image-cloud-amd64` brings one to /boot; without installing it, `apt download` the package that it \
+         depends on (`apt-cache depends linux-image-cloud-amd64`) and `dpkg -x FILE.deb DIR`: DIR/boot/vmlinuz-*",
     )
 }
 

@@ -12,6 +12,14 @@ fn what_is_missing_is_named() {
     assert!(work.fails(&["boot", "nothing", "--kernel", "init"]).contains("there is no image nothing"));
     work.done(&["pack", "root", "-o", "image"]);
     assert!(work.fails(&["boot", "image", "--kernel", "nothing"]).contains("there is no kernel nothing"));
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_repot"));
+    command.args(["boot", "image", "--kernel", "init", "--console", "console"]).current_dir(work.dir.path());
+    let out = command.env("PATH", "").output().unwrap();
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert!(
+        said.contains("there is no qemu-system-") && said.contains("(Debian: apt install qemu-system-"),
+        "{said}"
+    );
 }
 
 #[test]
