@@ -37,7 +37,7 @@ pub(crate) const TOOLS: [debian::Tool; 3] = [("cpio", "cpio"), debian::BUSYBOX, 
 enum Source {
     /// `repot pack DIRECTORY`: everything a tree can have.
     Directory,
-    /// `tar -cz | repot pack -`.
+    /// `repot pack ARCHIVE`, by GNU tar: everything but sockets.
     Tar,
     /// `repot pack LAYOUT`, by umoci.
     Layout,
@@ -60,9 +60,9 @@ struct Image {
 const IMAGES: [Image; 8] = [
     Image { name: "directory-zstd", kernel: "6.12", source: Source::Directory, compression: "zstd" },
     Image { name: "directory-lz4", kernel: "6.12", source: Source::Directory, compression: "lz4" },
-    Image { name: "tar-gzip", kernel: "6.1", source: Source::Tar, compression: "gzip" },
-    Image { name: "oci-xz", kernel: "7", source: Source::Layout, compression: "xz" },
-    Image { name: "oci-none", kernel: "6.1", source: Source::Layout, compression: "none" },
+    Image { name: "tar-gzip", kernel: "7", source: Source::Tar, compression: "gzip" },
+    Image { name: "oci-xz", kernel: "6.1", source: Source::Layout, compression: "xz" },
+    Image { name: "oci-none", kernel: "7", source: Source::Layout, compression: "none" },
     Image { name: "append-gnu-cpio", kernel: "6.12", source: Source::Gnu, compression: "gzip -c" },
     Image { name: "append-busybox-cpio", kernel: "6.1", source: Source::Busybox, compression: "cat" },
     Image { name: "append-rdinit", kernel: "7", source: Source::Rdinit, compression: "zstd -qc" },
@@ -119,7 +119,7 @@ fn make(image: &'static Image, tool: &Tool, probe: &Path) -> Result<Made> {
     for path in image.source.cannot_hold() {
         remove_file(root.join(path)).with_context(|| format!("cannot remove {path}"))?;
     }
-    if image.source == Source::Directory {
+    if matches!(image.source, Source::Directory | Source::Tar) {
         attributes(&root)?;
     }
     let mut entries = dated(&root)?;
@@ -173,7 +173,7 @@ fn write(image: &Image, tool: &Tool, folder: &Path) -> Result<()> {
     match image.source {
         Source::Directory => pack("root")?,
         Source::Tar => {
-            shell("tar -C root --format=pax -czf root.tar.gz .")?;
+            shell("tar -C root --format=pax --xattrs --xattrs-include='*' -czf root.tar.gz .")?;
             pack("root.tar.gz")?
         }
         Source::Layout => {

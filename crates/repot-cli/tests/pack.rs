@@ -124,6 +124,7 @@ fn records_of_a_tar_may_hold_line_feeds() {
     std::os::unix::fs::symlink(format!("{}\nx", "t".repeat(150)), work.path("root/bin/target")).unwrap();
     // A value that looks like records of its own.
     work.run("setfattr", &["-n", "user.note", "-v", "a\n12 path=no\n", "root/bin/tool"]);
+    work.run("setfattr", &["-n", "user.a=b%", "-v", "c", "root/bin"]);
     work.done(&["pack", "root", "-o", "directory"]);
     work.run("tar", &["-C", "root", "--format=pax", "--xattrs", "-cf", "gnu.tar", "."]);
     work.done(&["pack", "gnu.tar", "-o", "image"]);

@@ -16,7 +16,7 @@ use anyhow::{Context, Result, bail, ensure};
 use tar::{Entry, EntryType};
 
 use super::tarball::{Member, Range, plain};
-use super::{acl, limits};
+use super::{acl, limits, pax};
 use crate::name::shown;
 use crate::newc::NAME_MAX;
 use crate::tree::{Attributes, Contents, Entries, Id, Inode, Kind, Tree};
@@ -226,7 +226,7 @@ fn attributes(member: &Member<'_, '_>) -> Result<(Attributes, Vec<(bool, String)
     for (key, value) in &member.records {
         let text = || std::str::from_utf8(value).context("a damaged PAX record");
         if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
-            attributes.xattrs.insert(name.to_vec(), value.clone());
+            attributes.xattrs.insert(pax::unescaped(name), value.clone());
         } else if key.starts_with(b"SCHILY.acl.") {
             acls.push((key == b"SCHILY.acl.default", String::from_utf8_lossy(value).into_owned()));
         } else if key.starts_with(b"GNU.sparse.") {

@@ -77,9 +77,31 @@ fn record(bytes: &[u8]) -> Option<(usize, &[u8], &[u8])> {
     Some((length, &record[..equals], &record[equals + 1..]))
 }
 
+/// The name of an attribute as GNU tar writes it: a key ends at the first `=`, so that is `%3D`, and `%` is `%25`.
+#[must_use]
+pub fn unescaped(name: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(name.len());
+    let mut rest = name;
+    while let [first, tail @ ..] = rest {
+        let (byte, behind) = match rest {
+            [b'%', b'3', b'D', behind @ ..] => (b'=', behind),
+            [b'%', b'2', b'5', behind @ ..] => (b'%', behind),
+            _ => (*first, tail),
+        };
+        out.push(byte);
+        rest = behind;
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
-    use super::parse;
+    use super::{parse, unescaped};
+
+    #[test]
+    fn names_are_those_that_gnu_tar_was_given() {
+        assert_eq!(unescaped(b"user.a%3Db%253D%"), b"user.a=b%3D%");
+    }
 
     #[test]
     fn lengths_divide_and_nothing_else() {
