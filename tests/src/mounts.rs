@@ -1,6 +1,9 @@
 //! Mount tables, in a form that can be compared before and after a move.
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
 
 use rustix::process::Pid;
 
@@ -34,7 +37,7 @@ pub struct What {
     pub shared: bool,
 }
 
-/// Mounts by mount point, each a stack with the lowest first. The root is `/`.
+/// Mounts by mount point as the kernel writes it, each byte a character, each a stack with the lowest first. The root is `/`.
 pub type Table = BTreeMap<String, Vec<Mount>>;
 
 /// The table as process `pid` sees it.
@@ -42,10 +45,38 @@ pub type Table = BTreeMap<String, Vec<Mount>>;
 /// # Errors
 /// When the process is gone.
 pub fn table_of(pid: Pid) -> io::Result<Table> {
-    Ok(parse(&std::fs::read_to_string(format!("/proc/{}/mountinfo", pid.as_raw_pid()))?))
+    read(&format!("/proc/{}/mountinfo", pid.as_raw_pid()))
 }
 
-/// Reads a table.
+/// Reads a table from a file in `/proc`.
+///
+/// # Errors
+/// When it is not there.
+pub fn read(path: &str) -> io::Result<Table> {
+    let text: String = std::fs::read(path)?.into_iter().map(char::from).collect();
+    Ok(parse(&text))
+}
+
+/// The path that a mount point in a table stands for: space, tab, newline, backslash and `#` are written in octal.
+///
+/// # Panics
+/// On a key no table has.
+#[must_use]
+pub fn path(point: &str) -> PathBuf {
+    let mut bytes = vec![];
+    let mut rest = point.chars().map(|char| u8::try_from(char).expect("a byte"));
+    while let Some(byte) = rest.next() {
+        if byte == b'\\' {
+            let digits = rest.by_ref().take(3);
+            bytes.push(digits.fold(0_u8, |value, digit| value.wrapping_mul(8).wrapping_add(digit - b'0')));
+        } else {
+            bytes.push(byte);
+        }
+    }
+    OsString::from_vec(bytes).into()
+}
+
+/// Reads the text of a table.
 ///
 /// # Panics
 /// On a table no kernel writes.

@@ -11,7 +11,7 @@ use rustix::mount::{MountPropagationFlags, OpenTreeFlags, mount_change, open_tre
 use rustix::process::Pid;
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 
-use crate::sys;
+use crate::{mounts, sys};
 
 /// Runs `work` in a mount namespace that is a private copy of the machine's.
 ///
@@ -37,16 +37,16 @@ pub fn root_of(pid: Pid) -> io::Result<OwnedFd> {
     inside(pid, move || view(root))
 }
 
-/// The same for the topmost mount at `path` in the namespace of `pid`.
+/// The same for the topmost mount at `path`, as the mount table has it, in the namespace of `pid`.
 ///
 /// # Errors
 /// When the process is gone or there is no such path.
 pub fn mount_of(pid: Pid, path: &str) -> io::Result<OwnedFd> {
     let raw = pid.as_raw_pid();
     let root = File::open(format!("/proc/{raw}/root"))?;
-    let path = path.trim_start_matches('/').to_owned();
+    let path = mounts::path(path.trim_start_matches('/'));
     inside(pid, move || {
-        let mount = open_tree(&root, path.as_str(), OpenTreeFlags::OPEN_TREE_CLOEXEC)?;
+        let mount = open_tree(&root, path, OpenTreeFlags::OPEN_TREE_CLOEXEC)?;
         view(mount)
     })
 }

@@ -13,18 +13,25 @@ pub fn repot_init() -> &'static Path {
         if let Some(given) = std::env::var_os("REPOT_INIT") {
             return given.into();
         }
-        repot_init_for(&triple())
+        build_init(&triple())
     })
 }
 
-/// The same for a target: what cargo builds now from the sources.
+/// The same for a target, where its standard library is there.
 ///
 /// # Panics
 /// When it cannot be built.
 #[must_use]
-pub fn repot_init_for(triple: &str) -> PathBuf {
+pub fn repot_init_for(triple: &str) -> Option<PathBuf> {
+    has(triple).then(|| build_init(triple))
+}
+
+fn build_init(triple: &str) -> PathBuf {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
     cargo.args(["build", "--quiet", "--package", "repot-init", "--profile", "init", "--target", triple]);
+    if triple.ends_with("-gnu") {
+        cargo.env("RUSTFLAGS", "-C target-feature=+crt-static");
+    }
     run(cargo.current_dir(workspace()));
     target().join(triple).join("init/repot-init")
 }
@@ -51,16 +58,29 @@ pub fn helper() -> &'static Path {
             "-Copt-level=s",
             "-Cpanic=abort",
             "-Cstrip=symbols",
-            "-Clinker=rust-lld",
+            "-Ctarget-feature=+crt-static",
         ]);
-        run(rustc.args(["--target", &triple(), "-o"]).arg(&fresh).arg(&source));
+        let triple = triple();
+        if triple.ends_with("-musl") {
+            rustc.arg("-Clinker=rust-lld");
+        }
+        run(rustc.args(["--target", &triple, "-o"]).arg(&fresh).arg(&source));
         std::fs::rename(&fresh, &built).expect("the helper in its place");
         built
     })
 }
 
+/// musl, as it is shipped, or static glibc where there is no such target.
 fn triple() -> String {
-    format!("{}-unknown-linux-musl", std::env::consts::ARCH)
+    let musl = format!("{}-unknown-linux-musl", std::env::consts::ARCH);
+    if has(&musl) { musl } else { format!("{}-unknown-linux-gnu", std::env::consts::ARCH) }
+}
+
+/// Whether a target's standard library is installed.
+fn has(triple: &str) -> bool {
+    let mut rustc = Command::new(std::env::var_os("RUSTC").unwrap_or("rustc".into()));
+    let said = rustc.args(["--print", "target-libdir", "--target", triple]).output();
+    said.is_ok_and(|said| Path::new(String::from_utf8_lossy(&said.stdout).trim()).is_dir())
 }
 
 fn workspace() -> &'static Path {

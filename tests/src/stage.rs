@@ -161,8 +161,16 @@ impl Stage {
     /// When it cannot.
     pub fn mount(&self, fs: Fs, path: &str) -> OwnedFd {
         self.dir(path);
+        self.mount_on(fs, &self.path(path))
+    }
+
+    /// The same on a directory that is there, by its path on the stage.
+    ///
+    /// # Panics
+    /// When it cannot.
+    pub fn mount_on(&self, fs: Fs, path: &Path) -> OwnedFd {
         let mount = new(fs, &[("source", "a test")]).expect("a file system to mount");
-        attach(&mount, &self.path(path)).expect("mounted");
+        attach(&mount, path).expect("mounted");
         mount
     }
 
@@ -183,12 +191,13 @@ impl Stage {
     }
 
     fn record(self) -> io::Result<Prepared> {
-        let table = mounts::parse(&fs::read_to_string("/proc/thread-self/mountinfo")?);
+        let table = mounts::read("/proc/thread-self/mountinfo")?;
         let mounts = mounts::below(&table, STAGING);
         let mut mounted = BTreeMap::new();
         for (path, stack) in mounts.iter().filter(|(path, _)| *path != "/") {
             // What another mount hides cannot be reached by path, or what is there is something else.
-            let Ok(mount) = openat(CWD, self.path(&path[1..]), PATH, Mode::empty()) else { continue };
+            let there = self.at.join(mounts::path(&path[1..]));
+            let Ok(mount) = openat(CWD, there, PATH, Mode::empty()) else { continue };
             let stat = statx(&mount, c"", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS | StatxFlags::MNT_ID)?;
             let directory = stat.stx_mode & 0o170_000 == 0o040_000;
             if directory && stack.last().is_some_and(|top| top.id == stat.stx_mnt_id) {

@@ -1,11 +1,15 @@
 //! Mounts go along with the root, whole, in order, and untouched.
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 
+use proptest::prelude::*;
+use proptest::sample::Index;
+use proptest::test_runner::TestRunner;
 use repot_tests::rehome::{Rehomed, rehome, run};
 use repot_tests::sandbox::Setup;
-use repot_tests::stage::prepare;
-use repot_tests::trees::{Fs, hostile, one_of_each, plant};
+use repot_tests::stage::{Stage, prepare};
+use repot_tests::trees::{Fs, Plant, hostile, one_of_each, plant, trees};
 
 /// What every test here has: something in the tree next to the mounts.
 fn with_mounts(fs: Fs, mount: impl FnOnce(&repot_tests::stage::Stage) + Send) -> Rehomed {
@@ -158,4 +162,85 @@ fn a_hundred_mounts() {
         }
     });
     assert_eq!(moved.mounts.len(), 101);
+}
+
+/// Also where nothing is moved: the same file system mounted once more, with all that is on it.
+#[test]
+fn a_bind_carries_mounts_too() {
+    for fs in Fs::ALL {
+        let prepared = prepare(fs, |stage| {
+            stage.install("mode=bind\n");
+            stage.plant(&one_of_each());
+            stage.mount(Fs::Tmpfs, "stack");
+            stage.mount(Fs::Ramfs, "stack");
+            stage.mount(Fs::Tmpfs, "stack/inner");
+            stage.file("stack/inner/file", b"kept");
+            stage.bind("stack/inner/file", "a/small");
+        });
+        let bound = run(prepared, &Setup::default());
+        let root = |table: &repot_tests::mounts::Table| table["/"][0].what.device.clone();
+        assert_eq!(root(&bound.prepared.mounts), root(&bound.mounts), "{}", bound.running.log());
+        assert!(bound.running.log().contains("bind: "), "{}", bound.running.log());
+        bound.check_tree();
+        bound.check_mounts();
+    }
+}
+
+/// Mounts anywhere in random trees: on directories, on files with other names, on what other mounts hide.
+#[test]
+fn random_mounts_on_random_trees() {
+    let config =
+        ProptestConfig { cases: 48, failure_persistence: None, max_shrink_iters: 60, ..Default::default() };
+    let cases =
+        (proptest::sample::select(&Fs::ALL[..]), trees(40), proptest::collection::vec(any::<Index>(), 1..8));
+    let result = TestRunner::new(config).run(&cases, |(fs, tree, places)| {
+        let moved = rehome(fs, |stage| {
+            stage.plant(&tree);
+            stage.mount(Fs::Tmpfs, "sbin/disk");
+            stage.file("sbin/disk/file", b"on another file system");
+            for place in &places {
+                mount_somewhere(stage, &tree, place);
+            }
+        });
+        moved.check();
+        Ok(())
+    });
+    result.unwrap_or_else(|error| panic!("{error}"));
+}
+
+fn mount_somewhere(stage: &Stage, tree: &[Plant], place: &Index) {
+    let plant = place.get(tree);
+    let path = stage.path("").join(std::ffi::OsStr::from_bytes(&plant.path));
+    // What an earlier mount hides is not there any more; what is too deep has no path; the root is another matter.
+    let there = fs::symlink_metadata(&path);
+    let Ok(meta) = there.map(|meta| meta.file_type()) else { return };
+    if plant.path.is_empty() || plant.path.starts_with(b"etc") || plant.path.starts_with(b"sbin") {
+        return;
+    }
+    if meta.is_dir() {
+        stage.mount_on(Fs::Tmpfs, &path);
+        fs::write(path.join("on the mount"), b"kept").expect("a file on the mount");
+    } else if meta.is_file() {
+        rustix::mount::mount_bind(stage.path("sbin/disk/file"), &path).expect("bound");
+    }
+}
+
+/// Several files on one: each hides the one before.
+#[test]
+fn files_stacked_on_one_file() {
+    for (count, plain) in [(1, true), (2, true), (3, true), (2, false)] {
+        let moved = with_mounts(Fs::Ramfs, |stage| {
+            stage.file("under", b"the lowest");
+            stage.mount(Fs::Tmpfs, "disk");
+            for layer in 0..count {
+                stage.file(&format!("disk/layer {layer}"), b"over it");
+                stage.bind(&format!("disk/layer {layer}"), "under");
+            }
+            if !plain {
+                stage.mount(Fs::Tmpfs, "other");
+                stage.mount(Fs::Tmpfs, "other");
+            }
+        });
+        assert_eq!(moved.mounts["/under"].len(), count);
+    }
 }

@@ -9,8 +9,12 @@ use repot_tests::stage::{Prepared, prepare};
 use repot_tests::trees::{Data, Fs, Plant, What, one_of_each};
 
 fn prepared(fs: Fs, threads: u64) -> Prepared {
+    prepared_with(fs, threads, "")
+}
+
+fn prepared_with(fs: Fs, threads: u64, config: &str) -> Prepared {
     prepare(fs, |stage| {
-        stage.install(&format!("mode=move\nthreads={threads}\n"));
+        stage.install(&format!("mode=move\nthreads={threads}\n{config}"));
         stage.plant(&one_of_each());
         let file = |path: &str, len| Plant {
             path: path.into(),
@@ -80,14 +84,22 @@ fn killed_before_any_call_every_byte_is_in_one_tree() {
 fn killed_at_any_time_every_byte_is_in_one_tree() {
     let mut number = numbers();
     let mut halfway = 0;
-    for (fs, threads) in [(Fs::Ramfs, 2), (Fs::Tmpfs, 1), (Fs::Tmpfs, 2)] {
-        let whole = prepared(fs, threads);
+    // Large folios let several threads copy one file.
+    let folios = "huge=within_size\n";
+    for (fs, threads, config) in [
+        (Fs::Ramfs, 2, ""),
+        (Fs::Tmpfs, 1, ""),
+        (Fs::Tmpfs, 2, ""),
+        (Fs::Ramfs, 2, folios),
+        (Fs::Ramfs, 4, folios),
+    ] {
+        let whole = prepared_with(fs, threads, config);
         let started = Instant::now();
         let mut running = whole.start(&Setup::default());
         assert_eq!(running.wait(), End::Init("ready".into()), "{}", running.log());
         let most = u64::try_from(started.elapsed().as_micros()).expect("a short time").max(1);
         for _ in 0..20 {
-            let (delay, prepared) = (number(most), prepared(fs, threads));
+            let (delay, prepared) = (number(most), prepared_with(fs, threads, config));
             let running = prepared.start(&Setup::default());
             let Some(torn) = kill_after(&prepared, running, Duration::from_micros(delay)) else { continue };
             // Before the new tree is made, and when it is `/` and nothing leads to it any more, there is none to be seen.

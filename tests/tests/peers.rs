@@ -406,7 +406,10 @@ fn row_19_nothing_is_copied_where_it_is_pointless() {
 
 #[test]
 fn row_20_a_32_bit_build_knows_a_ramfs() {
-    let program = programs::repot_init_for("i686-unknown-linux-musl");
+    let Some(program) = programs::repot_init_for("i686-unknown-linux-musl") else {
+        eprintln!("not run: there is no target i686-unknown-linux-musl (rustup target add)");
+        return;
+    };
     for fs in Fs::ALL {
         let moved = rehome(fs, |stage| {
             stage.program("init", &program);

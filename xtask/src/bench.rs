@@ -12,12 +12,14 @@ mod memory;
 mod plot;
 mod programs;
 mod race;
+mod ram;
 mod report;
 mod run;
 mod sys;
 mod text;
 mod told;
 mod trees;
+mod warm;
 
 use crate::{debian, dist};
 use anyhow::{Context, Result, bail};
@@ -41,6 +43,8 @@ pub(crate) struct Bench {
 enum Part {
     /// Ways of copying one file, by its size
     Copy,
+    /// The smallest virtual machine in which each boots the whole tree
+    Ram,
     /// System calls for each entry of a tree
     Calls,
 }
@@ -62,6 +66,9 @@ struct Choice {
     /// The old root's file system
     #[arg(long, value_name = "TYPE", default_value = "ramfs", global = true)]
     root: Vec<String>,
+    /// Do not touch memory before each run: the host's faults then fall on whoever meets them
+    #[arg(long, global = true)]
+    cold: bool,
     /// Few rounds, and nothing is written to docs/
     #[arg(long, global = true)]
     quick: bool,
@@ -72,9 +79,10 @@ pub(crate) fn bench(bench: &Bench) -> Result<()> {
     debian::need_root("the benchmark")?;
     let Bench { part, choice } = bench;
     let init = dist::init(dist::Arch::X86_64)?;
-    let terms = Terms { root: "ramfs", init: &init, sample: false, tracer: &[] };
+    let terms = Terms { root: "ramfs", init: &init, sample: false, warm: !choice.cold, tracer: &[] };
     match part {
         None => races(choice, terms),
+        Some(Part::Ram) => ram::ram(&choice.tree, &choice.peer, choice.quick),
         Some(Part::Copy) => copying::copying(choice.quick),
         Some(Part::Calls) => {
             let tree = choice.trees()?.into_iter().next().context("no tree")?;

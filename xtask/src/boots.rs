@@ -15,6 +15,7 @@ use anyhow::{Context, Result};
 pub(crate) use compare::{Was, differences};
 pub(crate) use hostile::add as plant;
 use image::Image;
+pub(crate) use image::pack;
 use indicatif::{ProgressBar, ProgressStyle};
 use scenario::{Case, Scenario};
 use std::collections::BTreeMap;

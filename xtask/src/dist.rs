@@ -135,7 +135,7 @@ pub(crate) fn triple(arch: Arch) -> Result<(String, Option<(&'static str, &'stat
 }
 
 /// The target's standard library, installed when it is not there.
-fn have(triple: &str) -> Result<()> {
+pub(crate) fn have(triple: &str) -> Result<()> {
     let installed = read(Command::new("rustc").args(["--print", "target-libdir", "--target", triple]))?;
     if Path::new(&installed).is_dir() {
         return Ok(());

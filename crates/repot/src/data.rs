@@ -48,6 +48,11 @@ impl<'a> Target<'a> {
     pub(crate) fn new(file: BorrowedFd<'a>) -> Self {
         Target { file, position: 0 }
     }
+
+    /// A file whose descriptor may stand anywhere, since others use it too.
+    pub(crate) fn anywhere(file: BorrowedFd<'a>) -> Self {
+        Target { file, position: u64::MAX }
+    }
 }
 
 /// Copies a range from one file to the same place of another.

@@ -69,9 +69,10 @@ impl Site {
         readlinkat(&self.proc, "self/ns/pid", Vec::new()).is_ok_and(|name| name.as_bytes() == INITIAL_PIDS)
     }
 
-    /// The largest resident size that this process had, in bytes.
-    pub(crate) fn peak_resident(&self) -> u64 {
-        self.proc_file("self/status").map_or(0, |status| kibibytes(&status, b"VmHWM:"))
+    /// What this process has in memory, in bytes, without the parts of the trees that are or were mapped: these are counted as moved.
+    pub(crate) fn resident(&self) -> u64 {
+        let status = self.proc_file("self/status").unwrap_or_default();
+        kibibytes(&status, b"RssAnon:") + kibibytes(&status, b"RssFile:")
     }
 
     /// A file of procfs, whole.
@@ -173,6 +174,8 @@ pub struct Facts {
     pub flags: bool,
     /// Memory.
     pub memory: Memory,
+    /// The running kernel's version.
+    pub kernel: (u32, u32),
     /// The size of a page in bytes.
     pub page: u64,
     /// How many processors there are.
@@ -263,6 +266,7 @@ fn try_look(site: &Site, options: &Options) -> Result<Facts, Fault> {
         manifest: Meta::read(At::Named(site.old.as_fd(), c".repot-xattrs")).map_or(0, |meta| meta.size),
         flags,
         memory: memory(&site.proc_file("meminfo")?),
+        kernel: version(rustix::system::uname().release().to_bytes()),
         page: sys::page_size(),
         processors,
         program,
@@ -283,6 +287,14 @@ fn kind(magic: rustix::fs::FsWord) -> RootFs {
         0x0102_1994 => RootFs::Tmpfs,
         other => RootFs::Other(other),
     }
+}
+
+/// The first two numbers of a release such as `6.12.107-1-amd64`.
+fn version(release: &[u8]) -> (u32, u32) {
+    let mut numbers = release
+        .split(|byte| !byte.is_ascii_digit())
+        .map(|digits| core::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok()).unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
 
 fn program(site: &Site) -> Option<((u32, u32), u64)> {

@@ -54,14 +54,20 @@ impl<'a> FileCopy<'a> {
         // name is unlinked, and what must be overwritten.
         let mut shrinking = None;
         let whole = first || self.mover.wipe;
-        if (size > CHUNK || (whole && size > 0)) && !self.mover.is_program(self.meta) {
+        let large = size > CHUNK;
+        if (large || (whole && size > 0)) && !self.mover.is_program(self.meta) {
             shrinking = match openat(&dir.old, name, OFlags::WRONLY | FOLLOW_NOT, Mode::empty()) {
                 // Another program that runs.
                 Err(Errno::TXTBSY) => None,
                 opened => Some(opened.call("openat")?),
             };
         }
-        if sparse || size > CHUNK {
+        if sparse || large {
+            if !sparse {
+                let ahead = self.mover.folios.prepare(buffer, self.old, &mut self.target, size)?;
+                self.twice += ahead;
+                self.mover.progress.doubled(ahead);
+            }
             ftruncate(self.new, size).call("ftruncate")?;
         }
         let mut end = size;
@@ -69,20 +75,37 @@ impl<'a> FileCopy<'a> {
             while end > CHUNK {
                 let start = (end - 1) / CHUNK * CHUNK;
                 let copied = self.copy(buffer, start..end, sparse)?;
-                if !self.freed {
-                    self.capability = Some(self.mover.attributes.capability(self.old)?);
-                    self.attributes()?;
-                }
+                self.before_release()?;
                 self.release(buffer, old, start..end)?;
                 self.twice -= copied;
                 self.mover.progress.freed(copied);
                 end = start;
+                if !sparse && !self.mover.wipe {
+                    end = self.together(buffer, old, end)?;
+                }
             }
         }
         self.copy(buffer, 0..end, sparse)?;
         self.attributes()?;
         if whole && let Some(old) = &shrinking {
             self.release(buffer, old, 0..end)?;
+        }
+        Ok(())
+    }
+
+    /// Moves more of a large file, if there is an idle thread; gives the length that the old file has then.
+    fn together(&mut self, buffer: &mut Buffer, old: &OwnedFd, end: u64) -> Result<u64, Fault> {
+        let files = [self.old, old.as_fd(), self.new];
+        let Mover { board, folios, progress, .. } = self.mover;
+        self.target = Target::anywhere(self.new);
+        board.together(files, end, buffer, folios, progress)
+    }
+
+    /// What has been freed must be whole in the new tree, attributes included, and the capabilities are lost with the first byte.
+    fn before_release(&mut self) -> Result<(), Fault> {
+        if !self.freed {
+            self.capability = Some(self.mover.attributes.capability(self.old)?);
+            self.attributes()?;
         }
         Ok(())
     }
@@ -118,7 +141,7 @@ impl<'a> FileCopy<'a> {
         if sparse {
             data::parts(self.mover.holes, self.old, range, part)?
         } else {
-            part(range)?
+            self.mover.folios.timed(range.end - range.start, || part(range))?
         }
         self.twice += copied;
         self.mover.progress.copied(copied);

@@ -9,7 +9,7 @@ use alloc::ffi::CString;
 use alloc::format;
 use alloc::vec::Vec;
 use core::ffi::CStr;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, IFlags, Mode, OFlags, ioctl_setflags, linkat, mkdirat, openat, statat, unlinkat};
@@ -36,10 +36,36 @@ pub(crate) struct Links {
     name: CString,
     staging: OwnedFd,
     table: Mutex<Table>,
-    any: AtomicBool,
+    known: Known,
     /// Whether a thread was lost, maybe with a first name on its way.
     abandoned: AtomicBool,
     changed: Event,
+}
+
+/// A bit for each inode number that may be in the table, so that most files need not look into it, which only one thread can at a
+/// time. Several numbers share a bit.
+#[derive(Debug)]
+struct Known(Vec<AtomicU64>);
+
+impl Known {
+    fn none() -> Known {
+        Known((0..1024).map(|_| AtomicU64::new(0)).collect())
+    }
+
+    fn place(&self, inode: u64) -> Option<(&AtomicU64, u64)> {
+        let word = usize::try_from(inode / 64 % 1024).ok()?;
+        Some((self.0.get(word)?, 1 << (inode % 64)))
+    }
+
+    fn note(&self, inode: u64) {
+        if let Some((word, bit)) = self.place(inode) {
+            word.fetch_or(bit, Ordering::Release);
+        }
+    }
+
+    fn maybe(&self, inode: u64) -> bool {
+        self.place(inode).is_none_or(|(word, bit)| word.load(Ordering::Acquire) & bit != 0)
+    }
 }
 
 /// What is to be done with a name.
@@ -83,7 +109,7 @@ impl Links {
                 name,
                 staging,
                 table: Mutex::new(Table::new()),
-                any: AtomicBool::new(false),
+                known: Known::none(),
                 abandoned: AtomicBool::new(false),
                 changed: Event::new(),
             }),
@@ -99,7 +125,7 @@ impl Links {
     /// # Errors
     /// Where that thread was lost.
     pub(crate) fn claim(&self, inode: u64, links: u32) -> Result<Claim, Fault> {
-        if links == 1 && !self.any.load(Ordering::Acquire) {
+        if links == 1 && !self.known.maybe(inode) {
             return Ok(Claim::Only);
         }
         loop {
@@ -114,7 +140,7 @@ impl Links {
                 None if links == 1 => return Ok(Claim::Only),
                 None => {
                     table.insert(inode, None);
-                    self.any.store(true, Ordering::Release);
+                    self.known.note(inode);
                     return Ok(Claim::First);
                 }
             }
@@ -137,7 +163,7 @@ impl Links {
     /// The first name has been moved and has become `new`: lets the others be linked.
     pub(crate) fn moved(&self, inode: u64, new: Moved) {
         self.table.lock().insert(inode, Some(new));
-        self.any.store(true, Ordering::Release);
+        self.known.note(inode);
         self.changed.tell();
     }
 

@@ -18,8 +18,11 @@ use rustix::io::Errno;
 use crate::data::{Buffer, Holes};
 use crate::error::{Call, Fault};
 use crate::file::{FileCopy, merge_contents};
+use crate::folios::Folios;
 use crate::links::{Claim, Links, Moved};
 use crate::metadata::{At, Attributes, Meta};
+use crate::ranges::Board;
+use crate::sys::Event;
 use crate::walk::Visitor;
 
 /// What of a file is in memory twice at most, in bytes.
@@ -62,6 +65,9 @@ pub struct Progress {
 impl Progress {
     pub(crate) fn copied(&self, bytes: u64) {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.doubled(bytes);
+    }
+    pub(crate) fn doubled(&self, bytes: u64) {
         let twice = self.twice.fetch_add(bytes, Ordering::Relaxed) + bytes;
         self.peak.fetch_max(twice, Ordering::Relaxed);
     }
@@ -83,6 +89,8 @@ pub(crate) struct Mover<'a> {
     pub(crate) back: bool,
     /// Whether contents are overwritten before they are freed.
     pub(crate) wipe: bool,
+    pub(crate) folios: &'a Folios,
+    pub(crate) board: &'a Board,
     pub(crate) progress: &'a Progress,
 }
 
@@ -142,8 +150,17 @@ impl Visitor for Mover<'_> {
         }
     }
 
+    fn bell(&self) -> &Event {
+        self.board.bell()
+    }
+
+    fn assist(&self) -> bool {
+        self.board.assist(self.folios, self.progress)
+    }
+
     fn abandon(&self) {
         self.links.abandon();
+        self.board.abandon();
     }
 
     fn leave(

@@ -43,6 +43,8 @@ pub struct Plan {
     pub tmpfs: Tmpfs,
     /// How many threads move the tree.
     pub threads: u32,
+    /// Whether large folios are tried during the move.
+    pub large_folios: bool,
     /// The programs that can be executed as init, best first.
     pub inits: Vec<Vec<u8>>,
     /// Whether contents are overwritten in the old root before they are freed.
@@ -99,6 +101,10 @@ const PER_ENTRY: u64 = 256;
 /// What a move needs besides, in bytes: threads, buffers, page tables.
 const BASE: u64 = 1 << 20;
 
+/// Memory that must be available for large folios to be tried, in bytes, besides an eighth of all: that much of what the move
+/// frees in single pages the kernel may keep for single pages (`pcp->high_max`, since 6.7).
+const LARGE_FOLIOS: u64 = 64 << 20;
+
 /// Decides.
 ///
 /// # Errors
@@ -141,7 +147,13 @@ pub fn plan(facts: &Facts, options: &Options) -> Result<Plan, Refusal> {
         Err(format!("moving needs {} KiB of memory and {available} KiB are available", wanted >> 10))
     });
     let (method, reason) = choose(facts, options, fits);
-    Ok(Plan { method, reason, tmpfs, threads, inits, wipe: options.wipe, warnings })
+    // Folios of the size of what is written came with 6.14; before, only whole huge pages were to be had. They fill holes (6.17 on
+    // takes the largest that fits into the file), must be no strain on memory, and a choice of the user's is left alone.
+    let large_folios = facts.kernel >= (6, 14)
+        && facts.survey.sparse == 0
+        && facts.memory.available >= facts.memory.total / 8 + LARGE_FOLIOS
+        && !options.tmpfs.iter().any(|(key, _)| key == "huge");
+    Ok(Plan { method, reason, tmpfs, threads, large_folios, inits, wipe: options.wipe, warnings })
 }
 
 fn choose(facts: &Facts, options: &Options, fits: Result<(), String>) -> (Method, String) {

@@ -11,6 +11,7 @@ use rustix::process::{chdir, fchdir, getegid, geteuid, umask};
 use crate::data::Holes;
 use crate::error::{Call, Error, Fault, Step};
 use crate::facts::{Facts, RootFs};
+use crate::folios::Folios;
 use crate::links::Links;
 use crate::manifest;
 use crate::metadata::{At, Attributes, Meta};
@@ -18,6 +19,7 @@ pub use crate::mover::{CHUNK, Progress};
 use crate::mover::{DirMeta, Mover, Pair};
 use crate::newroot::NewRoot;
 use crate::plan::{Method, Plan};
+use crate::ranges::Board;
 use crate::undo::undo;
 use crate::walk::walk;
 
@@ -102,6 +104,8 @@ fn go(
         Ok((pair, Moved { links, attributes, flags }))
     };
     let (pair, moved) = prepare().map_err(|fault: Fault| fault.at(Step::Relocate))?;
+    let folios =
+        if plan.large_folios { Folios::on(&new.mount, new.dir.as_fd()) } else { Folios::as_they_come() };
     let holes = if facts.rootfs == RootFs::Ramfs { Holes::PageCache } else { Holes::Seek };
     let mover = Mover {
         attributes,
@@ -110,6 +114,8 @@ fn go(
         links: &moved.links,
         back: false,
         wipe: plan.wipe,
+        folios: &folios,
+        board: &Board::new(plan.threads),
         progress,
     };
     let mut meta = root;

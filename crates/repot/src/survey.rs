@@ -8,6 +8,7 @@ use rustix::fs::{FileType, Mode, OFlags, openat};
 
 use crate::error::{Call, Fault};
 use crate::metadata::{At, Meta};
+use crate::sys::Event;
 use crate::walk::{Visitor, walk};
 
 /// What is in a tree.
@@ -25,6 +26,8 @@ pub struct Survey {
     pub bytes: u64,
     /// The largest file, in bytes, holes included.
     pub largest: u64,
+    /// Files with holes.
+    pub sparse: u64,
     /// Symbolic links so long that a tmpfs gives them a page of their own.
     pub long_symlinks: u64,
 }
@@ -34,12 +37,14 @@ const SHORT_SYMLINK: u64 = 127;
 
 #[derive(Default)]
 struct Count {
+    bell: Event,
     entries: AtomicU64,
     directories: AtomicU64,
     hard_links: AtomicU64,
     special: AtomicU64,
     bytes: AtomicU64,
     largest: AtomicU64,
+    sparse: AtomicU64,
     long_symlinks: AtomicU64,
 }
 
@@ -64,6 +69,7 @@ pub fn survey(root: BorrowedFd<'_>, threads: u32) -> Result<Survey, Fault> {
         special: count.special.into_inner(),
         bytes: count.bytes.into_inner(),
         largest: count.largest.into_inner(),
+        sparse: count.sparse.into_inner(),
         long_symlinks: count.long_symlinks.into_inner(),
     })
 }
@@ -74,6 +80,10 @@ impl Visitor for Count {
     type Scratch = ();
     const REMOVES: bool = false;
     const DESCRIPTORS: usize = 1;
+
+    fn bell(&self) -> &Event {
+        &self.bell
+    }
 
     fn list(dir: &OwnedFd) -> BorrowedFd<'_> {
         dir.as_fd()
@@ -99,6 +109,7 @@ impl Visitor for Count {
             // Each name of a file stands for its share, so that the sum is right without remembering files.
             self.bytes.fetch_add(meta.allocated.div_ceil(u64::from(meta.links.max(1))), Ordering::Relaxed);
             self.largest.fetch_max(meta.size, Ordering::Relaxed);
+            self.sparse.fetch_add(u64::from(meta.allocated < meta.size), Ordering::Relaxed);
         } else if kind == FileType::Symlink {
             self.long_symlinks.fetch_add(u64::from(meta.size > SHORT_SYMLINK), Ordering::Relaxed);
         } else {

@@ -6,6 +6,7 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, openat, unlinkat};
 
 use crate::error::{Call, Fault};
+use crate::sys::Event;
 use crate::walk::{Visitor, walk};
 
 /// Empties a tree of which nothing but mount points, and the directories above them, is left.
@@ -14,13 +15,13 @@ use crate::walk::{Visitor, walk};
 /// The first thing that could not be removed; the rest may be there too.
 pub(crate) fn sweep(root: &OwnedFd) -> Result<(), Fault> {
     let root = openat(root, c".", DIRECTORY, Mode::empty()).call("openat")?;
-    walk(&Sweep, root, (), 1, &|| ()).map_err(|broken| broken.fault)
+    walk(&Sweep(Event::new()), root, (), 1, &|| ()).map_err(|broken| broken.fault)
 }
 
 const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-struct Sweep;
+struct Sweep(Event);
 
 impl Visitor for Sweep {
     type Dir = OwnedFd;
@@ -29,6 +30,9 @@ impl Visitor for Sweep {
     const REMOVES: bool = true;
     const DESCRIPTORS: usize = 1;
 
+    fn bell(&self) -> &Event {
+        &self.0
+    }
     fn list(dir: &OwnedFd) -> BorrowedFd<'_> {
         dir.as_fd()
     }

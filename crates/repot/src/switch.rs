@@ -28,7 +28,7 @@ pub struct Ready {
     pub empty: bool,
     /// Whether `pivot_root` did it, so that the old root is gone.
     pub pivoted: bool,
-    /// The largest resident size of this process so far, in bytes.
+    /// What this process itself has in memory, in bytes.
     pub resident: u64,
     /// What did not go as it should, without harm to what comes next.
     pub warnings: Vec<String>,
@@ -68,7 +68,7 @@ pub fn switch(carried: Carried<'_>) -> Result<Ready, Error> {
         warnings.push(format!("{}; it stays", fault.at(Step::Carry)));
     }
     let empty = new.method == Method::Move && empty(&new.site.old);
-    let resident = new.site.peak_resident();
+    let resident = new.site.resident();
     Ok(Ready {
         mounts: carried.mounts,
         progress: carried.relocated.progress,

@@ -207,10 +207,19 @@ pub fn processors() -> u32 {
 /// rustix asks the vDSO, and to find it panics where neither `PR_GET_AUXV` (6.4) nor /proc exists; the C library knows the
 /// auxiliary vector from the start.
 pub fn now() -> u64 {
+    clock(libc::CLOCK_MONOTONIC)
+}
+
+/// Nanoseconds that this thread has spent on a processor, in the kernel or not.
+pub fn worked() -> u64 {
+    clock(libc::CLOCK_THREAD_CPUTIME_ID)
+}
+
+fn clock(which: libc::clockid_t) -> u64 {
     let mut time = MaybeUninit::<libc::timespec>::zeroed();
     // SAFETY: the kernel fills the struct; zero is valid for it too.
     let time = unsafe {
-        libc::clock_gettime(libc::CLOCK_MONOTONIC, time.as_mut_ptr());
+        libc::clock_gettime(which, time.as_mut_ptr());
         time.assume_init()
     };
     #[allow(clippy::cast_sign_loss, clippy::unnecessary_cast)]

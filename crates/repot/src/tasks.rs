@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use crate::error::Fault;
-use crate::sys::{Event, Mutex};
+use crate::sys::Mutex;
 use crate::walk::Visitor;
 
 /// A directory that is not finished.
@@ -54,7 +54,6 @@ pub(crate) struct Shared<'a, V: Visitor> {
     queue: Mutex<Queue<V>>,
     /// How many threads wait for a task, less the tasks that wait for a thread.
     hungry: AtomicU32,
-    changed: Event,
     pub(crate) failed: AtomicBool,
 }
 
@@ -85,7 +84,6 @@ impl<'a, V: Visitor> Shared<'a, V> {
             threads,
             queue: Mutex::new(Queue { tasks, waiting: 0, over: false, broken: None }),
             hungry: AtomicU32::new(0),
-            changed: Event::new(),
             failed: AtomicBool::new(false),
         }
     }
@@ -101,7 +99,7 @@ impl<V: Visitor> Shared<'_, V> {
     pub(crate) fn take(&self) -> Option<Task<V>> {
         let mut waiting = false;
         loop {
-            let seen = self.changed.seen();
+            let seen = self.visitor.bell().seen();
             let mut queue = self.queue.lock();
             let task = queue.tasks.pop();
             if task.is_some() || queue.over {
@@ -115,7 +113,9 @@ impl<V: Visitor> Shared<'_, V> {
                 self.count_hungry(&queue);
             }
             drop(queue);
-            self.changed.wait(seen);
+            if !self.visitor.assist() {
+                self.visitor.bell().wait(seen);
+            }
         }
     }
 
@@ -128,7 +128,7 @@ impl<V: Visitor> Shared<'_, V> {
         queue.tasks.push(task);
         self.count_hungry(&queue);
         drop(queue);
-        self.changed.tell();
+        self.visitor.bell().tell();
         None
     }
 
@@ -151,11 +151,11 @@ impl<V: Visitor> Shared<'_, V> {
             broken.abandoned = true;
         }
         drop(queue);
-        self.changed.tell();
+        self.visitor.bell().tell();
     }
 
     pub(crate) fn over(&self) {
         self.queue.lock().over = true;
-        self.changed.tell();
+        self.visitor.bell().tell();
     }
 }

@@ -14,9 +14,12 @@ use rustix::io::Errno;
 use crate::data::{Buffer, Holes};
 use crate::error::{Call, Fault};
 use crate::file::merge_contents;
+use crate::folios::Folios;
 use crate::links::{Links, Moved};
 use crate::metadata::{At, Attributes, Meta};
 use crate::mover::{DirMeta, Mover, Pair, Progress, plain};
+use crate::ranges::Board;
+use crate::sys::Event;
 use crate::walk::{Visitor, walk};
 
 /// Moves what is in `new` back to `old`, the root whose own attributes were `root`.
@@ -30,7 +33,7 @@ pub(crate) fn undo(
     let back = Links::new(old.as_fd(), new.as_fd())?;
     let survivors: BTreeMap<u64, Moved> = links.pairs().into_iter().collect();
     if !survivors.is_empty() {
-        let finder = Survivors { known: &survivors, back: &back };
+        let finder = Survivors { known: &survivors, back: &back, bell: Event::new() };
         let found = openat(old, c".", finder.directory(), Mode::empty()).call("openat")?;
         walk(&finder, found, (), 1, &|| ()).map_err(|broken| broken.fault)?;
         for (was, is) in &survivors {
@@ -46,6 +49,8 @@ pub(crate) fn undo(
         links: &back,
         back: true,
         wipe: false,
+        folios: &Folios::as_they_come(),
+        board: &Board::new(1),
         progress: &progress,
     };
     plain(old.as_fd())?;
@@ -80,6 +85,7 @@ fn restore(attributes: Attributes, links: &Links, back: &Links, was: u64, is: Mo
 struct Survivors<'a> {
     known: &'a BTreeMap<u64, Moved>,
     back: &'a Links,
+    bell: Event,
 }
 
 impl Survivors<'_> {
@@ -95,6 +101,9 @@ impl Visitor for Survivors<'_> {
     const REMOVES: bool = false;
     const DESCRIPTORS: usize = 1;
 
+    fn bell(&self) -> &Event {
+        &self.bell
+    }
     fn list(dir: &OwnedFd) -> BorrowedFd<'_> {
         dir.as_fd()
     }

@@ -11,7 +11,7 @@ use rustix::fd::BorrowedFd;
 use rustix::fs::FileType;
 
 use crate::error::Fault;
-use crate::sys;
+use crate::sys::{self, Event};
 use crate::tasks::{Broken, Shared};
 use crate::worker::Worker;
 
@@ -45,6 +45,12 @@ pub(crate) trait Visitor: Sync + Sized {
     ) -> Result<(), Fault>;
     /// Opens a subdirectory.
     fn enter(&self, dir: &Self::Dir, name: &CStr) -> Result<Entered<Self>, Fault>;
+    /// What threads without a directory wait for.
+    fn bell(&self) -> &Event;
+    /// What a thread without a directory can do meanwhile; whether there was anything.
+    fn assist(&self) -> bool {
+        false
+    }
     /// Lets no thread wait for another any longer: one of them was lost.
     fn abandon(&self) {}
     /// Leaves a directory after all below it; `whole` is false where the walk failed somewhere below. The root has no parent.

@@ -131,8 +131,10 @@ impl<'a, V: Visitor> Worker<'a, V> {
         let node = &frame.node;
         let Some(dir) = &frame.dir else { return Ok(()) };
         let visitor = self.shared.visitor;
+        // A path is put together only when it is needed.
+        let here = |fault: Fault| Fault { path: node.path(b""), ..fault };
         if frame.moved {
-            seek(V::list(dir), SeekFrom::Start(frame.position)).on("lseek", &node.path(b""))?;
+            seek(V::list(dir), SeekFrom::Start(frame.position)).call("lseek").map_err(here)?;
             frame.moved = false;
         }
         let mut entries = RawDir::new(V::list(dir), self.batch.spare_capacity_mut());
@@ -141,14 +143,15 @@ impl<'a, V: Visitor> Worker<'a, V> {
                 frame.end = true;
                 return Ok(());
             };
-            let entry = entry.on("getdents64", &node.path(b""))?;
+            let entry = entry.call("getdents64").map_err(here)?;
             let name = entry.file_name();
             let bytes = name.to_bytes();
             if bytes != b"." && bytes != b".." {
                 let mut kind = entry.file_type();
                 if kind == FileType::Unknown {
                     let stat = statat(V::list(dir), name, AtFlags::SYMLINK_NOFOLLOW)
-                        .on("newfstatat", &node.path(bytes))?;
+                        .call("newfstatat")
+                        .map_err(|fault| Fault { path: node.path(bytes), ..fault })?;
                     kind = FileType::from_raw_mode(stat.st_mode);
                 }
                 let filled = self.names.len() + bytes.len() + 2;

@@ -32,6 +32,7 @@ fn facts() -> Facts {
         manifest: 0,
         flags: false,
         memory: Memory { total: 1024 * MIB, available: 800 * MIB },
+        kernel: (6, 12),
         page: 4096,
         processors: 2,
         program: None,
@@ -202,6 +203,25 @@ fn fewer_threads_where_memory_is_short() {
     let plenty = with(|facts| facts.processors = 64);
     assert_eq!(planned(&plenty, &Options::default()).threads, 8);
     assert_eq!(planned(&plenty, &options(|options| options.threads = Some(3))).threads, 3);
+}
+
+#[test]
+fn large_folios_where_they_are_no_strain() {
+    let recent = |facts: &mut Facts| facts.kernel = (6, 14);
+    assert!(planned(&with(recent), &Options::default()).large_folios);
+    assert!(!planned(&facts(), &Options::default()).large_folios);
+    let tight = with(|facts| {
+        recent(facts);
+        facts.memory.available = 191 * MIB;
+    });
+    assert!(!planned(&tight, &Options::default()).large_folios);
+    let holes = with(|facts| {
+        recent(facts);
+        facts.survey.sparse = 1;
+    });
+    assert!(!planned(&holes, &Options::default()).large_folios);
+    let asked = options(|options| options.tmpfs.push(("huge".to_string(), Some("never".to_string()))));
+    assert!(!planned(&with(recent), &asked).large_folios);
 }
 
 #[test]

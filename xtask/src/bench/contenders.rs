@@ -34,7 +34,7 @@ pub(crate) enum Way {
 #[derive(Debug, Clone)]
 pub(crate) struct Peer {
     pub(crate) name: String,
-    path: PathBuf,
+    pub(crate) path: PathBuf,
 }
 
 impl std::str::FromStr for Peer {
@@ -73,6 +73,8 @@ pub(crate) fn all(peers: &[Peer]) -> Result<Vec<Contender>> {
         let config = format!("mode=move\nthreads={many}\n");
         contenders.push(init("repot-all", &format!("repot, {many} threads"), &repot, config));
     }
+    let config = format!("mode=move\nthreads={many}\nhuge=never\n");
+    contenders.push(init("repot-pages", "repot, no large folios", &repot, config));
     contenders.push(init("repot-bind", "repot, mode=bind", &repot, "mode=bind\n".into()));
     for peer in peers {
         contenders.push(init(&peer.name, &peer.name, &peer.path, String::new()));

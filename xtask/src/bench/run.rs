@@ -7,6 +7,7 @@ use super::programs;
 use super::sys::{self, Launch};
 use super::told::Told;
 use super::trees::Tree;
+use super::warm::warm;
 use crate::command;
 use anyhow::{Context, Result, bail};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -21,6 +22,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
+
+/// What an entry takes besides its contents, at most, in bytes; and what everybody may take besides.
+const PER_ENTRY: u64 = 4096;
+const SPARE: u64 = 256 << 20;
 
 /// Longer than anything takes.
 const LIMIT: Duration = Duration::from_secs(600);
@@ -52,6 +57,8 @@ pub(crate) struct Terms<'a> {
     pub(crate) init: &'a Path,
     /// Watch the memory, which costs time.
     pub(crate) sample: bool,
+    /// Touch as much memory before as anyone will need.
+    pub(crate) warm: bool,
     /// A program that is attached to process 1 before it starts; its `{pid}` is replaced.
     pub(crate) tracer: &'a [String],
 }
@@ -62,6 +69,11 @@ pub(crate) fn run(contender: &Contender, tree: &Tree, terms: Terms<'_>) -> Resul
         tree.fill(&arena.old)?;
         contender.furnish(arena, terms.init)?;
         let expected = tally(&arena.old)?;
+        let mut numbers = expected.split(' ').filter_map(|number| number.parse::<u64>().ok());
+        let (entries, bytes) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+        if terms.warm {
+            warm(2 * (bytes + entries * PER_ENTRY) + SPARE)?;
+        }
         let sampler = if terms.sample { Some(Sampler::start()?) } else { None };
         let (told, log) = match &contender.way {
             Way::Init { .. } => as_init(arena, terms.tracer)?,
@@ -75,8 +87,6 @@ pub(crate) fn run(contender: &Contender, tree: &Tree, terms: Terms<'_>) -> Resul
             None if terms.tracer.is_empty() => tally(&arena.new)?,
             None => expected.clone(),
         };
-        let mut numbers = expected.split(' ').filter_map(|number| number.parse::<u64>().ok());
-        let (entries, bytes) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
         let moved = told.word("root").is_none_or(|magic| magic == "0x1021994");
         let flaw = if contender.moves() && terms.root == "ramfs" && !moved {
             Some("the root is no tmpfs".to_owned())

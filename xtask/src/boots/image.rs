@@ -41,7 +41,7 @@ impl Image {
 }
 
 /// Packs a directory as the kernel wants it.
-fn pack(root: &Path, archive: &Path) -> Result<()> {
+pub(crate) fn pack(root: &Path, archive: &Path) -> Result<()> {
     let out = File::create(archive).with_context(|| format!("cannot write {}", archive.display()))?;
     repot_cli::newc::pack_directory(root, out).with_context(|| format!("cannot pack {}", root.display()))?;
     Ok(())

@@ -13,19 +13,22 @@ const BUFFER: usize = 32 << 10;
 
 pub(crate) fn relocate(old: &Path, new: &Path) -> Done {
     say(&format!("start {}", stamp()))?;
-    walk(old, &mut |path, meta| {
-        if meta.is_dir() { directory(path, &below(old, new, path), meta) } else { Ok(()) }
+    let device = old.symlink_metadata()?.dev();
+    walk(old, device, &mut |path, meta| {
+        if meta.is_dir() { directory(&below(old, new, path), meta) } else { Ok(()) }
     })?;
     let mut buffer = vec![0; BUFFER];
-    walk(old, &mut |path, meta| {
+    walk(old, device, &mut |path, meta| {
         if meta.is_dir() { Ok(()) } else { entry(&mut buffer, path, &below(old, new, path), meta) }
     })?;
     for item in old.read_dir()? {
         let path = item?.path();
-        if path.symlink_metadata()?.is_dir() {
-            fs::remove_dir_all(path)?;
-        } else {
-            fs::remove_file(path)?;
+        let meta = path.symlink_metadata()?;
+        match meta.is_dir() {
+            // Where the new root is mounted, as long as the old one is.
+            true if meta.dev() != device => {}
+            true => fs::remove_dir_all(path)?,
+            false => fs::remove_file(path)?,
         }
     }
     say(&format!("end {}", stamp()))?;
@@ -36,21 +39,25 @@ fn below(old: &Path, new: &Path, path: &Path) -> PathBuf {
     new.join(path.strip_prefix(old).unwrap_or(path))
 }
 
-/// Every entry of the tree below `path`, names in order, a directory before what is in it.
-fn walk(path: &Path, visit: &mut dyn FnMut(&Path, &Metadata) -> io::Result<()>) -> io::Result<()> {
+/// Every entry of the tree below `path`, names in order, a directory before what is in it, mounts only from outside.
+fn walk(
+    path: &Path,
+    device: u64,
+    visit: &mut dyn FnMut(&Path, &Metadata) -> io::Result<()>,
+) -> io::Result<()> {
     let mut paths: Vec<PathBuf> = path.read_dir()?.map(|item| Ok(item?.path())).collect::<io::Result<_>>()?;
     paths.sort();
     for path in paths {
         let meta = path.symlink_metadata()?;
         visit(&path, &meta)?;
-        if meta.is_dir() {
-            walk(&path, visit)?;
+        if meta.is_dir() && meta.dev() == device {
+            walk(&path, device, visit)?;
         }
     }
     Ok(())
 }
 
-fn directory(_: &Path, new: &Path, meta: &Metadata) -> io::Result<()> {
+fn directory(new: &Path, meta: &Metadata) -> io::Result<()> {
     fs::create_dir(new)?;
     attributes(new, meta)
 }
