@@ -13,6 +13,8 @@ mod verdict;
 use crate::kernels::{self, Kernel};
 use crate::{debian, dist, place, qemu};
 use anyhow::{Context, Result};
+pub(crate) use compare::{Was, differences};
+pub(crate) use hostile::add as plant;
 use image::Image;
 pub(crate) use image::pack;
 use indicatif::{ProgressBar, ProgressStyle};

@@ -13,15 +13,18 @@ pub(crate) const DPKG_DEB: Tool = ("dpkg-deb", "dpkg");
 pub(crate) const APT: Tool = ("apt-get", "apt");
 pub(crate) const BUSYBOX: Tool = ("busybox", "busybox-static");
 pub(crate) const RUNC: Tool = ("runc", "runc");
+pub(crate) const MUSL_GCC: Tool = ("musl-gcc", "musl-tools");
 pub(crate) const FILE: Tool = ("file", "file");
 
 /// What the tests compare the tool with: others that write and read the same formats.
-pub(crate) const TESTS: [Tool; 11] = [
+pub(crate) const TESTS: [Tool; 13] = [
     ("bsdtar", "libarchive-tools"),
     BUSYBOX,
     ("cpio", "cpio"),
     ("gzip", "gzip"),
     ("lz4", "lz4"),
+    ("mandoc", "mandoc"),
+    ("setfacl", "acl"),
     ("setfattr", "attr"),
     ("skopeo", "skopeo"),
     ("tar", "tar"),

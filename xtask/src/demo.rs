@@ -1,12 +1,13 @@
 //! `cargo xtask demo`: a container on an initramfs root, before and after.
 //!
-//! Packs a small root of real programs (BusyBox, runc, a bundle) twice, with the root's own init as
-//! `/init` and with repot as `/init`, boots both on a stock Debian kernel, and shows what `/` was and
-//! what `runc run` said. The guest writes plain lines to its second serial port.
+//! Packs a small root of real programs (BusyBox, runc, a bundle) with `repot pack` and boots the image twice with
+//! `repot boot` on a stock Debian kernel: once with the root's own init as what the kernel runs, once with repot,
+//! and shows what `/` was and what `runc run` said. The guest writes plain lines to its second serial port.
 
 mod root;
 
-use crate::{debian, dist, kernels, place, qemu};
+use crate::tool::{self, Tool};
+use crate::{debian, dist, kernels, place};
 use anyhow::{Context, Result, bail, ensure};
 use std::path::Path;
 use std::time::Duration;
@@ -30,10 +31,17 @@ struct Seen {
 pub(crate) fn demo() -> Result<()> {
     debian::need(&[&[debian::QEMU, debian::BUSYBOX, debian::RUNC], &kernels::tools(SERIES)?[..]].concat())?;
     let kernel = kernels::kernel(SERIES)?;
-    let init = dist::init(dist::Arch::X86_64)?;
-    let before = boot("before", None, &kernel)?;
-    show("before: the root's own init is /init", &before);
-    let after = boot("after", Some(&init), &kernel)?;
+    // The tool takes it from where this puts it.
+    dist::init(dist::Arch::X86_64)?;
+    let repot = Tool::developers()?;
+    let folder = place::fresh("demo")?;
+    root::make(&folder.join("root"), GREETING).context("cannot make the demo's root")?;
+    let image = folder.join("root.zst");
+    println!("packing: repot pack root -o root.zst");
+    repot.run(&folder, &["pack", "root", "-o", "root.zst"])?;
+    let before = boot(&repot, "before", "quiet rdinit=/sbin/init", &image, &kernel)?;
+    show("before: the root's own init is what the kernel runs", &before);
+    let after = boot(&repot, "after", "quiet", &image, &kernel)?;
     show("after: repot is /init, and executes the root's own init", &after);
     let refused =
         |line: &String| line.contains("pivot_root") && line.to_lowercase().contains("invalid argument");
@@ -46,27 +54,15 @@ pub(crate) fn demo() -> Result<()> {
     Ok(())
 }
 
-fn boot(name: &str, init: Option<&Path>, kernel: &kernels::Kernel) -> Result<Seen> {
+fn boot(repot: &Tool, name: &str, append: &str, image: &Path, kernel: &kernels::Kernel) -> Result<Seen> {
     let folder = place::fresh(&format!("demo/{name}"))?;
-    let (tree, image) = (folder.join("root"), folder.join("root.cpio"));
-    root::make(&tree, init, GREETING).context("cannot make the demo's root")?;
-    crate::boots::pack(&tree, &image)?;
     println!(
-        "booting {} ({} MiB) ...",
+        "booting: repot boot {} --append '{append}' ({} MiB) ...",
         image.strip_prefix(place::checkout())?.display(),
         image.metadata()?.len() >> 20
     );
-    let machine = qemu::Machine {
-        kernel,
-        initrd: &image,
-        append: "quiet",
-        memory_mib: 512,
-        cpus: 2,
-        limit: Duration::from_secs(120),
-        stays: None,
-        folder: &folder,
-    };
-    let run = machine.run()?;
+    let limit = Duration::from_secs(120);
+    let run = repot.boot(&tool::Boot { image, kernel, append, memory_mib: 512, limit, folder: &folder })?;
     if run.cut_off || run.report.is_empty() {
         bail!("the guest said nothing; its console is {}", folder.join("console.txt").display());
     }

@@ -1,10 +1,11 @@
-//! `cargo xtask dist`: the static `/init`, one for each architecture, under `target/dist`.
+//! `cargo xtask dist`: what is released, under `target/dist`: the static `/init` for each architecture, and the tool,
+//! static too and with the init in it, for this one.
 //!
 //! musl is what is shipped. Where its target cannot be had, a static glibc build for this machine
 //! stands in, so that everything else here still works.
 
 use crate::command::{read, run};
-use crate::place;
+use crate::{debian, place};
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use std::path::{Path, PathBuf};
@@ -39,21 +40,39 @@ impl Arch {
     }
 }
 
-/// Builds the init and says where it is and how large.
+/// Builds the programs and says where they are and how large.
 pub(crate) fn dist(arch: Arch) -> Result<()> {
     let arches = if arch == Arch::All { vec![Arch::X86_64, Arch::Aarch64, Arch::I686] } else { vec![arch] };
     for arch in arches {
-        let path = init(arch)?;
-        let size = std::fs::metadata(&path).with_context(|| format!("stat of {}", path.display()))?.len();
-        let shown = path.strip_prefix(place::checkout()).unwrap_or(&path).display();
-        println!("{shown}: {size} bytes, {}", linkage(&path)?);
+        show(&init(arch)?)?;
+        // The tool compresses with libraries in C, for which the others would need a cross compiler each.
+        if arch == Arch::X86_64 {
+            show(&tool()?)?;
+        }
     }
+    Ok(())
+}
+
+fn show(path: &Path) -> Result<()> {
+    let size = std::fs::metadata(path).with_context(|| format!("stat of {}", path.display()))?.len();
+    let shown = path.strip_prefix(place::checkout()).unwrap_or(path).display();
+    println!("{shown}: {size} bytes, {}", linkage(path)?);
     Ok(())
 }
 
 /// Builds the init for one architecture and gives its path.
 pub(crate) fn init(arch: Arch) -> Result<PathBuf> {
     build("repot-init", "repot-init", "init", &["--package=repot-init"], arch, "init")
+}
+
+/// Builds the tool as it is released, with the init in it, and gives its path.
+pub(crate) fn tool() -> Result<PathBuf> {
+    let init = init(Arch::X86_64)?;
+    if triple(Arch::X86_64)?.0.ends_with("musl") {
+        debian::need(&[debian::MUSL_GCC])?;
+    }
+    let package = ["--package=repot-cli", "--bin=repot"];
+    build_with("repot", "repot", "release", &package, Arch::X86_64, "repot", &[("REPOT_EMBED", &init)])
 }
 
 /// Builds the guest's probe for this machine's guests.
@@ -70,16 +89,35 @@ pub(crate) fn build(
     arch: Arch,
     name: &str,
 ) -> Result<PathBuf> {
+    build_with(what, bin, profile, package, arch, name, &[])
+}
+
+fn build_with(
+    what: &str,
+    bin: &str,
+    profile: &str,
+    package: &[&str],
+    arch: Arch,
+    name: &str,
+    environment: &[(&str, &Path)],
+) -> Result<PathBuf> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(place::checkout()).args(["build", "--quiet", "--profile", profile]).args(package);
     let (triple, flags) = triple(arch).with_context(|| format!("cannot build {what}"))?;
-    cargo.envs(flags);
+    cargo.envs(flags).envs(environment.iter().copied());
     run(cargo.args(["--target", &triple])).with_context(|| format!("{what} for {triple} does not build"))?;
     let from = place::built().join(&triple).join(profile).join(bin);
     let to = place::kept(&format!("dist/{}", arch.name()))?.join(name);
-    std::fs::copy(&from, &to)
-        .with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))?;
+    // What is the same stays as it is: the tool is built anew when the init it holds is newer.
+    if !same(&from, &to) {
+        std::fs::copy(&from, &to)
+            .with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))?;
+    }
     Ok(to)
+}
+
+fn same(one: &Path, other: &Path) -> bool {
+    matches!((std::fs::read(one), std::fs::read(other)), (Ok(one), Ok(other)) if one == other)
 }
 
 /// The target to build for, and what of the environment that needs.

@@ -10,11 +10,14 @@ mod debian;
 mod demo;
 mod dist;
 mod faults;
+mod images;
 mod kernels;
 mod lint;
+mod packing;
 mod place;
 mod qemu;
 mod test;
+mod tool;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -49,17 +52,19 @@ enum Command {
     },
     /// Check format, lints, licences, and the rules of the house
     Lint,
-    /// Build the static /init into target/dist/ARCH/init
+    /// Build the static /init, and for x86_64 the tool, into target/dist/ARCH
     #[command(after_help = "Example: cargo xtask dist --target all")]
     Dist {
         /// The architecture of the machine it is for
         #[arg(long, value_name = "ARCH", default_value = "x86_64")]
         target: dist::Arch,
     },
-    /// Boot every scenario of tests/boots whose name contains FILTER
-    #[command(after_help = "Examples:\n  cargo xtask boots\n  cargo xtask boots matrix/6.12-ramfs")]
+    /// Boot every scenario of tests/boots, and every image the tool makes, whose name contains FILTER
+    #[command(
+        after_help = "Examples:\n  cargo xtask boots\n  cargo xtask boots matrix/6.12-ramfs\n  cargo xtask boots image/"
+    )]
     Boots {
-        /// Part of a boot's name, as SCENARIO/KERNEL-ROOTFSTYPE-MODE
+        /// Part of a boot's name: SCENARIO/KERNEL-ROOTFSTYPE-MODE, or image/NAME
         #[arg(default_value = "")]
         filter: String,
         /// Machines at a time
@@ -81,6 +86,18 @@ enum Command {
         after_help = "Examples:\n  cargo xtask bench --quick --tree debian\n  cargo xtask bench --peer NAME=PATH"
     )]
     Bench(bench::Bench),
+    /// Measure `repot pack` against find, cpio and zstd, turn by turn
+    #[command(after_help = "Example: cargo xtask packing debian --rounds 5")]
+    Packing {
+        /// The directory to pack
+        root: std::path::PathBuf,
+        /// Levels of zstd
+        #[arg(long, default_values_t = [3, 9], value_delimiter = ',')]
+        levels: Vec<u32>,
+        /// How often
+        #[arg(long, default_value_t = 5)]
+        rounds: usize,
+    },
     /// Let every system call of a run fail in turn, and write docs/faults.md
     #[command(
         after_help = "Examples:\n  cargo xtask faults\n  cargo xtask faults --call utimensat\n  cargo xtask faults --every 50"
@@ -122,6 +139,7 @@ fn main() -> ExitCode {
         Command::Faults { call, every, jobs } => {
             faults::sweep(&faults::Choice { call: call.as_deref(), step: every, jobs })
         }
+        Command::Packing { root, levels, rounds } => packing::packing(&root, &levels, rounds),
         Command::Kernels { series } => download(&series),
     };
     match result {
@@ -145,7 +163,8 @@ fn download(series: &[String]) -> anyhow::Result<()> {
 }
 
 fn boot(filter: &str, jobs: usize) -> anyhow::Result<()> {
-    let score = boots::run(filter, jobs)?;
+    let (boots, images) = (boots::run(filter, jobs)?, images::run(filter, jobs)?);
+    let score = boots::Score { passed: boots.passed + images.passed, failed: boots.failed + images.failed };
     println!("{} passed, {} failed", score.passed, score.failed);
     anyhow::ensure!(score.failed == 0, "{} boots failed", score.failed);
     Ok(())

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 /// What to boot.
@@ -47,6 +47,21 @@ pub(crate) struct Run {
 }
 
 impl Run {
+    /// What was left in two files.
+    pub(crate) fn read(console: &Path, report: &Path, took: Duration, cut_off: bool) -> Result<Run> {
+        let text = |path: &Path| {
+            let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+            Ok::<_, anyhow::Error>(String::from_utf8_lossy(&bytes).into_owned())
+        };
+        Ok(Run {
+            console: text(console)?,
+            report: text(report)?,
+            seconds: took.as_secs_f64(),
+            cut_off,
+            stayed: false,
+        })
+    }
+
     /// Whether the kernel came so far as to start a program of the image.
     pub(crate) fn started(&self) -> bool {
         self.console.contains("Run /") || !self.report.is_empty()
@@ -84,23 +99,14 @@ impl Machine<'_> {
             .stdout(Stdio::null())
             .spawn()
             .context("cannot run qemu-system-x86_64 (Debian package qemu-system-x86)")?;
-        let text = |path: &Path| {
-            let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-            Ok::<_, anyhow::Error>(String::from_utf8_lossy(&bytes).into_owned())
-        };
         let said = match self.stays {
             Some(words) => said(&child, &console, words, begun + self.limit)?,
             None => false,
         };
         let limit = if said { STAYS } else { self.limit.saturating_sub(begun.elapsed()) };
-        let ended = wait(&mut child, limit)?;
-        Ok(Run {
-            console: text(&console)?,
-            report: text(&report)?,
-            seconds: begun.elapsed().as_secs_f64(),
-            cut_off: !ended && !said,
-            stayed: !ended && said,
-        })
+        let ended = wait(&mut child, limit)?.is_some();
+        let run = Run::read(&console, &report, begun.elapsed(), !ended && !said)?;
+        Ok(Run { stayed: !ended && said, ..run })
     }
 }
 
@@ -136,8 +142,8 @@ fn handle(child: &Child) -> Result<OwnedFd> {
     pidfd_open(pid, PidfdFlags::empty()).context("pidfd_open of the machine")
 }
 
-/// Waits for a child; ends it and gives `false` when it takes too long.
-fn wait(child: &mut Child, limit: Duration) -> Result<bool> {
+/// Waits for a child; ends it and gives nothing when it takes too long.
+pub(crate) fn wait(child: &mut Child, limit: Duration) -> Result<Option<ExitStatus>> {
     let handle = handle(child)?;
     let timeout = Timespec { tv_sec: i64::try_from(limit.as_secs())?, tv_nsec: 0 };
     let ended = loop {
@@ -150,6 +156,6 @@ fn wait(child: &mut Child, limit: Duration) -> Result<bool> {
     if !ended {
         child.kill().context("cannot end the machine")?;
     }
-    child.wait().context("wait for the machine")?;
-    Ok(ended)
+    let status = child.wait().context("wait for the machine")?;
+    Ok(ended.then_some(status))
 }

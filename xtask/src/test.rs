@@ -2,7 +2,8 @@
 
 use crate::boots::{self, Score};
 use crate::command::read;
-use crate::{debian, dist, place};
+use crate::tool::Tool;
+use crate::{debian, dist, images, place};
 use anyhow::{Context, Result, bail, ensure};
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -41,8 +42,14 @@ pub(crate) fn test(choice: &Choice) -> Result<bool> {
             note(&mut score, &format!("init {name}"), result);
         }
     }
+    if "tool".contains(choice.filter) {
+        note(&mut score, "tool linkage and init", tool(&init));
+    }
     cargo_test(choice.filter, &init, &probe, &mut score)?;
     if !choice.no_vm {
+        let images = images::run(choice.filter, choice.jobs)?;
+        score.passed += images.passed;
+        score.failed += images.failed;
         let boots = boots::run(choice.filter, choice.jobs)?;
         score.passed += boots.passed;
         score.failed += boots.failed;
@@ -80,6 +87,27 @@ fn linkage(init: &Path) -> Result<()> {
     ensure!(linkage == "static-pie", "it is {linkage}, not static-pie");
     let said = read(Command::new("file").arg("--brief").arg(init))?;
     ensure!(said.contains("static-pie linked") && said.contains("stripped"), "file says: {said}");
+    Ok(())
+}
+
+/// The released tool is one static program that holds the init: alone in a directory, with nothing that says where
+/// an init might be, it packs the one that is released.
+fn tool(init: &Path) -> Result<()> {
+    let built = dist::tool()?;
+    let linkage = dist::linkage(&built)?;
+    ensure!(linkage == "static-pie", "it is {linkage}, not static-pie");
+    let alone = place::fresh("alone")?;
+    std::fs::create_dir_all(alone.join("root"))?;
+    std::fs::copy(&built, alone.join("tool")).context("cannot copy the tool")?;
+    Tool::at(alone.join("tool")).run(&alone, &["pack", "root", "-o", "image", "--compress", "none"])?;
+    let image = std::fs::read(alone.join("image")).context("cannot read the image")?;
+    let init = std::fs::read(init).context("cannot read the init")?;
+    // Plain newc, and the first member is /init: its contents follow its name.
+    let place = image
+        .get(..4096.min(image.len()))
+        .and_then(|head| head.windows(4).position(|four| four == b"\x7fELF"));
+    let packed = place.and_then(|place| image.get(place..place + init.len()));
+    ensure!(packed == Some(&init[..]), "what it packed as /init is not the init that is released");
     Ok(())
 }
 

@@ -16,9 +16,9 @@ use crate::image::{NODES, REAL_INIT};
 use crate::init_binary::{self, InitBinary};
 use crate::inspect::Survey;
 use crate::newc::{Header, Writer};
-use crate::output::Output;
+use crate::output::{self, Output};
 use crate::segments;
-use crate::tree::{Kind, Tree};
+use crate::tree::{Id, Kind, Tree};
 use crate::{marker, report};
 
 /// What an archive appended to may be aligned to; the kernel wants four.
@@ -42,21 +42,16 @@ pub fn run(args: &Append) -> Result<()> {
     let mut segment = Segment::new(&survey.tree);
     segment.fill(&survey, &init, args).with_context(|| shown.clone())?;
 
-    let mut output = Output::create(&args.output)?;
-    let cannot_write = || format!("cannot write {}", args.output.display());
+    let output = Output::create(&args.output)?;
     input.seek(SeekFrom::Start(0)).with_context(|| format!("cannot read {shown}"))?;
-    let copied = io::copy(&mut input, &mut output).with_context(cannot_write)?;
-    let zeros = copied.next_multiple_of(ALIGNMENT) - copied;
-    io::copy(&mut io::repeat(0).take(zeros), &mut output).with_context(cannot_write)?;
-    let mut encoder =
-        Encoder::new(output, compression, compression.default_level()).with_context(cannot_write)?;
-    encoder.write_all(&segment.finish()?).with_context(cannot_write)?;
-    encoder.finish().with_context(cannot_write)?.commit()?;
+    let offset = write(&mut input, &segment.finish()?, compression, output)
+        .with_context(|| format!("cannot copy {shown}"))
+        .map_err(output::cause)?;
 
     let row = |name: &str, value: String| (name.to_string(), value);
     let rows = [
         row("image", args.output.display().to_string()),
-        row("segment", format!("at byte {}, {compression}", copied + zeros)),
+        row("segment", format!("at byte {offset}, {compression}")),
         row("boots with", args.rdinit.as_ref().map_or("/init".into(), |path| format!("rdinit={path}"))),
     ];
     // When the image itself goes to standard output, the table must not.
@@ -67,6 +62,17 @@ pub fn run(args: &Append) -> Result<()> {
         io::stdout().write_all(table.as_bytes())?;
     }
     Ok(())
+}
+
+/// Copies the image and puts the segment behind it, at the offset that is returned.
+fn write(image: &mut File, segment: &[u8], compression: Compression, mut output: Output) -> Result<u64> {
+    let copied = io::copy(image, &mut output)?;
+    let offset = copied.next_multiple_of(ALIGNMENT);
+    io::copy(&mut io::repeat(0).take(offset - copied), &mut output)?;
+    let mut encoder = Encoder::new(output, compression, compression.default_level())?;
+    encoder.write_all(segment)?;
+    encoder.finish()?.commit()?;
+    Ok(offset)
 }
 
 /// What the kernel reads for certain: the compression that the image ends with.
@@ -100,8 +106,11 @@ impl<'a> Segment<'a> {
             Some(path) => path.trim_start_matches('/').to_string(),
             None => "init".to_string(),
         };
-        let chained =
-            if args.rdinit.is_some() { self.chain_elsewhere(survey)? } else { self.chain(survey, init)? };
+        let chained = if args.rdinit.is_some() {
+            self.chain_elsewhere(survey)?
+        } else {
+            self.chain(survey, init, !args.config.is_empty())?
+        };
         if let Some(path) = chained {
             settings.push(Setting { key: "init".into(), value: path });
         }
@@ -125,8 +134,10 @@ impl<'a> Segment<'a> {
     }
 
     /// Keeps the image's own `/init` under another name, to run after the move.
-    fn chain(&mut self, survey: &Survey, init: &InitBinary) -> Result<Option<String>> {
-        if survey.repot() || survey.kept.as_deref() == Some(&*init.bytes) {
+    fn chain(&mut self, survey: &Survey, init: &InitBinary, settings: bool) -> Result<Option<String>> {
+        let same = survey.kept.as_deref() == Some(&*init.bytes);
+        ensure!(!same || settings, "its /init is this repot already, and no --config changes anything");
+        if same || survey.repot() {
             return Ok(None);
         }
         let id = self.tree.child(Tree::ROOT, b"init");
@@ -136,18 +147,35 @@ impl<'a> Segment<'a> {
             self.tree.child(Tree::ROOT, REAL_INIT.as_bytes()).is_none(),
             "it has an /init that is not repot and /{REAL_INIT} too"
         );
-        let mode = self.tree.inode(id).mode();
         match &self.tree.inode(id).kind {
-            Kind::Symlink(target) => self.member(REAL_INIT.as_bytes(), mode, target)?,
+            Kind::Symlink(target) => self.kept(id, target)?,
             Kind::File(_) => {
-                let bytes = survey.kept.as_deref().context("its /init is empty, or larger than any")?;
-                self.member(REAL_INIT.as_bytes(), mode, bytes)?;
+                let bytes = survey.kept.as_deref().context(
+                    "its /init is empty, or larger than 16 MiB (give --rdinit PATH to leave it as it is)",
+                )?;
+                self.kept(id, bytes)?;
             }
             Kind::Directory(_) | Kind::Character(..) | Kind::Block(..) | Kind::Fifo | Kind::Socket => {
                 bail!("its /init is no program")
             }
         }
         Ok(Some(format!("/{REAL_INIT}")))
+    }
+
+    /// The image's own `/init` under its other name, as it was.
+    fn kept(&mut self, id: Id, data: &[u8]) -> Result<()> {
+        let inode = self.tree.inode(id);
+        let header = Header {
+            name: REAL_INIT.as_bytes().to_vec(),
+            ino: self.number(),
+            mode: inode.mode(),
+            uid: inode.attributes.uid,
+            gid: inode.attributes.gid,
+            mtime: inode.attributes.mtime,
+            nlink: 1,
+            ..Header::default()
+        };
+        Ok(self.writer.append(&header, data)?)
     }
 
     /// With `rdinit=` the image's own `/init` stays where it is.

@@ -1,11 +1,13 @@
 //! The command line: every command with its options and an example or two.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::codec::Compression;
 use crate::config::{self, Setting};
+use crate::size;
 
 /// Pack, inspect, boot and rehearse initramfs images that move their root onto a tmpfs of its own.
 #[derive(Debug, Parser)]
@@ -32,6 +34,7 @@ pub enum Command {
   repot pack rootfs.tar.xz -o image.xz --compress xz
   podman export c1 | repot pack - -o image.zst --config size=70%
   repot pack oci-layout/ --image latest -o image.zst
+  repot pack --json rootfs/ -o image.zst | jq .ram.tmpfs
 
 ROOT may be a directory, a tar archive (plain, gzip, xz, zstd), an OCI image layout (directory or
 archive), or what docker save writes. The same input gives the same bytes; with SOURCE_DATE_EPOCH
@@ -61,9 +64,11 @@ damage, and the exit code is 1.")]
   repot boot image.zst
   repot boot image.zst --shell                       a shell on the new root
   repot boot image.zst --memory 400M --append 'rootfstype=ramfs repot.log=debug'
+  repot boot image.zst --console log.txt -- -serial file:report.txt
+      for scripts: the console goes into a file, and the guest has a second serial port
 
 Takes the newest kernel it finds in target/kernels, /boot and /usr/lib/modules, or $REPOT_KERNEL.
-QEMU ends when the guest powers off, reboots or panics.")]
+What follows -- is for QEMU. QEMU ends when the guest powers off, reboots or panics.")]
     Boot(Boot),
 
     /// Say why pivot_root works or fails on this machine, and what repot would do here
@@ -78,6 +83,7 @@ Nothing is changed.")]
     #[command(after_help = "Examples:
   sudo repot rehearse rootfs/
   sudo repot rehearse / --memory 512M      as if the machine had that much
+  sudo repot rehearse --json rootfs/ | jq '.[] | {from, milliseconds, extra}'
 
 Copies the directory into memory twice, one after the other: onto a ramfs and onto a tmpfs. This machine's
 own mounts are not touched.")]
@@ -110,12 +116,12 @@ pub struct Boot {
     #[arg(long, value_name = "FILE")]
     pub kernel: Option<PathBuf>,
     /// The guest's memory; what the image needs, and 512M at least, when not given
-    #[arg(short, long, value_name = "SIZE")]
-    pub memory: Option<String>,
+    #[arg(short, long, value_name = "SIZE", value_parser = size::parse)]
+    pub memory: Option<u64>,
     /// The guest's CPUs
     #[arg(long, default_value_t = 2, value_name = "N")]
     pub cpus: u32,
-    /// Emulate the processor, where KVM is there but does not work
+    /// Emulate the processor even where KVM works
     #[arg(long)]
     pub no_kvm: bool,
     /// Words to add to the kernel command line
@@ -124,6 +130,12 @@ pub struct Boot {
     /// Run /bin/sh as the init
     #[arg(long)]
     pub shell: bool,
+    /// Write the guest's console to a file instead of this terminal
+    #[arg(long, value_name = "FILE")]
+    pub console: Option<PathBuf>,
+    /// More arguments for QEMU
+    #[arg(last = true, value_name = "QEMU ARGUMENT")]
+    pub qemu: Vec<OsString>,
 }
 
 /// The options of `append`.
@@ -181,6 +193,9 @@ pub struct Pack {
     /// Which architecture of an image, as OCI calls it: amd64, arm64, …
     #[arg(long, value_name = "ARCH", default_value = oci_architecture())]
     pub arch: String,
+    /// Say what was packed for programs to read
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// The options of `plan`.
@@ -197,8 +212,11 @@ pub struct Rehearse {
     /// What to copy and move
     pub directory: PathBuf,
     /// Plan as if the machine had this much memory
-    #[arg(long, value_name = "SIZE", value_parser = crate::rehearse::memory)]
+    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
     pub memory: Option<u64>,
+    /// For programs to read
+    #[arg(long)]
+    pub json: bool,
     /// The kind of root to start from, in the namespaces made for it
     #[arg(long, hide = true)]
     pub inside: Option<String>,

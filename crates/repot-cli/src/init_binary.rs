@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::elf::{HEAD, Machine, Program};
 
-/// Empty unless this program was built with `REPOT_INIT`.
+/// Empty unless this program was built with `REPOT_EMBED`.
 static EMBEDDED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/init"));
 
 /// repot's `/init`.

@@ -3,10 +3,10 @@
 mod survey;
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
 use crate::cli::Inspect;
@@ -53,9 +53,14 @@ pub fn run(args: &Inspect) -> Result<()> {
     let mut counted = Counted { input, bytes: 0 };
     let mut survey = Survey::default();
     let read = segments::read(&mut counted, &mut survey);
+    if survey.segments.is_empty() && !args.json {
+        // Nothing was found that could be told of.
+        read.with_context(|| shown.clone())?;
+        bail!("{shown}: there is nothing in it");
+    }
     let findings = findings(shown, counted.bytes, &survey, read.as_ref().err());
     let text = if args.json { serde_json::to_string_pretty(&findings)? + "\n" } else { words(&findings) };
-    io::stdout().write_all(text.as_bytes()).context("cannot write to standard output")?;
+    report::print(&text)?;
     read.with_context(|| findings.image)
 }
 

@@ -1,13 +1,16 @@
 //! `repot man` and `repot completions`: made from the definition of the command line, so they cannot disagree
 //! with it.
 
-use std::io::{self, Write};
-
-use anyhow::{Context, Result};
-use clap::CommandFactory;
+use anyhow::Result;
+use clap::{Command, CommandFactory};
 use clap_complete::Shell;
+use clap_mangen::Man;
 
 use crate::cli::Cli;
+use crate::report;
+
+/// Of the last change to the commands.
+const DATE: &str = "2026-11-24";
 
 /// Prints the manual page of the program, or of one command.
 pub fn page(command: Option<&str>) -> Result<()> {
@@ -20,14 +23,75 @@ pub fn page(command: Option<&str>) -> Result<()> {
             found.ok_or_else(|| crate::usage(format!("there is no command {name}")))?
         }
     };
+    report::print(&render(shown)?)
+}
+
+/// A page as clap knows it, but with the examples under a title of their own, line by line.
+fn render(command: Command) -> Result<String> {
+    let title = command.get_display_name().unwrap_or_else(|| command.get_name()).to_uppercase();
+    let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+    let subcommands = command.has_subcommands();
+    let source = format!("repot {}", env!("CARGO_PKG_VERSION"));
+    let man = Man::new(command).title(title).date(DATE).source(source).manual("repot");
     let mut text = Vec::new();
-    clap_mangen::Man::new(shown).render(&mut text)?;
-    io::stdout().write_all(&text).context("cannot write to standard output")
+    man.render_title(&mut text)?;
+    man.render_name_section(&mut text)?;
+    man.render_synopsis_section(&mut text)?;
+    man.render_description_section(&mut text)?;
+    man.render_options_section(&mut text)?;
+    if subcommands {
+        man.render_subcommands_section(&mut text)?;
+    }
+    let mut roff = String::from_utf8(text)?;
+    for part in after.split("\n\n") {
+        match part.split_once('\n').filter(|(title, _)| matches!(*title, "Example:" | "Examples:")) {
+            Some((_, lines)) => {
+                roff += ".SH EXAMPLES\n.nf\n";
+                lines.lines().for_each(|line| roff += &format!("{}\n", escaped(line)));
+                roff += ".fi\n";
+            }
+            None if part.starts_with("Exit codes: ") => {
+                roff +=
+                    &format!(".SH \"EXIT STATUS\"\n{}\n", filled(part.trim_start_matches("Exit codes: ")));
+            }
+            None if !part.is_empty() => roff += &format!(".SH NOTES\n{}\n", filled(part)),
+            None => {}
+        }
+    }
+    if !subcommands {
+        roff += ".SH \"EXIT STATUS\"\n0 done, 1 failed, 2 wrong usage.\n";
+    }
+    // What a checker finds in what clap_mangen writes: blanks at the ends of lines, and an empty line between two
+    // breaks, which is a space.
+    let lines: Vec<_> = roff.lines().map(str::trim_end).collect();
+    Ok(lines.join("\n").replace("\n.br\n\n.br\n", "\n.sp\n") + "\n")
+}
+
+/// One sentence or part of one a line, so that no line is long.
+fn filled(text: &str) -> String {
+    let mut lines = String::new();
+    let mut width = 0;
+    for word in text.split_whitespace() {
+        if width > 0 && width + word.len() >= 76 {
+            lines.push('\n');
+            width = 0;
+        }
+        let separator = if width > 0 { " " } else { "" };
+        lines += &format!("{separator}{}", if width == 0 { escaped(word) } else { word.replace('-', "\\-") });
+        width += word.len() + 1;
+    }
+    lines
+}
+
+/// A line of text for roff: no escapes, no requests, hyphens that can be copied.
+fn escaped(line: &str) -> String {
+    let line = line.replace('\\', "\\e").replace('-', "\\-");
+    if line.starts_with(['.', '\'']) { format!("\\&{line}") } else { line }
 }
 
 /// Prints a completion script.
 pub fn completions(shell: Shell) -> Result<()> {
     let mut text = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "repot", &mut text);
-    io::stdout().write_all(&text).context("cannot write to standard output")
+    report::print(&String::from_utf8(text)?)
 }

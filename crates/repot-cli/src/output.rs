@@ -64,13 +64,47 @@ impl Output {
     }
 }
 
+/// What went wrong is the output: whatever was being read then has nothing to do with it.
+#[derive(Debug)]
+struct Unwritable {
+    path: PathBuf,
+    error: io::Error,
+}
+
+impl std::fmt::Display for Unwritable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", cannot_create(&self.path), self.error)
+    }
+}
+
+impl std::error::Error for Unwritable {}
+
+/// An error without what was being done when the output turned out to be the cause.
+pub(crate) fn cause(error: anyhow::Error) -> anyhow::Error {
+    let of_output = |cause: &(dyn std::error::Error + 'static)| {
+        // An io::Error hides the error it was made of from the chain.
+        let inner = cause.downcast_ref::<io::Error>()?.get_ref()?;
+        inner.downcast_ref::<Unwritable>().map(ToString::to_string)
+    };
+    match error.chain().find_map(of_output) {
+        Some(text) => anyhow::Error::msg(text),
+        None => error,
+    }
+}
+
 impl Write for Output {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match &mut self.to {
+        let written = match &mut self.to {
             To::Unnamed(file) | To::Direct(file) => file.write(bytes),
             To::Named(file) => file.write(bytes),
             To::Stdout(stdout) => stdout.write(bytes),
-        }
+        };
+        written.map_err(|error| {
+            if error.kind() == io::ErrorKind::Interrupted {
+                return error;
+            }
+            io::Error::new(error.kind(), Unwritable { path: self.path.clone(), error })
+        })
     }
 
     fn flush(&mut self) -> io::Result<()> {

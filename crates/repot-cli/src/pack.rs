@@ -2,18 +2,21 @@
 
 use std::env;
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
 
 use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
 
 use crate::cli::Pack;
-use crate::codec::Encoder;
+use crate::codec::{Compression, Encoder};
 use crate::image::Image;
 use crate::newc::Totals;
-use crate::output::Output;
+use crate::output::{self, Output};
 use crate::programs::{self, Programs};
-use crate::ram::Footprint;
+use crate::ram::{Footprint, Need};
 use crate::source::oci::Choice;
+use crate::tree::Tree;
 use crate::{config, init_binary, report, size, source};
 
 /// Runs the command.
@@ -31,23 +34,58 @@ pub fn run(args: &Pack) -> Result<()> {
     let init = init_binary::find(args.init.as_deref())?;
     let output = Output::create(&args.output)?;
     let choice = Choice { image: args.image.clone(), architecture: args.arch.clone() };
-    let source = source::open(&args.root, &choice, output.directory())?;
+    let mut source = source::open(&args.root, &choice, output.directory())?;
+    source.warnings.extend(leave_out(args, &mut source.tree));
     let mut image = Image::new(source.tree, &init, &args.config, epoch)?;
 
     let progress = progress(&image);
     let cannot_write = || format!("cannot write {}", args.output.display());
     let counted = Counted { out: output, bytes: 0 };
-    let encoder = Encoder::new(counted, args.compress, level).with_context(cannot_write)?;
-    let (encoder, totals) = image.write(encoder, &mut |bytes| progress.inc(bytes))?;
-    let counted = encoder.finish().with_context(cannot_write)?;
+    let encoder =
+        Encoder::new(counted, args.compress, level).with_context(cannot_write).map_err(output::cause)?;
+    let (encoder, totals) = image.write(encoder, &mut |bytes| progress.inc(bytes)).map_err(output::cause)?;
+    let counted = encoder.finish().with_context(cannot_write).map_err(output::cause)?;
     progress.finish_and_clear();
     counted.out.commit()?;
 
     let mut warnings = source.warnings;
     warnings.append(&mut image.warnings);
-    summary(args, &image, totals, counted.bytes, &mut warnings)?;
-    report::warn(&warnings);
+    let summary = summary(args, &image, totals, counted.bytes, warnings)?;
+    let text = if args.json { serde_json::to_string_pretty(&summary)? + "\n" } else { words(&summary) };
+    // When the image itself goes to standard output, this must not.
+    if args.output.as_os_str() == "-" {
+        io::stderr().write_all(text.as_bytes())?;
+    } else {
+        report::print(&text)?;
+    }
+    if !args.json {
+        report::warn(&summary.warnings);
+    }
     Ok(())
+}
+
+/// The image of an earlier run is no part of the root that it was written into.
+fn leave_out(args: &Pack, tree: &mut Tree) -> Option<String> {
+    let (root, output) = (args.root.canonicalize().ok()?, args.output.canonicalize().ok()?);
+    let inside = output.strip_prefix(&root).ok().filter(|_| root.is_dir())?;
+    let directory = tree.find(inside.parent()?.as_os_str().as_bytes())?;
+    tree.unlink(directory, inside.file_name()?.as_bytes())?;
+    Some(format!("{} lies in the root and was left out", args.output.display()))
+}
+
+/// What was packed, in words or as JSON.
+#[derive(Debug, Serialize)]
+struct Summary {
+    image: String,
+    entries: u64,
+    inodes: u64,
+    data: u64,
+    compressed: u64,
+    #[serde(serialize_with = "crate::report::as_text")]
+    compression: Compression,
+    init: Option<String>,
+    ram: Need,
+    warnings: Vec<String>,
 }
 
 fn summary(
@@ -55,8 +93,8 @@ fn summary(
     image: &Image,
     totals: Totals,
     compressed: u64,
-    warnings: &mut Vec<String>,
-) -> Result<()> {
+    mut warnings: Vec<String>,
+) -> Result<Summary> {
     let tree = image.tree();
     let config = match tree.resolve(config::PATH.as_bytes()).map(|id| &tree.inode(id).kind) {
         Some(crate::tree::Kind::File(contents)) => String::from_utf8_lossy(&contents.read()?).into_owned(),
@@ -66,24 +104,30 @@ fn summary(
     let boot = Programs { tree, program: &program, config: &config, repot: true }.boot();
     warnings.extend(boot.problems);
     warnings.extend(programs::nodes(tree));
-    let need = Footprint::of(tree).need(compressed);
+    Ok(Summary {
+        image: args.output.display().to_string(),
+        entries: totals.entries,
+        inodes: totals.inodes,
+        data: totals.bytes,
+        compressed,
+        compression: args.compress,
+        init: boot.init,
+        ram: Footprint::of(tree).need(compressed),
+        warnings,
+    })
+}
+
+fn words(summary: &Summary) -> String {
     let row = |name: &str, value: String| (name.to_string(), value);
-    let rows = [
-        row("image", args.output.display().to_string()),
-        row("entries", format!("{} ({} inodes)", totals.entries, totals.inodes)),
-        row("data", size::human(totals.bytes)),
-        row("compressed", format!("{} ({})", size::human(compressed), args.compress)),
-        row("init", boot.init.unwrap_or_else(|| "none".into())),
-        row("RAM to boot", need.to_string()),
-        row("RAM after the move", size::mib(need.after)),
-    ];
-    // When the image itself goes to standard output, the table must not.
-    if args.output.as_os_str() == "-" {
-        io::stderr().write_all(report::table(&rows).as_bytes())?;
-    } else {
-        io::stdout().write_all(report::table(&rows).as_bytes())?;
-    }
-    Ok(())
+    report::table(&[
+        row("image", summary.image.clone()),
+        row("entries", format!("{} ({} inodes)", summary.entries, summary.inodes)),
+        row("data", size::human(summary.data)),
+        row("compressed", format!("{} ({})", size::human(summary.compressed), summary.compression)),
+        row("init", summary.init.clone().unwrap_or_else(|| "none".into())),
+        row("RAM to boot", summary.ram.to_string()),
+        row("RAM after the move", size::mib(summary.ram.after)),
+    ])
 }
 
 fn source_date_epoch() -> Result<Option<u32>> {

@@ -7,9 +7,9 @@
 mod snapshot;
 
 use std::env;
-use std::io::{self, Write};
+use std::fs;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
@@ -17,9 +17,12 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use repot::facts::{self, Site};
 use repot::options::Options;
 use repot::program::Candidate;
+use serde::Serialize;
 
 use self::snapshot::Snapshot;
 use crate::cli::Rehearse;
+use crate::ram::Footprint;
+use crate::source::directory;
 use crate::{plan, report, size};
 
 /// How many differences are shown.
@@ -32,22 +35,66 @@ pub fn run(args: &Rehearse) -> Result<()> {
     }
     ensure!(rustix::process::geteuid().is_root(), "a rehearsal mounts file systems: it needs root");
     ensure!(args.directory.is_dir(), "{} is no directory", args.directory.display());
+    room(&args.directory)?;
     let program = env::current_exe().context("cannot find this program")?;
     // The two mounts of a namespace are gone with it; the directory they were on is removed here.
     let stage = tempfile::tempdir().context("cannot make a temporary directory")?;
+    let mut found: Vec<serde_json::Value> = Vec::new();
+    let mut failed = false;
     for kind in ["ramfs", "tmpfs"] {
         let mut command = Command::new("unshare");
         command.args(["--mount", "--pid", "--fork", "--propagation", "private", "--"]).arg(&program);
-        command.arg("rehearse").arg(&args.directory).args(["--inside", kind, "--stage"]).arg(stage.path());
+        command.args(["rehearse", "--inside", kind, "--stage"]).arg(stage.path());
         if let Some(memory) = args.memory {
-            command.args(["--memory", &memory.to_string()]);
+            command.args(["--memory", &format!("{}K", memory >> 10)]);
         }
-        let status = command.status().context("cannot run unshare (Debian: apt install util-linux)")?;
-        if !status.success() {
-            return Err(crate::Reported.into());
+        if args.json {
+            command.arg("--json").stdout(Stdio::piped());
+        }
+        command.arg("--").arg(&args.directory);
+        let child = command.spawn().context("cannot run unshare (Debian: apt install util-linux)")?;
+        let out = child.wait_with_output().context("cannot wait for unshare")?;
+        found.extend(serde_json::from_slice(&out.stdout).ok());
+        if !out.status.success() {
+            failed = true;
+            break;
         }
     }
+    if args.json {
+        report::print(&(serde_json::to_string_pretty(&found)? + "\n"))?;
+    }
+    if failed { Err(crate::Reported.into()) } else { Ok(()) }
+}
+
+/// The copy lies in memory that nothing can be paged out of: it must leave some to the machine.
+fn room(directory: &Path) -> Result<()> {
+    let needs = Footprint::of(&directory::scan(directory)?.tree).unpacked();
+    let meminfo = fs::read_to_string("/proc/meminfo").context("cannot read /proc/meminfo")?;
+    let available = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let available = available.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
+    let available = available.context("/proc/meminfo does not say how much memory is available")? << 10;
+    ensure!(
+        needs < available / 4 * 3,
+        "{} takes {} in memory, and this machine has {} to spare",
+        directory.display(),
+        size::human(needs),
+        size::human(available / 4 * 3)
+    );
     Ok(())
+}
+
+/// What a rehearsal found.
+#[derive(Debug, Serialize)]
+struct Findings {
+    from: &'static str,
+    threads: u32,
+    entries: usize,
+    bytes: u64,
+    milliseconds: f64,
+    /// The most that was in both trees at a time.
+    extra: u64,
+    old_root_empty: bool,
+    differences: Vec<String>,
 }
 
 /// The rehearsal on one kind of root, in namespaces of its own.
@@ -80,28 +127,41 @@ fn inside(args: &Rehearse, kind: &str) -> Result<()> {
     report::warn(&ready.warnings);
 
     let differences = before.differences(&Snapshot::take(root)?);
+    let faithful = differences.is_empty() && ready.empty;
+    let findings = Findings {
+        from: plan::name(facts.rootfs),
+        threads: plan.threads,
+        entries: before.len(),
+        bytes: ready.progress.bytes.load(Ordering::Relaxed),
+        milliseconds,
+        extra: ready.progress.peak.load(Ordering::Relaxed),
+        old_root_empty: ready.empty,
+        differences,
+    };
+    let json = || anyhow::Ok(serde_json::to_string(&findings)?);
+    report::print(&if args.json { json()? } else { words(&findings) })?;
+    ensure!(faithful, "the move on {kind} was not faithful");
+    Ok(())
+}
+
+fn words(findings: &Findings) -> String {
     let row = |name: &str, value: String| (name.to_string(), value);
-    let bytes = ready.progress.bytes.load(Ordering::Relaxed);
-    let old_root = if ready.empty { "empty" } else { "NOT empty" };
+    let old_root = if findings.old_root_empty { "empty" } else { "NOT empty" };
+    let count = findings.differences.len();
     let rows = [
-        row("from", format!("{} to tmpfs, {} threads", plan::name(facts.rootfs), plan.threads)),
-        row("entries", before.len().to_string()),
-        row("data", size::human(bytes)),
-        row("time", format!("{milliseconds:.1} ms")),
-        row("in both at most", size::human(ready.progress.peak.load(Ordering::Relaxed))),
+        row("from", format!("{} to tmpfs, {} threads", findings.from, findings.threads)),
+        row("entries", findings.entries.to_string()),
+        row("data", size::human(findings.bytes)),
+        row("time", format!("{:.1} ms", findings.milliseconds)),
+        row("in both at most", size::human(findings.extra)),
         row("old root", old_root.into()),
-        row(
-            "differences",
-            if differences.is_empty() { "none".into() } else { differences.len().to_string() },
-        ),
+        row("differences", if count == 0 { "none".into() } else { count.to_string() }),
     ];
     let mut text = report::table(&rows);
-    for line in differences.iter().take(SHOWN) {
+    for line in findings.differences.iter().take(SHOWN) {
         text += &format!("  {line}\n");
     }
-    io::stdout().write_all(text.as_bytes()).context("cannot write to standard output")?;
-    ensure!(differences.is_empty() && ready.empty, "the move on {kind} was not faithful");
-    Ok(())
+    text
 }
 
 /// Copies the directory, without what is mounted in it, onto a fresh file system at `stage`.
@@ -120,16 +180,4 @@ fn enter(stage: &Path) -> Result<()> {
     rustix::mount::mount_move(".", "/").context("cannot move the copy onto /")?;
     rustix::process::chroot(".").context("cannot make the copy the root")?;
     env::set_current_dir("/").context("cannot enter the root")
-}
-
-/// A size as `--memory` takes it: bytes, or with K, M, G.
-pub(crate) fn memory(text: &str) -> Result<u64, String> {
-    let (digits, shift) = match text.as_bytes().last() {
-        Some(b'k' | b'K') => (&text[..text.len() - 1], 10),
-        Some(b'm' | b'M') => (&text[..text.len() - 1], 20),
-        Some(b'g' | b'G') => (&text[..text.len() - 1], 30),
-        _ => (text, 0),
-    };
-    let number: u64 = digits.parse().map_err(|_| format!("{text:?} is no size"))?;
-    number.checked_mul(1 << shift).filter(|bytes| *bytes > 0).ok_or_else(|| format!("{text:?} is no size"))
 }

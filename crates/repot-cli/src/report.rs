@@ -1,5 +1,8 @@
 //! What a command says at its end: a table on standard output, warnings on standard error.
 
+use std::io::{self, Write};
+
+use anyhow::{Context, Result};
 use comfy_table::{CellAlignment, Table, presets};
 
 /// A table of names and values.
@@ -17,6 +20,11 @@ pub fn table(rows: &[(String, String)]) -> String {
         column.set_cell_alignment(CellAlignment::Left);
     }
     table.lines().map(|line| line.trim_end().to_string() + "\n").collect()
+}
+
+/// To standard output, where a pipe that nobody reads is an error and no panic.
+pub fn print(text: &str) -> Result<()> {
+    io::stdout().write_all(text.as_bytes()).context("cannot write to standard output")
 }
 
 /// One line for each warning.

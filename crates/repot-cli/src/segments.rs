@@ -67,7 +67,7 @@ fn plain<R: BufRead>(input: &mut Counted<R>, visit: &mut dyn Visit) -> Result<u6
 }
 
 fn compressed(input: &mut impl BufRead, compression: Compression, visit: &mut dyn Visit) -> Result<u64> {
-    let decoder = Named { compression, input: compression.decoder(input)? };
+    let decoder = Named { compression, input: compression.decoder(input)?, passed: 0 };
     let mut reader = Reader::new(BufReader::with_capacity(256 << 10, decoder), 0);
     items(&mut reader, visit, true)?;
     if !reader.input_mut().fill_buf()?.is_empty() {
@@ -145,15 +145,20 @@ impl<R: BufRead> BufRead for Counted<R> {
 struct Named<R> {
     compression: Compression,
     input: R,
+    passed: u64,
 }
 
 impl<R: Read> Read for Named<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.input.read(buffer).map_err(|error| {
+        let got = self.input.read(buffer).map_err(|error| {
             if error.kind() == io::ErrorKind::Interrupted {
                 return error;
             }
-            io::Error::new(error.kind(), format!("cannot decompress {}: {error}", self.compression))
-        })
+            let Named { compression, passed, .. } = self;
+            let text = format!("cannot decompress {compression} after {passed} unpacked bytes: {error}");
+            io::Error::new(error.kind(), text)
+        })?;
+        self.passed += got as u64;
+        Ok(got)
     }
 }

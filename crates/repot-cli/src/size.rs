@@ -1,4 +1,4 @@
-//! Sizes as people read them.
+//! Sizes as people read and write them.
 
 /// `187.3 MiB`; bytes below a KiB.
 #[must_use]
@@ -24,8 +24,31 @@ pub fn mib(bytes: u64) -> String {
     format!("{} MiB", bytes >> 20)
 }
 
+/// A number with its unit, as options take it. A bare number is refused: it is MiB to QEMU and bytes to others.
+pub(crate) fn parse(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|letter: char| !letter.is_ascii_digit());
+    let shift = match text[digits.len()..].to_ascii_lowercase().trim_end_matches('b').trim_end_matches('i') {
+        "k" => 10,
+        "m" => 20,
+        "g" => 30,
+        _ => return Err("a size is a number with its unit: 512M, 2G".into()),
+    };
+    let number: u64 = digits.parse().map_err(|_| format!("{digits:?} is no number"))?;
+    let bytes = number.checked_mul(1 << shift).filter(|bytes| *bytes > 0);
+    bytes.ok_or_else(|| "no machine has that much memory, or that little".into())
+}
+
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn sizes_are_read_with_their_unit() {
+        assert_eq!(super::parse("512M"), Ok(512 << 20));
+        assert_eq!(super::parse("3GiB"), super::parse("3g"));
+        for text in ["", "M", "512", "0M", "-1M", "1.5G", "99999999999G", "7X", "1 M"] {
+            assert!(super::parse(text).is_err(), "{text}");
+        }
+    }
+
     #[test]
     fn sizes() {
         assert_eq!(super::human(0), "0 B");

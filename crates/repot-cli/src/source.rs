@@ -1,9 +1,11 @@
 //! Where a root comes from: each source reads one kind of input into a [`Tree`].
 
+pub mod acl;
 pub mod directory;
 pub mod layer;
 pub mod limits;
 pub mod oci;
+pub mod pax;
 pub mod tarball;
 
 use std::fs::{self, File};
@@ -13,6 +15,7 @@ use anyhow::{Context, Result};
 use rustix::fd::AsFd;
 
 use self::layer::Layer;
+use self::limits::Weight;
 use self::oci::{Choice, Store};
 use self::tarball::Tarball;
 use crate::tree::{Attributes, Tree};
@@ -42,7 +45,7 @@ pub fn open(root: &Path, choice: &Choice, scratch: &Path) -> Result<Source> {
     }
     let store = Store::Directory(root.to_path_buf());
     if store.is_image()? {
-        return image(&store, choice, scratch);
+        return image(&store, choice, scratch, &mut Weight::default());
     }
     let scan = directory::scan(root)?;
     let left_out = |mount: &Vec<u8>| {
@@ -52,28 +55,28 @@ pub fn open(root: &Path, choice: &Choice, scratch: &Path) -> Result<Source> {
 }
 
 fn archive(file: File, name: &str, choice: &Choice, scratch: &Path) -> Result<Source> {
-    let tarball = Tarball::open(file, name, scratch)?;
+    let mut weight = Weight::default();
+    let tarball = Tarball::open(file, name, scratch, &mut weight)?;
     let store = Store::Archive(tarball.clone());
     if store.is_image()? {
-        return image(&store, choice, scratch);
+        return image(&store, choice, scratch, &mut weight);
     }
     let mut tree = Tree::new(Attributes { permissions: 0o755, ..Attributes::default() });
-    let mut layer = Layer::root(&mut tree);
+    let mut layer = Layer::root(&mut tree, scratch, &mut weight);
     tarball.apply(&mut layer)?;
-    let acls = layer.acls_in_text;
-    Ok(Source { tree, warnings: acl_warning(acls) })
+    let acls = layer.acls;
+    Ok(finished(tree, &acls))
 }
 
-fn image(store: &Store, choice: &Choice, scratch: &Path) -> Result<Source> {
-    let (tree, acls) = store.load(choice, scratch)?;
-    Ok(Source { tree, warnings: acl_warning(acls) })
+fn image(store: &Store, choice: &Choice, scratch: &Path, weight: &mut Weight) -> Result<Source> {
+    let (tree, acls) = store.load(choice, scratch, weight)?;
+    Ok(finished(tree, &acls))
 }
 
-fn acl_warning(count: usize) -> Vec<String> {
-    if count == 0 {
-        return Vec::new();
-    }
-    vec![format!(
-        "{count} ACLs in the form of text (tar --acls) are not carried: pack the directory itself to keep them"
-    )]
+fn finished(mut tree: Tree, acls: &[acl::Text]) -> Source {
+    let left = acl::apply(&mut tree, acls);
+    let warning = format!(
+        "{left} ACLs have names that the root's /etc/passwd and /etc/group do not, and are left out: pack the directory itself to keep them"
+    );
+    Source { tree, warnings: if left == 0 { Vec::new() } else { vec![warning] } }
 }

@@ -86,4 +86,7 @@ fn what_cannot_be_appended_to_is_refused() {
     fs::write(work.path("initramfs"), "").unwrap();
     assert!(work.fails(&["append", "initramfs", "-o", "image"]).contains("there is nothing in it"));
     assert!(!work.path("image").exists());
+    work.done(&["pack", "root", "-o", "packed"]);
+    assert!(work.fails(&["append", "packed", "-o", "image"]).contains("its /init is this repot already"));
+    work.done(&["append", "packed", "-o", "image", "--config", "mode=bind"]);
 }

@@ -2,14 +2,24 @@
 
 mod support;
 
+use std::fs;
+
 use support::Work;
 
 #[test]
 fn what_is_missing_is_named() {
     let work = Work::new();
-    assert!(work.fails(&["boot", "nothing", "--kernel", "init"]).contains("cannot open nothing"));
+    assert!(work.fails(&["boot", "nothing", "--kernel", "init"]).contains("there is no image nothing"));
     work.done(&["pack", "root", "-o", "image"]);
     assert!(work.fails(&["boot", "image", "--kernel", "nothing"]).contains("there is no kernel nothing"));
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_repot"));
+    command.args(["boot", "image", "--kernel", "init", "--console", "console"]).current_dir(work.dir.path());
+    let out = command.env("PATH", "").output().unwrap();
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert!(
+        said.contains("there is no qemu-system-") && said.contains("(Debian: apt install qemu-system-"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -17,7 +27,15 @@ fn the_manual_and_the_completions_come_from_the_command_line() {
     let work = Work::new();
     for command in ["pack", "append", "inspect", "boot", "plan", "rehearse"] {
         assert!(work.done(&["man"]).contains(command));
-        assert!(work.done(&["man", command]).contains(&format!("repot\\-{command}")));
+        let page = work.done(&["man", command]);
+        assert!(page.contains(&format!("repot\\-{command}")) && page.contains(".SH EXAMPLES"), "{page}");
+        assert!(work.done(&[command, "--help"]).contains("\nExample"), "{command}");
+    }
+    for page in ["", "pack", "append", "inspect", "boot", "plan", "rehearse", "completions", "man"] {
+        let args: Vec<_> = ["man", page].into_iter().filter(|word| !word.is_empty()).collect();
+        fs::write(work.path("page"), work.done(&args)).unwrap();
+        // It fails when there is anything.
+        work.run("sh", &["-c", "mandoc -Tlint -Wwarning page >&2"]);
     }
     assert!(work.done(&["completions", "zsh"]).starts_with("#compdef repot"));
     assert_eq!(work.repot(&["man", "nothing"]).status.code(), Some(2));

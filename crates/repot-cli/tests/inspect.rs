@@ -89,3 +89,17 @@ fn a_member_that_was_removed_is_missed() {
     work.run("sh", &["-c", script]);
     assert_eq!(work.inspect("less")["end_marker"], "wrong");
 }
+
+#[test]
+fn what_is_no_image_gets_one_line() {
+    let work = Work::new();
+    for (name, expected) in [
+        ("init", "init: neither a cpio archive nor compressed by anything the kernel knows, at byte 0"),
+        ("root", "root: cannot read the image: Is a directory"),
+        ("empty", "empty: there is nothing in it"),
+    ] {
+        fs::write(work.path("empty"), "").unwrap();
+        assert!(work.fails(&["inspect", name]).contains(expected), "{name}");
+        assert!(work.repot(&["inspect", name]).stdout.is_empty(), "{name}");
+    }
+}

@@ -123,6 +123,38 @@ fn the_archive_of_docker_save_is_read() {
     assert_eq!(names(&work, "image"), ["one", "two"]);
 }
 
+#[test]
+fn a_layer_that_docker_save_wrote_as_a_link_is_found() {
+    let work = Work::new();
+    let manifest = r#"[{"Layers":["1/layer.tar","2/layer.tar","3/layer.tar"]}]"#;
+    let one = String::from_utf8(tar(&[("one", Regular, "")])).unwrap();
+    let saved = [
+        ("manifest.json", Regular, manifest),
+        ("1/layer.tar", Regular, &one),
+        ("2/layer.tar", Symlink, "../1/layer.tar"),
+        ("3/layer.tar", Symlink, "../2/layer.tar"),
+    ];
+    fs::write(work.path("saved.tar"), tar(&saved)).unwrap();
+    work.done(&["pack", "saved.tar", "-o", "image"]);
+    assert_eq!(names(&work, "image"), ["one"]);
+    let lost =
+        [("manifest.json", Regular, r#"[{"Layers":["a"]}]"#), ("a", Symlink, "../b"), ("b", Symlink, "a")];
+    fs::write(work.path("saved.tar"), tar(&lost)).unwrap();
+    let error = work.fails(&["pack", "saved.tar", "-o", "image"]);
+    assert!(error.contains("saved.tar: has no a"), "{error}");
+}
+
+#[test]
+fn what_layers_may_hold_is_counted_together() {
+    let work = Work::new();
+    let layer = tar(&[("one", Regular, "")]);
+    layout(&work, &vec![layer.clone(); 1024]);
+    work.done(&["pack", "oci", "-o", "image", "--compress", "none"]);
+    layout(&work, &vec![layer; 1025]);
+    let error = work.fails(&["pack", "oci", "-o", "image"]);
+    assert!(error.contains("1025 layers are more than any image has"), "{error}");
+}
+
 /// Runs where umoci and skopeo are installed and the test is run as root; says so where not.
 #[test]
 fn a_layout_by_umoci_and_its_copy_by_skopeo_make_the_image_of_the_directory() {

@@ -117,9 +117,45 @@ fn attributes_go_into_the_manifest_as_getfattr_writes_them() {
 }
 
 #[test]
+fn records_of_a_tar_may_hold_line_feeds() {
+    let work = Work::new();
+    let long = format!("root/bin/{}\n{}", "n".repeat(120), "m".repeat(100));
+    fs::write(work.path(&long), "data").unwrap();
+    std::os::unix::fs::symlink(format!("{}\nx", "t".repeat(150)), work.path("root/bin/target")).unwrap();
+    // A value that looks like records of its own.
+    work.run("setfattr", &["-n", "user.note", "-v", "a\n12 path=no\n", "root/bin/tool"]);
+    work.run("setfattr", &["-n", "user.a=b%", "-v", "c", "root/bin"]);
+    work.done(&["pack", "root", "-o", "directory"]);
+    work.run("tar", &["-C", "root", "--format=pax", "--xattrs", "-cf", "gnu.tar", "."]);
+    work.done(&["pack", "gnu.tar", "-o", "image"]);
+    assert!(work.read("image") == work.read("directory"));
+}
+
+#[test]
+fn acls_of_a_tar_are_those_of_the_directory() {
+    let work = Work::new();
+    fs::create_dir(work.path("root/etc")).unwrap();
+    fs::copy("/etc/passwd", work.path("root/etc/passwd")).unwrap();
+    fs::copy("/etc/group", work.path("root/etc/group")).unwrap();
+    work.run("setfacl", &["-m", "u:daemon:rw,u:4321:r,g:adm:rx", "root/bin/tool"]);
+    work.run("setfacl", &["-d", "-m", "u:daemon:rwx", "root/bin"]);
+    work.done(&["pack", "root", "-o", "directory"]);
+    work.run("tar", &["-C", "root", "--acls", "-cf", "gnu.tar", "."]);
+    work.run("bsdtar", &["-C", "root", "--acls", "--format=pax", "-cf", "bsd.tar", "."]);
+    assert_eq!(work.inspect("directory")["xattrs"], 2);
+    for archive in ["gnu.tar", "bsd.tar"] {
+        work.done(&["pack", archive, "-o", "image"]);
+        assert!(work.read("image") == work.read("directory"), "{archive}");
+    }
+    work.run("sh", &["-c", "rm root/etc/passwd; tar -C root --acls -cf gnu.tar ."]);
+    let said = work.done(&["pack", "gnu.tar", "-o", "image"]);
+    assert!(said.contains("warning: 2 ACLs have names"), "{said}");
+}
+
+#[test]
 fn hostile_archives_are_refused_with_name_and_offset() {
     let file = EntryType::Regular;
-    let cases: [(&str, Vec<u8>, &str); 8] = [
+    let cases: [(&str, Vec<u8>, &str); 9] = [
         (
             "up",
             tar(&[("ok", file, ""), ("a/../../b", file, "")]),
@@ -135,6 +171,11 @@ fn hostile_archives_are_refused_with_name_and_offset() {
         ),
         ("cut", tar(&[("a", file, "data")])[..514].to_vec(), "ends at byte 514, in the data of \"a\""),
         ("noise", vec![b'?'; 5000], "noise: damaged at byte 0"),
+        (
+            "text",
+            b"root:x:0:0:root:/root:/bin/sh\n".repeat(100),
+            "text: damaged at byte 0, or no tar archive",
+        ),
         ("empty", Vec::new(), "an empty file is no archive"),
     ];
     for (name, bytes, expected) in cases {
@@ -185,6 +226,16 @@ fn no_space_leaves_nothing() {
     let error = work.fails(&["pack", "nothing", "-o", "image"]);
     assert_eq!(error, "repot: cannot open nothing: No such file or directory (os error 2)");
     assert_eq!(work.files(), ["init", "root"]);
+}
+
+#[test]
+fn an_image_written_into_its_root_is_not_packed_again() {
+    let work = Work::new();
+    for _ in 0..2 {
+        work.done(&["pack", "root", "-o", "root/image", "--compress", "none"]);
+    }
+    let names = text(&work.run("bsdtar", &["-tf", "root/image"]));
+    assert!(!names.lines().any(|name| name == "image") && names.contains("bin/tool"), "{names}");
 }
 
 #[test]

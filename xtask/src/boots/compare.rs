@@ -5,7 +5,7 @@ use xtask::account::{Entry, Kind};
 
 /// What the list `was` stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Was {
+pub(crate) enum Was {
     /// A directory of the host that was packed: an archive has no attributes, and the kernel sets the
     /// access time to that of modification. Blocks and the size of directories are the host's business.
     Packed,
@@ -17,7 +17,7 @@ pub(super) enum Was {
 const READ: [&str; 5] = ["init", "sbin/init", "repot", "dev/console", xtask::steps::FILE];
 
 /// One line for each attribute of each entry that differs; the access time of what was `executed` may.
-pub(super) fn differences(was: &[Entry], what: Was, is: &[Entry], executed: &[&str]) -> Vec<String> {
+pub(crate) fn differences(was: &[Entry], what: Was, is: &[Entry], executed: &[&str]) -> Vec<String> {
     let read = |path: &str| READ.contains(&path) || executed.contains(&path);
     let mut found = Vec::new();
     let mut rest: BTreeMap<&str, &Entry> = is.iter().map(|entry| (entry.path.as_str(), entry)).collect();

@@ -11,7 +11,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
 /// Adds it below `root`.
-pub(super) fn add(root: &Path) -> Result<()> {
+pub(crate) fn add(root: &Path) -> Result<()> {
     sizes(&root.join("sizes")).context("sizes")?;
     names(&root.join("names")).context("names")?;
     modes(&root.join("modes")).context("modes")?;

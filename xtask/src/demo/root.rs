@@ -30,8 +30,8 @@ code=$?
 $b poweroff -f
 "#;
 
-/// Makes the root in a new directory; `init` becomes `/init`, or else the root's own init does.
-pub(super) fn make(root: &Path, init: Option<&Path>, greeting: &str) -> Result<()> {
+/// Makes the root in a new directory.
+pub(super) fn make(root: &Path, greeting: &str) -> Result<()> {
     for folder in ["bin", "dev", "etc", "mnt", "proc", "run", "sbin", "sys", "tmp", "bundle/rootfs/bin"] {
         create_dir_all(root.join(folder))?;
     }
@@ -40,10 +40,6 @@ pub(super) fn make(root: &Path, init: Option<&Path>, greeting: &str) -> Result<(
     program(root, &find("runc")?, "bin/runc")?;
     symlink("busybox", root.join("bin/sh"))?;
     script(&root.join("sbin/init"), INIT)?;
-    match init {
-        Some(init) => program(root, init, "init")?,
-        None => symlink("sbin/init", root.join("init"))?,
-    }
     let inside = root.join("bundle/rootfs");
     program(&inside, &busybox, "bin/busybox")?;
     write(root.join("bundle/config.json"), serde_json::to_vec_pretty(&bundle(greeting))?)?;

@@ -7,14 +7,16 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 use tar::{Entry, EntryType};
 
-use super::limits;
-use super::tarball::{Range, plain};
+use super::tarball::{Member, Range, plain};
+use super::{acl, limits, pax};
 use crate::name::shown;
 use crate::newc::NAME_MAX;
 use crate::tree::{Attributes, Contents, Entries, Id, Inode, Kind, Tree};
@@ -29,39 +31,39 @@ pub struct Layer<'a> {
     /// What this layer made or changed, so that its own whiteouts spare it. `None` where names mean only
     /// themselves.
     touched: Option<HashSet<Id>>,
-    /// How many entries had ACLs in the form of text, which are not carried.
-    pub acls_in_text: usize,
-    weight: limits::Weight,
+    /// ACLs in the form of text, for when all names are known.
+    pub acls: Vec<acl::Text>,
+    weight: &'a mut limits::Weight,
+    /// Where there is room.
+    scratch: &'a Path,
+    /// What of this archive had to be put together, one after the other, and its length.
+    together: Option<(Arc<File>, u64)>,
 }
 
 impl<'a> Layer<'a> {
     /// A whole root file system.
-    pub fn root(tree: &'a mut Tree) -> Layer<'a> {
-        Layer { tree, touched: None, acls_in_text: 0, weight: limits::Weight::default() }
+    pub fn root(tree: &'a mut Tree, scratch: &'a Path, weight: &'a mut limits::Weight) -> Layer<'a> {
+        Layer { tree, touched: None, acls: Vec::new(), weight, scratch, together: None }
     }
 
     /// A layer of an image, in which `.wh.NAME` deletes NAME of the layers below.
-    pub fn image(tree: &'a mut Tree) -> Layer<'a> {
-        Layer { tree, touched: Some(HashSet::new()), acls_in_text: 0, weight: limits::Weight::default() }
+    pub fn image(tree: &'a mut Tree, scratch: &'a Path, weight: &'a mut limits::Weight) -> Layer<'a> {
+        Layer { touched: Some(HashSet::new()), ..Layer::root(tree, scratch, weight) }
     }
 
-    /// Applies one member, whose data begins at `position` of `file`.
-    pub(super) fn entry(
-        &mut self,
-        entry: &mut Entry<'_, Range>,
-        file: &Arc<File>,
-        position: u64,
-    ) -> Result<()> {
-        let entry_type = entry.header().entry_type();
+    /// Applies one member of an archive in `file`.
+    pub(super) fn member(&mut self, member: &mut Member<'_, '_>, file: &Arc<File>) -> Result<()> {
+        let entry_type = member.entry.header().entry_type();
         if entry_type == EntryType::XGlobalHeader {
             return Ok(());
         }
-        let path = entry.path_bytes().into_owned();
+        let path = member.path.clone();
         check(&path)?;
         let path = plain(&path);
-        let attributes = self.attributes(entry)?;
+        let (attributes, acls) = attributes(member)?;
         let xattrs: usize = attributes.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
-        let target = entry.link_name_bytes().map_or(0, |target| target.len());
+        let xattrs = xattrs + acls.iter().map(|(_, text)| text.len()).sum::<usize>();
+        let target = member.target.as_ref().map_or(0, Vec::len);
         self.weight.add(path.len() + target + xattrs)?;
         let (parent, name) = match path.iter().rposition(|&byte| byte == b'/') {
             Some(slash) => (&path[..slash], &path[slash + 1..]),
@@ -70,6 +72,7 @@ impl<'a> Layer<'a> {
         if name.is_empty() {
             ensure!(entry_type.is_dir(), "the root is no directory");
             self.tree.inode_mut(Tree::ROOT).attributes = attributes;
+            self.remember(Tree::ROOT, acls);
             return Ok(());
         }
         let parent = self.parent(parent)?;
@@ -83,23 +86,31 @@ impl<'a> Layer<'a> {
                 id
             }
             EntryType::Link => {
-                let target = entry.link_name_bytes().context("a hard link to nothing")?;
-                check(&target)?;
-                let id = self.linked(plain(&target))?;
+                let target = member.target.as_ref().context("a hard link to nothing")?;
+                check(target)?;
+                let id = self.linked(plain(target))?;
                 self.tree.link(parent, name, id);
                 id
             }
             _ => {
-                let kind = kind(entry, file, position)?;
+                let sparse = entry_type == EntryType::GNUSparse;
+                let kind = if sparse { self.sparse(member.entry)? } else { kind(member, file)? };
                 let id = self.tree.add(Inode { attributes, kind });
                 self.tree.link(parent, name, id);
                 id
             }
         };
+        if entry_type != EntryType::Link {
+            self.remember(id, acls);
+        }
         if let Some(touched) = &mut self.touched {
             touched.insert(id);
         }
         Ok(())
+    }
+
+    fn remember(&mut self, inode: Id, acls: Vec<(bool, String)>) {
+        self.acls.extend(acls.into_iter().map(|(default, text)| acl::Text { inode, default, text }));
     }
 
     /// The directory a member goes into, made when no member described it.
@@ -144,40 +155,36 @@ impl<'a> Layer<'a> {
         true
     }
 
-    fn attributes(&mut self, entry: &mut Entry<'_, Range>) -> Result<Attributes> {
-        let header = entry.header();
-        let number = |value: io::Result<u64>, what: &str| {
-            value
-                .map_err(anyhow::Error::from)
-                .and_then(|value| Ok(u32::try_from(value)?))
-                .with_context(|| format!("a bad {what}"))
+    /// A file with holes in the old GNU form: its bytes are not together in the archive, so they are put
+    /// together elsewhere.
+    fn sparse(&mut self, entry: &mut Entry<'_, Range>) -> Result<Kind> {
+        let size = entry.size();
+        ensure!(size <= u64::from(u32::MAX), "newc cannot hold a file of 4 GiB or more ({size} bytes)");
+        let (file, offset) = match self.together.take() {
+            Some(together) => together,
+            None => {
+                let spool = tempfile::tempfile_in(self.scratch);
+                (Arc::new(spool.context("cannot make a temporary file")?), 0)
+            }
         };
-        let mut attributes = Attributes {
-            permissions: header.mode().context("a bad mode")? & 0o7777,
-            uid: number(header.uid(), "owner")?,
-            gid: number(header.gid(), "group")?,
-            // A time before 1970 is a huge number here or an error; newc can hold neither.
-            mtime: header.mtime().map_or(0, |mtime| u32::try_from(mtime).unwrap_or(0)),
-            xattrs: BTreeMap::new(),
-        };
-        for record in entry.pax_extensions()?.into_iter().flatten() {
-            let record = record?;
-            let key = record.key_bytes();
-            if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
-                attributes.xattrs.insert(name.to_vec(), record.value_bytes().to_vec());
-            } else if key.starts_with(b"SCHILY.acl.") {
-                self.acls_in_text += 1;
-            } else if key.starts_with(b"GNU.sparse.") {
-                bail!("a sparse file in PAX form, which is not read (make the archive without --sparse)");
-            } else if key == b"mtime" {
-                let seconds = record.value()?.split('.').next().unwrap_or_default();
-                attributes.mtime = seconds.parse().unwrap_or(0);
-            } else if key == b"uid" || key == b"gid" {
-                let id = record.value()?.parse().context("a bad owner")?;
-                if key == b"uid" { attributes.uid = id } else { attributes.gid = id }
+        self.weight.unpack(size)?;
+        // Holes stay holes: nothing but the data takes room.
+        let mut buffer = [0; 64 << 10];
+        let mut at = offset;
+        loop {
+            match entry.read(&mut buffer)? {
+                0 => break,
+                got => {
+                    if buffer[..got].iter().any(|&byte| byte != 0) {
+                        file.write_all_at(&buffer[..got], at).context("cannot write a temporary file")?;
+                    }
+                    at += got as u64;
+                }
             }
         }
-        Ok(attributes)
+        file.set_len(at)?;
+        self.together = Some((file.clone(), at));
+        Ok(Kind::File(Contents::Range(file, offset, at - offset)))
     }
 }
 
@@ -198,24 +205,60 @@ fn hide(tree: &mut Tree, touched: &HashSet<Id>, parent: Id, name: &[u8], id: Id)
     }
 }
 
-fn kind(entry: &mut Entry<'_, Range>, file: &Arc<File>, position: u64) -> Result<Kind> {
-    let header = entry.header();
+/// Attributes, and the ACLs in the form of text: whether for what is made in it, and what they say.
+fn attributes(member: &Member<'_, '_>) -> Result<(Attributes, Vec<(bool, String)>)> {
+    let mut acls = Vec::new();
+    let header = member.entry.header();
+    let number = |value: io::Result<u64>, what: &str| {
+        value
+            .map_err(anyhow::Error::from)
+            .and_then(|value| Ok(u32::try_from(value)?))
+            .with_context(|| format!("a bad {what}"))
+    };
+    let mut attributes = Attributes {
+        permissions: header.mode().context("a bad mode")? & 0o7777,
+        uid: number(header.uid(), "owner")?,
+        gid: number(header.gid(), "group")?,
+        // A time before 1970 is a huge number here or an error; newc can hold neither.
+        mtime: header.mtime().map_or(0, |mtime| u32::try_from(mtime).unwrap_or(0)),
+        xattrs: BTreeMap::new(),
+    };
+    for (key, value) in &member.records {
+        let text = || std::str::from_utf8(value).context("a damaged PAX record");
+        if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
+            attributes.xattrs.insert(pax::unescaped(name), value.clone());
+        } else if key.starts_with(b"SCHILY.acl.") {
+            acls.push((key == b"SCHILY.acl.default", String::from_utf8_lossy(value).into_owned()));
+        } else if key.starts_with(b"GNU.sparse.") {
+            bail!("a sparse file in PAX form, which is not read (make the archive without --sparse)");
+        } else if key == b"mtime" {
+            let seconds = text()?.split('.').next().unwrap_or_default();
+            attributes.mtime = seconds.parse().unwrap_or(0);
+        } else if key == b"uid" || key == b"gid" {
+            let id = text()?.parse().context("a bad owner")?;
+            if key == b"uid" { attributes.uid = id } else { attributes.gid = id }
+        }
+    }
+    Ok((attributes, acls))
+}
+
+fn kind(member: &Member<'_, '_>, file: &Arc<File>) -> Result<Kind> {
+    let header = member.entry.header();
     let device = || -> Result<(u32, u32)> {
         let major = header.device_major()?.context("a device without numbers")?;
         Ok((major, header.device_minor()?.context("a device without numbers")?))
     };
     Ok(match header.entry_type() {
         EntryType::Regular | EntryType::Continuous => {
-            Kind::File(Contents::Range(file.clone(), position, entry.size()))
+            Kind::File(Contents::Range(file.clone(), member.position, member.entry.size()))
         }
-        EntryType::GNUSparse => sparse(entry)?,
         EntryType::Symlink => {
-            let target = entry.link_name_bytes().context("a symbolic link to nothing")?;
+            let target = member.target.as_ref().context("a symbolic link to nothing")?;
             ensure!(
                 !target.is_empty() && target.len() <= NAME_MAX,
                 "a symbolic link with a target that no kernel takes"
             );
-            Kind::Symlink(target.into())
+            Kind::Symlink(target[..].into())
         }
         EntryType::Char => device().map(|(major, minor)| Kind::Character(major, minor))?,
         EntryType::Block => device().map(|(major, minor)| Kind::Block(major, minor))?,
@@ -223,19 +266,6 @@ fn kind(entry: &mut Entry<'_, Range>, file: &Arc<File>, position: u64) -> Result
         EntryType::Directory => Kind::Directory(Entries::new()),
         other => bail!("a member of unknown type {:?}", char::from(other.as_byte())),
     })
-}
-
-/// A file with holes in the old GNU form: its bytes are not together in the archive, so they are put together
-/// elsewhere.
-fn sparse(entry: &mut Entry<'_, Range>) -> Result<Kind> {
-    ensure!(
-        entry.size() <= u64::from(u32::MAX),
-        "newc cannot hold a file of 4 GiB or more ({} bytes)",
-        entry.size()
-    );
-    let mut spool = tempfile::tempfile().context("cannot make a temporary file")?;
-    let size = io::copy(entry, &mut spool)?;
-    Ok(Kind::File(Contents::Range(Arc::new(spool), 0, size)))
 }
 
 fn check(path: &[u8]) -> Result<()> {

@@ -12,8 +12,9 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
+use super::acl;
 use super::layer::Layer;
-use super::limits::{self, Limited};
+use super::limits::{self, Limited, Weight};
 use super::tarball::Tarball;
 use crate::tree::{Attributes, Tree};
 
@@ -89,16 +90,27 @@ impl Store {
     }
 
     /// Applies the layers of the chosen image. Decompressed layers go to unnamed files in `scratch`.
-    pub fn load(&self, choice: &Choice, scratch: &Path) -> Result<(Tree, usize)> {
+    pub fn load(
+        &self,
+        choice: &Choice,
+        scratch: &Path,
+        weight: &mut Weight,
+    ) -> Result<(Tree, Vec<acl::Text>)> {
         let layers = if self.has("index.json")? { self.layers(choice)? } else { self.saved_layers(choice)? };
         ensure!(!layers.is_empty(), "{}: the image has no layers", self.name());
+        ensure!(
+            layers.len() <= limits::LAYERS,
+            "{}: {} layers are more than any image has",
+            self.name(),
+            layers.len()
+        );
         let mut tree = Tree::new(Attributes { permissions: 0o755, ..Attributes::default() });
-        let mut acls = 0;
+        let mut acls = Vec::new();
         for path in layers {
-            let tarball = self.layer(&path, scratch)?;
-            let mut layer = Layer::image(&mut tree);
+            let tarball = self.layer(&path, scratch, weight)?;
+            let mut layer = Layer::image(&mut tree, scratch, weight);
             tarball.apply(&mut layer)?;
-            acls += layer.acls_in_text;
+            acls.append(&mut layer.acls);
         }
         Ok((tree, acls))
     }
@@ -168,10 +180,10 @@ impl Store {
         }
     }
 
-    fn layer(&self, path: &str, scratch: &Path) -> Result<Tarball> {
+    fn layer(&self, path: &str, scratch: &Path, weight: &mut Weight) -> Result<Tarball> {
         let name = format!("{}/{path}", self.name());
         let mut input = Hashed { input: self.open(path)?, hash: Sha256::new() };
-        let tarball = Tarball::spool(&mut input, &name, scratch)?;
+        let tarball = Tarball::spool(&mut input, &name, scratch, weight)?;
         io::copy(&mut input, &mut io::sink()).with_context(|| format!("cannot read {name}"))?;
         verify(path, &input.hash.finalize()).with_context(|| name)?;
         Ok(tarball)

@@ -3,6 +3,7 @@
 //! The archive is kept where any part of it can be read: in its own file, or decompressed into a file without
 //! a name. Its members are told to a [`Layer`] by position; their contents are not copied.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
@@ -10,13 +11,17 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use tar::{Archive, Entry, EntryType};
 
 use super::layer::Layer;
 use super::limits;
+use super::pax::{self, Places, Records};
 use crate::codec::{self, Compression};
 use crate::name::shown;
+
+/// How many links lead to a file in an archive.
+const LINKS: usize = 4;
 
 /// A tar archive in a file that can be read anywhere.
 #[derive(Debug, Clone)]
@@ -28,7 +33,7 @@ pub struct Tarball {
 impl Tarball {
     /// Makes an archive readable anywhere: a plain one in a regular file is used as it is, any other goes to
     /// an unnamed file in `scratch`.
-    pub fn open(mut input: File, name: &str, scratch: &Path) -> Result<Tarball> {
+    pub fn open(mut input: File, name: &str, scratch: &Path, weight: &mut limits::Weight) -> Result<Tarball> {
         let mut magic = [0; 2];
         let regular = input.metadata().is_ok_and(|metadata| metadata.is_file());
         if regular {
@@ -38,22 +43,28 @@ impl Tarball {
                 return Ok(Tarball { file: Arc::new(input), name: name.to_string() });
             }
         }
-        Tarball::spool(input, name, scratch)
+        Tarball::spool(input, name, scratch, weight)
     }
 
     /// Decompresses a stream, or copies a plain one, into an unnamed file.
-    pub fn spool(input: impl Read, name: &str, scratch: &Path) -> Result<Tarball> {
+    pub fn spool(
+        input: impl Read,
+        name: &str,
+        scratch: &Path,
+        weight: &mut limits::Weight,
+    ) -> Result<Tarball> {
         let mut spool = tempfile::tempfile_in(scratch)
             .with_context(|| format!("cannot make a temporary file in {}", scratch.display()))?;
-        let input = codec::decompressed(BufReader::with_capacity(256 << 10, input))
+        let packed = Cell::new(0);
+        let counted = Counted { input, bytes: &packed };
+        let mut input = codec::decompressed(BufReader::with_capacity(256 << 10, counted))
             .with_context(|| format!("cannot read {name}"))?;
-        let mut input = limits::Limited::new(input, limits::UNPACKED);
         let mut buffer = vec![0; 256 << 10];
         let mut offset = 0u64;
         loop {
             let got = match input.read(&mut buffer) {
                 Ok(0) => break,
-                Ok(got) => got,
+                Ok(got) => got as u64,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => {
                     return Err(
@@ -61,10 +72,12 @@ impl Tarball {
                     );
                 }
             };
+            weight.unpack(got).with_context(|| name.to_string())?;
+            limits::proportion(offset + got, packed.get()).with_context(|| name.to_string())?;
             spool
-                .write_all(&buffer[..got])
+                .write_all(&buffer[..usize::try_from(got)?])
                 .with_context(|| format!("cannot write a temporary file in {}", scratch.display()))?;
-            offset += got as u64;
+            offset += got;
         }
         spool.seek(SeekFrom::Start(0)).context("cannot read a temporary file")?;
         Ok(Tarball { file: Arc::new(spool), name: name.to_string() })
@@ -77,15 +90,27 @@ impl Tarball {
     }
 
     /// Where a member of this name has its contents: the last one counts.
+    ///
+    /// `docker save` writes a layer that it has written before as a symbolic link to that.
     pub fn member(&self, wanted: &str) -> Result<Option<(u64, u64)>> {
-        let mut found = None;
-        self.entries(|entry, position| {
-            if plain(&entry.path_bytes()) == wanted.as_bytes() && entry.header().entry_type().is_file() {
-                found = Some((position, entry.size()));
+        let mut wanted = wanted.as_bytes().to_vec();
+        for _ in 0..LINKS {
+            let mut found = None;
+            let mut link = None;
+            self.entries(|member| {
+                if plain(&member.path) == wanted {
+                    let regular = member.entry.header().entry_type().is_file();
+                    found = regular.then(|| (member.position, member.entry.size()));
+                    link.clone_from(&member.target);
+                }
+                Ok(())
+            })?;
+            match link {
+                Some(target) if found.is_none() => wanted = beside(&wanted, &target),
+                _ => return Ok(found),
             }
-            Ok(())
-        })?;
-        Ok(found)
+        }
+        Ok(None)
     }
 
     /// Reads part of the archive.
@@ -96,13 +121,21 @@ impl Tarball {
 
     /// Applies every member to the tree.
     pub fn apply(&self, layer: &mut Layer<'_>) -> Result<()> {
-        self.entries(|entry, position| layer.entry(entry, &self.file, position))
+        self.entries(|member| layer.member(member, &self.file))
     }
 
-    /// Calls `visit` with each entry and the position of its data. An error says where in the archive.
-    fn entries(&self, mut visit: impl FnMut(&mut Entry<'_, Range>, u64) -> Result<()>) -> Result<()> {
+    /// Calls `visit` with each entry. An error says where in the archive.
+    fn entries(&self, mut visit: impl FnMut(&mut Member<'_, '_>) -> Result<()>) -> Result<()> {
         let len = self.file.metadata().with_context(|| format!("cannot stat {}", self.name))?.len();
         ensure!(len > 0, "{}: an empty file is no archive", self.name);
+        let mut magic = [0; 5];
+        let got = self.file.read_at(&mut magic, 0).with_context(|| format!("cannot read {}", self.name))?;
+        ensure!(
+            &magic[..got] != b"07070",
+            "{}: this is an initramfs already (a cpio archive): `repot append` adds repot to it",
+            self.name
+        );
+        let places = Places::find(self.range(0, len)).with_context(|| self.name.clone())?;
         let range = self.range(0, len);
         let budget = range.budget.clone();
         let mut archive = Archive::new(range);
@@ -110,29 +143,81 @@ impl Tarball {
         budget.store(limits::RECORDS, Ordering::Relaxed);
         let mut end = 0;
         for entry in archive.entries_with_seek().with_context(|| format!("cannot read {}", self.name))? {
-            let mut entry = entry.with_context(|| format!("{}: damaged at byte {end}", self.name))?;
+            let mut entry = match entry {
+                Ok(entry) => entry,
+                // The first header's checksum tells an archive from anything else.
+                Err(error) if end == 0 && error.to_string().contains("cksum") => bail!(
+                    "{}: damaged at byte 0, or no tar archive: a root is a directory, a tar archive or an image of containers",
+                    self.name
+                ),
+                Err(error) => bail!("{}: damaged at byte {end}: {}", self.name, brief(&error)),
+            };
             let position = entry.raw_file_position();
-            let size = entry
+            let records = self
+                .records(&places, &mut entry)
+                .with_context(|| format!("{}: before byte {position}", self.name))?;
+            let mut member = Member::new(&mut entry, records, position);
+            let size = member
+                .entry
                 .header()
                 .entry_size()
                 .with_context(|| format!("{}: damaged at byte {position}", self.name))?;
-            end = position.saturating_add(entry.size().max(size));
+            end = position.saturating_add(member.entry.size().max(size));
             ensure!(position <= len, "{}: ends early, at byte {len}", self.name);
-            if entry.header().entry_type() != EntryType::GNUSparse {
+            if member.entry.header().entry_type() != EntryType::GNUSparse {
                 ensure!(
                     end <= len,
                     "{}: ends at byte {len}, in the data of \"{}\"",
                     self.name,
-                    shown(&entry.path_bytes())
+                    shown(&member.path)
                 );
             }
             budget.store(u64::MAX, Ordering::Relaxed);
-            visit(&mut entry, position).with_context(|| {
-                format!("{}: \"{}\", at byte {position}", self.name, shown(&entry.path_bytes()))
-            })?;
+            visit(&mut member)
+                .with_context(|| format!("{}: \"{}\", at byte {position}", self.name, shown(&member.path)))?;
             budget.store(limits::RECORDS, Ordering::Relaxed);
         }
         Ok(())
+    }
+
+    fn records(&self, places: &Places, entry: &mut Entry<'_, Range>) -> Result<Records> {
+        let Some((data, len)) = places.of(entry.raw_header_position()) else {
+            // The tar reader has met some where the look for them did not come: behind a large map of holes.
+            let lost = entry.header().entry_type() != EntryType::XGlobalHeader
+                && matches!(entry.pax_extensions(), Ok(Some(_)));
+            ensure!(!lost, "extended records in a form that is not read");
+            return Ok(Records::new());
+        };
+        ensure!(len <= limits::RECORDS, "longer names or records than any");
+        let mut bytes = vec![0; usize::try_from(len)?];
+        self.file.read_exact_at(&mut bytes, data)?;
+        pax::parse(&bytes)
+    }
+}
+
+/// One member of an archive, with what its records say.
+pub(super) struct Member<'a, 'b> {
+    /// As the tar reader has it.
+    pub(super) entry: &'a mut Entry<'b, Range>,
+    /// Its name.
+    pub(super) path: Vec<u8>,
+    /// Where a link leads.
+    pub(super) target: Option<Vec<u8>>,
+    /// What is in no header.
+    pub(super) records: Records,
+    /// Where its data begins.
+    pub(super) position: u64,
+}
+
+impl<'a, 'b> Member<'a, 'b> {
+    fn new(entry: &'a mut Entry<'b, Range>, records: Records, position: u64) -> Member<'a, 'b> {
+        let record = |wanted: &[u8]| {
+            let found = records.iter().rfind(|(key, value)| key == wanted && !value.is_empty());
+            found.map(|(_, value)| value.clone())
+        };
+        let path = record(b"path").unwrap_or_else(|| entry.path_bytes().into_owned());
+        let target = record(b"linkpath").or_else(|| Some(entry.link_name_bytes()?.into_owned()));
+        Member { entry, path, target, records, position }
     }
 }
 
@@ -169,6 +254,41 @@ impl Seek for Range {
         self.offset += step;
         self.left -= step;
         Ok(self.offset)
+    }
+}
+
+/// Where a link at `path` leads, by names alone.
+fn beside(path: &[u8], target: &[u8]) -> Vec<u8> {
+    let mut names: Vec<&[u8]> = path.split(|&byte| byte == b'/').collect();
+    names.pop();
+    for name in target.split(|&byte| byte == b'/') {
+        match name {
+            b"" | b"." => {}
+            b".." => drop(names.pop()),
+            _ => names.push(name),
+        }
+    }
+    names.join(&b'/')
+}
+
+/// What the tar reader says, without the bytes that it found.
+fn brief(error: &io::Error) -> String {
+    let text = error.to_string();
+    let what = text.split(" when ").next().unwrap_or_default();
+    shown(what.split(": ").next().unwrap_or_default().as_bytes())
+}
+
+/// Counts what is read through it.
+struct Counted<'a, R> {
+    input: R,
+    bytes: &'a Cell<u64>,
+}
+
+impl<R: Read> Read for Counted<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let got = self.input.read(buffer)?;
+        self.bytes.set(self.bytes.get() + got as u64);
+        Ok(got)
     }
 }
 

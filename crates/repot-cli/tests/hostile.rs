@@ -1,0 +1,186 @@
+//! What comes from someone who means harm, and a disk that is full: one error that names the file, nothing left
+//! behind, no more room taken than there is reason for.
+
+mod support;
+
+use std::fs;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, Stdio};
+
+use support::{Work, tar, text};
+use tar::EntryType;
+
+#[test]
+fn a_bomb_is_refused_long_before_it_has_gone_off() {
+    let work = Work::new();
+    // A file of 3 GiB of zeros, in 100 KB.
+    let mut header = tar::Header::new_gnu();
+    header.set_path("zeros").unwrap();
+    header.set_size(3 << 30);
+    header.set_cksum();
+    fs::write(work.path("header"), header.as_bytes()).unwrap();
+    work.run(
+        "sh",
+        &["-c", "(cat header; head -c 3G /dev/zero; head -c 1024 /dev/zero) | zstd -q > bomb.tar.zst"],
+    );
+    fs::remove_file(work.path("header")).unwrap();
+    let before = work.files();
+    let error = work.fails(&["pack", "bomb.tar.zst", "-o", "image"]);
+    assert!(error.contains("bomb.tar.zst: a decompression bomb"), "{error}");
+    assert_eq!(work.files(), before);
+}
+
+#[test]
+fn inspecting_a_bomb_takes_no_memory() {
+    let work = Work::new();
+    // 512 MiB of zeros behind a header that makes them one member.
+    let header =
+        format!("070701{:08x}{:08x}{}{:08x}{}", 1, 0o100_755, "0".repeat(32), 1 << 29, "0".repeat(32));
+    let header = header + &format!("{:08x}{:08x}zeros\0\0\0\0\0", 6, 0);
+    fs::write(work.path("header"), &header[..116]).unwrap();
+    work.run("sh", &["-c", "(cat header; head -c 512M /dev/zero) | zstd -q > image"]);
+    // An address space in which half of the member would not fit.
+    let script = "ulimit -v 262144; exec \"$0\" inspect --json image";
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script, env!("CARGO_BIN_EXE_repot")]).current_dir(work.dir.path());
+    let out = shell.output().unwrap();
+    let found: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap_or_else(|_| {
+        panic!("{}", text(&out.stderr));
+    });
+    assert_eq!(
+        (&found["largest"][0]["bytes"], &found["damage"]),
+        (&(1u64 << 29).into(), &serde_json::Value::Null)
+    );
+}
+
+#[test]
+fn files_with_holes_take_no_room_and_keep_their_bytes() {
+    let work = Work::new();
+    fs::create_dir(work.path("holes")).unwrap();
+    for name in ["a", "b", "c"] {
+        let script = format!(
+            "truncate -s 50M holes/{name} && printf {name} | dd of=holes/{name} bs=1 seek=30000000 conv=notrunc status=none"
+        );
+        work.run("sh", &["-c", &script]);
+    }
+    work.run("tar", &["-C", "holes", "--format=gnu", "-Scf", "holes.tar", "."]);
+    assert!(fs::metadata(work.path("holes.tar")).unwrap().len() < 100_000);
+    work.done(&["pack", "holes.tar", "-o", "image"]);
+    work.done(&["pack", "holes", "-o", "same"]);
+    assert!(work.read("image") == work.read("same"));
+}
+
+#[test]
+fn a_killed_run_leaves_nothing() {
+    let work = Work::new();
+    let before = work.files();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_repot"));
+    command
+        .args(["pack", "-", "-o", "image"])
+        .current_dir(work.dir.path())
+        .env("REPOT_INIT", work.path("init"));
+    let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+    // More than a pipe holds: when this returns, the program has begun to read and to write.
+    let mut stdin = child.stdin.take().unwrap();
+    std::io::Write::write_all(&mut stdin, &tar(&[("a", EntryType::Regular, &"x".repeat(1 << 20))])).unwrap();
+    child.kill().unwrap();
+    assert_eq!(child.wait().unwrap().signal(), Some(9));
+    assert_eq!(work.files(), before);
+}
+
+/// Runs as root, with a small tmpfs in a mount namespace of its own; says so where it is not.
+#[test]
+fn no_space_left_is_one_error_about_the_output_and_leaves_nothing() {
+    let work = Work::new();
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("not run: it mounts a tmpfs, which needs root");
+        return;
+    }
+    // Noise, so that it stays as large as it is in every form.
+    work.run("sh", &["-c", "mkdir full && head -c 3M /dev/urandom > root/noise && (cd root && find . | cpio -o -H newc --quiet) > initramfs"]);
+    work.run(
+        "sh",
+        &["-c", "tar -C root -cf plain.tar . && tar -C root -czf packed.tgz . && cp plain.tar initramfs.tar"],
+    );
+    work.run("sh", &["-c", "printf '#!/bin/tool\\n' > root/init; chmod +x root/init; (cd root && echo init | cpio -o -H newc --quiet) >> initramfs"]);
+    for (command, wants) in [
+        ("pack root -o full/image", "repot: cannot write full/image: No space left on device"),
+        (
+            "pack root -o full/image --compress none",
+            "repot: cannot write full/image: No space left on device",
+        ),
+        (
+            "pack root -o full/image --compress gzip",
+            "repot: cannot write full/image: No space left on device",
+        ),
+        (
+            "pack root -o full/image --compress xz --level 0",
+            "repot: cannot write full/image: No space left on device",
+        ),
+        ("pack root -o full/image --compress lz4", "repot: cannot write full/image: No space left on device"),
+        ("pack plain.tar -o full/image", "repot: cannot write full/image: No space left on device"),
+        (
+            "pack packed.tgz -o full/image",
+            "repot: cannot write a temporary file in full: No space left on device",
+        ),
+        ("append initramfs -o full/image", "repot: cannot write full/image: No space left on device"),
+    ] {
+        let script = format!(
+            "mount -t tmpfs -o size=2m none full && REPOT_INIT=init \"$0\" {command}; echo \"status $?\"; ls -A full"
+        );
+        let out = work.run(
+            "unshare",
+            &["-m", "sh", "-c", &format!("exec 2>&1; {script}"), env!("CARGO_BIN_EXE_repot")],
+        );
+        let said = text(&out);
+        assert_eq!(said, format!("{wants} (os error 28)\nstatus 1\n"), "{command}");
+    }
+}
+
+#[test]
+fn an_initramfs_is_no_root() {
+    let work = Work::new();
+    for compress in ["none", "zstd"] {
+        work.done(&["pack", "root", "-o", "image", "--compress", compress]);
+        let error = work.fails(&["pack", "image", "-o", "again"]);
+        assert!(
+            error.contains("image: this is an initramfs already") && error.contains("repot append"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn hostile_members_of_an_initramfs_are_read_as_the_kernel_would() {
+    let work = Work::new();
+    let member = |name: &str, mode: u32, ino: u32, nlink: u32, data: &str| {
+        let (size, namesize) = (u32::try_from(data.len()).unwrap(), u32::try_from(name.len() + 1).unwrap());
+        let fields = [ino, mode, 0, 0, nlink, 0, size, 0, 0, 0, 0, namesize, 0];
+        let mut bytes = b"070701".to_vec();
+        bytes.extend(fields.iter().flat_map(|field| format!("{field:08x}").into_bytes()));
+        bytes.extend([name.as_bytes(), b"\0"].concat());
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes.extend(data.as_bytes());
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    };
+    let archive = [
+        member("../../outside", 0o100_644, 1, 1, "data"),
+        member("/init", 0o100_755, 2, 1, "#!/bin/a\n"),
+        member("bin", 0o040_755, 3, 2, ""),
+        // A loop of links, and one that goes up and out.
+        member("bin/a", 0o120_777, 4, 1, "b"),
+        member("bin/b", 0o120_777, 5, 1, "../../../../bin/a"),
+        // A file that links to a directory's number, and a directory with the names of a file.
+        member("x", 0o100_644, 6, 2, ""),
+        member("x/y", 0o100_644, 6, 2, "data"),
+        member("bin", 0o100_644, 3, 2, ""),
+    ];
+    fs::write(work.path("image"), archive.concat()).unwrap();
+    let before = work.files();
+    let found = work.inspect("image");
+    let problems = found["problems"].to_string();
+    assert!(problems.contains("/init cannot run: /bin/a is missing"), "{problems}");
+    assert!(problems.contains("\\\"x/y\\\" comes before its directory and is lost"), "{problems}");
+    assert_eq!(work.files(), before);
+}

@@ -1,0 +1,71 @@
+//! `cargo xtask packing ROOT`: `repot pack` against `find | cpio | zstd -T0` at the same level, turn by turn.
+
+use crate::command::exists;
+use crate::{debian, dist, place};
+use anyhow::{Context, Result, ensure};
+use std::path::Path;
+use std::process::Command;
+
+/// One run, in seconds.
+#[derive(Debug, Clone, Copy)]
+struct Cost {
+    wall: f64,
+    processors: f64,
+}
+
+/// Measures and prints a table.
+pub(crate) fn packing(root: &Path, levels: &[u32], rounds: usize) -> Result<()> {
+    ensure!(root.is_dir(), "{} is no directory", root.display());
+    debian::need(&[("cpio", "cpio"), ("zstd", "zstd")])?;
+    ensure!(exists("bash"), "missing: bash, whose `time` measures");
+    let tool = dist::tool()?;
+    let folder = place::fresh("packing")?;
+    let root = root.canonicalize().with_context(|| format!("cannot find {}", root.display()))?;
+    println!("level  way                        wall      CPU        image");
+    for level in levels {
+        let ours = format!("{} pack {} -o ours --level {level}", tool.display(), root.display());
+        let theirs = format!(
+            "(cd {} && find . -print0 | cpio -0 -o -H newc --quiet) | zstd -q -T0 -{level} -o theirs -f",
+            root.display()
+        );
+        let ways = [("repot pack", ours, "ours"), ("find | cpio | zstd -T0", theirs, "theirs")];
+        let mut costs = [Vec::new(), Vec::new()];
+        for round in 0..=rounds {
+            for turn in 0..2 {
+                // Not always after the same one, and once before it counts: the root is in memory then.
+                let at = if round % 2 == 0 { turn } else { 1 - turn };
+                let cost = time(&folder, &ways[at].1)?;
+                if round > 0 {
+                    costs[at].push(cost);
+                }
+            }
+        }
+        for ((name, _, image), costs) in ways.iter().zip(&costs) {
+            let bytes = folder.join(image).metadata()?.len();
+            let (wall, processors) = (median(costs, |cost| cost.wall), median(costs, |cost| cost.processors));
+            println!("{level:5}  {name:22}  {wall:7.2} s  {processors:6.2} s  {bytes:11} B");
+        }
+        let ratio = |of: fn(&Cost) -> f64| median(&costs[1], of) / median(&costs[0], of);
+        let (wall, processors) = (ratio(|cost| cost.wall), ratio(|cost| cost.processors));
+        println!("{level:5}  times as fast           {wall:7.2}    {processors:6.2}");
+    }
+    Ok(())
+}
+
+fn time(folder: &Path, line: &str) -> Result<Cost> {
+    let script = format!("set -o pipefail; TIMEFORMAT='%R %U %S'; time {{ {line} > /dev/null; }}");
+    let mut bash = Command::new("bash");
+    let output = bash.current_dir(folder).args(["-c", &script]).output().context("cannot run bash")?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(output.status.success(), "{line}: {said}");
+    let last = said.lines().next_back().unwrap_or_default();
+    let numbers: Vec<f64> = last.split(' ').filter_map(|number| number.parse().ok()).collect();
+    let [wall, user, system] = numbers[..] else { anyhow::bail!("bash says {said:?}") };
+    Ok(Cost { wall, processors: user + system })
+}
+
+fn median(costs: &[Cost], of: impl Fn(&Cost) -> f64) -> f64 {
+    let mut values: Vec<f64> = costs.iter().map(of).collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
