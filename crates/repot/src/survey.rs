@@ -1,14 +1,13 @@
 //! Counts what is in a tree, without changing so much as an access time.
 
 use core::ffi::CStr;
-use core::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags, openat};
 
 use crate::error::{Call, Fault};
 use crate::metadata::{At, Meta};
-use crate::sys::Event;
+use crate::sys::{Event, Mutex};
 use crate::walk::{Visitor, walk};
 
 /// What is in a tree.
@@ -35,17 +34,24 @@ pub struct Survey {
 /// The longest target that tmpfs keeps in the inode (`SHORT_SYMLINK_LEN` less the final zero).
 const SHORT_SYMLINK: u64 = 127;
 
+/// Each thread counts by itself: numbers that several threads change at once would cost as much as the rest.
 #[derive(Default)]
 struct Count {
     bell: Event,
-    entries: AtomicU64,
-    directories: AtomicU64,
-    hard_links: AtomicU64,
-    special: AtomicU64,
-    bytes: AtomicU64,
-    largest: AtomicU64,
-    sparse: AtomicU64,
-    long_symlinks: AtomicU64,
+    total: Mutex<Survey>,
+}
+
+impl core::ops::AddAssign for Survey {
+    fn add_assign(&mut self, other: Survey) {
+        self.entries += other.entries;
+        self.directories += other.directories;
+        self.hard_links += other.hard_links;
+        self.special += other.special;
+        self.bytes += other.bytes;
+        self.largest = self.largest.max(other.largest);
+        self.sparse += other.sparse;
+        self.long_symlinks += other.long_symlinks;
+    }
 }
 
 const DIRECTORY: OFlags = OFlags::RDONLY
@@ -62,22 +68,13 @@ pub fn survey(root: BorrowedFd<'_>, threads: u32) -> Result<Survey, Fault> {
     let count = Count::default();
     let root = openat(root, c".", DIRECTORY, Mode::empty()).call("openat")?;
     walk(&count, root, (), threads, &|| ()).map_err(|broken| broken.fault)?;
-    Ok(Survey {
-        entries: count.entries.into_inner(),
-        directories: count.directories.into_inner(),
-        hard_links: count.hard_links.into_inner(),
-        special: count.special.into_inner(),
-        bytes: count.bytes.into_inner(),
-        largest: count.largest.into_inner(),
-        sparse: count.sparse.into_inner(),
-        long_symlinks: count.long_symlinks.into_inner(),
-    })
+    Ok(count.total.into_inner())
 }
 
 impl Visitor for Count {
     type Dir = OwnedFd;
     type Meta = ();
-    type Scratch = ();
+    type Scratch = Survey;
     const REMOVES: bool = false;
     const DESCRIPTORS: usize = 1;
 
@@ -94,38 +91,41 @@ impl Visitor for Count {
     }
 
     fn enter(&self, dir: &OwnedFd, name: &CStr) -> Result<Option<(OwnedFd, ())>, Fault> {
-        self.entries.fetch_add(1, Ordering::Relaxed);
-        self.directories.fetch_add(1, Ordering::Relaxed);
         openat(dir, name, DIRECTORY, Mode::empty()).call("openat").map(|dir| Some((dir, ())))
     }
 
-    fn entry(&self, (): &mut (), dir: &OwnedFd, name: &CStr, kind: FileType) -> Result<(), Fault> {
+    fn entry(&self, found: &mut Survey, dir: &OwnedFd, name: &CStr, kind: FileType) -> Result<(), Fault> {
         let meta = Meta::read(At::Named(dir.as_fd(), name))?;
-        self.entries.fetch_add(1, Ordering::Relaxed);
-        if meta.links > 1 {
-            self.hard_links.fetch_add(1, Ordering::Relaxed);
-        }
+        found.entries += 1;
+        found.hard_links += u64::from(meta.links > 1);
         if kind == FileType::RegularFile {
             // Each name of a file stands for its share, so that the sum is right without remembering files.
-            self.bytes.fetch_add(meta.allocated.div_ceil(u64::from(meta.links.max(1))), Ordering::Relaxed);
-            self.largest.fetch_max(meta.size, Ordering::Relaxed);
-            self.sparse.fetch_add(u64::from(meta.allocated < meta.size), Ordering::Relaxed);
+            found.bytes += meta.allocated.div_ceil(u64::from(meta.links.max(1)));
+            found.largest = found.largest.max(meta.size);
+            found.sparse += u64::from(meta.allocated < meta.size);
         } else if kind == FileType::Symlink {
-            self.long_symlinks.fetch_add(u64::from(meta.size > SHORT_SYMLINK), Ordering::Relaxed);
+            found.long_symlinks += u64::from(meta.size > SHORT_SYMLINK);
         } else {
-            self.special.fetch_add(1, Ordering::Relaxed);
+            found.special += 1;
         }
         Ok(())
     }
 
     fn leave(
         &self,
-        (): &mut (),
-        _: Option<(&OwnedFd, &CStr)>,
+        found: &mut Survey,
+        parent: Option<(&OwnedFd, &CStr)>,
         _: &OwnedFd,
         (): &(),
         _: bool,
     ) -> Result<(), Fault> {
+        let below = u64::from(parent.is_some());
+        found.entries += below;
+        found.directories += below;
         Ok(())
+    }
+
+    fn done(&self, found: Survey) {
+        *self.total.lock() += found;
     }
 }

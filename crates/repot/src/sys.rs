@@ -18,7 +18,7 @@ use rustix::io::Errno;
 use rustix::thread::futex;
 
 /// A lock around a value; waiting threads sleep in the kernel.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Mutex<T> {
     /// 0 free, 1 held, 2 held and awaited.
     word: AtomicU32,

@@ -51,6 +51,8 @@ pub(crate) trait Visitor: Sync + Sized {
     fn assist(&self) -> bool {
         false
     }
+    /// Takes what a thread kept, when it has ended.
+    fn done(&self, _: Self::Scratch) {}
     /// Lets no thread wait for another any longer: one of them was lost.
     fn abandon(&self) {}
     /// Leaves a directory after all below it; `whole` is false where the walk failed somewhere below. The root has no parent.

@@ -80,6 +80,7 @@ impl<'a, V: Visitor> Worker<'a, V> {
                 }
             }
         }
+        self.shared.visitor.done(self.scratch);
     }
 
     fn push(&mut self, task: Task<V>) {
