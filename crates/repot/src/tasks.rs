@@ -121,15 +121,25 @@ impl<V: Visitor> Shared<'_, V> {
 
     /// Gives the task to an idle thread; back where none is.
     pub(crate) fn give(&self, task: Task<V>) -> Option<Task<V>> {
-        if self.hungry.load(Ordering::Relaxed) == 0 {
+        if !self.is_hungry() {
             return Some(task);
         }
+        self.put(task);
+        None
+    }
+
+    /// Whether a thread has nothing to do.
+    pub(crate) fn is_hungry(&self) -> bool {
+        self.hungry.load(Ordering::Relaxed) > 0
+    }
+
+    /// Leaves the task to whoever is idle next.
+    pub(crate) fn put(&self, task: Task<V>) {
         let mut queue = self.queue.lock();
         queue.tasks.push(task);
         self.count_hungry(&queue);
         drop(queue);
         self.visitor.bell().tell();
-        None
     }
 
     fn count_hungry(&self, queue: &Queue<V>) {

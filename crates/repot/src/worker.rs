@@ -128,7 +128,8 @@ impl<'a, V: Visitor> Worker<'a, V> {
 
     /// Reads one batch of the directory: visits what is no directory, remembers the names of those that are.
     fn read(&mut self, top: usize) -> Result<(), Fault> {
-        let frame = &mut self.stack[top];
+        let (below, rest) = self.stack.split_at_mut(top);
+        let frame = &mut rest[0];
         let node = &frame.node;
         let Some(dir) = &frame.dir else { return Ok(()) };
         let visitor = self.shared.visitor;
@@ -162,6 +163,9 @@ impl<'a, V: Visitor> Worker<'a, V> {
                         .map_err(|fault| Fault { path: node.path(bytes), ..fault })?;
                     if self.shared.failed.load(Ordering::Relaxed) {
                         return Ok(());
+                    }
+                    if self.shared.is_hungry() {
+                        share(self.shared, below, &mut self.names, &mut frame.names)?;
                     }
                 } else if filled <= NAMES || filled - frame.names <= frame.room {
                     self.names.extend_from_slice(bytes);
@@ -274,6 +278,38 @@ impl<'a, V: Visitor> Worker<'a, V> {
         while self.stack.pop().is_some() {}
         self.shared.abandon(Fault { path: node.path(b".."), ..fault });
     }
+}
+
+/// Gives away a subdirectory that waits further down the stack, as far down as there is one: files of one directory are for one thread, and
+/// while there are many of them others may have nothing to do. `above` is where the names of the directory on top begin.
+fn share<V: Visitor>(
+    shared: &Shared<'_, V>,
+    below: &mut [Frame<V>],
+    names: &mut Vec<u8>,
+    above: &mut usize,
+) -> Result<(), Fault> {
+    let begin = |at: usize| below.get(at).map_or(*above, |frame| frame.names);
+    let waiting = |at: &usize| begin(at + 1) > begin(*at) && below[*at].dir.is_some();
+    let Some(at) = (0..below.len()).find(waiting) else { return Ok(()) };
+    let end = begin(at + 1) - 2;
+    let length = usize::from(u16::from_ne_bytes([names[end], names[end + 1]]));
+    let name = CString::new(&names[end - length..end]).unwrap_or_default();
+    names.drain(end - length..end + 2);
+    for frame in &mut below[at + 1..] {
+        frame.names -= length + 2;
+    }
+    *above -= length + 2;
+    let frame = &mut below[at];
+    let Some(dir) = &frame.dir else { return Ok(()) };
+    let entered = shared
+        .visitor
+        .enter(dir, &name)
+        .map_err(|fault| Fault { path: frame.node.path(name.to_bytes()), ..fault })?;
+    if let Some((dir, meta)) = entered {
+        frame.progress = true;
+        shared.put(Task { node: Node::new(Some(frame.node.clone()), name, meta), dir });
+    }
+    Ok(())
 }
 
 /// What is to be done with the directory on top of the stack.
