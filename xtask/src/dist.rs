@@ -3,6 +3,8 @@
 //! musl is what is shipped. Where its target cannot be had, a static glibc build for this machine
 //! stands in, so that everything else here still works.
 
+mod payload;
+
 use crate::command::{read, run};
 use crate::place;
 use anyhow::{Context, Result, bail};
@@ -43,10 +45,11 @@ impl Arch {
 pub(crate) fn dist(arch: Arch) -> Result<()> {
     let arches = if arch == Arch::All { vec![Arch::X86_64, Arch::Aarch64, Arch::I686] } else { vec![arch] };
     for arch in arches {
-        let path = init(arch)?;
-        let size = std::fs::metadata(&path).with_context(|| format!("stat of {}", path.display()))?.len();
-        let shown = path.strip_prefix(place::checkout()).unwrap_or(&path).display();
-        println!("{shown}: {size} bytes, {}", linkage(&path)?);
+        for path in [init(arch)?, init_payload(arch)?] {
+            let size = std::fs::metadata(&path).with_context(|| format!("stat of {}", path.display()))?.len();
+            let shown = path.strip_prefix(place::checkout()).unwrap_or(&path).display();
+            println!("{shown}: {size} bytes, {}", linkage(&path)?);
+        }
     }
     Ok(())
 }
@@ -54,6 +57,12 @@ pub(crate) fn dist(arch: Arch) -> Result<()> {
 /// Builds the init for one architecture and gives its path.
 pub(crate) fn init(arch: Arch) -> Result<PathBuf> {
     build("repot-init", "repot-init", "init", &["--package=repot-init"], arch, "init")
+}
+
+/// Builds the init that can unpack payloads too.
+pub(crate) fn init_payload(arch: Arch) -> Result<PathBuf> {
+    let package = ["--package=repot-init", "--features=payload"];
+    build_with("init-payload", "repot-init", "init", &package, arch, "init-payload", &payload::compiler(arch)?)
 }
 
 /// Builds the guest's probe for this machine's guests.
@@ -70,10 +79,22 @@ pub(crate) fn build(
     arch: Arch,
     name: &str,
 ) -> Result<PathBuf> {
+    build_with(what, bin, profile, package, arch, name, &[])
+}
+
+fn build_with(
+    what: &str,
+    bin: &str,
+    profile: &str,
+    package: &[&str],
+    arch: Arch,
+    name: &str,
+    more: &[(String, String)],
+) -> Result<PathBuf> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(place::checkout()).args(["build", "--quiet", "--profile", profile]).args(package);
     let (triple, flags) = triple(arch).with_context(|| format!("cannot build {what}"))?;
-    cargo.envs(flags);
+    cargo.envs(flags).envs(more.iter().cloned());
     run(cargo.args(["--target", &triple])).with_context(|| format!("{what} for {triple} does not build"))?;
     let from = place::built().join(&triple).join(profile).join(bin);
     let to = place::kept(&format!("dist/{}", arch.name()))?.join(name);

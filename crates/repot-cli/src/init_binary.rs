@@ -44,6 +44,28 @@ pub fn find(given: Option<&Path>) -> Result<InitBinary> {
     );
 }
 
+/// The init that can unpack payloads, from the same places; `REPOT_INIT_PAYLOAD` names another.
+pub fn find_for_payload(given: Option<&Path>) -> Result<InitBinary> {
+    let named = given.map(Path::to_path_buf).or_else(|| env::var_os("REPOT_INIT_PAYLOAD").map(PathBuf::from));
+    let beside = |place: &PathBuf| place.with_file_name(if place.ends_with("repot-init") { "repot-init-payload" } else { "init-payload" });
+    let places: Vec<_> = places().iter().map(beside).collect();
+    let Some(path) = named.or_else(|| places.iter().find(|path| path.is_file()).cloned()) else {
+        let looked: Vec<_> = places.iter().map(|path| path.display().to_string()).collect();
+        bail!(
+            "there is no repot init that unpacks payloads in {}. Build it with `cargo xtask dist` in repot's sources, or give \
+             --init FILE",
+            looked.join(", ")
+        );
+    };
+    let init = load(&path)?;
+    // What it says when asked for its version.
+    let mark = b" with payload\n";
+    if init.machine.is_some() && !init.bytes.windows(mark.len()).any(|window| window == mark) {
+        bail!("{} cannot unpack payloads: it is another program, or a repot init without that", init.origin);
+    }
+    Ok(init)
+}
+
 /// Whether a program is a repot init: it is an ELF program that knows the name of its configuration.
 #[must_use]
 pub fn is_repot(bytes: &[u8]) -> bool {

@@ -91,6 +91,14 @@ impl Footprint {
         self.data.saturating_add(self.inodes * INODE)
     }
 
+    /// The memory to boot it as a payload of `compressed` bytes in an image of `image` bytes. The kernel has image and chunks in
+    /// memory at once; then chunks go as the tree grows.
+    #[must_use]
+    pub fn need_of_payload(&self, image: u64, compressed: u64) -> u64 {
+        let unpacking = self.on_tmpfs().saturating_add(UNPACKING);
+        round(KERNEL.saturating_add(unpacking.max(image.saturating_add(compressed))))
+    }
+
     /// The memory to boot it from an image of `compressed` bytes.
     #[must_use]
     pub fn need(&self, compressed: u64) -> Need {
@@ -103,6 +111,9 @@ impl Footprint {
         }
     }
 }
+
+/// What `/init` needs while it unpacks a payload: two threads, and chunks that are not used up yet.
+const UNPACKING: u64 = 16 << 20;
 
 fn round(bytes: u64) -> u64 {
     bytes.div_ceil(STEP).saturating_mul(STEP)

@@ -20,12 +20,19 @@ use repot::report::{Level, Log, decided, found, so_far, summary};
 use repot::switch::Ready;
 use repot::sys::{Invocation, now};
 use repot::{handoff, rehome};
+use rustix::io::Errno;
+
+/// The tool knows by it what this program can.
+#[cfg(feature = "payload")]
+const VERSION: &str = concat!("repot-init ", env!("CARGO_PKG_VERSION"), " with payload\n");
+#[cfg(not(feature = "payload"))]
+const VERSION: &str = concat!("repot-init ", env!("CARGO_PKG_VERSION"), "\n");
 
 /// What `main` does with what it was called with. Returns only where this is not process 1.
 fn run(invocation: &Invocation) -> i32 {
     if !rustix::process::getpid().is_init() {
         if invocation.argument().is_some_and(|argument| argument == c"--version") {
-            repot::report::tell(concat!("repot-init ", env!("CARGO_PKG_VERSION"), "\n"));
+            repot::report::tell(VERSION);
             return 0;
         }
         Log::open(false).line(Level::Error, format_args!("{}", Refusal::NotFirst));
@@ -76,13 +83,18 @@ fn run(invocation: &Invocation) -> i32 {
         let line = summary(&plan, ready.as_ref(), now() - start, init);
         log.line(Level::Info, format_args!("{line}"));
     };
-    let error = handoff::execute(&plan.inits, invocation, &told);
+    let inits = match &ready {
+        Some(ready) if plan.method == Method::Payload => &ready.inits,
+        _ => &plan.inits,
+    };
+    let error = handoff::execute(inits, invocation, &told);
     let log = Log::open(facts.machine);
     log.line(Level::Error, format_args!("{error}; no init could be executed"));
     last::resort(&log, options.onerror, facts.panic, invocation)
 }
 
-/// Carries out the plan, or what comes next where that fails: bind, then stay.
+/// Carries out the plan, or what comes next where that fails: bind, then stay. A payload is no system before it is unpacked, so
+/// that is tried once more, with one thread; then it is `onerror=`.
 fn ladder(
     log: &Log,
     site: &Site,
@@ -91,14 +103,16 @@ fn ladder(
     plan: &mut Plan,
     invocation: &Invocation,
 ) -> Option<Ready> {
+    let mut tried = false;
     while plan.method != Method::Stay {
         let made = |new: &repot::newroot::NewRoot<'_>| {
             for warning in &new.warnings {
                 log.line(Level::Warning, format_args!("{warning}"));
             }
         };
+        let (entries, bytes) = repot::payload::totals(facts);
         let meanwhile = |progress: &repot::relocate::Progress| {
-            let line = so_far(progress, facts.survey.entries, facts.survey.bytes);
+            let line = so_far(progress, entries, bytes);
             log.line(Level::Info, format_args!("{line}"));
         };
         match rehome(site, facts, plan, &made, &meanwhile) {
@@ -110,8 +124,15 @@ fn ladder(
             }
             Err(error) => {
                 log.line(Level::Error, format_args!("{error}"));
-                if error.torn {
+                let payload = plan.method == Method::Payload;
+                // What is damaged is so the second time too.
+                if error.torn || (payload && (tried || error.fault.errno == Errno::BADMSG)) {
                     last::resort(log, options.onerror, facts.panic, invocation)
+                }
+                if payload {
+                    tried = true;
+                    plan.threads = 1;
+                    continue;
                 }
                 let next = if plan.method == Method::Move { Method::Bind } else { Method::Stay };
                 plan.reason = format!("{} failed ({error})", plan.method.name());

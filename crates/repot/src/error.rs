@@ -16,6 +16,8 @@ pub enum Step {
     NewRoot,
     /// Moving the tree.
     Relocate,
+    /// Unpacking the payload.
+    Payload,
     /// Moving the tree back.
     Undo,
     /// Moving the mounts.
@@ -32,6 +34,7 @@ impl fmt::Display for Step {
             Step::Facts => "facts",
             Step::NewRoot => "newroot",
             Step::Relocate => "relocate",
+            Step::Payload => "payload",
             Step::Undo => "undo",
             Step::Carry => "carry",
             Step::Switch => "switch",
@@ -77,7 +80,11 @@ impl fmt::Display for Error {
         }
         let (name, meaning) = name_of(self.fault.errno);
         write!(f, "{name} ({meaning}, {})", self.fault.errno.raw_os_error())?;
-        if self.torn { f.write_str("; undoing it failed as well") } else { Ok(()) }
+        match (self.torn, self.step) {
+            (false, _) => Ok(()),
+            (true, Step::Payload) => f.write_str("; parts of the payload are gone, so there is no system to go back to"),
+            (true, _) => f.write_str("; undoing it failed as well"),
+        }
     }
 }
 
@@ -145,6 +152,8 @@ pub fn name_of(errno: Errno) -> (&'static str, &'static str) {
         (Errno::NOTEMPTY, "ENOTEMPTY", "directory not empty"),
         (Errno::LOOP, "ELOOP", "too many symbolic links"),
         (Errno::NODATA, "ENODATA", "no data"),
+        (Errno::BADMSG, "EBADMSG", "damaged"),
+        (Errno::CANCELED, "ECANCELED", "given up"),
         (Errno::OVERFLOW, "EOVERFLOW", "value too large"),
         (Errno::OPNOTSUPP, "EOPNOTSUPP", "not supported by this file system"),
         (Errno::DQUOT, "EDQUOT", "quota exceeded"),

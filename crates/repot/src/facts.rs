@@ -22,6 +22,7 @@ use crate::error::{Call, Error, Fault, Step};
 use crate::metadata::{At, Meta};
 use crate::mountinfo::{self, Mount};
 use crate::options::{Mode as Choice, Options};
+use crate::payload::{self, Found};
 use crate::program::{self, Candidate, Machine};
 use crate::survey::{Survey, survey};
 use crate::sys;
@@ -95,7 +96,7 @@ impl Site {
 }
 
 /// Reads up to `limit` bytes, or fails with EFBIG where there are more.
-fn read_whole(file: &OwnedFd, limit: usize) -> Result<Vec<u8>, Errno> {
+pub(crate) fn read_whole(file: &OwnedFd, limit: usize) -> Result<Vec<u8>, Errno> {
     let mut text = Vec::new();
     let mut part = vec![0; 4096];
     loop {
@@ -167,6 +168,8 @@ pub struct Facts {
     pub survey: Survey,
     /// Whether all of the initramfs is there.
     pub unpacking: Unpacking,
+    /// Whether the root comes as a payload.
+    pub payload: Found,
     /// The size of the list of extended attributes that are to be set, in bytes.
     pub manifest: u64,
     /// Whether the old root keeps inode flags.
@@ -225,9 +228,10 @@ fn try_look(site: &Site, options: &Options) -> Result<Facts, Fault> {
     let processors = sys::processors();
     let unpacking = unpacking::look(site);
     let in_memory = !matches!(rootfs, RootFs::Other(_));
+    let payload = if in_memory { payload::look(site) } else { Found::None };
     let may_move = options.mode == Choice::Move || (initial && options.mode == Choice::Auto);
     // Counting is what takes time, and a bind takes none otherwise.
-    let count = if in_memory && (may_move || unpacking.end.is_some()) {
+    let count = if in_memory && (may_move || unpacking.end.is_some() || payload != Found::None) {
         survey(site.old.as_fd(), options.threads.unwrap_or(processors).clamp(1, 8))?
     } else {
         Survey::default()
@@ -260,6 +264,7 @@ fn try_look(site: &Site, options: &Options) -> Result<Facts, Fault> {
         room,
         survey: count,
         unpacking,
+        payload,
         manifest: Meta::read(At::Named(site.old.as_fd(), c".repot-xattrs")).map_or(0, |meta| meta.size),
         flags,
         memory: memory(&site.proc_file("meminfo")?),

@@ -34,6 +34,7 @@ pub mod mountinfo;
 mod mover;
 pub mod newroot;
 pub mod options;
+pub mod payload;
 pub mod plan;
 pub mod program;
 pub mod relocate;

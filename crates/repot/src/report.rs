@@ -123,7 +123,7 @@ pub fn summary(plan: &Plan, ready: Option<&Ready>, nanoseconds: u64, init: &[u8]
     let (entries, bytes) = (entries.load(Ordering::Relaxed), bytes.load(Ordering::Relaxed));
     let extra = peak.load(Ordering::Relaxed) + ready.resident;
     let old = match (ready.pivoted, ready.empty) {
-        _ if *method != crate::plan::Method::Move => "",
+        _ if !matches!(method, crate::plan::Method::Move | crate::plan::Method::Payload) => "",
         (true, true) => "old root empty and gone, ",
         (true, false) => "old root gone, ",
         (false, true) => "old root empty, ",

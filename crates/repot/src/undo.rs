@@ -45,6 +45,7 @@ pub(crate) fn undo(
         program: None,
         links: &back,
         back: true,
+        over: false,
         wipe: false,
         progress: &progress,
     };

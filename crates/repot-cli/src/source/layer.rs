@@ -158,6 +158,7 @@ impl<'a> Layer<'a> {
             gid: number(header.gid(), "group")?,
             // A time before 1970 is a huge number here or an error; newc can hold neither.
             mtime: header.mtime().map_or(0, |mtime| u32::try_from(mtime).unwrap_or(0)),
+            nanoseconds: 0,
             xattrs: BTreeMap::new(),
         };
         for record in entry.pax_extensions()?.into_iter().flatten() {
@@ -170,8 +171,11 @@ impl<'a> Layer<'a> {
             } else if key.starts_with(b"GNU.sparse.") {
                 bail!("a sparse file in PAX form, which is not read (make the archive without --sparse)");
             } else if key == b"mtime" {
-                let seconds = record.value()?.split('.').next().unwrap_or_default();
+                let (seconds, fraction) = record.value()?.split_once('.').unwrap_or((record.value()?, ""));
                 attributes.mtime = seconds.parse().unwrap_or(0);
+                // To the right of the point: 5 is half a second.
+                let fraction = format!("{fraction:0<9.9}").parse().unwrap_or(0);
+                attributes.nanoseconds = if seconds.parse() == Ok(attributes.mtime) { fraction } else { 0 };
             } else if key == b"uid" || key == b"gid" {
                 let id = record.value()?.parse().context("a bad owner")?;
                 if key == b"uid" { attributes.uid = id } else { attributes.gid = id }
