@@ -174,5 +174,5 @@ pub fn decided(plan: &Plan) -> String {
 /// The line that tells how far a long move has come.
 pub fn so_far(progress: &Progress, of_entries: u64, of_bytes: u64) -> String {
     let (entries, bytes) = (progress.entries.load(Ordering::Relaxed), progress.bytes.load(Ordering::Relaxed));
-    format!("moved {entries} of {of_entries} entries, {} of {}", Bytes(bytes), Bytes(of_bytes))
+    format!("{entries} of {of_entries} entries are there, {} of {}", Bytes(bytes), Bytes(of_bytes))
 }

@@ -59,8 +59,12 @@ pub(super) fn write(tree: &Tree, level: i32, file: File, progress: &mut dyn FnMu
     parts.count_attributes(Tree::ROOT);
     parts.below(&mut Vec::new(), Tree::ROOT);
     let Parts { directories, files, links, first, mut index, .. } = parts;
+    // The largest first, so that the threads of the init come to their end at the same time.
+    let (mut large, small): (Vec<_>, Vec<_>) = files.into_iter().partition(|part| part.is_large(tree));
+    large.sort_by_key(|part| std::cmp::Reverse(part.size));
     let mut all = vec![directories];
-    all.extend(files);
+    all.extend(large);
+    all.extend(small);
     all.push(Part { entries: links, size: 0, last: true });
 
     let mut chunks = Chunks::new(file);
@@ -88,7 +92,7 @@ pub(super) fn write(tree: &Tree, level: i32, file: File, progress: &mut dyn FnMu
     })?;
     let (file, chunks) = chunks.finish();
     index.chunks = chunks;
-    ensure!(index.text().len() <= LIMIT, "a payload of more than 40 GiB, which no index holds");
+    ensure!(index.text().len() <= LIMIT, "a payload of more than 10 GiB, which no index holds");
     Ok(Payload { index, file })
 }
 

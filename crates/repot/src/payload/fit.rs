@@ -11,8 +11,8 @@ use crate::options::{Mode, Options};
 use crate::plan::{Method, Plan, Refusal, tmpfs};
 use crate::survey::Survey;
 
-/// What a thread needs: a window of 2 MiB, buffers, and the chunk that it reads from.
-const WORKER: u64 = 5 << 20;
+/// What a thread needs: a window of 2 MiB, buffers, and the chunks that it reads from.
+const WORKER: u64 = 4 << 20;
 /// What an inode and its name take on a tmpfs, in bytes.
 const PER_INODE: u64 = 1024;
 
@@ -91,7 +91,7 @@ pub(crate) fn decide(
     };
     let mut threads = options.threads.unwrap_or(facts.processors).clamp(1, 8);
     while threads > 1 && available < need(threads) {
-        threads -= 1;
+        threads = 1;
     }
     if available < need(threads) {
         warnings.push(format!(

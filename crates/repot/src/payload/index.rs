@@ -6,10 +6,10 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
 
-/// A longer index is refused; this is enough for a payload of 40 GiB.
+/// A longer index is refused; this is enough for a payload of 10 GiB.
 pub const LIMIT: usize = 4 << 20;
 /// The size of a chunk, in bytes; the last one may be shorter.
-pub const CHUNK: u64 = 1 << 20;
+pub const CHUNK: u64 = 256 << 10;
 /// The largest window that a frame may ask for, as a power of two: it is what each thread holds in memory.
 pub const WINDOW_LOG: u32 = 21;
 
@@ -246,7 +246,7 @@ fn chunk(lines: &mut Lines<'_>, at: u64, of: u64) -> Result<Chunk, Flaw> {
     let Some(chunk) = read() else { return lines.flaw(WHAT) };
     let last = at + 1 == of;
     if chunk.size == 0 || chunk.size > CHUNK || (!last && chunk.size != CHUNK) {
-        return lines.flaw("every chunk but the last has 1048576 bytes, and that not more");
+        return lines.flaw("every chunk but the last has 262144 bytes, and that not more");
     }
     Ok(chunk)
 }
@@ -312,13 +312,13 @@ mod tests {
             ("bytes=2345", "bytes=99999999999999999999", 3),
             ("bytes=2345", "bytes=99999", 14),
             ("chunk=000001 5", "chunk=000002 5", 11),
-            ("chunk=000000 1048576", "chunk=000000 1048575", 10),
+            ("chunk=000000 262144", "chunk=000000 262143", 10),
             ("chunk=000001 5", "chunk=000001 0", 11),
             ("abab", "abaB", 11),
             ("frame=100 ", "frame=101 ", 13),
-            ("frame=1048576 5", "frame=1048576 6", 14),
-            ("frame=1048576 5", "frame=1048576 4", 14),
-            ("frame=1048576 5 1024", "frame=1048576 5 1000", 14),
+            ("frame=262144 5", "frame=262144 6", 14),
+            ("frame=262144 5", "frame=262144 4", 14),
+            ("frame=262144 5 1024", "frame=262144 5 1000", 14),
             ("chunks=2", "chunks=18446744073709551615", 11),
         ] {
             assert!(text.contains(from), "{from}");
