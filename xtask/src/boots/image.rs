@@ -1,6 +1,6 @@
 //! The image of a scenario: a staging directory, the list of its entries, and the archive.
 
-use super::hostile;
+use super::{hostile, payload};
 use super::scenario::{Scenario, Tree};
 use crate::place;
 use anyhow::{Context, Result};
@@ -27,15 +27,27 @@ impl Image {
             Tree::Hostile => hostile::add(&root)?,
             Tree::Large => large(&root.join("large"))?,
         }
-        let depth = Depth { attributes: false, restore: false };
+        if scenario.payload {
+            payload::dress(&root)?;
+        }
+        // Reading attributes changes the working directory.
+        let here = std::env::current_dir().context("the working directory")?;
+        let depth = Depth { attributes: scenario.payload, restore: false };
         let open = || File::open(&root).with_context(|| format!("cannot open {}", root.display()));
         // Directories after what is in them: making an entry changes its directory's time.
         for (number, entry) in snapshot(open()?.as_fd(), depth)?.iter().enumerate().rev() {
-            date(&root, entry, i64::try_from(number)?)?;
+            // Outside of the payload there are whole seconds.
+            let fine = scenario.payload && entry.path != "dev/console";
+            date(&root, entry, i64::try_from(number)?, if fine { 123_456_789 } else { 0 })?;
         }
         let entries = snapshot(open()?.as_fd(), depth).context("snapshot")?;
         let archive = place::kept("boots/images")?.join(format!("{}.cpio", scenario.name));
-        pack(&root, &archive)?;
+        std::env::set_current_dir(here).context("the working directory")?;
+        if scenario.payload {
+            payload::pack(&root, init, &archive)?;
+        } else {
+            pack(&root, &archive)?;
+        }
         Ok(Image { archive, entries })
     }
 }
@@ -112,14 +124,14 @@ fn large(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A time of its own for every entry, in whole seconds: an archive keeps no more.
-fn date(root: &Path, entry: &Entry, number: i64) -> Result<()> {
+/// A time of its own for every entry; a cpio archive keeps whole seconds only.
+fn date(root: &Path, entry: &Entry, number: i64, nanoseconds: i64) -> Result<()> {
     // The list shows names of odd bytes in another form; those keep the time at which they were made.
     let path = root.join(&entry.path);
     if path.symlink_metadata().is_err() {
         return Ok(());
     }
-    let time = Timespec { tv_sec: 1_000_000_000 + number * 1009, tv_nsec: 0 };
+    let time = Timespec { tv_sec: 1_000_000_000 + number * 1009, tv_nsec: nanoseconds };
     let times = Timestamps { last_access: time, last_modification: time };
     utimensat(CWD, &path, &times, AtFlags::SYMLINK_NOFOLLOW)
         .with_context(|| format!("cannot date {}", path.display()))
