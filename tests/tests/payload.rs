@@ -12,6 +12,8 @@ use repot_tests::payload::{
     Packed, RULES, archive as archive_of, arrived, carried, chunks, edit, kept, noise, of_several_chunks, pack,
     pack_directory, packable, unpacked,
 };
+use repot_tests::faults::{Outcome, error_name};
+use repot_tests::payload::faults::Sweep;
 use repot_tests::programs;
 use repot_tests::rehome::{AFTER_BOOT, Rehomed, run};
 use repot_tests::sandbox::{End, Setup};
@@ -505,4 +507,25 @@ fn what_cannot_be_packed_is_told() {
         assert!(format!("{error:#}").contains(told), "{error:#}");
         assert!(!Path::new(&output).exists());
     }
+}
+
+/// A sample of the sweep (`cargo xtask faults --payload` runs all of it): an init on a whole tree, or none and the cause.
+#[test]
+fn a_call_that_fails_leaves_a_whole_system_or_none() {
+    let sweep = Sweep::new();
+    let points = sweep.points();
+    assert!(points.len() > 1000, "{} points", points.len());
+    let (mut moved, mut gave_up) = (0, 0);
+    for point in points.iter().step_by(71) {
+        match sweep.run(point) {
+            Outcome::Moved => moved += 1,
+            Outcome::GaveUp(log) => {
+                gave_up += 1;
+                assert!(log.contains(error_name(point.error)) || log.contains("no init could be executed"), "{point}: {log}");
+            }
+            Outcome::NotReached => {}
+            other => panic!("{point}: {other:?}"),
+        }
+    }
+    assert!(moved > 5 && gave_up > 0, "{moved} {gave_up}");
 }

@@ -204,8 +204,10 @@ pub fn options(site: &Site) -> Options {
     };
     let file = site.root_file("etc/repot.conf", CONFIG_LIMIT).unwrap_or_else(&mut warn);
     let line = site.proc_file("cmdline").map(Some).unwrap_or_else(&mut warn).unwrap_or_default();
+    let unread = !warnings.is_empty();
     let mut options = Options::read(file.as_deref(), &cmdline::parse(&line));
     warnings.append(&mut options.warnings);
+    options.unread = unread;
     options.warnings = warnings;
     options
 }

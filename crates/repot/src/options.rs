@@ -87,6 +87,8 @@ pub struct Options {
     /// `payload=`: the digests that the index of the payload must have, all of them; `None` for one that could not be understood,
     /// which none has.
     pub payload: Vec<Option<[u8; 32]>>,
+    /// Whether the file or the command line could not be read, so that what is asked of a payload is not known.
+    pub unread: bool,
     /// What could not be understood.
     pub warnings: Vec<String>,
 }

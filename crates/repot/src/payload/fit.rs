@@ -37,6 +37,9 @@ pub(crate) fn decide(
         Found::Useless(why) => return refuse(why.clone()),
         Found::Index(index, digest) => (index, digest),
     };
+    if options.unread {
+        return refuse("the configuration could not be read, and may ask for another".to_string());
+    }
     for wanted in &options.payload {
         if *wanted != Some(*digest) {
             let wanted = match wanted {
