@@ -80,7 +80,8 @@ pub fn packable(tree: Vec<Plant>) -> Vec<Plant> {
 /// When it fails.
 pub fn pack_directory(root: &Path, output: &Path, settings: &[&str]) {
     let path = |path: &Path| path.to_str().expect("a plain path").to_owned();
-    let mut words = vec!["repot".to_owned(), "pack".into(), path(root), "--payload".into(), "-o".into(), path(output)];
+    let mut words =
+        vec!["repot".to_owned(), "pack".into(), path(root), "--payload".into(), "-o".into(), path(output)];
     words.extend(["--init".into(), path(programs::repot_init_payload()), "--level".into(), "3".into()]);
     for setting in settings {
         words.extend(["--config".to_owned(), (*setting).to_owned()]);
@@ -124,7 +125,12 @@ pub fn arrived(after: &Snapshot) -> Snapshot {
 ///
 /// # Panics
 /// When it cannot.
-pub fn unpacked(fs: Fs, options: &[(&str, &str)], images: &[&[u8]], change: impl FnOnce(&Stage) + Send) -> Prepared {
+pub fn unpacked(
+    fs: Fs,
+    options: &[(&str, &str)],
+    images: &[&[u8]],
+    change: impl FnOnce(&Stage) + Send,
+) -> Prepared {
     let build = |stage: &Stage| {
         for image in images {
             unpack(stage, image);
@@ -178,7 +184,8 @@ fn dress(path: &Path, header: &Header) {
     let owner = (Some(Uid::from_raw(header.uid)), Some(Gid::from_raw(header.gid)));
     chownat(CWD, path, owner.0, owner.1, AtFlags::SYMLINK_NOFOLLOW).expect("owner");
     if !header.is_symlink() {
-        rustix::fs::chmodat(CWD, path, Mode::from_raw_mode(header.mode & 0o7777), AtFlags::empty()).expect("mode");
+        rustix::fs::chmodat(CWD, path, Mode::from_raw_mode(header.mode & 0o7777), AtFlags::empty())
+            .expect("mode");
     }
     let time = Timespec { tv_sec: header.mtime.into(), tv_nsec: 0 };
     let times = Timestamps { last_access: time, last_modification: time };
@@ -218,7 +225,8 @@ pub fn of_several_chunks(stage: &Stage) {
 #[must_use]
 pub fn chunks(stage: &Stage) -> Vec<PathBuf> {
     let list = fs::read_dir(stage.path(".repot-payload")).expect("a payload");
-    let mut chunks: Vec<_> = list.map(|item| item.expect("an entry").path()).filter(|path| !path.ends_with("index")).collect();
+    let mut chunks: Vec<_> =
+        list.map(|item| item.expect("an entry").path()).filter(|path| !path.ends_with("index")).collect();
     chunks.sort();
     chunks
 }

@@ -30,7 +30,16 @@ pub fn repot_init_payload() -> &'static Path {
         // Out of the way of the other init, whose file has the same name.
         let (triple, apart) = (triple(), target().join("payload"));
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
-        cargo.args(["build", "--quiet", "--package", "repot-init", "--features", "payload", "--profile", "init"]);
+        cargo.args([
+            "build",
+            "--quiet",
+            "--package",
+            "repot-init",
+            "--features",
+            "payload",
+            "--profile",
+            "init",
+        ]);
         cargo.arg("--target").arg(&triple).arg("--target-dir").arg(&apart).current_dir(workspace());
         // As `cargo xtask dist` does.
         let named = triple.replace('-', "_");

@@ -8,12 +8,12 @@ use std::process::{Command, Stdio};
 use proptest::prelude::*;
 use repot::payload::archive::{self, Source};
 use repot::payload::index::Index;
-use repot_tests::payload::{
-    Packed, RULES, archive as archive_of, arrived, carried, chunks, edit, kept, noise, of_several_chunks, pack,
-    pack_directory, packable, unpacked,
-};
 use repot_tests::faults::{Outcome, error_name};
 use repot_tests::payload::faults::Sweep;
+use repot_tests::payload::{
+    Packed, RULES, archive as archive_of, arrived, carried, chunks, edit, kept, noise, of_several_chunks,
+    pack, pack_directory, packable, unpacked,
+};
 use repot_tests::programs;
 use repot_tests::rehome::{AFTER_BOOT, Rehomed, run};
 use repot_tests::sandbox::{End, Setup};
@@ -82,8 +82,19 @@ fn gnu_tar_extracts_the_payload() {
     let (_folder, file, _) = kept(&bytes);
     let extracted = prepare(Fs::Tmpfs, |stage| {
         let mut tar = Command::new("tar");
-        tar.args(["--extract", "--delay-directory-restore", "--same-owner", "--preserve-permissions", "--xattrs"]);
-        tar.args(["--xattrs-include=*", "--numeric-owner", "--warning=no-unknown-keyword", "--warning=no-timestamp"]);
+        tar.args([
+            "--extract",
+            "--delay-directory-restore",
+            "--same-owner",
+            "--preserve-permissions",
+            "--xattrs",
+        ]);
+        tar.args([
+            "--xattrs-include=*",
+            "--numeric-owner",
+            "--warning=no-unknown-keyword",
+            "--warning=no-timestamp",
+        ]);
         tar.arg("-C").arg(stage.path("")).stdin(Stdio::from(file));
         let out = tar.output().expect("tar");
         assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
@@ -205,13 +216,21 @@ type Spoil = fn(&Stage);
 fn damage_is_found_before_anything_is_unpacked() {
     const SOME: usize = 5;
     let cases: [(&str, &[&str], Spoil); 15] = [
-        ("a bit in a chunk", &["SHA-256", "000005"], |stage| edit(&chunks(stage)[SOME], |bytes| bytes[77_777] ^= 4)),
+        ("a bit in a chunk", &["SHA-256", "000005"], |stage| {
+            edit(&chunks(stage)[SOME], |bytes| bytes[77_777] ^= 4)
+        }),
         ("a bit in the last chunk", &["SHA-256", "0000"], |stage| {
             edit(chunks(stage).last().expect("one"), |bytes| bytes[0] ^= 1);
         }),
-        ("a chunk missing", &["000005", "ENOENT"], |stage| fs::remove_file(&chunks(stage)[SOME]).expect("removed")),
-        ("a chunk cut", &["size of chunk", "000005"], |stage| edit(&chunks(stage)[SOME], |bytes| bytes.truncate(1000))),
-        ("a chunk longer", &["size of chunk", "000005"], |stage| edit(&chunks(stage)[SOME], |bytes| bytes.push(0))),
+        ("a chunk missing", &["000005", "ENOENT"], |stage| {
+            fs::remove_file(&chunks(stage)[SOME]).expect("removed")
+        }),
+        ("a chunk cut", &["size of chunk", "000005"], |stage| {
+            edit(&chunks(stage)[SOME], |bytes| bytes.truncate(1000))
+        }),
+        ("a chunk longer", &["size of chunk", "000005"], |stage| {
+            edit(&chunks(stage)[SOME], |bytes| bytes.push(0))
+        }),
         ("a chunk empty", &["size of chunk", "000000"], |stage| edit(&chunks(stage)[0], Vec::clear)),
         ("a chunk doubled", &["SHA-256", "000006"], |stage| {
             fs::copy(&chunks(stage)[SOME], &chunks(stage)[SOME + 1]).expect("copied");
@@ -229,7 +248,9 @@ fn damage_is_found_before_anything_is_unpacked() {
             fs::rename(&chunks(stage)[SOME], stage.path("aside")).expect("renamed");
             stage.link(".repot-payload/000005", "../aside");
         }),
-        ("no index", &["index", "ENOENT"], |stage| fs::remove_file(stage.path(".repot-payload/index")).expect("removed")),
+        ("no index", &["index", "ENOENT"], |stage| {
+            fs::remove_file(stage.path(".repot-payload/index")).expect("removed")
+        }),
         ("an index cut off", &["index:", "expected"], |stage| {
             edit(&stage.path(".repot-payload/index"), |bytes| bytes.truncate(bytes.len() / 2));
         }),
@@ -242,7 +263,9 @@ fn damage_is_found_before_anything_is_unpacked() {
                 *bytes = index.text().into_bytes();
             });
         }),
-        ("an index of a newer format", &["newer"], |stage| edit(&stage.path(".repot-payload/index"), |bytes| bytes[7] = b'2')),
+        ("an index of a newer format", &["newer"], |stage| {
+            edit(&stage.path(".repot-payload/index"), |bytes| bytes[7] = b'2')
+        }),
         ("an index that promises too much", &["does not fit", "needs more memory"], |stage| {
             edit(&stage.path(".repot-payload/index"), |bytes| {
                 let mut index = Index::parse(bytes).expect("an index");
@@ -275,13 +298,20 @@ fn an_index_that_lies_is_found_at_the_end_at_the_latest() {
         let (_, end, log) = refused(&packed, |stage| {
             edit(&stage.path(".repot-payload/index"), |bytes| {
                 let mut index = Index::parse(bytes).expect("an index");
-                if key == "entries" { index.entries += 1 } else { index.bytes -= 1 }
+                if key == "entries" {
+                    index.entries += 1
+                } else {
+                    index.bytes -= 1
+                }
                 index.largest = index.largest.min(index.bytes);
                 *bytes = index.text().into_bytes();
             });
         });
         assert_eq!(end, End::Killed(2), "{key}: {log}");
-        assert!(log.contains("numbers of entries and bytes") && log.contains("parts of the payload are gone"), "{log}");
+        assert!(
+            log.contains("numbers of entries and bytes") && log.contains("parts of the payload are gone"),
+            "{log}"
+        );
     }
 }
 
@@ -336,7 +366,8 @@ fn a_digest_that_is_asked_for_must_be_the_one() {
     let other = "0".repeat(64);
     let config = |text: String| move |stage: &Stage| stage.file("etc/repot.conf", text.as_bytes());
     let base = "mode=move\nonerror=poweroff\n";
-    let right = unpacked(Fs::Tmpfs, &[], &[&packed.image], config(format!("{base}payload=sha256:{digest}\n")));
+    let right =
+        unpacked(Fs::Tmpfs, &[], &[&packed.image], config(format!("{base}payload=sha256:{digest}\n")));
     run(right, &Setup::default()).check_moved();
     for (text, told) in [
         (format!("{base}payload=sha256:{other}\n"), "is asked for"),
@@ -495,14 +526,18 @@ fn what_cannot_be_packed_is_told() {
     fs::create_dir(&root).expect("made");
     fs::write(root.join("noise"), noise(1, 1000)).expect("written");
     let pack = |more: &[&str]| {
-        let words = ["repot", "pack", root.to_str().expect("plain"), "--payload", "-o", output.to_str().expect("plain")];
+        let words = [
+            "repot",
+            "pack",
+            root.to_str().expect("plain"),
+            "--payload",
+            "-o",
+            output.to_str().expect("plain"),
+        ];
         repot_cli::run(&repot_cli::cli::Cli::try_parse_from(words.iter().chain(more)).expect("options"))
     };
     let init = programs::repot_init().to_str().expect("plain");
-    for (more, told) in [
-        (&["--init", init][..], "cannot unpack payloads"),
-        (&["--compress", "xz"], "zstd"),
-    ] {
+    for (more, told) in [(&["--init", init][..], "cannot unpack payloads"), (&["--compress", "xz"], "zstd")] {
         let error = pack(more).expect_err("refused");
         assert!(format!("{error:#}").contains(told), "{error:#}");
         assert!(!Path::new(&output).exists());
@@ -521,7 +556,10 @@ fn a_call_that_fails_leaves_a_whole_system_or_none() {
             Outcome::Moved => moved += 1,
             Outcome::GaveUp(log) => {
                 gave_up += 1;
-                assert!(log.contains(error_name(point.error)) || log.contains("no init could be executed"), "{point}: {log}");
+                assert!(
+                    log.contains(error_name(point.error)) || log.contains("no init could be executed"),
+                    "{point}: {log}"
+                );
             }
             Outcome::NotReached => {}
             other => panic!("{point}: {other:?}"),

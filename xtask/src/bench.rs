@@ -9,6 +9,7 @@ mod copying;
 mod document;
 mod machine;
 mod memory;
+mod payload;
 mod plot;
 mod programs;
 mod race;
@@ -43,6 +44,8 @@ enum Part {
     Copy,
     /// System calls for each entry of a tree
     Calls,
+    /// A root that comes compressed: memory and time
+    Payload,
 }
 
 #[derive(Debug, Args)]
@@ -76,6 +79,7 @@ pub(crate) fn bench(bench: &Bench) -> Result<()> {
     match part {
         None => races(choice, terms),
         Some(Part::Copy) => copying::copying(choice.quick),
+        Some(Part::Payload) => payload::payload(&choice.tree, choice.rounds, choice.quick),
         Some(Part::Calls) => {
             let tree = choice.trees()?.into_iter().next().context("no tree")?;
             let ours = |one: &Contender| one.name.starts_with("repot-") && one.moves();

@@ -62,7 +62,15 @@ pub(crate) fn init(arch: Arch) -> Result<PathBuf> {
 /// Builds the init that can unpack payloads too.
 pub(crate) fn init_payload(arch: Arch) -> Result<PathBuf> {
     let package = ["--package=repot-init", "--features=payload"];
-    build_with("init-payload", "repot-init", "init", &package, arch, "init-payload", &payload::compiler(arch)?)
+    build_with(
+        "init-payload",
+        "repot-init",
+        "init",
+        &package,
+        arch,
+        "init-payload",
+        &payload::compiler(arch)?,
+    )
 }
 
 /// Builds the guest's probe for this machine's guests.

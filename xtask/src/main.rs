@@ -82,6 +82,9 @@ enum Command {
         /// Only every Nth point
         #[arg(long, value_name = "N", default_value_t = 1)]
         every: usize,
+        /// Of a run that unpacks a payload, into docs/faults-payload.md
+        #[arg(long)]
+        payload: bool,
     },
     /// Download the kernels the boots run on into target/kernels
     #[command(after_help = "Example: cargo xtask kernels 6.12 7")]
@@ -105,7 +108,8 @@ fn main() -> ExitCode {
         Command::Dist { target } => dist::dist(target),
         Command::Boots { filter, jobs } => boot(&filter, jobs),
         Command::Bench(what) => bench::bench(&what),
-        Command::Faults { call, every } => faults::sweep(call.as_deref(), every),
+        Command::Faults { call, every, payload: true } => faults::payload::sweep(call.as_deref(), every),
+        Command::Faults { call, every, payload: false } => faults::sweep(call.as_deref(), every),
         Command::Kernels { series } => download(&series),
     };
     match result {

@@ -10,7 +10,6 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use crate::cli::Boot;
 use crate::inspect::Survey;
-use crate::ram::Footprint;
 use crate::{segments, size};
 
 /// Small images get this much memory all the same.
@@ -97,7 +96,7 @@ fn memory_for(image: &Path) -> Result<String> {
     if let Err(error) = segments::read(file, &mut survey) {
         eprintln!("repot: warning: {}: {error:#}", shown());
     }
-    let need = Footprint::of(&survey.tree).need(compressed).tmpfs.max(MEMORY);
+    let need = survey.need(compressed).tmpfs.max(MEMORY);
     if need > MEMORY {
         eprintln!("repot: the image needs about {} of memory", size::mib(need));
     }

@@ -47,7 +47,13 @@ pub fn find(given: Option<&Path>) -> Result<InitBinary> {
 /// The init that can unpack payloads, from the same places; `REPOT_INIT_PAYLOAD` names another.
 pub fn find_for_payload(given: Option<&Path>) -> Result<InitBinary> {
     let named = given.map(Path::to_path_buf).or_else(|| env::var_os("REPOT_INIT_PAYLOAD").map(PathBuf::from));
-    let beside = |place: &PathBuf| place.with_file_name(if place.ends_with("repot-init") { "repot-init-payload" } else { "init-payload" });
+    let beside = |place: &PathBuf| {
+        place.with_file_name(if place.ends_with("repot-init") {
+            "repot-init-payload"
+        } else {
+            "init-payload"
+        })
+    };
     let places: Vec<_> = places().iter().map(beside).collect();
     let Some(path) = named.or_else(|| places.iter().find(|path| path.is_file()).cloned()) else {
         let looked: Vec<_> = places.iter().map(|path| path.display().to_string()).collect();

@@ -55,14 +55,15 @@ pub(crate) fn pack(args: &Pack, image: Image, mut warnings: Vec<String>, output:
     let index = payload.index.clone();
     add(&mut outer, payload);
     let cannot_write = || format!("cannot write {}", args.output.display());
-    let (out, totals) = outer.write(Counted { out: output, bytes: 0 }, &mut |_| ()).with_context(cannot_write)?;
+    let (out, totals) =
+        outer.write(Counted { out: output, bytes: 0 }, &mut |_| ()).with_context(cannot_write)?;
     progress.finish_and_clear();
     let bytes = out.bytes;
     out.out.commit()?;
 
     warnings.append(&mut outer.warnings);
     let footprint = Footprint::of(&inner);
-    let (need, plain) = (footprint.need_of_payload(bytes, compressed), footprint.need(compressed));
+    let (need, plain) = (footprint.payload(bytes, compressed), footprint.need(compressed));
     let row = |name: &str, value: String| (name.to_string(), value);
     let rows = [
         row("image", format!("{} ({})", args.output.display(), size::human(bytes))),
@@ -70,7 +71,7 @@ pub(crate) fn pack(args: &Pack, image: Image, mut warnings: Vec<String>, output:
         row("data", size::human(index.bytes)),
         row("compressed", format!("{} (zstd), {} frames", size::human(compressed), index.frames.len())),
         row("init", boot.unwrap_or_else(|| "none".into())),
-        row("RAM to boot", format!("about {}, tmpfs root or rootfstype=ramfs", size::mib(need))),
+        row("RAM to boot", need.to_string()),
         row("without --payload", plain.to_string()),
         row("RAM after", size::mib(plain.after)),
         row("digest", format!("payload=sha256:{}", Hex(&digest))),
@@ -132,7 +133,9 @@ fn cut(tree: &mut Tree) -> Result<Tree> {
         copy(tree, id, &mut outer, into, b"repot.conf");
         tree.unlink(etc, b"repot.conf");
     } else if tree.resolve(config::PATH.as_bytes()).is_some() {
-        bail!("/etc is a symbolic link: a payload needs a directory there, for /init to find repot.conf before it is unpacked");
+        bail!(
+            "/etc is a symbolic link: a payload needs a directory there, for /init to find repot.conf before it is unpacked"
+        );
     }
     // The kernel makes these itself before it unpacks anything: /dev, /dev/console and /root.
     for name in [&b"dev"[..], b"root"] {

@@ -94,9 +94,12 @@ impl Footprint {
     /// The memory to boot it as a payload of `compressed` bytes in an image of `image` bytes. The kernel has image and chunks in
     /// memory at once; then chunks go as the tree grows.
     #[must_use]
-    pub fn need_of_payload(&self, image: u64, compressed: u64) -> u64 {
+    pub fn payload(&self, image: u64, compressed: u64) -> Need {
         let unpacking = self.on_tmpfs().saturating_add(UNPACKING);
-        round(KERNEL.saturating_add(unpacking.max(image.saturating_add(compressed))))
+        let need = round(KERNEL.saturating_add(unpacking.max(image.saturating_add(compressed))));
+        // On a tmpfs root the chunks have to fit into half of the memory that the kernel counts then.
+        let cap = round(compressed.saturating_mul(2).saturating_add(image).saturating_add(EARLY));
+        Need { ramfs: need, tmpfs: need.max(cap), after: round(KERNEL.saturating_add(self.on_tmpfs())) }
     }
 
     /// The memory to boot it from an image of `compressed` bytes.

@@ -82,7 +82,9 @@ impl fmt::Display for Error {
         write!(f, "{name} ({meaning}, {})", self.fault.errno.raw_os_error())?;
         match (self.torn, self.step) {
             (false, _) => Ok(()),
-            (true, Step::Payload) => f.write_str("; parts of the payload are gone, so there is no system to go back to"),
+            (true, Step::Payload) => {
+                f.write_str("; parts of the payload are gone, so there is no system to go back to")
+            }
             (true, _) => f.write_str("; undoing it failed as well"),
         }
     }

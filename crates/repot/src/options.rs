@@ -311,7 +311,8 @@ mod tests {
         let (a, b) = ("a".repeat(64), "b".repeat(64));
         let options = read(&format!("payload=sha256:{a}\n"), &format!("repot.payload=sha256:{b}"));
         assert_eq!(options.payload, [Some([0xaa; 32]), Some([0xbb; 32])]);
-        let options = read(&format!("cmdline=ignore\npayload=sha256:{a}"), &format!("repot.payload=sha256:{b}"));
+        let options =
+            read(&format!("cmdline=ignore\npayload=sha256:{a}"), &format!("repot.payload=sha256:{b}"));
         assert_eq!(options.payload, [Some([0xaa; 32])]);
         // What is not understood is not left out here.
         let options = read("payload=md5:0\n", "repot.payload");

@@ -59,8 +59,15 @@ pub fn relocate<'s>(
 ) -> Result<Relocated<'s>, Error> {
     let progress = Progress::default();
     let root = Meta::read(At::Open(new.site.old.as_fd())).map_err(|fault| fault.at(Step::Relocate))?;
-    let mut relocated =
-        Relocated { new, moved: None, used_up: false, inits: Vec::new(), root, progress, warnings: Vec::new() };
+    let mut relocated = Relocated {
+        new,
+        moved: None,
+        used_up: false,
+        inits: Vec::new(),
+        root,
+        progress,
+        warnings: Vec::new(),
+    };
     if !matches!(plan.method, Method::Move | Method::Payload) {
         return Ok(relocated);
     }

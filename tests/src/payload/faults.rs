@@ -83,7 +83,8 @@ impl Sweep {
             Verdict::Continue
         });
         assert_eq!(end, End::Init("ready".into()), "{}", running.log());
-        let last = calls.iter().rposition(|&call| call == libc::SYS_execve).expect("the real init was executed");
+        let last =
+            calls.iter().rposition(|&call| call == libc::SYS_execve).expect("the real init was executed");
         calls.truncate(last + 1);
         let mut seen = std::collections::BTreeMap::<i64, u64>::new();
         let mut points = vec![];
@@ -100,7 +101,11 @@ impl Sweep {
             if !left_out.contains(&call) {
                 // musl takes ENOSYS from mprotect for a machine without memory protection.
                 let can_be = |error: &Errno| (call, *error) != (libc::SYS_mprotect, Errno::NOSYS);
-                points.extend(ERRORS.into_iter().filter(can_be).map(|error| Point { call, nth: *nth, error }));
+                points.extend(ERRORS.into_iter().filter(can_be).map(|error| Point {
+                    call,
+                    nth: *nth,
+                    error,
+                }));
             }
             *nth += 1;
         }
@@ -120,7 +125,8 @@ impl Sweep {
 
     fn run_once(&self, point: &Point) -> Outcome {
         let prepared = self.prepared();
-        let mut running = prepared.start(&Setup { calls: Calls::These(vec![point.call]), ..Setup::default() });
+        let mut running =
+            prepared.start(&Setup { calls: Calls::These(vec![point.call]), ..Setup::default() });
         let (mut seen, mut failed) = (0, false);
         let end = running.wait_until(DEADLINE, Some(STAYS), &mut |call| {
             if call.number != point.call || call.program != 1 {
@@ -139,10 +145,14 @@ impl Sweep {
             End::Init(_) => {
                 let root = snapshot(running.root()).expect("a snapshot");
                 let mut after = arrived(&root);
-                let lost = difference(&self.before, &{
-                    after.remove(&b"run"[..]);
-                    after
-                }, RULES);
+                let lost = difference(
+                    &self.before,
+                    &{
+                        after.remove(&b"run"[..]);
+                        after
+                    },
+                    RULES,
+                );
                 // Attributes that the kernel refuses are left out, and told.
                 let told = log.contains("left out") && lost.lines().all(|line| line.contains("xattrs"));
                 let moved = prepared.mounts["/"][0].what.device != running.mounts()["/"][0].what.device;

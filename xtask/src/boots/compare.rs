@@ -55,7 +55,8 @@ fn differing(was: &Entry, what: Was, is: &Entry, read: bool) -> Vec<String> {
     if atime != is.atime && !read {
         note("atime", &atime, &is.atime);
     }
-    let (xattrs, flags) = if what == Was::Packed { (BTreeMap::new(), 0) } else { (was.xattrs.clone(), was.flags) };
+    let (xattrs, flags) =
+        if what == Was::Packed { (BTreeMap::new(), 0) } else { (was.xattrs.clone(), was.flags) };
     if xattrs != is.xattrs {
         note("xattrs", &xattrs, &is.xattrs);
     }

@@ -1,7 +1,7 @@
 //! The image of a scenario: a staging directory, the list of its entries, and the archive.
 
-use super::{hostile, payload};
 use super::scenario::{Scenario, Tree};
+use super::{hostile, payload};
 use crate::place;
 use anyhow::{Context, Result};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, makedev, mknodat, utimensat};

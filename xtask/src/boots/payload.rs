@@ -15,7 +15,9 @@ const ADDED: [&str; 4] = [".repot-begin", ".repot-end", "init", ".repot-xattrs"]
 pub(super) fn dress(root: &Path) -> Result<()> {
     std::fs::write(root.join("etc/capable"), "a program\n").context("etc/capable")?;
     std::fs::create_dir(root.join("etc/listed")).context("etc/listed")?;
-    let posix_acl = |first: &str| format!("02000000{first}ffffffff02000400e803000004000400ffffffff10000400ffffffff20000000ffffffff");
+    let posix_acl = |first: &str| {
+        format!("02000000{first}ffffffff02000400e803000004000400ffffffff10000400ffffffff20000000ffffffff")
+    };
     let (of_file, of_directory) = (posix_acl("01000600"), posix_acl("01000700"));
     let attributes = [
         ("etc/capable", "security.capability", "0100000200200000000000000000000000000000"),
@@ -31,7 +33,8 @@ pub(super) fn dress(root: &Path) -> Result<()> {
         let value: Vec<u8> = (0..digits.len() / 2)
             .map(|at| u8::from_str_radix(&digits[2 * at..2 * at + 2], 16))
             .collect::<Result<_, _>>()?;
-        lsetxattr(root.join(path), name, &value, XattrFlags::empty()).with_context(|| format!("{name} of {path}"))?;
+        lsetxattr(root.join(path), name, &value, XattrFlags::empty())
+            .with_context(|| format!("{name} of {path}"))?;
     }
     // The tool would add it.
     let mode = Mode::RUSR | Mode::WUSR;

@@ -86,7 +86,8 @@ pub(super) fn write(tree: &Tree, level: i32, file: File, progress: &mut dyn FnMu
             None => part.large(tree, level, &mut chunks)?,
         };
         index.frames.push(Frame { start, size: chunks.position() - start, content });
-        let contents = |id: &Id| if let Kind::File(contents) = &tree.inode(*id).kind { contents.len() } else { 0 };
+        let contents =
+            |id: &Id| if let Kind::File(contents) = &tree.inode(*id).kind { contents.len() } else { 0 };
         progress(if part.last { 0 } else { part.entries.iter().map(|(_, id)| contents(id)).sum() });
         Ok(())
     })?;
@@ -196,7 +197,8 @@ impl Part {
 
 fn copy(path: &[u8], contents: &Contents, to: &mut impl Write) -> Result<()> {
     let from = contents.open().with_context(|| format!("cannot read {}", shown(path)))?;
-    let copied = io::copy(&mut from.take(contents.len()), to).with_context(|| format!("cannot pack {}", shown(path)))?;
+    let copied = io::copy(&mut from.take(contents.len()), to)
+        .with_context(|| format!("cannot pack {}", shown(path)))?;
     let missing = contents.len() - copied;
     ensure!(missing == 0, "{}: ended {missing} bytes early, did it shrink?", shown(path));
     Ok(())

@@ -49,7 +49,11 @@ pub(super) fn header(path: &[u8], inode: &Inode, link: Option<&[u8]>) -> Vec<u8>
     header.set_mode(attributes.permissions & 0o7777);
     for (id, key) in [(attributes.uid, &b"uid"[..]), (attributes.gid, b"gid")] {
         let held = if id > OWNER { 0 } else { u64::from(id) };
-        if key == b"uid" { header.set_uid(held) } else { header.set_gid(held) }
+        if key == b"uid" {
+            header.set_uid(held)
+        } else {
+            header.set_gid(held)
+        }
         if id > OWNER {
             record(&mut records, key, id.to_string().as_bytes());
         }

@@ -31,18 +31,26 @@ pub struct Layer<'a> {
     touched: Option<HashSet<Id>>,
     /// How many entries had ACLs in the form of text, which are not carried.
     pub acls_in_text: usize,
+    /// Whether the fifo at hand stands for a socket, which tar has no type for.
+    socket: bool,
     weight: limits::Weight,
 }
 
 impl<'a> Layer<'a> {
     /// A whole root file system.
     pub fn root(tree: &'a mut Tree) -> Layer<'a> {
-        Layer { tree, touched: None, acls_in_text: 0, weight: limits::Weight::default() }
+        Layer { tree, touched: None, acls_in_text: 0, socket: false, weight: limits::Weight::default() }
     }
 
     /// A layer of an image, in which `.wh.NAME` deletes NAME of the layers below.
     pub fn image(tree: &'a mut Tree) -> Layer<'a> {
-        Layer { tree, touched: Some(HashSet::new()), acls_in_text: 0, weight: limits::Weight::default() }
+        Layer {
+            tree,
+            touched: Some(HashSet::new()),
+            acls_in_text: 0,
+            socket: false,
+            weight: limits::Weight::default(),
+        }
     }
 
     /// Applies one member, whose data begins at `position` of `file`.
@@ -90,7 +98,10 @@ impl<'a> Layer<'a> {
                 id
             }
             _ => {
-                let kind = kind(entry, file, position)?;
+                let kind = match kind(entry, file, position)? {
+                    Kind::Fifo if self.socket => Kind::Socket,
+                    kind => kind,
+                };
                 let id = self.tree.add(Inode { attributes, kind });
                 self.tree.link(parent, name, id);
                 id
@@ -161,6 +172,7 @@ impl<'a> Layer<'a> {
             nanoseconds: 0,
             xattrs: BTreeMap::new(),
         };
+        self.socket = false;
         for record in entry.pax_extensions()?.into_iter().flatten() {
             let record = record?;
             let key = record.key_bytes();
@@ -168,6 +180,9 @@ impl<'a> Layer<'a> {
                 attributes.xattrs.insert(name.to_vec(), record.value_bytes().to_vec());
             } else if key.starts_with(b"SCHILY.acl.") {
                 self.acls_in_text += 1;
+            } else if key == b"SCHILY.filetype" {
+                // star's keyword.
+                self.socket = record.value_bytes() == b"socket";
             } else if key.starts_with(b"GNU.sparse.") {
                 bail!("a sparse file in PAX form, which is not read (make the archive without --sparse)");
             } else if key == b"mtime" {

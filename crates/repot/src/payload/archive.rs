@@ -394,7 +394,9 @@ mod tests {
 
     #[test]
     fn names_that_lead_out_of_the_root_are_refused() {
-        for name in [&b"/etc"[..], b"../etc", b"etc/../..", b"etc/..", b"a//b", b"./a", b"a/./b", b"", b"a/", b".."] {
+        for name in
+            [&b"/etc"[..], b"../etc", b"etc/../..", b"etc/..", b"a//b", b"./a", b"a/./b", b"", b"a/", b".."]
+        {
             assert_eq!(said(&header(name, b'0', 0, b"")), "a name that leads out of the root:", "{name:?}");
             assert!(first(&header(b"a", b'1', 0, name)).is_err(), "{name:?}");
         }

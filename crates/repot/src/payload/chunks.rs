@@ -188,7 +188,11 @@ impl<'a> Chunks<'a> {
         }
         let Chunk { size, digest } = self.index.chunks[number];
         let sum: [u8; 32] = sum.finalize().into();
-        if at == size && sum == digest { Ok(()) } else { Err(flaw("the SHA-256 of chunk", path(number).as_bytes())) }
+        if at == size && sum == digest {
+            Ok(())
+        } else {
+            Err(flaw("the SHA-256 of chunk", path(number).as_bytes()))
+        }
     }
 
     /// The head of a frame says the same as the index, and asks for no more memory than agreed.

@@ -60,7 +60,18 @@ impl<'a> Reader<'a> {
         reset.map_err(|_| flaw("the decoder cannot be reset", b""))?;
         let (input, output) = (0..0, 0..0);
         let left = frame.content;
-        Ok(Reader { decoder, chunks, frame, frees, at: frame.start, file: None, input, output, left, ended: false })
+        Ok(Reader {
+            decoder,
+            chunks,
+            frame,
+            frees,
+            at: frame.start,
+            file: None,
+            input,
+            output,
+            left,
+            ended: false,
+        })
     }
 
     /// The chunk that the last bytes came from.

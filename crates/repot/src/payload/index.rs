@@ -262,7 +262,8 @@ fn frame(lines: &mut Lines<'_>, end: u64, total: u64) -> Result<Frame, Flaw> {
     let Some(frame) = read() else { return lines.flaw(WHAT) };
     let whole = frame.size > 0 && frame.content > 0 && frame.content.is_multiple_of(512);
     if !whole || frame.start != end || frame.size > total - end {
-        return lines.flaw("each frame begins where the one before it ended, and holds whole blocks of 512 bytes");
+        return lines
+            .flaw("each frame begins where the one before it ended, and holds whole blocks of 512 bytes");
     }
     Ok(frame)
 }

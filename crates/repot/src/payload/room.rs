@@ -83,14 +83,7 @@ impl Visitor for Room {
         }
     }
 
-    fn leave(
-        &self,
-        (): &mut (),
-        _: Option<(&Pair, &CStr)>,
-        _: &Pair,
-        (): &(),
-        _: bool,
-    ) -> Result<(), Fault> {
+    fn leave(&self, (): &mut (), _: Option<(&Pair, &CStr)>, _: &Pair, (): &(), _: bool) -> Result<(), Fault> {
         Ok(())
     }
 }

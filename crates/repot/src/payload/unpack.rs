@@ -178,14 +178,22 @@ impl Unpack<'_> {
         reader.finish()
     }
 
-    fn entry(&self, entry: &Entry, part: Part, place: &mut Place<'_>, reader: &mut Reader<'_>) -> Result<(), Fault> {
+    fn entry(
+        &self,
+        entry: &Entry,
+        part: Part,
+        place: &mut Place<'_>,
+        reader: &mut Reader<'_>,
+    ) -> Result<(), Fault> {
         match (part, entry.kind) {
             (Part::Directories, Kind::Directory) if entry.path.is_empty() => return Ok(()),
             (Part::Directories, Kind::Directory) => place.directory(entry)?,
             (Part::Attributes { replaced }, Kind::Directory) => {
                 return match place.finish(entry) {
                     // Something else of the initramfs has taken its place.
-                    Err(Fault { errno: Errno::NOENT | Errno::NOTDIR | Errno::LOOP, .. }) if replaced => Ok(()),
+                    Err(Fault { errno: Errno::NOENT | Errno::NOTDIR | Errno::LOOP, .. }) if replaced => {
+                        Ok(())
+                    }
                     done => done,
                 };
             }
@@ -218,7 +226,11 @@ impl Unpack<'_> {
             }
         }
         if able.is_empty() {
-            return Err(Fault { call: "no init can be executed:", path: told.into_bytes(), errno: Errno::NOEXEC });
+            return Err(Fault {
+                call: "no init can be executed:",
+                path: told.into_bytes(),
+                errno: Errno::NOEXEC,
+            });
         }
         Ok(able)
     }
