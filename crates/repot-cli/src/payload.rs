@@ -141,10 +141,10 @@ fn cut(tree: &mut Tree) -> Result<Tree> {
     for name in [&b"dev"[..], b"root"] {
         let Some(id) = tree.child(Tree::ROOT, name) else { continue };
         let into = copy(tree, id, &mut outer, Tree::ROOT, name);
-        if let Some(console) = tree.child(id, b"console") {
-            if name == b"dev" {
-                copy(tree, console, &mut outer, into, b"console");
-            }
+        if name == b"dev"
+            && let Some(console) = tree.child(id, b"console")
+        {
+            copy(tree, console, &mut outer, into, b"console");
         }
     }
     if let Some(text) = manifest::contents(&outer) {

@@ -15,6 +15,8 @@ pub mod index;
 #[cfg(feature = "payload")]
 mod place;
 #[cfg(feature = "payload")]
+mod reserve;
+#[cfg(feature = "payload")]
 mod room;
 #[cfg(feature = "payload")]
 mod unpack;

@@ -73,7 +73,7 @@ pub(super) fn write(tree: &Tree, level: i32, file: File, progress: &mut dyn FnMu
             return Ok(None);
         }
         let archive = part.archive(tree, &first)?;
-        let bytes = compress(&archive, level).context("cannot compress")?;
+        let bytes = compress(&archive, level, part.window(tree)).context("cannot compress")?;
         Ok(Some((bytes, archive.len() as u64)))
     };
     ordered(&all, work, |part, packed| {
@@ -120,7 +120,7 @@ impl Parts<'_> {
         }
         self.count_attributes(id);
         self.index.inodes += 1;
-        let mut size = 4 * BLOCK;
+        let mut size = 4 * BLOCK as u64;
         match &self.tree.inode(id).kind {
             Kind::Directory(_) => return self.directories.entries.push((path.into(), id)),
             Kind::File(contents) => {
@@ -151,6 +151,13 @@ impl Parts<'_> {
 }
 
 impl Part {
+    /// The window that unpacking it needs: headers alone do well with little, and the first frame is read once more when memory is
+    /// shortest.
+    fn window(&self, tree: &Tree) -> u32 {
+        let headers = self.last || self.entries.iter().all(|(_, id)| tree.entries(*id).is_some());
+        if headers { WINDOW_LOG - 3 } else { WINDOW_LOG }
+    }
+
     /// Whether it is one file that is larger than a frame.
     fn is_large(&self, tree: &Tree) -> bool {
         matches!(&self.entries[..], [(_, id)] if matches!(&tree.inode(*id).kind, Kind::File(contents) if contents.len() > FRAME))
@@ -169,7 +176,7 @@ impl Part {
         }
         if self.last {
             // The end of the archive.
-            bytes.resize(bytes.len() + 2 * usize::try_from(BLOCK)?, 0);
+            bytes.resize(bytes.len() + 2 * BLOCK, 0);
         }
         Ok(bytes)
     }
@@ -180,16 +187,16 @@ impl Part {
         let inode = tree.inode(*id);
         let Kind::File(contents) = &inode.kind else { return Ok(0) };
         let header = header(path, inode, None);
-        let size = header.len() as u64 + contents.len().next_multiple_of(BLOCK);
+        let size = header.len() as u64 + contents.len().next_multiple_of(BLOCK as u64);
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let write = || "cannot write a temporary file";
-        let mut encoder = encoder(out, level, size).with_context(write)?;
+        let mut encoder = encoder(out, level, WINDOW_LOG, size).with_context(write)?;
         // With threads the frame is another than without, but the same for any number of them.
         encoder.multithread(u32::try_from(threads)?).with_context(write)?;
         encoder.write_all(&header).with_context(write)?;
         copy(path, contents, &mut encoder)?;
         let rest = size - header.len() as u64 - contents.len();
-        encoder.write_all(&[0; BLOCK as usize][..usize::try_from(rest)?]).with_context(write)?;
+        encoder.write_all(&[0; BLOCK][..usize::try_from(rest)?]).with_context(write)?;
         encoder.finish().with_context(write)?;
         Ok(size)
     }
@@ -204,16 +211,16 @@ fn copy(path: &[u8], contents: &Contents, to: &mut impl Write) -> Result<()> {
     Ok(())
 }
 
-fn compress(archive: &[u8], level: i32) -> io::Result<Vec<u8>> {
-    let mut encoder = encoder(Vec::new(), level, archive.len() as u64)?;
+fn compress(archive: &[u8], level: i32, window: u32) -> io::Result<Vec<u8>> {
+    let mut encoder = encoder(Vec::new(), level, window, archive.len() as u64)?;
     encoder.write_all(archive)?;
     encoder.finish()
 }
 
 /// An encoder of a frame whose size is known, and no larger window than the init allows.
-fn encoder<W: Write>(out: W, level: i32, size: u64) -> io::Result<Encoder<'static, W>> {
+fn encoder<W: Write>(out: W, level: i32, window: u32, size: u64) -> io::Result<Encoder<'static, W>> {
     let mut encoder = Encoder::new(out, level)?;
-    encoder.set_parameter(CParameter::WindowLog(WINDOW_LOG))?;
+    encoder.set_parameter(CParameter::WindowLog(window))?;
     encoder.include_checksum(false)?;
     encoder.include_contentsize(true)?;
     encoder.set_pledged_src_size(Some(size))?;

@@ -5,7 +5,7 @@ use tar::{EntryType, Header};
 use crate::tree::{Inode, Kind};
 
 /// A block.
-pub(super) const BLOCK: u64 = 512;
+pub(super) const BLOCK: usize = 512;
 
 /// What the two fields of ustar for names hold, used without the prefix.
 const NAME: usize = 100;
@@ -97,7 +97,7 @@ pub(super) fn header(path: &[u8], inode: &Inode, link: Option<&[u8]>) -> Vec<u8>
 
 /// Zeros up to a whole block.
 pub(super) fn pad(bytes: &mut Vec<u8>) {
-    bytes.resize(bytes.len().next_multiple_of(BLOCK as usize), 0);
+    bytes.resize(bytes.len().next_multiple_of(BLOCK), 0);
 }
 
 /// Fills a field, where the value fits.

@@ -243,7 +243,7 @@ impl<'a> Header<'a> {
             Kind::Symlink => {
                 entry.size == 0 && (1..4096).contains(&entry.target.len()) && !entry.target.contains(&0)
             }
-            _ => entry.size == 0,
+            Kind::Character | Kind::Block | Kind::Directory | Kind::Fifo | Kind::Socket => entry.size == 0,
         };
         if !plain || entry.mode > 0o7777 {
             return flaw("a header that makes no sense:", &name);

@@ -17,6 +17,7 @@ use super::archive::{Entry, Kind, entry};
 use super::chunks::{Chunks, at_frame, flaw};
 use super::frame::{Decoder, Reader};
 use super::place::{Place, Warnings};
+use super::reserve::Reserve;
 use super::room;
 use crate::error::{Error, Fault, Quoted, Step};
 use crate::facts::Facts;
@@ -61,7 +62,11 @@ pub(crate) fn unpack(
         entries: AtomicU64::new(0),
         bytes: AtomicU64::new(0),
     };
-    match work.all(facts, plan, &|| meanwhile(progress), rest) {
+    // Only on a machine of its own: in a container it is someone else's setting.
+    let reserve = facts.machine.then(|| Reserve::release(new.site.proc.as_fd()));
+    let outcome = work.all(facts, plan, &|| meanwhile(progress), rest);
+    drop(reserve);
+    match outcome {
         Ok(mut unpacked) => {
             unpacked.warnings.extend(warnings.list());
             Ok(unpacked)
@@ -109,6 +114,7 @@ impl Unpack<'_> {
         self.frame(0, Part::Directories, &mut decoder)?;
         // Up to here the old root is as it was.
         self.files(plan.threads, decoder, meanwhile)?;
+        // Those of the threads are gone, with their windows.
         let mut decoder = Decoder::new()?;
         self.frame(index.frames.len() - 1, Part::Links, &mut decoder)?;
         let counted = (self.entries.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed));
