@@ -1,11 +1,14 @@
 //! The C compiler for the one part of the init that is written in C: the decoder of zstd.
 //!
-//! It is compiled against the headers of whatever C library the compiler comes with, and linked with musl: it uses `malloc`,
-//! `free`, `memcpy` and their like, which are the same in both.
+//! That calls `malloc`, `free`, `memcpy` and their like and nothing else of a C library, so it is compiled against the few
+//! declarations in `include`, whatever headers the machine has, and linked with musl.
 
 use super::{Arch, triple};
+use crate::command::read;
 use crate::debian::{self, Tool};
+use crate::place;
 use anyhow::Result;
+use std::process::Command;
 
 /// What tells the build where the compiler is.
 pub(super) fn compiler(arch: Arch) -> Result<Vec<(String, String)>> {
@@ -19,7 +22,8 @@ pub(super) fn compiler(arch: Arch) -> Result<Vec<(String, String)>> {
         Arch::X86_64 | Arch::All => ("x86_64-linux-gnu-gcc", "gcc-x86-64-linux-gnu"),
     };
     debian::need(&[(program, package)])?;
-    // What glibc's headers add of their own accord is not in musl.
-    let flags = "-U_FORTIFY_SOURCE -fno-stack-protector -ffunction-sections -fdata-sections";
-    Ok(vec![(format!("CC_{triple}"), program.into()), (format!("CFLAGS_{triple}"), flags.into())])
+    let own = read(Command::new(program).arg("-print-file-name=include"))?;
+    let declared = place::checkout().join("xtask/src/dist/include");
+    let flags = format!("-nostdinc -I{} -isystem {} -fno-stack-protector", declared.display(), own.trim());
+    Ok(vec![(format!("CC_{triple}"), program.into()), (format!("CFLAGS_{triple}"), flags)])
 }
