@@ -167,7 +167,11 @@ fn unpack(stage: &Stage, image: &[u8]) {
                 gone(&path);
                 symlinkat(&data[..], CWD, &path).expect("a symbolic link");
             }
-            kind => {
+            kind @ (FileType::CharacterDevice
+            | FileType::BlockDevice
+            | FileType::Fifo
+            | FileType::Socket
+            | FileType::Unknown) => {
                 gone(&path);
                 let device = makedev(header.rdevmajor, header.rdevminor);
                 mknodat(CWD, &path, kind, mode, device).expect("a node");
