@@ -115,8 +115,8 @@ impl Footprint {
     }
 }
 
-/// What `/init` needs while it unpacks a payload: two threads, and chunks that are not used up yet.
-const UNPACKING: u64 = 16 << 20;
+/// What `/init` needs at the end of a payload, beyond what [`KERNEL`] allows for: a thread, and chunks that are not used up yet.
+const UNPACKING: u64 = 4 << 20;
 
 fn round(bytes: u64) -> u64 {
     bytes.div_ceil(STEP).saturating_mul(STEP)
