@@ -36,8 +36,8 @@ const AMPLE: u32 = 2048;
 struct Images {
     payload: PathBuf,
     plain: PathBuf,
-    /// What the tree takes in memory, in MiB.
-    pages: u32,
+    /// The sum of the sizes of its files, in MiB.
+    mib: u32,
 }
 
 /// Answers all three for the trees that are named, and writes `docs/bench/payload.md`.
@@ -58,7 +58,7 @@ pub(crate) fn payload(names: &[String], rounds: usize, quick: bool) -> Result<()
         let images = images(&tree)?;
         let section = section(&images, &kernel, if quick { 3 } else { rounds })?;
         println!("{}\n\n{section}", tree.about);
-        let _ = write!(page, "\n## {}, {} MiB in pages\n\n{section}", tree.about, images.pages);
+        let _ = write!(page, "\n## {}, {} MiB\n\n{section}", tree.about, images.mib);
     }
     let _ = write!(page, "\n{}\n", machine::about()?);
     if quick || !names.is_empty() { Ok(()) } else { document::write("payload.md", &page) }
@@ -69,7 +69,7 @@ fn section(images: &Images, kernel: &Kernel, rounds: usize) -> Result<String> {
     for (name, image) in [("payload", &images.payload), ("plain", &images.plain)] {
         let mut row = vec![name.to_owned()];
         for root in ROOTS {
-            row.push(smallest(image, root, kernel, images.pages)?.to_string());
+            row.push(smallest(image, root, kernel, images.mib)?.to_string());
         }
         rows.push(row);
     }
@@ -144,14 +144,14 @@ fn images(tree: &Tree) -> Result<Images> {
     let mut encoder = Encoder::new(out, Compression::Zstd, LEVEL).context("zstd")?;
     std::io::copy(&mut File::open(&archive)?, &mut encoder).context("cannot compress the image")?;
     encoder.finish().context("cannot compress the image")?;
-    let pages = command::read(
+    let mib = command::read(
         Command::new("du").args(["--summarize", "--apparent-size", "--block-size=1M"]).arg(&root),
     )?;
-    let pages = pages.split_whitespace().next().and_then(|words| words.parse().ok()).context("du")?;
+    let mib = mib.split_whitespace().next().and_then(|words| words.parse().ok()).context("du")?;
     for path in [&root, &archive] {
         if path.is_dir() { fs::remove_dir_all(path)? } else { fs::remove_file(path)? }
     }
-    Ok(Images { payload, plain: compressed, pages })
+    Ok(Images { payload, plain: compressed, mib })
 }
 
 fn put(from: &Path, to: &Path) -> Result<()> {
@@ -179,15 +179,15 @@ fn boot(image: &Path, root: &str, kernel: &Kernel, memory_mib: u32, parallel: bo
     Ok(run.map_or_else(|_| Told::default(), |run| Told::new(run.report.replace('\r', "").as_bytes())))
 }
 
-/// Upwards and downwards in steps from a guess: what boots must be twice in a row smaller than what does not.
-fn smallest(image: &Path, root: &str, kernel: &Kernel, pages: u32) -> Result<u32> {
+/// By halves, between what cannot hold the tree and what is ample; downwards in strides of 64 MiB at most.
+fn smallest(image: &Path, root: &str, kernel: &Kernel, mib: u32) -> Result<u32> {
     let reference = boot(image, root, kernel, AMPLE, false)?;
     let tally = reference.word("tally").context("the image does not boot in ample memory")?.to_owned();
     let boots = |memory| {
         Ok::<_, anyhow::Error>(boot(image, root, kernel, memory, false)?.word("tally") == Some(&tally))
     };
-    let (mut low, mut high) = (pages / STEP * STEP, AMPLE);
-    ensure!(!boots(low)?, "the tree alone has {pages} MiB, and a machine of {low} MiB booted it");
+    let (mut low, mut high) = (mib / STEP * STEP, AMPLE);
+    ensure!(!boots(low)?, "the tree alone has {mib} MiB, and a machine of {low} MiB booted it");
     while high - low > STEP {
         // Small machines fail sooner than large ones boot.
         let middle = low + ((high - low) / 2).min(64) / STEP * STEP;
