@@ -1,18 +1,25 @@
-//! Embeds the init: a released `repot` is built with `REPOT_EMBED=/path/to/init` and then needs no path to it.
+//! Embeds the inits: a released `repot` is built with `REPOT_EMBED=/path/to/init`, and `REPOT_EMBED_PAYLOAD` for the one that unpacks
+//! payloads, and then needs no path to them.
 
 use std::env;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    println!("cargo::rerun-if-env-changed=REPOT_EMBED");
-    let to = PathBuf::from(env::var_os("OUT_DIR").ok_or("no OUT_DIR")?).join("init");
-    match env::var_os("REPOT_EMBED") {
+    let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("no OUT_DIR")?);
+    embed("REPOT_EMBED", &out.join("init"))?;
+    embed("REPOT_EMBED_PAYLOAD", &out.join("init-payload"))
+}
+
+/// Copies the file that a variable names; an empty one where it is not set.
+fn embed(variable: &str, to: &Path) -> Result<(), Box<dyn std::error::Error>> {
+    println!("cargo::rerun-if-env-changed={variable}");
+    match env::var_os(variable) {
         Some(init) => {
             println!("cargo::rerun-if-changed={}", init.display());
-            fs::copy(&init, &to).map_err(|error| format!("REPOT_EMBED={}: {error}", init.display()))?;
+            fs::copy(&init, to).map_err(|error| format!("{variable}={}: {error}", init.display()))?;
         }
-        None => fs::write(&to, [])?,
+        None => fs::write(to, [])?,
     }
     Ok(())
 }

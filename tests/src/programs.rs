@@ -17,6 +17,39 @@ pub fn repot_init() -> &'static Path {
     })
 }
 
+/// The `/init` that unpacks payloads: `$REPOT_INIT_PAYLOAD`, or what cargo builds now from the sources.
+///
+/// # Panics
+/// When it cannot be built.
+pub fn repot_init_payload() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        if let Some(given) = std::env::var_os("REPOT_INIT_PAYLOAD") {
+            return given.into();
+        }
+        // Out of the way of the other init, whose file has the same name.
+        let (triple, apart) = (triple(), target().join("payload"));
+        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
+        cargo.args([
+            "build",
+            "--quiet",
+            "--package",
+            "repot-init",
+            "--features",
+            "payload",
+            "--profile",
+            "init",
+        ]);
+        cargo.arg("--target").arg(&triple).arg("--target-dir").arg(&apart).current_dir(workspace());
+        // As `cargo xtask dist` does.
+        let named = triple.replace('-', "_");
+        cargo.env(format!("CC_{named}"), "cc");
+        cargo.env(format!("CFLAGS_{named}"), "-U_FORTIFY_SOURCE -fno-stack-protector");
+        run(&mut cargo);
+        apart.join(triple).join("init/repot-init")
+    })
+}
+
 /// The same for a target, where its standard library is there.
 ///
 /// # Panics

@@ -9,6 +9,7 @@ mod copying;
 mod document;
 mod machine;
 mod memory;
+mod payload;
 mod plot;
 mod programs;
 mod race;
@@ -47,6 +48,8 @@ enum Part {
     Ram,
     /// System calls for each entry of a tree
     Calls,
+    /// A root that comes compressed: memory and time
+    Payload,
 }
 
 #[derive(Debug, Args)]
@@ -84,6 +87,7 @@ pub(crate) fn bench(bench: &Bench) -> Result<()> {
         None => races(choice, terms),
         Some(Part::Ram) => ram::ram(&choice.tree, &choice.peer, choice.quick),
         Some(Part::Copy) => copying::copying(choice.quick),
+        Some(Part::Payload) => payload::payload(&choice.tree, choice.rounds, choice.quick),
         Some(Part::Calls) => {
             let tree = choice.trees()?.into_iter().next().context("no tree")?;
             let ours = |one: &Contender| one.name.starts_with("repot-") && one.moves();

@@ -6,6 +6,7 @@ mod compare;
 mod expect;
 mod hostile;
 mod image;
+mod payload;
 mod scenario;
 mod sweep;
 mod verdict;
@@ -80,6 +81,10 @@ pub(crate) fn run(filter: &str, jobs: usize) -> Result<Score> {
 /// Everything that is built or downloaded, before the first machine starts.
 fn prepare(cases: &[Case]) -> Result<Bench> {
     let (init, probe) = (dist::init(dist::Arch::X86_64)?, dist::probe()?);
+    let of_payload = match cases.iter().any(|case| case.scenario.payload) {
+        true => Some(dist::init_payload(dist::Arch::X86_64)?),
+        false => None,
+    };
     let mut bench = Bench { kernels: BTreeMap::new(), images: BTreeMap::new() };
     for case in cases {
         if !bench.kernels.contains_key(&case.kernel) {
@@ -87,8 +92,9 @@ fn prepare(cases: &[Case]) -> Result<Bench> {
         }
         let name = &case.scenario.name;
         if !bench.images.contains_key(name) {
+            let init = of_payload.as_deref().filter(|_| case.scenario.payload).unwrap_or(&init);
             let image =
-                Image::build(case.scenario, &init, &probe).with_context(|| format!("image of {name}"))?;
+                Image::build(case.scenario, init, &probe).with_context(|| format!("image of {name}"))?;
             bench.images.insert(name.clone(), image);
         }
     }

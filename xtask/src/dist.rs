@@ -4,6 +4,8 @@
 //! musl is what is shipped. Where its target cannot be had, a static glibc build for this machine
 //! stands in, so that everything else here still works.
 
+mod payload;
+
 use crate::command::{read, run};
 use crate::{debian, place};
 use anyhow::{Context, Result, bail};
@@ -45,6 +47,7 @@ pub(crate) fn dist(arch: Arch) -> Result<()> {
     let arches = if arch == Arch::All { vec![Arch::X86_64, Arch::Aarch64, Arch::I686] } else { vec![arch] };
     for arch in arches {
         show(&init(arch)?)?;
+        show(&init_payload(arch)?)?;
         // The tool compresses with libraries in C, for which the others would need a cross compiler each.
         if arch == Arch::X86_64 {
             show(&tool()?)?;
@@ -67,12 +70,28 @@ pub(crate) fn init(arch: Arch) -> Result<PathBuf> {
 
 /// Builds the tool as it is released, with the init in it, and gives its path.
 pub(crate) fn tool() -> Result<PathBuf> {
-    let init = init(Arch::X86_64)?;
+    let (init, payload) = (init(Arch::X86_64)?, init_payload(Arch::X86_64)?);
     if triple(Arch::X86_64)?.0.ends_with("musl") {
         debian::need(&[debian::MUSL_GCC])?;
     }
+    let embedded = [("REPOT_EMBED", &init), ("REPOT_EMBED_PAYLOAD", &payload)];
+    let embedded = embedded.map(|(name, path)| (name.to_owned(), path.display().to_string()));
     let package = ["--package=repot-cli", "--bin=repot"];
-    build_with("repot", "repot", "release", &package, Arch::X86_64, "repot", &[("REPOT_EMBED", &init)])
+    build_with("repot", "repot", "release", &package, Arch::X86_64, "repot", &embedded)
+}
+
+/// Builds the init that can unpack payloads too.
+pub(crate) fn init_payload(arch: Arch) -> Result<PathBuf> {
+    let package = ["--package=repot-init", "--features=payload"];
+    build_with(
+        "init-payload",
+        "repot-init",
+        "init",
+        &package,
+        arch,
+        "init-payload",
+        &payload::compiler(arch)?,
+    )
 }
 
 /// Builds the guest's probe for this machine's guests.
@@ -99,12 +118,12 @@ fn build_with(
     package: &[&str],
     arch: Arch,
     name: &str,
-    environment: &[(&str, &Path)],
+    more: &[(String, String)],
 ) -> Result<PathBuf> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(place::checkout()).args(["build", "--quiet", "--profile", profile]).args(package);
     let (triple, flags) = triple(arch).with_context(|| format!("cannot build {what}"))?;
-    cargo.envs(flags).envs(environment.iter().copied());
+    cargo.envs(flags).envs(more.iter().cloned());
     run(cargo.args(["--target", &triple])).with_context(|| format!("{what} for {triple} does not build"))?;
     let from = place::built().join(&triple).join(profile).join(bin);
     let to = place::kept(&format!("dist/{}", arch.name()))?.join(name);

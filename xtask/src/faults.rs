@@ -1,5 +1,7 @@
 //! Every system call of a run made to fail, one at a time, with each error in turn; and the table of what came of it.
 
+pub(crate) mod payload;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::process::Command;

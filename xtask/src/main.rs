@@ -112,6 +112,9 @@ enum Command {
         /// Runs at a time
         #[arg(long, short, default_value_t = 2)]
         jobs: usize,
+        /// Of a run that unpacks a payload, into docs/faults-payload.md
+        #[arg(long)]
+        payload: bool,
     },
     /// Download the kernels the boots run on into target/kernels
     #[command(after_help = "Example: cargo xtask kernels 6.12 7")]
@@ -136,7 +139,8 @@ fn main() -> ExitCode {
         Command::Boots { filter, jobs } => boot(&filter, jobs),
         Command::Sweep { series, jobs } => boots::sweep(&series, jobs),
         Command::Bench(what) => bench::bench(&what),
-        Command::Faults { call, every, jobs } => {
+        Command::Faults { call, every, payload: true, .. } => faults::payload::sweep(call.as_deref(), every),
+        Command::Faults { call, every, jobs, payload: false } => {
             faults::sweep(&faults::Choice { call: call.as_deref(), step: every, jobs })
         }
         Command::Packing { root, levels, rounds } => packing::packing(&root, &levels, rounds),

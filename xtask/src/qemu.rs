@@ -71,6 +71,15 @@ impl Run {
 impl Machine<'_> {
     /// Boots and waits until the guest has powered off, rebooted, or panicked.
     pub(crate) fn run(&self) -> Result<Run> {
+        self.run_with("single")
+    }
+
+    /// The same with a thread for each processor, where time is measured and an accident now and then is no harm.
+    pub(crate) fn run_in_parallel(&self) -> Result<Run> {
+        self.run_with("multi")
+    }
+
+    fn run_with(&self, threads: &str) -> Result<Run> {
         let (console, report) = (self.folder.join("console.txt"), self.folder.join("report.json"));
         let serial = |path: &Path, id: &str| format!("file,id={id},path={}", path.display());
         let begun = Instant::now();
@@ -79,7 +88,7 @@ impl Machine<'_> {
                 "-machine",
                 "pc",
                 "-accel",
-                "tcg,thread=single",
+                &format!("tcg,thread={threads}"),
                 "-cpu",
                 "max",
                 "-nodefaults",

@@ -12,7 +12,6 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use crate::cli::Boot;
 use crate::inspect::Survey;
-use crate::ram::Footprint;
 use crate::{segments, size};
 
 /// Small images get this much memory all the same.
@@ -147,7 +146,7 @@ fn survey(image: &Path) -> Result<(Survey, u64)> {
     if let Err(error) = segments::read(file, &mut survey) {
         eprintln!("repot: warning: {}: {error:#}", shown());
     }
-    let need = Footprint::of(&survey.tree).need(compressed).tmpfs;
+    let need = survey.need(compressed).tmpfs;
     Ok((survey, need))
 }
 

@@ -34,6 +34,7 @@ pub enum Command {
   repot pack rootfs.tar.xz -o image.xz --compress xz
   podman export c1 | repot pack - -o image.zst --config size=70%
   repot pack oci-layout/ --image latest -o image.zst
+  repot pack rootfs/ --payload -o image.cpio         boots in less memory than any other
   repot pack --json rootfs/ -o image.zst | jq .ram.tmpfs
 
 ROOT may be a directory, a tar archive (plain, gzip, xz, zstd), an OCI image layout (directory or
@@ -178,6 +179,9 @@ pub struct Pack {
     /// How to compress
     #[arg(short, long, value_enum, default_value = "zstd", value_name = "FORMAT")]
     pub compress: Compression,
+    /// Leave the root compressed in the image, for /init to unpack: needs the least memory
+    #[arg(long)]
+    pub payload: bool,
     /// How hard to compress: zstd 1-22 (default 9), gzip 1-9 (6), xz 0-9 (6)
     #[arg(short, long)]
     pub level: Option<u32>,

@@ -55,6 +55,25 @@ impl Image {
         &self.tree
     }
 
+    /// The root as it will be, to be changed.
+    pub(crate) fn edit(&mut self) -> &mut Tree {
+        &mut self.tree
+    }
+
+    /// Takes the root apart: what `cut` leaves of it, and an image of what `cut` gives.
+    pub(crate) fn split(mut self, cut: impl FnOnce(&mut Tree) -> Result<Tree>) -> Result<(Tree, Image)> {
+        let outer = cut(&mut self.tree)?;
+        let inner = std::mem::replace(&mut self.tree, outer);
+        Ok((inner, self))
+    }
+
+    /// Adds a file that only root can read.
+    pub(crate) fn add(&mut self, directory: Id, name: &[u8], contents: Contents) {
+        let attributes = Attributes { permissions: 0o400, mtime: self.mtime, ..Attributes::default() };
+        let id = self.tree.add(Inode { attributes, kind: Kind::File(contents) });
+        self.tree.link(directory, name, id);
+    }
+
     /// Writes the archive: `/init` first, the end marker last.
     pub fn write<W: Write>(&self, out: W, progress: &mut dyn FnMut(u64)) -> Result<(W, Totals)> {
         let mut writer = Writer::new(out);

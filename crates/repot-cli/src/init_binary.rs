@@ -11,6 +11,8 @@ use crate::elf::{HEAD, Machine, Program};
 
 /// Empty unless this program was built with `REPOT_EMBED`.
 static EMBEDDED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/init"));
+/// The same with `REPOT_EMBED_PAYLOAD`.
+static EMBEDDED_PAYLOAD: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/init-payload"));
 
 /// repot's `/init`.
 #[derive(Debug, Clone)]
@@ -42,6 +44,37 @@ pub fn find(given: Option<&Path>) -> Result<InitBinary> {
          Build it with `cargo xtask dist` in repot's sources, or give --init FILE",
         looked.join(", ")
     );
+}
+
+/// The init that can unpack payloads, from the same places; `REPOT_INIT_PAYLOAD` names another.
+pub fn find_for_payload(given: Option<&Path>) -> Result<InitBinary> {
+    let named = given.map(Path::to_path_buf).or_else(|| env::var_os("REPOT_INIT_PAYLOAD").map(PathBuf::from));
+    if named.is_none() && !EMBEDDED_PAYLOAD.is_empty() {
+        return check(EMBEDDED_PAYLOAD.into(), "built into this program".to_string());
+    }
+    let beside = |place: &PathBuf| {
+        place.with_file_name(if place.ends_with("repot-init") {
+            "repot-init-payload"
+        } else {
+            "init-payload"
+        })
+    };
+    let places: Vec<_> = places().iter().map(beside).collect();
+    let Some(path) = named.or_else(|| places.iter().find(|path| path.is_file()).cloned()) else {
+        let looked: Vec<_> = places.iter().map(|path| path.display().to_string()).collect();
+        bail!(
+            "there is no repot init that unpacks payloads in {}. Build it with `cargo xtask dist` in repot's sources, or give \
+             --init FILE",
+            looked.join(", ")
+        );
+    };
+    let init = load(&path)?;
+    // What it says when asked for its version.
+    let mark = b" with payload\n";
+    if init.machine.is_some() && !init.bytes.windows(mark.len()).any(|window| window == mark) {
+        bail!("{} cannot unpack payloads: it is another program, or a repot init without that", init.origin);
+    }
+    Ok(init)
 }
 
 /// Whether a program is a repot init: it is an ELF program that knows the name of its configuration.

@@ -1,5 +1,6 @@
 //! `repot inspect`: what is inside an image, what memory it needs, and what is wrong with it.
 
+pub mod payload;
 mod survey;
 
 use std::fs::File;
@@ -31,6 +32,7 @@ struct Findings {
     repot: bool,
     init: Option<String>,
     end_marker: EndMarker,
+    payload: Option<payload::Facts>,
     ram: Need,
     problems: Vec<String>,
     damage: Option<String>,
@@ -52,30 +54,47 @@ pub fn run(args: &Inspect) -> Result<()> {
     };
     let mut counted = Counted { input, bytes: 0 };
     let mut survey = Survey::default();
-    let read = segments::read(&mut counted, &mut survey);
+    let mut read = segments::read(&mut counted, &mut survey);
     if survey.segments.is_empty() && !args.json {
         // Nothing was found that could be told of.
         read.with_context(|| shown.clone())?;
         bail!("{shown}: there is nothing in it");
     }
-    let findings = findings(shown, counted.bytes, &survey, read.as_ref().err());
+    let root = match survey.unpacked() {
+        Some(Ok(root)) => Some(root),
+        Some(Err(error)) => {
+            read = read.and(Err(error));
+            None
+        }
+        None => None,
+    };
+    let findings = findings(shown, counted.bytes, &survey, root.as_ref(), read.as_ref().err());
     let text = if args.json { serde_json::to_string_pretty(&findings)? + "\n" } else { words(&findings) };
     report::print(&text)?;
     read.with_context(|| findings.image)
 }
 
-fn findings(image: String, bytes: u64, survey: &Survey, damage: Option<&anyhow::Error>) -> Findings {
-    let program = |id| survey.program(id);
-    let boot =
-        Programs { tree: &survey.tree, program: &program, config: &survey.config, repot: survey.repot() }
-            .boot();
+fn findings(
+    image: String,
+    bytes: u64,
+    survey: &Survey,
+    root: Option<&payload::Root>,
+    damage: Option<&anyhow::Error>,
+) -> Findings {
+    let tree = root.map_or(&survey.tree, |root| &root.tree);
+    let unpacked = programs::of_tree(tree);
+    let program = |id| match root {
+        Some(root) => root.outer.get(&id).map_or_else(|| unpacked(id), |id| survey.program(*id)),
+        None => survey.program(id),
+    };
+    let boot = Programs { tree, program: &program, config: &survey.config, repot: survey.repot() }.boot();
     let mut problems = survey.problems.clone();
     problems.extend(survey.left_out());
     if survey.segments.is_empty() && damage.is_none() {
         problems.push("there is nothing in it".into());
     }
     problems.extend(boot.problems);
-    problems.extend(programs::nodes(&survey.tree));
+    problems.extend(programs::nodes(tree));
     if survey.end_marker == EndMarker::Wrong {
         problems
             .push("the end marker does not agree with the members: something was cut out or changed".into());
@@ -101,7 +120,11 @@ fn findings(image: String, bytes: u64, survey: &Survey, damage: Option<&anyhow::
         repot: survey.repot(),
         init: boot.init,
         end_marker: survey.end_marker,
-        ram: Footprint::of(&survey.tree).need(bytes),
+        payload: root.map(|root| root.facts.clone()),
+        ram: match root {
+            Some(root) => root.inner.payload(bytes, root.facts.compressed),
+            None => Footprint::of(&survey.tree).need(bytes),
+        },
         problems,
         damage: damage.map(|error| format!("{error:#}")),
     }
@@ -132,6 +155,18 @@ fn words(findings: &Findings) -> String {
                 segment.entries
             ),
         ));
+    }
+    if let Some(payload) = &findings.payload {
+        let payload::Facts { entries, bytes, compressed, chunks, frames, digest, .. } = payload;
+        rows.push(row(
+            "payload",
+            format!(
+                "verified: {entries} entries, {}, {} in {chunks} chunks and {frames} frames",
+                size::human(*bytes),
+                size::human(*compressed)
+            ),
+        ));
+        rows.push(row("digest", format!("payload={digest}")));
     }
     rows.extend([
         row(

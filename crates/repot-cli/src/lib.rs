@@ -21,6 +21,7 @@ pub mod name;
 pub mod newc;
 pub mod output;
 pub mod pack;
+pub mod payload;
 pub mod plan;
 pub mod programs;
 pub mod ram;

@@ -17,7 +17,7 @@ use crate::programs::{self, Programs};
 use crate::ram::{Footprint, Need};
 use crate::source::oci::Choice;
 use crate::tree::Tree;
-use crate::{config, init_binary, report, size, source};
+use crate::{config, init_binary, payload, report, size, source};
 
 /// Runs the command.
 pub fn run(args: &Pack) -> Result<()> {
@@ -31,13 +31,21 @@ pub fn run(args: &Pack) -> Result<()> {
         )));
     }
     let epoch = source_date_epoch()?;
-    let init = init_binary::find(args.init.as_deref())?;
+    let init = if args.payload {
+        payload::check(args)?;
+        init_binary::find_for_payload(args.init.as_deref())?
+    } else {
+        init_binary::find(args.init.as_deref())?
+    };
     let output = Output::create(&args.output)?;
     let choice = Choice { image: args.image.clone(), architecture: args.arch.clone() };
     let mut source = source::open(&args.root, &choice, output.directory())?;
     source.warnings.extend(leave_out(args, &mut source.tree));
     let mut image = Image::new(source.tree, &init, &args.config, epoch)?;
 
+    if args.payload {
+        return payload::pack(args, image, source.warnings, output);
+    }
     let progress = progress(&image);
     let cannot_write = || format!("cannot write {}", args.output.display());
     let counted = Counted { out: output, bytes: 0 };
@@ -139,7 +147,7 @@ fn source_date_epoch() -> Result<Option<u32>> {
 }
 
 /// A bar on a terminal, nothing anywhere else.
-fn progress(image: &Image) -> ProgressBar {
+pub(crate) fn progress(image: &Image) -> ProgressBar {
     let mut bytes = 0;
     let tree = image.tree();
     tree.each_inode(&mut |id| {

@@ -91,6 +91,17 @@ impl Footprint {
         self.data.saturating_add(self.inodes * INODE)
     }
 
+    /// The memory to boot it as a payload of `compressed` bytes in an image of `image` bytes. The kernel has image and chunks in
+    /// memory at once; then chunks go as the tree grows.
+    #[must_use]
+    pub fn payload(&self, image: u64, compressed: u64) -> Need {
+        let unpacking = self.on_tmpfs().saturating_add(UNPACKING);
+        let need = round(KERNEL.saturating_add(unpacking.max(image.saturating_add(compressed))));
+        // On a tmpfs root the chunks have to fit into half of the memory that the kernel counts then.
+        let cap = round(compressed.saturating_mul(2).saturating_add(image).saturating_add(EARLY));
+        Need { ramfs: need, tmpfs: need.max(cap), after: round(KERNEL.saturating_add(self.on_tmpfs())) }
+    }
+
     /// The memory to boot it from an image of `compressed` bytes.
     #[must_use]
     pub fn need(&self, compressed: u64) -> Need {
@@ -103,6 +114,9 @@ impl Footprint {
         }
     }
 }
+
+/// What `/init` needs at the end of a payload, beyond what [`KERNEL`] allows for: a thread, and chunks that are not used up yet.
+const UNPACKING: u64 = 4 << 20;
 
 fn round(bytes: u64) -> u64 {
     bytes.div_ceil(STEP).saturating_mul(STEP)

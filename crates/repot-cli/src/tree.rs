@@ -48,6 +48,8 @@ pub struct Attributes {
     pub gid: u32,
     /// Seconds since 1970.
     pub mtime: u32,
+    /// Nanoseconds behind that, where they are known; newc has no room for them.
+    pub nanoseconds: u32,
     /// Extended attributes, ACLs and capabilities included, by name.
     pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
 }

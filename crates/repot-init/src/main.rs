@@ -20,14 +20,21 @@ use repot::report::{Level, Log, decided, found, so_far, summary};
 use repot::switch::Ready;
 use repot::sys::now;
 use repot::{handoff, rehome};
+use rustix::io::Errno;
 use sys::Process;
+
+/// The tool knows by it what this program can.
+#[cfg(feature = "payload")]
+const VERSION: &str = concat!("repot-init ", env!("CARGO_PKG_VERSION"), " with payload\n");
+#[cfg(not(feature = "payload"))]
+const VERSION: &str = concat!("repot-init ", env!("CARGO_PKG_VERSION"), "\n");
 
 /// What `main` does with what it was called with. Returns only where this is not process 1.
 fn run(process: &Process) -> i32 {
     let invocation = &process.invocation;
     if !rustix::process::getpid().is_init() {
         if invocation.argument().is_some_and(|argument| argument == c"--version") {
-            repot::report::tell(concat!("repot-init ", env!("CARGO_PKG_VERSION"), "\n"));
+            repot::report::tell(VERSION);
             return 0;
         }
         Log::open(false).line(Level::Error, format_args!("{}", Refusal::NotFirst));
@@ -80,22 +87,29 @@ fn run(process: &Process) -> i32 {
         let line = summary(&plan, ready.as_ref(), now() - start, init.to_bytes());
         log.line(Level::Info, format_args!("{line}"));
     };
-    let inits: Vec<_> = plan.inits.iter().filter_map(|path| CString::new(path.as_slice()).ok()).collect();
+    let wanted = match &ready {
+        Some(ready) if plan.method == Method::Payload => &ready.inits,
+        _ => &plan.inits,
+    };
+    let inits: Vec<_> = wanted.iter().filter_map(|path| CString::new(path.as_slice()).ok()).collect();
     let inits = inits.iter().map(CString::as_c_str);
     handoff::execute(inits, invocation, &told, &|refused| last::tell(process, refused));
     last::no_init(process)
 }
 
-/// Carries out the plan, or what comes next where that fails: bind, then stay.
+/// Carries out the plan, or what comes next where that fails: bind, then stay. A payload is no system before it is unpacked, so
+/// that is tried once more, with one thread; then it is `onerror=`.
 fn ladder(log: &Log, site: &Site, facts: &Facts, plan: &mut Plan, process: &Process) -> Option<Ready> {
+    let mut tried = false;
     while plan.method != Method::Stay {
         let made = |new: &repot::newroot::NewRoot<'_>| {
             for warning in &new.warnings {
                 log.line(Level::Warning, format_args!("{warning}"));
             }
         };
+        let (entries, bytes) = repot::payload::totals(facts);
         let meanwhile = |progress: &repot::relocate::Progress| {
-            let line = so_far(progress, facts.survey.entries, facts.survey.bytes);
+            let line = so_far(progress, entries, bytes);
             log.line(Level::Info, format_args!("{line}"));
         };
         match rehome(site, facts, plan, &made, &meanwhile) {
@@ -107,8 +121,15 @@ fn ladder(log: &Log, site: &Site, facts: &Facts, plan: &mut Plan, process: &Proc
             }
             Err(error) => {
                 log.line(Level::Error, format_args!("{error}"));
-                if error.torn.is_some() {
+                let payload = plan.method == Method::Payload;
+                // What is damaged is so the second time too.
+                if error.torn.is_some() || (payload && (tried || error.fault.errno == Errno::BADMSG)) {
                     last::resort(log, process)
+                }
+                if payload {
+                    tried = true;
+                    plan.threads = 1;
+                    continue;
                 }
                 let next = if plan.method == Method::Move { Method::Bind } else { Method::Stay };
                 plan.reason = format!("{} failed ({error})", plan.method.name());

@@ -16,6 +16,8 @@ pub enum Step {
     NewRoot,
     /// Moving the tree.
     Relocate,
+    /// Unpacking the payload.
+    Payload,
     /// Moving the tree back.
     Undo,
     /// Moving the mounts.
@@ -32,6 +34,7 @@ impl fmt::Display for Step {
             Step::Facts => "facts",
             Step::NewRoot => "newroot",
             Step::Relocate => "relocate",
+            Step::Payload => "payload",
             Step::Undo => "undo",
             Step::Carry => "carry",
             Step::Switch => "switch",
@@ -80,10 +83,25 @@ pub struct Error {
     pub torn: Option<Fault>,
 }
 
+#[cfg(feature = "payload")]
+impl Error {
+    /// The same, where there is nothing left to go back to.
+    pub(crate) fn used_up(self) -> Error {
+        let gone = Fault { call: "payload", path: Vec::new(), errno: Errno::CANCELED };
+        Error { torn: Some(gone), ..self }
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.step, self.fault)?;
-        self.torn.as_ref().map_or(Ok(()), |fault| write!(f, "; undoing it failed as well: {fault}"))
+        match (&self.torn, self.step) {
+            (None, _) => Ok(()),
+            (Some(_), Step::Payload) => {
+                f.write_str("; parts of the payload are gone, so there is no system to go back to")
+            }
+            (Some(fault), _) => write!(f, "; undoing it failed as well: {fault}"),
+        }
     }
 }
 
@@ -151,6 +169,8 @@ pub fn name_of(errno: Errno) -> (&'static str, &'static str) {
         (Errno::NOTEMPTY, "ENOTEMPTY", "directory not empty"),
         (Errno::LOOP, "ELOOP", "too many symbolic links"),
         (Errno::NODATA, "ENODATA", "no data"),
+        (Errno::BADMSG, "EBADMSG", "damaged"),
+        (Errno::CANCELED, "ECANCELED", "given up"),
         (Errno::OVERFLOW, "EOVERFLOW", "value too large"),
         (Errno::OPNOTSUPP, "EOPNOTSUPP", "not supported by this file system"),
         (Errno::DQUOT, "EDQUOT", "quota exceeded"),

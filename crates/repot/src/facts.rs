@@ -25,6 +25,7 @@ use crate::error::{Call, Error, Fault, Step};
 use crate::metadata::{At, Meta};
 use crate::mountinfo::{self, Mount};
 use crate::options::{Mode as Choice, Options};
+use crate::payload::{self, Found};
 use crate::program::{self, Candidate, Machine};
 use crate::survey::{Survey, survey};
 use crate::sys;
@@ -99,7 +100,7 @@ impl Site {
 }
 
 /// Reads up to `limit` bytes, or fails with EFBIG where there are more.
-fn read_whole(file: &OwnedFd, limit: usize) -> Result<Vec<u8>, Errno> {
+pub(crate) fn read_whole(file: &OwnedFd, limit: usize) -> Result<Vec<u8>, Errno> {
     let mut text = Vec::new();
     let mut part = vec![0; 4096];
     loop {
@@ -171,6 +172,8 @@ pub struct Facts {
     pub survey: Survey,
     /// Whether all of the initramfs is there.
     pub unpacking: Unpacking,
+    /// Whether the root comes as a payload.
+    pub payload: Found,
     /// The size of the list of extended attributes that are to be set, in bytes.
     pub manifest: u64,
     /// Whether the old root keeps inode flags.
@@ -207,8 +210,10 @@ pub fn options(site: &Site) -> Options {
     };
     let file = site.root_file("etc/repot.conf", CONFIG_LIMIT).unwrap_or_else(&mut warn);
     let line = site.proc_file("cmdline").map(Some).unwrap_or_else(&mut warn).unwrap_or_default();
+    let unread = !warnings.is_empty();
     let mut options = Options::read(file.as_deref(), &cmdline::parse(&line));
     warnings.append(&mut options.warnings);
+    options.unread = unread;
     options.warnings = warnings;
     options
 }
@@ -231,9 +236,10 @@ fn try_look(site: &Site, options: &Options) -> Result<Facts, Fault> {
     let processors = sys::processors();
     let unpacking = unpacking::look(site);
     let in_memory = !matches!(rootfs, RootFs::Other(_));
+    let payload = if in_memory { payload::look(site) } else { Found::None };
     let may_move = options.mode == Choice::Move || (initial && options.mode == Choice::Auto);
     // Counting is what takes time, and a bind takes none otherwise.
-    let count = if in_memory && (may_move || unpacking.end.is_some()) {
+    let count = if in_memory && (may_move || unpacking.end.is_some() || payload != Found::None) {
         survey(site.old.as_fd(), options.threads.unwrap_or(processors).clamp(1, 8))?
     } else {
         Survey::default()
@@ -268,6 +274,7 @@ fn try_look(site: &Site, options: &Options) -> Result<Facts, Fault> {
         room,
         survey: count,
         unpacking,
+        payload,
         manifest: Meta::read(At::Named(site.old.as_fd(), c".repot-xattrs")).map_or(0, |meta| meta.size),
         flags,
         memory: memory(&site.proc_file("meminfo")?),

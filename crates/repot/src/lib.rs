@@ -35,6 +35,7 @@ pub mod mountinfo;
 mod mover;
 pub mod newroot;
 pub mod options;
+pub mod payload;
 pub mod plan;
 pub mod program;
 mod ranges;

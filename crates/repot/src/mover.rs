@@ -34,6 +34,9 @@ const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::
 /// The mode of a directory in the new tree that has not been left: it is known by that when a thread was lost in it.
 const UNFINISHED: Mode = Mode::RWXU.union(Mode::SVTX);
 
+/// The mode of a directory that was unpacked from a payload and has not got its attributes.
+pub(crate) const UNPACKED: Mode = Mode::RWXU;
+
 /// A directory in both trees.
 #[derive(Debug)]
 pub(crate) struct Pair {
@@ -46,6 +49,8 @@ pub(crate) struct Pair {
 pub(crate) struct DirMeta {
     pub(crate) meta: Meta,
     pub(crate) flags: IFlags,
+    /// Whether the directory in the new tree keeps the attributes that it will get from elsewhere.
+    pub(crate) merged: bool,
 }
 
 /// What has been done so far; readable while the move goes on.
@@ -87,6 +92,8 @@ pub(crate) struct Mover<'a> {
     pub(crate) links: &'a Links,
     /// Whether the new tree may hold parts of what is moved: a move that failed is being undone.
     pub(crate) back: bool,
+    /// Whether the directories of a payload are in the new tree already: they are merged, and keep their attributes.
+    pub(crate) over: bool,
     /// Whether contents are overwritten before they are freed.
     pub(crate) wipe: bool,
     pub(crate) folios: &'a Folios,
@@ -116,7 +123,7 @@ impl Visitor for Mover<'_> {
         let there = match mkdirat(&dir.new, name, UNFINISHED) {
             // Without the leave to merge, it can only be there because another thread is at work in it, or because it is
             // the mount point that was left behind in the old tree.
-            Err(Errno::EXIST) if !self.back => return Ok(None),
+            Err(Errno::EXIST) if !self.back && !self.of_payload(&dir.new, name)? => return Ok(None),
             Err(Errno::EXIST) => true,
             made => made.call("mkdirat").map(|()| false)?,
         };
@@ -124,16 +131,16 @@ impl Visitor for Mover<'_> {
             let old = openat(&dir.old, name, DIRECTORY, Mode::empty()).call("openat")?;
             let mut meta = Meta::read(At::Open(old.as_fd()))?;
             let new = openat(&dir.new, name, DIRECTORY, Mode::empty()).call("openat")?;
-            if there && meta.mode == UNFINISHED {
+            if there && !self.over && meta.mode == UNFINISHED {
                 meta = Meta::read(At::Open(new.as_fd()))?;
             } else if there {
                 plain(new.as_fd())?;
             }
             let flags = self.attributes.free(old.as_fd())?;
-            Ok((Pair { old, new }, DirMeta { meta, flags }))
+            Ok((Pair { old, new }, DirMeta { meta, flags, merged: there && self.over }))
         };
         open().map(Some).inspect_err(|_| {
-            if !self.back {
+            if !there {
                 let _ = unlinkat(&dir.new, name, AtFlags::REMOVEDIR);
             }
         })
@@ -183,9 +190,11 @@ impl Visitor for Mover<'_> {
             copied.and(bound)
         };
         // Undoing the move reads the attributes off the new directory: all of them are wanted there in any case.
-        finish().inspect_err(|_| {
-            let _ = finish();
-        })?;
+        if !remembered.merged {
+            finish().inspect_err(|_| {
+                let _ = finish();
+            })?;
+        }
         let (Some((above, name)), true) = (parent, whole) else { return Ok(()) };
         match unlinkat(&above.old, name, AtFlags::REMOVEDIR) {
             // A mount point, or above one.
@@ -360,6 +369,12 @@ impl Mover<'_> {
         let new = openat(&dir.new, name, OFlags::RDONLY | FOLLOW_NOT, Mode::empty()).call("openat")?;
         self.attributes.bind(new.as_fd(), flags)?;
         self.remove(dir, name)
+    }
+
+    /// Whether a directory that is there is one of the payload that was not entered yet, known by its mode.
+    fn of_payload(&self, dir: &OwnedFd, name: &CStr) -> Result<bool, Fault> {
+        let of_payload = |meta: Meta| meta.kind == FileType::Directory && meta.mode == UNPACKED;
+        Ok(self.over && of_payload(Meta::read(At::Named(dir.as_fd(), name))?))
     }
 
     pub(crate) fn is_program(&self, meta: &Meta) -> bool {

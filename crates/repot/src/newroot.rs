@@ -40,7 +40,7 @@ pub fn make<'s>(site: &'s Site, plan: &Plan) -> Result<NewRoot<'s>, Error> {
 
 fn try_make<'s>(site: &'s Site, plan: &Plan) -> Result<NewRoot<'s>, Fault> {
     let mut warnings = Vec::new();
-    let mount = if plan.method == Method::Move {
+    let mount = if matches!(plan.method, Method::Move | Method::Payload) {
         tmpfs(&plan.tmpfs, &mut warnings)?
     } else {
         let flags =

@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 
 use crate::cmdline::{Param, same_key};
 use crate::error::Quoted;
+use crate::payload::index;
 
 /// How the root is re-homed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -83,6 +84,11 @@ pub struct Options {
     pub log: Log,
     /// `wipe=yes`: overwrite contents before they are freed.
     pub wipe: bool,
+    /// `payload=`: the digests that the index of the payload must have, all of them; `None` for one that could not be understood,
+    /// which none has.
+    pub payload: Vec<Option<[u8; 32]>>,
+    /// Whether the file or the command line could not be read, so that what is asked of a payload is not known.
+    pub unread: bool,
     /// What could not be understood.
     pub warnings: Vec<String>,
 }
@@ -216,6 +222,13 @@ impl Options {
                 Some(on) => self.wipe = on,
                 None => return bad("yes or no"),
             }
+        } else if is("payload") {
+            // Never forgotten again: the command line can ask for more than the file, not for less.
+            let digest = word.strip_prefix(b"sha256:").and_then(index::digest);
+            self.payload.push(digest);
+            if digest.is_none() {
+                return bad("sha256: and 64 hexadecimal digits");
+            }
         } else if let Some(name) = TMPFS.iter().find(|name| is(name)) {
             self.tmpfs.retain(|(known, _)| known != name);
             let flag =
@@ -291,6 +304,19 @@ mod tests {
     fn file_can_make_the_command_line_powerless() {
         let options = read("cmdline=ignore\ninit=/a\n", "repot.mode=stay init=/b");
         assert_eq!((options.mode, options.init.as_deref()), (Mode::Auto, Some(&b"/a"[..])));
+    }
+
+    #[test]
+    fn what_is_asked_of_a_payload_adds_up() {
+        let (a, b) = ("a".repeat(64), "b".repeat(64));
+        let options = read(&format!("payload=sha256:{a}\n"), &format!("repot.payload=sha256:{b}"));
+        assert_eq!(options.payload, [Some([0xaa; 32]), Some([0xbb; 32])]);
+        let options =
+            read(&format!("cmdline=ignore\npayload=sha256:{a}"), &format!("repot.payload=sha256:{b}"));
+        assert_eq!(options.payload, [Some([0xaa; 32])]);
+        // What is not understood is not left out here.
+        let options = read("payload=md5:0\n", "repot.payload");
+        assert_eq!((options.payload, options.warnings.len()), (alloc::vec![None, None], 2));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use crate::facts::{Facts, RootFs};
 use crate::mover::CHUNK;
 use crate::options::{Amount, Mode, Options};
+use crate::payload::fit;
 use crate::program::Candidate;
 use crate::unpacking::{cures, missing};
 
@@ -15,6 +16,8 @@ use crate::unpacking::{cures, missing};
 pub enum Method {
     /// The tree moves to a tmpfs.
     Move,
+    /// The tree is unpacked into a tmpfs.
+    Payload,
     /// The same file system is mounted once more.
     Bind,
     /// Nothing.
@@ -22,10 +25,11 @@ pub enum Method {
 }
 
 impl Method {
-    /// As in `mode=`.
+    /// As in `mode=`, and `payload`.
     pub fn name(self) -> &'static str {
         match self {
             Method::Move => "move",
+            Method::Payload => "payload",
             Method::Bind => "bind",
             Method::Stay => "stay",
         }
@@ -73,6 +77,8 @@ pub enum Refusal {
     NoInit(Vec<Candidate>, Vec<String>),
     /// The initramfs was not unpacked whole: what is missing, and what helps.
     Truncated(String, String),
+    /// The root comes as a payload that cannot be used: why.
+    Payload(String),
 }
 
 impl core::fmt::Display for Refusal {
@@ -86,6 +92,7 @@ impl core::fmt::Display for Refusal {
                 tried.iter().try_for_each(|candidate| write!(f, "; {}", candidate.account()))?;
                 warnings.iter().try_for_each(|warning| write!(f, "; {warning}"))
             }
+            Refusal::Payload(why) => write!(f, "the payload is not unpacked, and nothing was touched: {why}"),
             Refusal::Truncated(missing, cures) => {
                 write!(
                     f,
@@ -126,6 +133,9 @@ pub fn plan(facts: &Facts, options: &Options) -> Result<Plan, Refusal> {
             None => warnings
                 .extend(facts.unpacking.complaints.iter().map(|said| format!("the kernel said \"{said}\""))),
         }
+    }
+    if let Some(plan) = fit::decide(facts, options, &mut warnings)? {
+        return Ok(Plan { warnings, ..plan });
     }
     let inits: Vec<_> =
         facts.candidates.iter().filter(|candidate| candidate.why.is_none()).map(|c| c.path.clone()).collect();
@@ -186,7 +196,7 @@ fn choose(facts: &Facts, options: &Options, fits: Result<(), String>) -> (Method
 }
 
 /// The options of a tmpfs that the tree fits in, and whether it does fit in what was asked for.
-fn tmpfs(facts: &Facts, options: &Options) -> (Tmpfs, Result<(), String>) {
+pub(crate) fn tmpfs(facts: &Facts, options: &Options) -> (Tmpfs, Result<(), String>) {
     let survey = &facts.survey;
     let total = facts.memory.total;
     let bytes = survey.bytes + survey.long_symlinks * facts.page;

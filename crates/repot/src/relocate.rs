@@ -30,6 +30,10 @@ use crate::walk::walk;
 pub struct Relocated<'s> {
     pub(crate) new: NewRoot<'s>,
     moved: Option<Moved>,
+    /// Whether there is nothing to go back to: the tree came from a payload, which is used up.
+    used_up: bool,
+    /// The programs that can be executed as init, where that shows only when they are unpacked.
+    pub(crate) inits: Vec<Vec<u8>>,
     /// The root directory's attributes, as they were before.
     root: Meta,
     /// What was moved.
@@ -58,29 +62,99 @@ pub fn relocate<'s>(
 ) -> Result<Relocated<'s>, Error> {
     let progress = Progress::default();
     let root = Meta::read(At::Open(new.site.old.as_fd())).map_err(|fault| fault.at(Step::Relocate))?;
-    if new.method != Method::Move {
-        return Ok(Relocated { new, moved: None, root, progress, warnings: Vec::new() });
+    let mut relocated = Relocated {
+        new,
+        moved: None,
+        used_up: false,
+        inits: Vec::new(),
+        root,
+        progress,
+        warnings: Vec::new(),
+    };
+    if !matches!(plan.method, Method::Move | Method::Payload) {
+        return Ok(relocated);
     }
+    let Relocated { new, progress, .. } = &relocated;
     // For the calls that take only paths, see metadata. Everything is created with exactly the mode that is asked for.
     fchdir(&new.site.proc).call("fchdir").map_err(|fault| fault.at(Step::Relocate))?;
     let mask = umask(Mode::empty());
-    let outcome = go(&new, facts, plan, root, &progress, meanwhile);
-    let warnings = if outcome.is_ok() { manifest::apply(new.dir.as_fd()) } else { Vec::new() };
+    let outcome = arrive(new, facts, plan, root, progress, meanwhile);
     umask(mask);
     let here = chdir("/").on("chdir", b"/");
-    match outcome {
-        Ok(moved) => {
-            let relocated = Relocated { new, moved: Some(moved), root, progress, warnings };
-            match here {
-                Ok(()) => Ok(relocated),
-                Err(fault) => {
-                    let torn = relocated.back().err();
-                    Err(Error { torn, ..fault.at(Step::Relocate) })
-                }
-            }
+    let arrived = outcome?;
+    relocated.used_up = arrived.moved.is_none();
+    relocated.moved = arrived.moved;
+    relocated.inits = arrived.inits;
+    relocated.warnings = arrived.warnings;
+    relocated.root = arrived.root;
+    match here {
+        Ok(()) => Ok(relocated),
+        Err(fault) => {
+            let torn = relocated.back().err();
+            Err(Error { torn, ..fault.at(Step::Relocate) })
         }
-        Err(error) => Err(error),
     }
+}
+
+/// What came to the new root.
+struct Arrived {
+    /// What can be moved back.
+    moved: Option<Moved>,
+    root: Meta,
+    inits: Vec<Vec<u8>>,
+    warnings: Vec<String>,
+}
+
+#[cfg(not(feature = "payload"))]
+fn arrive(
+    new: &NewRoot<'_>,
+    facts: &Facts,
+    plan: &Plan,
+    root: Meta,
+    progress: &Progress,
+    meanwhile: &dyn Fn(&Progress),
+) -> Result<Arrived, Error> {
+    whole(new, facts, plan, root, progress, meanwhile)
+}
+
+#[cfg(feature = "payload")]
+fn arrive(
+    new: &NewRoot<'_>,
+    facts: &Facts,
+    plan: &Plan,
+    root: Meta,
+    progress: &Progress,
+    meanwhile: &dyn Fn(&Progress),
+) -> Result<Arrived, Error> {
+    if plan.method != Method::Payload {
+        return whole(new, facts, plan, root, progress, meanwhile);
+    }
+    let rest = || {
+        let (pair, moved) = prepare(new, facts)?;
+        let (folios, board) = (Folios::as_they_come(), Board::new(plan.threads));
+        let mover = moved.mover(facts, plan, progress, &folios, &board, true);
+        let meta = DirMeta { meta: root, flags: moved.flags, merged: true };
+        walk(&mover, pair, meta, plan.threads, &|| meanwhile(progress)).map_err(|broken| broken.fault)
+    };
+    sys::tear(true);
+    let unpacked = crate::payload::unpack(new, facts, plan, progress, meanwhile, &rest)?;
+    let read = Meta::read(At::Open(new.dir.as_fd()));
+    let root = read.map_err(|fault| fault.at(Step::Payload).used_up())?;
+    Ok(Arrived { moved: None, root, inits: unpacked.inits, warnings: unpacked.warnings })
+}
+
+/// The whole tree, moved.
+fn whole(
+    new: &NewRoot<'_>,
+    facts: &Facts,
+    plan: &Plan,
+    root: Meta,
+    progress: &Progress,
+    meanwhile: &dyn Fn(&Progress),
+) -> Result<Arrived, Error> {
+    let moved = go(new, facts, plan, root, progress, meanwhile)?;
+    let warnings = manifest::apply(new.dir.as_fd());
+    Ok(Arrived { moved: Some(moved), root, inits: Vec::new(), warnings })
 }
 
 fn go(
@@ -91,54 +165,46 @@ fn go(
     progress: &Progress,
     meanwhile: &dyn Fn(&Progress),
 ) -> Result<Moved, Error> {
-    let site = new.site;
-    let attributes = Attributes {
-        xattrs: facts.rootfs != RootFs::Ramfs,
-        flags: facts.flags,
-        creator: (geteuid().as_raw(), getegid().as_raw()),
-    };
-    let prepare = || {
-        // What was set aside is for undoing; without it nothing is begun.
-        if sys::is_memory_short() {
-            return Err(Errno::NOMEM).call("malloc");
-        }
-        let pair = Pair { old: reopen(&site.old)?, new: reopen(&new.dir)? };
-        let links = Links::new(new.dir.as_fd(), site.old.as_fd())?;
-        let flags = attributes.free(site.old.as_fd()).inspect_err(|_| {
-            let _ = links.clear();
-        })?;
-        Ok((pair, Moved { links, attributes, flags }))
-    };
-    let (pair, moved) = prepare().map_err(|fault: Fault| fault.at(Step::Relocate))?;
+    let (pair, moved) = prepare(new, facts).map_err(|fault| fault.at(Step::Relocate))?;
     let folios =
         if plan.large_folios { Folios::on(&new.mount, new.dir.as_fd()) } else { Folios::as_they_come() };
-    let holes = if facts.rootfs == RootFs::Ramfs { Holes::PageCache } else { Holes::Seek };
-    let mover = Mover {
-        attributes,
-        holes,
-        program: facts.program,
-        links: &moved.links,
-        back: false,
-        wipe: plan.wipe,
-        folios: &folios,
-        board: &Board::new(plan.threads),
-        progress,
-    };
+    let board = Board::new(plan.threads);
+    let mover = moved.mover(facts, plan, progress, &folios, &board, false);
     let mut meta = root;
     // A tmpfs that the kernel made for the initramfs lets everybody write to "/", unless the archive has an entry for it;
     // nobody meant that.
     if facts.initial && facts.rootfs == RootFs::Tmpfs && meta.mode.as_raw_mode() == 0o1777 {
         meta.mode = Mode::from_raw_mode(0o755);
     }
-    let meta = DirMeta { meta, flags: moved.flags };
+    let meta = DirMeta { meta, flags: moved.flags, merged: false };
     sys::tear(true);
     match walk(&mover, pair, meta, plan.threads, &|| meanwhile(progress)) {
         Ok(()) => Ok(moved),
         Err(broken) => {
-            let torn = moved.undo(&site.old, &new.dir, root).err();
+            let torn = moved.undo(&new.site.old, &new.dir, root).err();
             Err(Error { torn, ..broken.fault.at(Step::Relocate) })
         }
     }
+}
+
+/// Opens both roots, and makes what the move of hard links needs.
+fn prepare(new: &NewRoot<'_>, facts: &Facts) -> Result<(Pair, Moved), Fault> {
+    let old = &new.site.old;
+    let attributes = Attributes {
+        xattrs: facts.rootfs != RootFs::Ramfs,
+        flags: facts.flags,
+        creator: (geteuid().as_raw(), getegid().as_raw()),
+    };
+    // What was set aside is for undoing; without it nothing is begun.
+    if sys::is_memory_short() {
+        return Err(Errno::NOMEM).call("malloc");
+    }
+    let pair = Pair { old: reopen(old)?, new: reopen(&new.dir)? };
+    let links = Links::new(new.dir.as_fd(), old.as_fd())?;
+    let flags = attributes.free(old.as_fd()).inspect_err(|_| {
+        let _ = links.clear();
+    })?;
+    Ok((pair, Moved { links, attributes, flags }))
 }
 
 fn reopen(dir: &OwnedFd) -> Result<OwnedFd, Fault> {
@@ -147,8 +213,32 @@ fn reopen(dir: &OwnedFd) -> Result<OwnedFd, Fault> {
 }
 
 impl Moved {
+    /// The mover from the old root to the new; `over` where the new one has directories already.
+    fn mover<'a>(
+        &'a self,
+        facts: &Facts,
+        plan: &Plan,
+        progress: &'a Progress,
+        folios: &'a Folios,
+        board: &'a Board,
+        over: bool,
+    ) -> Mover<'a> {
+        Mover {
+            attributes: self.attributes,
+            holes: if facts.rootfs == RootFs::Ramfs { Holes::PageCache } else { Holes::Seek },
+            program: facts.program,
+            links: &self.links,
+            back: false,
+            over,
+            wipe: plan.wipe,
+            folios,
+            board,
+            progress,
+        }
+    }
+
     fn undo(&self, old: &OwnedFd, new: &OwnedFd, root: Meta) -> Result<(), Fault> {
-        undo(old, new, DirMeta { meta: root, flags: self.flags }, self.attributes, &self.links)
+        undo(old, new, DirMeta { meta: root, flags: self.flags, merged: false }, self.attributes, &self.links)
     }
 }
 
@@ -165,6 +255,9 @@ impl Relocated<'_> {
 
     /// Moves everything back.
     pub(crate) fn back(self) -> Result<(), Fault> {
+        if self.used_up {
+            return Err(Errno::CANCELED).call("payload");
+        }
         let Some(moved) = &self.moved else { return Ok(()) };
         let site = self.new.site;
         // Without it only the attributes of special files would be missed, which few have.

@@ -169,7 +169,7 @@ pub fn summary(plan: &Plan, ready: Option<&Ready>, nanoseconds: u64, init: &[u8]
     let (entries, bytes) = (entries.load(Ordering::Relaxed), bytes.load(Ordering::Relaxed));
     let extra = peak.load(Ordering::Relaxed) + ready.resident;
     let old = match (ready.pivoted, ready.empty) {
-        _ if *method != crate::plan::Method::Move => "",
+        _ if !matches!(method, crate::plan::Method::Move | crate::plan::Method::Payload) => "",
         (true, true) => "old root empty and gone, ",
         (true, false) => "old root gone, ",
         (false, true) => "old root empty, ",
@@ -220,5 +220,5 @@ pub fn decided(plan: &Plan) -> String {
 /// The line that tells how far a long move has come.
 pub fn so_far(progress: &Progress, of_entries: u64, of_bytes: u64) -> String {
     let (entries, bytes) = (progress.entries.load(Ordering::Relaxed), progress.bytes.load(Ordering::Relaxed));
-    format!("moved {entries} of {of_entries} entries, {} of {}", Bytes(bytes), Bytes(of_bytes))
+    format!("{entries} of {of_entries} entries are there, {} of {}", Bytes(bytes), Bytes(of_bytes))
 }

@@ -31,6 +31,8 @@ pub struct Ready {
     pub pivoted: bool,
     /// What this process itself has in memory, in bytes.
     pub resident: u64,
+    /// The programs that can be executed as init, where that shows only when they are unpacked.
+    pub inits: Vec<Vec<u8>>,
     /// What did not go as it should, without harm to what comes next.
     pub warnings: Vec<String>,
 }
@@ -70,12 +72,13 @@ pub fn switch(carried: Carried<'_>) -> Result<Ready, Error> {
     for fault in carried.left.into_iter().chain(swept.err()) {
         warnings.push(format!("{}; it stays", fault.at(Step::Carry)));
     }
-    let empty = new.method == Method::Move && empty(&new.site.old);
+    let empty = matches!(new.method, Method::Move | Method::Payload) && empty(&new.site.old);
     let resident = new.site.resident();
     Ok(Ready {
         mounts: carried.mounts,
         progress: carried.relocated.progress,
         empty,
+        inits: carried.relocated.inits,
         pivoted,
         resident,
         warnings,

@@ -50,6 +50,7 @@ pub(crate) fn undo(
         program: None,
         links: &back,
         back: true,
+        over: false,
         wipe: false,
         folios: &Folios::as_they_come(),
         board: &Board::new(1),

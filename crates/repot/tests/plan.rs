@@ -2,6 +2,8 @@
 
 use repot::facts::{Facts, Memory, Room, RootFs};
 use repot::options::{Amount, Mode, Options};
+use repot::payload::Found;
+use repot::payload::index::{CHUNK, Chunk, Frame, Index};
 use repot::plan::{Method, Plan, Refusal, plan};
 use repot::program::{Candidate, Why};
 use repot::survey::Survey;
@@ -29,6 +31,7 @@ fn facts() -> Facts {
             ..Survey::default()
         },
         unpacking: Unpacking::default(),
+        payload: Found::None,
         manifest: 0,
         flags: false,
         memory: Memory { total: 1024 * MIB, available: 800 * MIB },
@@ -324,4 +327,89 @@ fn half_a_system_is_not_booted() {
             (outcome, _) => panic!("{name}: {outcome:?}"),
         }
     }
+}
+
+/// A payload of so many MiB in pages, in 40 MiB of chunks that are all there is in the initramfs.
+fn payload(mib: u64) -> impl FnOnce(&mut Facts) {
+    move |facts| {
+        let chunk = Chunk { size: CHUNK, digest: [1; 32] };
+        let chunks = vec![chunk; usize::try_from(40 * MIB / CHUNK).expect("few")];
+        let frame = Frame { start: 0, size: 40 * MIB, content: 2 * mib * MIB };
+        let index = Index {
+            entries: 1000,
+            bytes: mib * MIB,
+            pages: mib * MIB / 4096,
+            inodes: 1000,
+            chunks,
+            frames: vec![frame],
+            ..Index::default()
+        };
+        facts.payload = Found::Index(index, [7; 32]);
+        facts.survey = Survey { entries: 165, bytes: 41 * MIB, ..Survey::default() };
+    }
+}
+
+#[test]
+fn a_payload_is_unpacked_or_refused() {
+    let asked = |digests: &[Option<[u8; 32]>]| options(|o| o.payload = digests.to_vec());
+    let (right, wrong) = (Some([7; 32]), Some([8; 32]));
+    // What there is, what is asked for, and what the refusal says.
+    let rows: &[(&str, Facts, Options, Option<&str>)] = &[
+        ("one", with(payload(100)), Options::default(), None),
+        ("the one", with(payload(100)), asked(&[right, right]), None),
+        ("another", with(payload(100)), asked(&[wrong]), Some("is asked for")),
+        ("both", with(payload(100)), asked(&[right, wrong]), Some("is asked for")),
+        ("nonsense", with(payload(100)), asked(&[None]), Some("cannot be understood")),
+        ("none", with(|_| ()), asked(&[right]), Some("there is none")),
+        ("unread", with(payload(100)), options(|o| o.unread = true), Some("could not be read")),
+        ("useless", with(|f| f.payload = Found::Useless("why".into())), Options::default(), Some("why")),
+        ("too large", with(payload(900)), Options::default(), Some("needs more memory")),
+        (
+            "size",
+            with(payload(100)),
+            options(|o| o.size = Some(Amount::Exactly(50 * MIB))),
+            Some("does not fit"),
+        ),
+        (
+            "inodes",
+            with(payload(100)),
+            options(|o| o.nr_inodes = Some(Amount::Exactly(9))),
+            Some("does not fit"),
+        ),
+    ];
+    for (name, facts, options, refused) in rows {
+        match (plan(facts, options), refused) {
+            (Ok(plan), None) => assert_eq!(plan.method, Method::Payload, "{name}"),
+            (Err(Refusal::Payload(why)), Some(said)) => assert!(why.contains(said), "{name}: {why}"),
+            (other, _) => panic!("{name}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_payload_gets_the_tmpfs_and_the_threads_that_fit() {
+    let plan = planned(&with(payload(600)), &Options::default());
+    let size: u64 = plan.tmpfs.size.expect("more than half of the memory").parse().expect("a number");
+    // The payload, what else there is, and a tenth of the memory.
+    assert_eq!(size >> 20, 600 + 1 + 102);
+    let short = with(|facts| {
+        payload(600)(facts);
+        facts.memory.available = 562 * MIB;
+    });
+    let plan = planned(&short, &Options::default());
+    assert_eq!((plan.method, plan.threads, plan.warnings.len()), (Method::Payload, 1, 1));
+    for other in [Mode::Bind, Mode::Stay] {
+        let plan = planned(&with(payload(100)), &mode(other));
+        assert!(
+            plan.warnings.iter().any(|warning| warning.contains("does not apply")),
+            "{:?}",
+            plan.warnings
+        );
+    }
+    // A root that was re-homed before is left alone, whatever its configuration asks for.
+    let again = with(|facts| {
+        payload(100)(facts);
+        rehomed(facts);
+    });
+    assert_eq!(planned(&again, &options(|o| o.payload = vec![None])).method, Method::Stay);
 }

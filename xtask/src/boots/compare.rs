@@ -9,6 +9,8 @@ pub(crate) enum Was {
     /// A directory of the host that was packed: an archive has no attributes, and the kernel sets the
     /// access time to that of modification. Blocks and the size of directories are the host's business.
     Packed,
+    /// The same packed as a payload: attributes too.
+    Payload,
     /// The guest's own root before: nothing may differ.
     Before,
 }
@@ -48,12 +50,13 @@ fn differing(was: &Entry, what: Was, is: &Entry, read: bool) -> Vec<String> {
     if !directory {
         same!(nlink size);
     }
-    let packed = what == Was::Packed;
+    let packed = what != Was::Before;
     let atime = if packed { was.mtime } else { was.atime };
     if atime != is.atime && !read {
         note("atime", &atime, &is.atime);
     }
-    let (xattrs, flags) = if packed { (BTreeMap::new(), 0) } else { (was.xattrs.clone(), was.flags) };
+    let (xattrs, flags) =
+        if what == Was::Packed { (BTreeMap::new(), 0) } else { (was.xattrs.clone(), was.flags) };
     if xattrs != is.xattrs {
         note("xattrs", &xattrs, &is.xattrs);
     }

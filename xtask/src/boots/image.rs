@@ -1,7 +1,7 @@
 //! The image of a scenario: a staging directory, the list of its entries, and the archive.
 
-use super::hostile;
 use super::scenario::{Compress, Cut, Scenario, Tree};
+use super::{hostile, payload};
 use crate::place;
 use anyhow::{Context, Result, ensure};
 use repot_cli::codec::{Compression, Encoder};
@@ -32,15 +32,28 @@ impl Image {
             Tree::Crowd => crowd(&root.join("zz"))?,
             Tree::Tail => tail(&root.join("zz"))?,
         }
-        let depth = Depth { attributes: false, restore: false };
+        if scenario.payload {
+            payload::dress(&root)?;
+        }
+        // Reading attributes changes the working directory.
+        let here = std::env::current_dir().context("the working directory")?;
+        let depth = Depth { attributes: scenario.payload, restore: false };
         let open = || File::open(&root).with_context(|| format!("cannot open {}", root.display()));
         // Directories after what is in them: making an entry changes its directory's time.
         for (number, entry) in snapshot(open()?.as_fd(), depth)?.iter().enumerate().rev() {
-            date(&root, entry, i64::try_from(number)?)?;
+            // Outside of the payload there are whole seconds.
+            let fine = scenario.payload && entry.path != "dev/console";
+            date(&root, entry, i64::try_from(number)?, if fine { 123_456_789 } else { 0 })?;
         }
         let entries = snapshot(open()?.as_fd(), depth).context("snapshot")?;
         let archive = place::kept("boots/images")?.join(format!("{}.cpio", scenario.name));
-        write(scenario, &root, init, &archive).with_context(|| format!("cannot pack {}", root.display()))?;
+        std::env::set_current_dir(here).context("the working directory")?;
+        if scenario.payload {
+            payload::pack(&root, init, &archive)?;
+        } else {
+            write(scenario, &root, init, &archive)
+                .with_context(|| format!("cannot pack {}", root.display()))?;
+        }
         if let Some(cut) = scenario.cut {
             cut_off(scenario, cut, &archive).context("cannot cut it")?;
         }
@@ -186,14 +199,14 @@ fn tail(at: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A time of its own for every entry, in whole seconds: an archive keeps no more.
-fn date(root: &Path, entry: &Entry, number: i64) -> Result<()> {
+/// A time of its own for every entry; a cpio archive keeps whole seconds only.
+fn date(root: &Path, entry: &Entry, number: i64, nanoseconds: i64) -> Result<()> {
     // The list shows names of odd bytes in another form; those keep the time at which they were made.
     let path = root.join(&entry.path);
     if path.symlink_metadata().is_err() {
         return Ok(());
     }
-    let time = Timespec { tv_sec: 1_000_000_000 + number * 1009, tv_nsec: 0 };
+    let time = Timespec { tv_sec: 1_000_000_000 + number * 1009, tv_nsec: nanoseconds };
     let times = Timestamps { last_access: time, last_modification: time };
     utimensat(CWD, &path, &times, AtFlags::SYMLINK_NOFOLLOW)
         .with_context(|| format!("cannot date {}", path.display()))

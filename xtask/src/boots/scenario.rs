@@ -44,6 +44,9 @@ pub(super) struct Scenario {
     /// Where in the image the init under test lies, when there are no steps.
     #[serde(default = "first")]
     pub(super) init: String,
+    /// The root is packed as a payload.
+    #[serde(default)]
+    pub(super) payload: bool,
     /// No init under test: `/init` is a link to the probe.
     #[serde(default)]
     pub(super) bare: bool,

@@ -3,6 +3,7 @@
 use super::compare::{Was, differences};
 use super::expect::{AsBefore, Expect, Like, Mounts, Works};
 use super::image::Image;
+use super::payload;
 use super::scenario::Case;
 use crate::qemu::Run;
 use anyhow::Result;
@@ -192,6 +193,10 @@ impl Failures {
         let executed: Vec<&str> = case.scenario.executed().collect();
         let found = match (expect.tree, before) {
             (None, _) => return,
+            (Some(Like::Packed), _) if case.scenario.payload => {
+                let (was, is) = (payload::compared(&image.entries), payload::compared(&after.entries));
+                differences(&was, Was::Payload, &is, &executed)
+            }
             (Some(Like::Packed), _) => differences(&image.entries, Was::Packed, &after.entries, &executed),
             (Some(Like::Before), Some(before)) => {
                 differences(&before.entries, Was::Before, &after.entries, &executed)

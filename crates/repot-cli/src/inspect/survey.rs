@@ -14,8 +14,10 @@ use serde::Serialize;
 
 use crate::codec::Compression;
 use crate::elf::{HEAD, Program};
+use crate::inspect::payload::{self, Spool};
 use crate::name::shown;
 use crate::newc::{Header, Item, Totals};
+use crate::ram::{Footprint, Need};
 use crate::segments::{Segment, Visit};
 use crate::source::limits;
 use crate::tree::{Attributes, Contents, Id, Kind, Tree};
@@ -78,6 +80,8 @@ pub struct Survey {
     pub config: String,
     /// The contents of the member that was asked for.
     pub kept: Option<Vec<u8>>,
+    /// The chunks of a payload.
+    pub payload: Spool,
     /// What is wrong with members.
     pub problems: Vec<String>,
     /// The member to keep.
@@ -107,6 +111,7 @@ impl Default for Survey {
             config: String::new(),
             kept: None,
             keep: None,
+            payload: Spool::default(),
             repots: HashSet::new(),
             sources: HashMap::new(),
             problems: Vec::new(),
@@ -140,6 +145,21 @@ impl Survey {
         id.and_then(|id| self.sources.get(&id)).map_or_else(|| name.to_vec(), Clone::clone)
     }
 
+    /// The root that `/init` makes of the image, where that has a payload; an error says what is wrong with it.
+    #[must_use]
+    pub fn unpacked(&self) -> Option<Result<payload::Root>> {
+        (!self.payload.is_empty()).then(|| self.payload.open(&self.tree))
+    }
+
+    /// The memory that the image of so many bytes needs to boot.
+    #[must_use]
+    pub fn need(&self, bytes: u64) -> Need {
+        match self.unpacked() {
+            Some(Ok(root)) => root.inner.payload(bytes, root.facts.compressed),
+            _ => Footprint::of(&self.tree).need(bytes),
+        }
+    }
+
     /// What a file is as a program.
     #[must_use]
     pub fn program(&self, id: Id) -> Program {
@@ -168,6 +188,11 @@ impl Survey {
             let text = read_whole(data)?;
             self.xattrs =
                 text.split(|&byte| byte == b'\n').filter(|line| line.starts_with(b"# file: ")).count() as u64;
+        }
+        if header.is_file()
+            && let Some(name) = payload::below(&header.name)
+        {
+            self.payload.member(name, data)?;
         }
         let target = if header.is_symlink() { read_whole(data)? } else { Vec::new() };
         self.weight.add(header.name.len() + target.len())?;
@@ -210,7 +235,11 @@ impl Survey {
     fn file(&mut self, id: Id, header: &Header, data: &mut dyn Read) -> Result<()> {
         let size = u64::from(header.filesize);
         self.tree.inode_mut(id).kind = Kind::File(Contents::Size(size));
-        if self.largest.len() < LARGEST || self.largest.last().is_some_and(|(smallest, _)| size > *smallest) {
+        let chunk = payload::below(&header.name).is_some();
+        if !chunk
+            && (self.largest.len() < LARGEST
+                || self.largest.last().is_some_and(|(smallest, _)| size > *smallest))
+        {
             let place = self.largest.partition_point(|(other, _)| *other >= size);
             self.largest.insert(place, (size, header.name.escape_ascii().to_string()));
             self.largest.truncate(LARGEST);

@@ -94,7 +94,10 @@ impl<'a> Layer<'a> {
             }
             _ => {
                 let sparse = entry_type == EntryType::GNUSparse;
-                let kind = if sparse { self.sparse(member.entry)? } else { kind(member, file)? };
+                let kind = match if sparse { self.sparse(member.entry)? } else { kind(member, file)? } {
+                    Kind::Fifo if is_socket(member) => Kind::Socket,
+                    kind => kind,
+                };
                 let id = self.tree.add(Inode { attributes, kind });
                 self.tree.link(parent, name, id);
                 id
@@ -221,6 +224,7 @@ fn attributes(member: &Member<'_, '_>) -> Result<(Attributes, Vec<(bool, String)
         gid: number(header.gid(), "group")?,
         // A time before 1970 is a huge number here or an error; newc can hold neither.
         mtime: header.mtime().map_or(0, |mtime| u32::try_from(mtime).unwrap_or(0)),
+        nanoseconds: 0,
         xattrs: BTreeMap::new(),
     };
     for (key, value) in &member.records {
@@ -232,14 +236,22 @@ fn attributes(member: &Member<'_, '_>) -> Result<(Attributes, Vec<(bool, String)
         } else if key.starts_with(b"GNU.sparse.") {
             bail!("a sparse file in PAX form, which is not read (make the archive without --sparse)");
         } else if key == b"mtime" {
-            let seconds = text()?.split('.').next().unwrap_or_default();
+            let (seconds, fraction) = text()?.split_once('.').unwrap_or((text()?, ""));
             attributes.mtime = seconds.parse().unwrap_or(0);
+            // To the right of the point: 5 is half a second.
+            let fraction = format!("{fraction:0<9.9}").parse().unwrap_or(0);
+            attributes.nanoseconds = if seconds.parse() == Ok(attributes.mtime) { fraction } else { 0 };
         } else if key == b"uid" || key == b"gid" {
             let id = text()?.parse().context("a bad owner")?;
             if key == b"uid" { attributes.uid = id } else { attributes.gid = id }
         }
     }
     Ok((attributes, acls))
+}
+
+/// Whether a fifo stands for a socket, which tar has no type for, by star's keyword.
+fn is_socket(member: &Member<'_, '_>) -> bool {
+    member.records.iter().any(|(key, value)| key == b"SCHILY.filetype" && value == b"socket")
 }
 
 fn kind(member: &Member<'_, '_>, file: &Arc<File>) -> Result<Kind> {

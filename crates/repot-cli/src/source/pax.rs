@@ -77,6 +77,16 @@ fn record(bytes: &[u8]) -> Option<(usize, &[u8], &[u8])> {
     Some((length, &record[..equals], &record[equals + 1..]))
 }
 
+/// The name of an attribute as [`unescaped`] reads it.
+pub fn escaped(name: &[u8]) -> Vec<u8> {
+    let byte = |byte: &u8| match byte {
+        b'=' => b"%3D".to_vec(),
+        b'%' => b"%25".to_vec(),
+        other => vec![*other],
+    };
+    name.iter().flat_map(byte).collect()
+}
+
 /// The name of an attribute as GNU tar writes it: a key ends at the first `=`, so that is `%3D`, and `%` is `%25`.
 #[must_use]
 pub fn unescaped(name: &[u8]) -> Vec<u8> {

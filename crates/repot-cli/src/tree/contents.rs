@@ -20,7 +20,7 @@ impl Contents {
     }
 
     /// A reader from the first byte on. A file on disk that is not what it was is an error.
-    pub(super) fn open(&self) -> io::Result<Box<dyn Read + '_>> {
+    pub(crate) fn open(&self) -> io::Result<Box<dyn Read + '_>> {
         Ok(match self {
             Contents::Bytes(bytes) => Box::new(&bytes[..]),
             Contents::Disk(beneath, path, len) => {

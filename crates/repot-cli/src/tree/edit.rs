@@ -51,8 +51,11 @@ impl Tree {
     pub fn clamp_times(&mut self, latest: u32) -> u32 {
         let mut newest = 0;
         for inode in &mut self.inodes {
-            inode.attributes.mtime = inode.attributes.mtime.min(latest);
-            newest = newest.max(inode.attributes.mtime);
+            let attributes = &mut inode.attributes;
+            if attributes.mtime >= latest {
+                (attributes.mtime, attributes.nanoseconds) = (latest, 0);
+            }
+            newest = newest.max(attributes.mtime);
         }
         newest
     }

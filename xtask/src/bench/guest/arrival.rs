@@ -27,13 +27,13 @@ pub(crate) fn arrive() -> Done {
         say(&format!("root {:#x}", statfs("/")?.f_type))?;
         return tally::tell(Path::new("/"));
     }
-    let told = over_serial_port();
+    let told = over_serial_port(&end);
     // Whatever was said, the host reads it when the machine is off.
     rustix::system::reboot(rustix::system::RebootCommand::PowerOff)?;
     told
 }
 
-fn over_serial_port() -> Done {
+fn over_serial_port(end: &str) -> Done {
     let tally = tally::of(Path::new("/"))?;
     let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_create(&context)?;
@@ -43,6 +43,9 @@ fn over_serial_port() -> Done {
     let port = openat(&nodes, c"port", OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty())?;
     let root = open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
     let kind = rustix::fs::fstatfs(&root)?.f_type;
-    rustix::io::write(&port, format!("bench root {kind:#x}\nbench tally {tally}\n").as_bytes())?;
+    rustix::io::write(
+        &port,
+        format!("bench end {end}\nbench root {kind:#x}\nbench tally {tally}\n").as_bytes(),
+    )?;
     Ok(rustix::termios::tcdrain(&port)?)
 }

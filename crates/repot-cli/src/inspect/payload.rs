@@ -1,0 +1,214 @@
+//! A payload within an image: its chunks gathered while the image streams by, verified, and read as the tree that they hold.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
+
+use anyhow::{Context, Result, ensure};
+use repot::payload::DIRECTORY;
+use repot::payload::index::{Hex, Index, LIMIT, name};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use crate::source::layer::Layer;
+use crate::source::limits;
+use crate::source::limits::Weight;
+use crate::source::tarball::Tarball;
+use crate::tree::{Attributes, Id, Kind, Tree};
+
+/// What is said of a payload.
+#[derive(Debug, Clone, Serialize)]
+pub struct Facts {
+    /// What `payload=` may ask for.
+    pub digest: String,
+    /// Names in it.
+    pub entries: u64,
+    /// Bytes of its files.
+    pub bytes: u64,
+    /// Its largest file.
+    pub largest: u64,
+    /// Bytes of its chunks.
+    pub compressed: u64,
+    /// How many chunks.
+    pub chunks: usize,
+    /// How many frames.
+    pub frames: usize,
+}
+
+/// The root that `/init` makes of an image with a payload.
+#[derive(Debug)]
+pub struct Root {
+    /// Payload and what overrides it.
+    pub tree: Tree,
+    /// What of it is in the outer archive, and under which number there.
+    pub outer: HashMap<Id, Id>,
+    /// What is said of the payload.
+    pub facts: Facts,
+    /// The payload alone, for what it takes.
+    pub inner: crate::ram::Footprint,
+}
+
+/// Members below the payload's directory, as they come.
+#[derive(Debug, Default)]
+pub struct Spool {
+    file: Option<File>,
+    length: u64,
+    index: Option<Vec<u8>>,
+    /// Where each chunk is in the file, its size, its digest.
+    chunks: BTreeMap<Vec<u8>, (u64, u64, [u8; 32])>,
+}
+
+/// The name of a member below the payload's directory, without that.
+pub(super) fn below(name: &[u8]) -> Option<&[u8]> {
+    name.strip_prefix(DIRECTORY.as_bytes())?.strip_prefix(b"/")
+}
+
+impl Spool {
+    /// Whether there is anything.
+    pub(super) fn is_empty(&self) -> bool {
+        self.index.is_none() && self.chunks.is_empty()
+    }
+
+    /// Takes one member; a later one of the same name replaces an earlier.
+    pub(super) fn member(&mut self, name: &[u8], data: &mut dyn Read) -> Result<()> {
+        if name == b"index" {
+            let mut text = Vec::new();
+            data.take(LIMIT as u64 + 1).read_to_end(&mut text)?;
+            self.index = Some(text);
+            return Ok(());
+        }
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => none.insert(tempfile::tempfile().context("cannot make a temporary file")?),
+        };
+        let (start, mut sum) = (self.length, Sha256::new());
+        let mut buffer = vec![0; 64 << 10];
+        loop {
+            let got = match data.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(got) => got,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error.into()),
+            };
+            sum.update(&buffer[..got]);
+            file.write_all(&buffer[..got]).context("cannot write a temporary file")?;
+            self.length += got as u64;
+        }
+        self.chunks.insert(name.to_vec(), (start, self.length - start, sum.finalize().into()));
+        Ok(())
+    }
+
+    /// Verifies everything and reads the tree; an error says which chunk or frame is wrong.
+    pub(super) fn open(&self, outer: &Tree) -> Result<Root> {
+        let text = self.index.as_deref().context("the payload has no index")?;
+        ensure!(text.len() <= LIMIT, "the payload's index has more than {LIMIT} bytes");
+        let index = Index::parse(text).map_err(|flaw| anyhow::anyhow!("{DIRECTORY}: {flaw}"))?;
+        for (number, chunk) in index.chunks.iter().enumerate() {
+            let chunk_name = name(number);
+            let found = self.chunks.get(chunk_name.as_bytes());
+            let (_, size, digest) =
+                found.with_context(|| format!("chunk {chunk_name} of the payload is missing"))?;
+            ensure!(
+                *size == chunk.size,
+                "chunk {chunk_name} of the payload has {size} bytes, not {}",
+                chunk.size
+            );
+            ensure!(
+                *digest == chunk.digest,
+                "chunk {chunk_name} of the payload is damaged: it has another SHA-256"
+            );
+        }
+        if let Some(more) = self.chunks.keys().find(|found| {
+            let number = std::str::from_utf8(found).ok().and_then(|text| text.parse::<usize>().ok());
+            number.is_none_or(|number| number >= index.chunks.len() || name(number).as_bytes() != *found)
+        }) {
+            anyhow::bail!("{DIRECTORY}/{} is not in the payload's index", more.escape_ascii());
+        }
+        let archive = self.archive(&index)?;
+        let (scratch, mut weight) = (std::env::temp_dir(), Weight::default());
+        let tarball = Tarball::open(archive, "the payload", &scratch, &mut weight)?;
+        let mut tree = Tree::new(Attributes { permissions: 0o755, ..Attributes::default() });
+        tarball.apply(&mut Layer::root(&mut tree, &scratch, &mut weight))?;
+        let facts = Facts {
+            digest: format!("sha256:{}", Hex(&Sha256::digest(text))),
+            entries: index.entries,
+            bytes: index.bytes,
+            largest: index.largest,
+            compressed: index.compressed(),
+            chunks: index.chunks.len(),
+            frames: index.frames.len(),
+        };
+        let inner = crate::ram::Footprint::of(&tree);
+        let mut root = Root { tree, outer: HashMap::new(), facts, inner };
+        root.lay_over(outer, Tree::ROOT, Tree::ROOT);
+        Ok(root)
+    }
+
+    /// Every frame decompressed by itself, as the init does.
+    fn archive(&self, index: &Index) -> Result<File> {
+        let mut out = tempfile::tempfile().context("cannot make a temporary file")?;
+        let mut total = 0u64;
+        for (number, frame) in index.frames.iter().enumerate() {
+            let input = Frame { spool: self, index, at: frame.start, end: frame.end() };
+            let mut decoder = zstd::stream::read::Decoder::new(BufReader::new(input))?.single_frame();
+            decoder.window_log_max(repot::payload::index::WINDOW_LOG)?;
+            let copied = io::copy(&mut decoder.take(frame.content.saturating_add(1)), &mut out)
+                .with_context(|| format!("frame {number} of the payload is damaged"))?;
+            ensure!(
+                copied == frame.content,
+                "frame {number} of the payload does not hold the {} bytes that the index says",
+                frame.content
+            );
+            total += copied;
+            ensure!(total <= limits::UNPACKED, "the payload unpacks to more than any memory holds");
+        }
+        out.seek(SeekFrom::Start(0)).context("cannot read a temporary file")?;
+        Ok(out)
+    }
+}
+
+impl Root {
+    /// What else the image holds goes over the payload: directories are merged and keep what they have there.
+    fn lay_over(&mut self, from: &Tree, directory: Id, into: Id) {
+        for (name, &id) in from.entries(directory).into_iter().flatten() {
+            if directory == Tree::ROOT && **name == *DIRECTORY.as_bytes() {
+                continue;
+            }
+            let inode = from.inode(id);
+            let Kind::Directory(_) = inode.kind else {
+                let copy = self.tree.add(inode.clone());
+                self.tree.link(into, name, copy);
+                self.outer.insert(copy, id);
+                continue;
+            };
+            let below = self.tree.directory(into, name, &inode.attributes);
+            self.lay_over(from, id, below);
+        }
+    }
+}
+
+/// The compressed bytes of a frame, across chunks.
+struct Frame<'a> {
+    spool: &'a Spool,
+    index: &'a Index,
+    at: u64,
+    end: u64,
+}
+
+impl Read for Frame<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        use repot::payload::index::CHUNK;
+        let Some(file) = &self.spool.file else { return Ok(0) };
+        let number = usize::try_from(self.at / CHUNK).unwrap_or(usize::MAX);
+        let known =
+            self.index.chunks.get(number).and_then(|_| self.spool.chunks.get(name(number).as_bytes()));
+        let Some((start, size, _)) = known else { return Ok(0) };
+        let offset = self.at % CHUNK;
+        let left = (self.end - self.at).min(size.saturating_sub(offset));
+        let want = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        let got = file.read_at(&mut buffer[..want], start + offset)?;
+        self.at += got as u64;
+        Ok(got)
+    }
+}

@@ -1,0 +1,125 @@
+//! One entry as tar holds it: an ustar header, PAX records in front where that has no room.
+
+use tar::{EntryType, Header};
+
+use crate::source::pax;
+use crate::tree::{Inode, Kind};
+
+/// A block.
+pub(super) const BLOCK: usize = 512;
+
+/// What the two fields of ustar for names hold, used without the prefix.
+const NAME: usize = 100;
+/// The largest owner in seven octal digits.
+const OWNER: u32 = 0o7_777_777;
+/// The largest size in eleven.
+const SIZE: u64 = 0o77_777_777_777;
+
+/// The header of an entry; for a further name with the path that it leads to.
+pub(super) fn header(path: &[u8], inode: &Inode, link: Option<&[u8]>) -> Vec<u8> {
+    let mut records = Vec::new();
+    let mut header = Header::new_ustar();
+    let attributes = &inode.attributes;
+    let name = match (&inode.kind, path) {
+        (Kind::Directory(_), b"") => b"./".to_vec(),
+        (Kind::Directory(_), path) => [path, b"/"].concat(),
+        (_, path) => path.to_vec(),
+    };
+    let (kind, size, target, device) = match (&inode.kind, link) {
+        (_, Some(link)) => (EntryType::Link, 0, link, (0, 0)),
+        (Kind::Directory(_), None) => (EntryType::Directory, 0, &b""[..], (0, 0)),
+        (Kind::File(contents), None) => (EntryType::Regular, contents.len(), &b""[..], (0, 0)),
+        (Kind::Symlink(target), None) => (EntryType::Symlink, 0, &**target, (0, 0)),
+        (Kind::Character(major, minor), None) => (EntryType::Char, 0, &b""[..], (*major, *minor)),
+        (Kind::Block(major, minor), None) => (EntryType::Block, 0, &b""[..], (*major, *minor)),
+        (Kind::Fifo, None) => (EntryType::Fifo, 0, &b""[..], (0, 0)),
+        (Kind::Socket, None) => {
+            // tar has no type for it; the keyword is star's.
+            record(&mut records, b"SCHILY.filetype", b"socket");
+            (EntryType::Fifo, 0, &b""[..], (0, 0))
+        }
+    };
+    let fields = header.as_old_mut();
+    if !field(&mut fields.name, &name) {
+        record(&mut records, b"path", &name);
+    }
+    if !field(&mut fields.linkname, target) {
+        record(&mut records, b"linkpath", target);
+    }
+    header.set_entry_type(kind);
+    header.set_mode(attributes.permissions & 0o7777);
+    for (id, key) in [(attributes.uid, &b"uid"[..]), (attributes.gid, b"gid")] {
+        let held = if id > OWNER { 0 } else { u64::from(id) };
+        if key == b"uid" {
+            header.set_uid(held)
+        } else {
+            header.set_gid(held)
+        }
+        if id > OWNER {
+            record(&mut records, key, id.to_string().as_bytes());
+        }
+    }
+    header.set_size(if size > SIZE { 0 } else { size });
+    if size > SIZE {
+        record(&mut records, b"size", size.to_string().as_bytes());
+    }
+    header.set_mtime(attributes.mtime.into());
+    if attributes.nanoseconds > 0 {
+        let time = format!("{}.{:09}", attributes.mtime, attributes.nanoseconds);
+        record(&mut records, b"mtime", time.as_bytes());
+    }
+    // An ustar header has both fields.
+    let _ = header.set_device_major(device.0).and(header.set_device_minor(device.1));
+    if link.is_none() {
+        for (name, value) in &attributes.xattrs {
+            record(&mut records, &[&b"SCHILY.xattr."[..], &pax::escaped(name)].concat(), value);
+        }
+    }
+    header.set_cksum();
+    let mut bytes = Vec::new();
+    if !records.is_empty() {
+        let mut before = Header::new_ustar();
+        field(&mut before.as_old_mut().name, b"PaxHeaders");
+        before.set_entry_type(EntryType::XHeader);
+        before.set_mode(0o644);
+        before.set_size(records.len() as u64);
+        before.set_mtime(0);
+        before.set_uid(0);
+        before.set_gid(0);
+        let _ = before.set_device_major(0).and(before.set_device_minor(0));
+        before.set_cksum();
+        bytes.extend_from_slice(before.as_bytes());
+        bytes.append(&mut records);
+        pad(&mut bytes);
+    }
+    bytes.extend_from_slice(header.as_bytes());
+    bytes
+}
+
+/// Zeros up to a whole block.
+pub(super) fn pad(bytes: &mut Vec<u8>) {
+    bytes.resize(bytes.len().next_multiple_of(BLOCK), 0);
+}
+
+/// Fills a field, where the value fits.
+fn field(field: &mut [u8; NAME], value: &[u8]) -> bool {
+    let fits = value.len() <= field.len();
+    if fits {
+        field[..value.len()].copy_from_slice(value);
+    }
+    fits
+}
+
+/// `LENGTH KEY=VALUE\n`: the length counts its own digits.
+fn record(records: &mut Vec<u8>, key: &[u8], value: &[u8]) {
+    let rest = key.len() + value.len() + 3;
+    let mut length = rest + 1;
+    while length != rest + length.to_string().len() {
+        length = rest + length.to_string().len();
+    }
+    records.extend_from_slice(format!("{length} ").as_bytes());
+    records.extend_from_slice(key);
+    records.push(b'=');
+    records.extend_from_slice(value);
+    records.push(b'\n');
+}

@@ -1,0 +1,253 @@
+//! The chunk files: verified all before the first is used, read, and freed one by one.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, openat, unlinkat};
+use rustix::io::{Errno, pread};
+use sha2::{Digest, Sha256};
+
+use super::DIRECTORY;
+use super::index::{CHUNK, Index, WINDOW_LOG, name};
+use crate::error::{Call, Fault};
+use crate::metadata::{At, Meta};
+use crate::sys::{self, Mutex};
+
+/// What is read at once where it is only verified.
+const READ: usize = 64 * 1024;
+/// The longest header of a frame (RFC 8878, 3.1.1.1).
+const HEADER: usize = 18;
+
+/// The SHA-256 of some bytes.
+pub(super) fn sha256(bytes: &[u8]) -> [u8; 32] {
+    Sha256::digest(bytes).into()
+}
+
+/// What is not as the index says.
+pub(super) fn flaw(what: &'static str, path: &[u8]) -> Fault {
+    Fault { call: what, path: path.to_vec(), errno: Errno::BADMSG }
+}
+
+/// The chunks of a payload.
+#[derive(Debug)]
+pub(super) struct Chunks<'a> {
+    pub(super) index: &'a Index,
+    root: BorrowedFd<'a>,
+    directory: OwnedFd,
+    /// How many frames still need each.
+    needed: Vec<AtomicU32>,
+    /// Those that hold the directories, which are read twice.
+    kept: Vec<OwnedFd>,
+    /// Whether any was freed: from then on nothing can be put back.
+    freed: AtomicBool,
+}
+
+impl<'a> Chunks<'a> {
+    /// Opens the directory of chunks in `root`.
+    pub(super) fn open(root: BorrowedFd<'a>, index: &'a Index) -> Result<Self, Fault> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let directory = openat(root, DIRECTORY, flags, Mode::empty()).on("openat", DIRECTORY.as_bytes())?;
+        let mut needed: Vec<_> = index.chunks.iter().map(|_| AtomicU32::new(0)).collect();
+        for frame in &index.frames {
+            for number in frame.chunks() {
+                *needed[number].get_mut() += 1;
+            }
+        }
+        let mut chunks =
+            Chunks { index, root, directory, needed, kept: Vec::new(), freed: AtomicBool::new(false) };
+        for number in index.frames[0].chunks() {
+            let file = chunks.file(number)?;
+            chunks.kept.push(file);
+        }
+        Ok(chunks)
+    }
+
+    /// Whether anything was freed.
+    pub(super) fn torn(&self) -> bool {
+        self.freed.load(Ordering::Acquire)
+    }
+
+    /// Opens a chunk, which must have the size that the index says.
+    fn file(&self, number: usize) -> Result<OwnedFd, Fault> {
+        let name = name(number);
+        let path = || path(number).into_bytes();
+        let flags = OFlags::RDONLY | OFlags::NOATIME | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = openat(&self.directory, name, flags, Mode::empty()).on("openat", &path())?;
+        let meta = Meta::read(At::Open(file.as_fd()))?;
+        if meta.kind != FileType::RegularFile {
+            return Err(flaw("a chunk that is no file:", &path()));
+        }
+        if meta.size != self.index.chunks[number].size {
+            return Err(flaw("the size of chunk", &path()));
+        }
+        Ok(file)
+    }
+
+    /// Opens a chunk to unpack from.
+    pub(super) fn take(&self, number: usize) -> Result<OwnedFd, Fault> {
+        match self.kept.get(number) {
+            Some(file) => rustix::io::fcntl_dupfd_cloexec(file, 0).on("fcntl", path(number).as_bytes()),
+            None => self.file(number),
+        }
+    }
+
+    /// Says that one more frame needs the chunk no longer; the last frees it.
+    pub(super) fn done(&self, number: usize) -> Result<(), Fault> {
+        if self.needed[number].fetch_sub(1, Ordering::AcqRel) != 1 {
+            return Ok(());
+        }
+        self.freed.store(true, Ordering::Release);
+        unlinkat(&self.directory, name(number), AtFlags::empty()).on("unlinkat", path(number).as_bytes())
+    }
+
+    /// Removes what is left: chunks that are held open here have lost their names then, the index and the directory too.
+    pub(super) fn remove(&self) -> Result<(), Fault> {
+        self.freed.store(true, Ordering::Release);
+        for number in self.index.frames[0].chunks() {
+            self.done(number)?;
+        }
+        unlinkat(&self.directory, "index", AtFlags::empty()).on("unlinkat", b"index")?;
+        unlinkat(self.root, DIRECTORY, AtFlags::REMOVEDIR).on("unlinkat", DIRECTORY.as_bytes())
+    }
+
+    /// Compares everything with the index; changes nothing.
+    ///
+    /// # Errors
+    /// The first difference that was found.
+    pub(super) fn verify(&self, threads: u32, meanwhile: &dyn Fn()) -> Result<(), Fault> {
+        self.verify_names()?;
+        let next = AtomicUsize::new(0);
+        let fault = Mutex::new(None);
+        let over = AtomicBool::new(false);
+        let note = |found: Fault| {
+            fault.lock().get_or_insert(found);
+            over.store(true, Ordering::Release);
+        };
+        let work = |_: u32| {
+            let mut buffer = vec![0; READ];
+            while !over.load(Ordering::Acquire) {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                if number >= self.index.chunks.len() {
+                    return;
+                }
+                if let Err(found) = self.verify_chunk(number, &mut buffer) {
+                    note(found);
+                }
+            }
+        };
+        let lost = || note(Fault { call: "panic", path: Vec::new(), errno: Errno::CANCELED });
+        sys::crew(threads, &work, meanwhile, &lost);
+        fault.into_inner().map_or(Ok(()), Err)?;
+        (0..self.index.frames.len()).try_for_each(|number| self.verify_frame(number))
+    }
+
+    /// No name is missing, and there is none besides.
+    fn verify_names(&self) -> Result<(), Fault> {
+        let list = || path_of("");
+        let read = rustix::io::fcntl_dupfd_cloexec(&self.directory, 0).and_then(Dir::new);
+        let mut found = 0;
+        for entry in read.on("getdents64", list().as_bytes())? {
+            let entry = entry.on("getdents64", list().as_bytes())?;
+            let bytes = entry.file_name().to_bytes();
+            if matches!(bytes, b"." | b".." | b"index") {
+                continue;
+            }
+            let number = core::str::from_utf8(bytes).ok().and_then(|text| text.parse::<usize>().ok());
+            let known = number
+                .is_some_and(|number| number < self.index.chunks.len() && name(number).as_bytes() == bytes);
+            if !known {
+                return Err(flaw("not in the index:", &[list().as_bytes(), bytes].concat()));
+            }
+            found += 1;
+        }
+        if found == self.index.chunks.len() {
+            return Ok(());
+        }
+        // Opening them says which is missing.
+        (0..self.index.chunks.len()).try_for_each(|number| self.file(number).map(drop))
+    }
+
+    fn verify_chunk(&self, number: usize, buffer: &mut [u8]) -> Result<(), Fault> {
+        let file = self.file(number)?;
+        let mut sum = Sha256::new();
+        let mut at = 0;
+        loop {
+            match pread(&file, &mut *buffer, at) {
+                Ok(0) => break,
+                Ok(count) => {
+                    sum.update(&buffer[..count]);
+                    at += count as u64;
+                }
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno).on("pread64", path(number).as_bytes()),
+            }
+        }
+        let Chunk { size, digest } = self.index.chunks[number];
+        let sum: [u8; 32] = sum.finalize().into();
+        if at == size && sum == digest {
+            Ok(())
+        } else {
+            Err(flaw("the SHA-256 of chunk", path(number).as_bytes()))
+        }
+    }
+
+    /// The head of a frame says the same as the index, and asks for no more memory than agreed.
+    fn verify_frame(&self, number: usize) -> Result<(), Fault> {
+        let frame = self.index.frames[number];
+        let mut head = [0; HEADER];
+        let wanted = usize::try_from(frame.size).unwrap_or(HEADER).min(HEADER);
+        let mut filled = 0;
+        while filled < wanted {
+            let at = frame.start + filled as u64;
+            let chunk = usize::try_from(at / CHUNK).unwrap_or(usize::MAX);
+            let file = self.take(chunk)?;
+            match pread(&file, &mut head[filled..wanted], at % CHUNK) {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno).on("pread64", path(chunk).as_bytes()),
+            }
+        }
+        let place = || at_frame(number, *frame.chunks().start());
+        match zstd_safe::get_frame_content_size(&head[..filled]) {
+            Ok(Some(content)) if content == frame.content => {}
+            _ => return Err(flaw("no frame as the index has it:", place().as_bytes())),
+        }
+        match window(&head) {
+            Some(window) if window <= 1 << WINDOW_LOG => Ok(()),
+            _ => Err(flaw("a frame that needs too much memory:", place().as_bytes())),
+        }
+    }
+}
+
+use super::index::Chunk;
+
+/// The window that the header of a frame asks for (RFC 8878, 3.1.1.1.2); `None` where it is no such header.
+fn window(head: &[u8; HEADER]) -> Option<u64> {
+    let [0x28, 0xb5, 0x2f, 0xfd, descriptor, rest @ ..] = head else { return None };
+    if descriptor & 0x20 != 0 {
+        // One segment: the window is the content.
+        return zstd_safe::get_frame_content_size(head).ok().flatten();
+    }
+    let (exponent, mantissa) = (u64::from(rest[0] >> 3), u64::from(rest[0] & 7));
+    let base = 1u64 << (10 + exponent);
+    Some(base + base / 8 * mantissa)
+}
+
+fn path_of(name: &str) -> String {
+    format!("{DIRECTORY}/{name}")
+}
+
+/// The path of a chunk.
+pub(super) fn path(number: usize) -> String {
+    path_of(&name(number))
+}
+
+/// A frame, for messages.
+pub(super) fn at_frame(frame: usize, chunk: usize) -> String {
+    format!("frame {frame} in chunk {}", name(chunk))
+}

@@ -1,0 +1,154 @@
+//! One frame, read from the chunks and decompressed as it is asked for.
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+use rustix::fd::OwnedFd;
+use rustix::io::{Errno, pread};
+use zstd_safe::{DCtx, DParameter, InBuffer, OutBuffer, ResetDirective};
+
+use super::archive::Source;
+use super::chunks::{Chunks, flaw, path};
+use super::index::{CHUNK, Frame, WINDOW_LOG};
+use crate::error::{Call, Fault};
+
+/// What is read and what is decompressed at once, in bytes.
+const BUFFER: usize = 128 * 1024;
+
+/// What a thread keeps from one frame to the next.
+pub(super) struct Decoder {
+    context: DCtx<'static>,
+    input: Vec<u8>,
+    output: Vec<u8>,
+}
+
+impl Decoder {
+    pub(super) fn new() -> Result<Decoder, Fault> {
+        let no_memory = || Fault { call: "malloc", path: b"decoder".to_vec(), errno: Errno::NOMEM };
+        let mut context = DCtx::try_create().ok_or_else(no_memory)?;
+        context.set_parameter(DParameter::WindowLogMax(WINDOW_LOG)).map_err(|_| no_memory())?;
+        Ok(Decoder { context, input: vec![0; BUFFER], output: vec![0; BUFFER] })
+    }
+}
+
+/// A frame being read.
+pub(super) struct Reader<'a> {
+    decoder: &'a mut Decoder,
+    chunks: &'a Chunks<'a>,
+    frame: Frame,
+    /// Whether chunks are freed behind it.
+    frees: bool,
+    /// Where the next bytes are to be read from.
+    at: u64,
+    file: Option<OwnedFd>,
+    /// What of the decoder's buffers is not used yet.
+    input: core::ops::Range<usize>,
+    output: core::ops::Range<usize>,
+    /// What is still to be decompressed.
+    left: u64,
+    ended: bool,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(
+        decoder: &'a mut Decoder,
+        chunks: &'a Chunks<'a>,
+        frame: Frame,
+        frees: bool,
+    ) -> Result<Self, Fault> {
+        let reset = decoder.context.reset(ResetDirective::SessionOnly);
+        reset.map_err(|_| flaw("the decoder cannot be reset", b""))?;
+        let (input, output) = (0..0, 0..0);
+        let left = frame.content;
+        Ok(Reader {
+            decoder,
+            chunks,
+            frame,
+            frees,
+            at: frame.start,
+            file: None,
+            input,
+            output,
+            left,
+            ended: false,
+        })
+    }
+
+    /// The chunk that the last bytes came from.
+    pub(super) fn chunk(&self) -> usize {
+        usize::try_from(self.at.saturating_sub(1).max(self.frame.start) / CHUNK).unwrap_or(usize::MAX)
+    }
+
+    /// Ends the frame, which must have been read to its end.
+    pub(super) fn finish(mut self) -> Result<(), Fault> {
+        if !self.next(1)?.is_empty() {
+            return Err(flaw("more in a frame than belongs there, chunk", path(self.chunk()).as_bytes()));
+        }
+        if self.at != self.frame.end() || !self.input.is_empty() {
+            return Err(flaw("a frame that ends too early, chunk", path(self.chunk()).as_bytes()));
+        }
+        Ok(())
+    }
+
+    /// Reads on, at most to the end of a chunk.
+    fn fill(&mut self) -> Result<(), Fault> {
+        let number = usize::try_from(self.at / CHUNK).unwrap_or(usize::MAX);
+        let end = self.frame.end().min((self.at / CHUNK + 1) * CHUNK);
+        if self.at >= self.frame.end() {
+            return Err(flaw("a frame that ends too late, chunk", path(self.chunk()).as_bytes()));
+        }
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => none.insert(self.chunks.take(number)?),
+        };
+        let length = usize::try_from(end - self.at).unwrap_or(BUFFER).min(BUFFER);
+        let count = loop {
+            match pread(&*file, &mut self.decoder.input[..length], self.at % CHUNK) {
+                Err(Errno::INTR) => {}
+                Ok(0) => return Err(flaw("the size of chunk", path(number).as_bytes())),
+                read => break read.on("pread64", path(number).as_bytes())?,
+            }
+        };
+        self.input = 0..count;
+        self.at += count as u64;
+        if self.at == end {
+            // All of it that belongs to this frame is here.
+            self.file = None;
+            if self.frees {
+                self.chunks.done(number)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Source for Reader<'_> {
+    fn next(&mut self, most: usize) -> Result<&[u8], Fault> {
+        while self.output.is_empty() && !self.ended {
+            if self.input.is_empty() && self.at < self.frame.end() {
+                self.fill()?;
+            }
+            let bytes = &self.decoder.input[self.input.clone()];
+            let mut input = InBuffer::around(bytes);
+            let mut output = OutBuffer::around(&mut self.decoder.output[..]);
+            let hint = self.decoder.context.decompress_stream(&mut output, &mut input);
+            let (taken, made) = (input.pos(), output.pos());
+            let Ok(hint) = hint else {
+                return Err(flaw("zstd cannot decompress chunk", path(self.chunk()).as_bytes()));
+            };
+            self.input.start += taken;
+            self.output = 0..made;
+            self.ended = hint == 0;
+            if made as u64 > self.left || (taken == 0 && made == 0 && !self.ended) {
+                return Err(flaw("a frame that ends too late, chunk", path(self.chunk()).as_bytes()));
+            }
+            self.left -= made as u64;
+        }
+        if self.ended && self.output.is_empty() && self.left > 0 {
+            return Err(flaw("a frame that ends too early, chunk", path(self.chunk()).as_bytes()));
+        }
+        let piece = self.output.start..self.output.end.min(self.output.start.saturating_add(most));
+        self.output.start = piece.end;
+        Ok(&self.decoder.output[piece])
+    }
+}

@@ -1,0 +1,270 @@
+//! Entries of the archive, made below the new root with all their attributes.
+//!
+//! Nothing is opened but through `openat2(RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS)`, so no name and no link that was unpacked
+//! before leads anywhere else.
+
+use alloc::ffi::CString;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::ffi::CStr;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use rustix::fs::{
+    AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags, chmodat,
+    chownat, fchmod, fchown, fsetxattr, futimens, linkat, lsetxattr, makedev, mkdirat, mknodat, openat,
+    openat2, symlinkat, utimensat,
+};
+use rustix::io::{Errno, write};
+
+use super::archive::{Entry, Kind, Source, contents};
+use super::chunks::flaw;
+use crate::error::{Call, Fault, Quoted, name_of};
+use crate::mover::UNPACKED;
+use crate::sys::Mutex;
+
+const PATH: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+/// The kernel takes no longer path at once (PATH_MAX, with the zero at its end).
+const LONGEST: usize = 4095;
+
+/// More complaints than these are counted only.
+const TOLD: usize = 8;
+
+/// The extended attributes that this kernel does not take: `user.` on a tmpfs came with 6.6.
+pub(super) struct Warnings {
+    told: Mutex<Vec<String>>,
+    more: AtomicU64,
+}
+
+impl Warnings {
+    pub(super) fn new() -> Self {
+        Warnings { told: Mutex::new(Vec::new()), more: AtomicU64::new(0) }
+    }
+
+    fn check(&self, done: Result<(), Errno>, name: &[u8], path: &[u8]) -> Result<(), Fault> {
+        match done {
+            Err(errno @ (Errno::OPNOTSUPP | Errno::INVAL)) => {
+                let mut told = self.told.lock();
+                if told.len() < TOLD {
+                    let (name_of, meaning) = name_of(errno);
+                    told.push(format!(
+                        "payload: setxattr {} of {}: {name_of} ({meaning}); left out",
+                        Quoted(name),
+                        Quoted(path)
+                    ));
+                } else {
+                    self.more.fetch_add(1, Ordering::Relaxed);
+                }
+                Ok(())
+            }
+            done => done.call("setxattr"),
+        }
+    }
+
+    pub(super) fn list(self) -> Vec<String> {
+        let mut list = self.told.into_inner();
+        match self.more.into_inner() {
+            0 => {}
+            more => list.push(format!("payload: {more} more attributes that could not be set")),
+        }
+        list
+    }
+}
+
+/// Where entries are made.
+pub(super) struct Place<'a> {
+    root: BorrowedFd<'a>,
+    warnings: &'a Warnings,
+    /// The directory that was needed last, and its path.
+    parent: (Vec<u8>, Option<OwnedFd>),
+    /// Who owns what this process creates.
+    creator: (u32, u32),
+}
+
+impl<'a> Place<'a> {
+    pub(super) fn new(root: BorrowedFd<'a>, warnings: &'a Warnings, creator: (u32, u32)) -> Self {
+        Place { root, warnings, parent: (Vec::new(), None), creator }
+    }
+
+    /// Opens the directory that an entry is in, and gives its name there.
+    fn enter(&mut self, path: &[u8]) -> Result<(BorrowedFd<'_>, CString), Fault> {
+        let (parent, name) = match path.iter().rposition(|byte| *byte == b'/') {
+            Some(at) => (&path[..at], &path[at + 1..]),
+            None => (&b""[..], path),
+        };
+        let name = CString::new(name).map_err(|_| flaw("a zero in a name:", path))?;
+        if self.parent.0 != parent || (self.parent.1.is_none() && !parent.is_empty()) {
+            self.parent.1 = None;
+            self.parent.1 = walk(self.root, parent)?;
+            self.parent.0.clear();
+            self.parent.0.extend_from_slice(parent);
+        }
+        Ok((self.parent.1.as_ref().map_or(self.root, |dir| dir.as_fd()), name))
+    }
+
+    /// Makes a directory that nothing is in yet.
+    pub(super) fn directory(&mut self, entry: &Entry) -> Result<(), Fault> {
+        let (dir, name) = self.enter(&entry.path)?;
+        mkdirat(dir, &name, UNPACKED).call("mkdirat")
+    }
+
+    /// Gives a directory its attributes, when all that belongs into it is there.
+    pub(super) fn finish(&mut self, entry: &Entry) -> Result<(), Fault> {
+        let directory = if entry.path.is_empty() {
+            openat(self.root, c".", READ, Mode::empty()).call("openat")?
+        } else {
+            let (dir, name) = self.enter(&entry.path)?;
+            openat2(dir, &name, READ, Mode::empty(), RESOLVE).call("openat2")?
+        };
+        let (uid, gid) = owner(entry);
+        fchown(&directory, uid, gid).call("fchown")?;
+        fchmod(&directory, Mode::from_raw_mode(entry.mode)).call("fchmod")?;
+        set(self.warnings, directory.as_fd(), entry)?;
+        futimens(&directory, &times(entry)).call("utimensat")
+    }
+
+    /// Makes anything else but a further name. `written` is called with what was written of a file.
+    pub(super) fn entry(
+        &mut self,
+        entry: &Entry,
+        source: &mut dyn Source,
+        written: &dyn Fn(u64),
+    ) -> Result<(), Fault> {
+        let (creator, warnings) = (self.creator, self.warnings);
+        let foreign = (entry.uid, entry.gid) != creator;
+        let (dir, name) = self.enter(&entry.path)?;
+        let mode = Mode::from_raw_mode(entry.mode);
+        let kind = match entry.kind {
+            Kind::File => return file((dir, &name), entry, foreign, warnings, source, written),
+            Kind::Symlink => {
+                symlinkat(entry.target.as_slice(), dir, &name).call("symlinkat")?;
+                return attributes((dir, &name), entry, foreign, false, warnings);
+            }
+            Kind::Character => FileType::CharacterDevice,
+            Kind::Block => FileType::BlockDevice,
+            Kind::Fifo => FileType::Fifo,
+            Kind::Socket => FileType::Socket,
+            Kind::Directory | Kind::Link => return Err(flaw("an entry in the wrong frame:", &entry.path)),
+        };
+        let (major, minor) = entry.device;
+        mknodat(dir, &name, kind, mode, makedev(major, minor)).call("mknodat")?;
+        attributes((dir, &name), entry, foreign, true, warnings)
+    }
+
+    /// Makes a further name.
+    pub(super) fn link(&mut self, entry: &Entry) -> Result<(), Fault> {
+        let (from, old) = {
+            let (dir, name) = self.enter(&entry.target)?;
+            (rustix::io::fcntl_dupfd_cloexec(dir, 0).call("fcntl")?, name)
+        };
+        let (dir, name) = self.enter(&entry.path)?;
+        linkat(&from, &old, dir, &name, AtFlags::empty()).call("linkat")
+    }
+}
+
+const READ: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::NOATIME)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
+const RESOLVE: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS);
+
+/// Opens a directory below the root, in parts where its path is longer than the kernel takes at once; nothing for the root.
+fn walk(root: BorrowedFd<'_>, path: &[u8]) -> Result<Option<OwnedFd>, Fault> {
+    let mut at = None;
+    let mut rest = path;
+    while !rest.is_empty() {
+        let cut = if rest.len() <= LONGEST {
+            rest.len()
+        } else {
+            let cut = rest[..LONGEST].iter().rposition(|byte| *byte == b'/');
+            cut.ok_or(Errno::NAMETOOLONG).call("openat2")?
+        };
+        let from = at.as_ref().map_or(root, |at: &OwnedFd| at.as_fd());
+        at = Some(openat2(from, &rest[..cut], PATH, Mode::empty(), RESOLVE).call("openat2")?);
+        rest = rest.get(cut + 1..).unwrap_or_default();
+    }
+    Ok(at)
+}
+
+fn file(
+    (dir, name): (BorrowedFd<'_>, &CStr),
+    entry: &Entry,
+    foreign: bool,
+    warnings: &Warnings,
+    source: &mut dyn Source,
+    written: &dyn Fn(u64),
+) -> Result<(), Fault> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mode = Mode::from_raw_mode(entry.mode);
+    let file = openat(dir, name, flags, mode).call("openat")?;
+    contents(source, entry.size, |piece| {
+        let mut rest = piece;
+        while !rest.is_empty() {
+            match write(&file, rest) {
+                Ok(0) => return Err(Errno::NOSPC).call("write"),
+                Ok(count) => rest = &rest[count..],
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno).call("write"),
+            }
+        }
+        written(piece.len() as u64);
+        Ok(())
+    })?;
+    // Writing to a file and changing its owner clear these bits, and capabilities.
+    if foreign {
+        let (uid, gid) = owner(entry);
+        fchown(&file, uid, gid).call("fchown")?;
+    }
+    if foreign || mode.intersects(Mode::SUID | Mode::SGID) {
+        fchmod(&file, mode).call("fchmod")?;
+    }
+    set(warnings, file.as_fd(), entry)?;
+    futimens(&file, &times(entry)).call("utimensat")
+}
+
+/// The attributes of what must not be opened.
+fn attributes(
+    (dir, name): (BorrowedFd<'_>, &CStr),
+    entry: &Entry,
+    foreign: bool,
+    has_mode: bool,
+    warnings: &Warnings,
+) -> Result<(), Fault> {
+    if foreign {
+        let (uid, gid) = owner(entry);
+        chownat(dir, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW).call("fchownat")?;
+    }
+    if has_mode && (foreign || entry.mode & 0o6000 != 0) {
+        chmodat(dir, name, Mode::from_raw_mode(entry.mode), AtFlags::empty()).call("fchmodat")?;
+    }
+    for (key, value) in &entry.xattrs {
+        // The working directory is the root of a procfs, see metadata.
+        let mut path = format!("self/fd/{}/", dir.as_raw_fd()).into_bytes();
+        path.extend_from_slice(name.to_bytes());
+        let attribute = CString::new(key.as_slice()).unwrap_or_default();
+        let done = lsetxattr(path.as_slice(), &attribute, value, XattrFlags::empty());
+        warnings.check(done, key, &entry.path)?;
+    }
+    utimensat(dir, name, &times(entry), AtFlags::SYMLINK_NOFOLLOW).call("utimensat")
+}
+
+fn set(warnings: &Warnings, fd: BorrowedFd<'_>, entry: &Entry) -> Result<(), Fault> {
+    for (name, value) in &entry.xattrs {
+        let attribute = CString::new(name.as_slice()).unwrap_or_default();
+        warnings.check(fsetxattr(fd, &attribute, value, XattrFlags::empty()), name, &entry.path)?;
+    }
+    Ok(())
+}
+
+fn owner(entry: &Entry) -> (Option<Uid>, Option<Gid>) {
+    (Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)))
+}
+
+#[allow(clippy::useless_conversion)]
+fn times(entry: &Entry) -> Timestamps {
+    let (seconds, nanoseconds) = entry.modified;
+    let time = Timespec { tv_sec: seconds, tv_nsec: nanoseconds.into() };
+    Timestamps { last_access: time, last_modification: time }
+}

@@ -1,0 +1,254 @@
+//! Unpacks a payload into the new root: directories, then the rest in parallel, then further names, then what else the
+//! initramfs holds, then the directories' attributes.
+//!
+//! Nothing is changed before every chunk has been verified. From the first chunk that is freed on nothing can be put back.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+use rustix::fd::AsFd;
+use rustix::io::Errno;
+use rustix::process::{getegid, geteuid};
+
+use super::Found;
+use super::archive::{Entry, Kind, entry};
+use super::chunks::{Chunks, at_frame, flaw};
+use super::frame::{Decoder, Reader};
+use super::place::{Place, Warnings};
+use super::reserve::Reserve;
+use super::room;
+use crate::error::{Error, Fault, Quoted, Step};
+use crate::facts::Facts;
+use crate::manifest;
+use crate::mover::Progress;
+use crate::newroot::NewRoot;
+use crate::plan::Plan;
+use crate::program::{self, Machine};
+use crate::sys::{self, Mutex};
+
+/// What was unpacked.
+pub(crate) struct Unpacked {
+    /// The programs of the new root that can be executed as init.
+    pub(crate) inits: Vec<Vec<u8>>,
+    /// What was done without.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Unpacks it; `rest` moves what else the old root holds. The working directory must be the root of a procfs, and the umask 0.
+///
+/// # Errors
+/// What failed; nothing has been changed then, unless the error says that it is torn.
+pub(crate) fn unpack(
+    new: &NewRoot<'_>,
+    facts: &Facts,
+    plan: &Plan,
+    progress: &Progress,
+    meanwhile: &dyn Fn(&Progress),
+    rest: &dyn Fn() -> Result<(), Fault>,
+) -> Result<Unpacked, Error> {
+    let Found::Index(index, _) = &facts.payload else {
+        return Err(flaw("no payload", b"").at(Step::Payload));
+    };
+    let chunks = Chunks::open(new.site.old.as_fd(), index).map_err(|fault| fault.at(Step::Payload))?;
+    let warnings = Warnings::new();
+    let work = Unpack {
+        chunks: &chunks,
+        new,
+        warnings: &warnings,
+        creator: (geteuid().as_raw(), getegid().as_raw()),
+        progress,
+        entries: AtomicU64::new(0),
+        bytes: AtomicU64::new(0),
+    };
+    // Only on a machine of its own: in a container it is someone else's setting.
+    let reserve = facts.machine.then(|| Reserve::release(new.site.proc.as_fd()));
+    let outcome = work.all(facts, plan, &|| meanwhile(progress), rest);
+    drop(reserve);
+    match outcome {
+        Ok(mut unpacked) => {
+            unpacked.warnings.extend(warnings.list());
+            Ok(unpacked)
+        }
+        Err(fault) if chunks.torn() => Err(fault.at(Step::Payload).used_up()),
+        Err(fault) => Err(fault.at(Step::Payload)),
+    }
+}
+
+struct Unpack<'a> {
+    chunks: &'a Chunks<'a>,
+    new: &'a NewRoot<'a>,
+    warnings: &'a Warnings,
+    creator: (u32, u32),
+    progress: &'a Progress,
+    /// What was unpacked, to be compared with what the index promises.
+    entries: AtomicU64,
+    bytes: AtomicU64,
+}
+
+/// Which entries a frame may have, and what is done with them.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Directories,
+    Files,
+    Links,
+    /// The directories once more.
+    Attributes {
+        /// Whether some may have been removed.
+        replaced: bool,
+    },
+}
+
+impl Unpack<'_> {
+    fn all(
+        &self,
+        facts: &Facts,
+        plan: &Plan,
+        meanwhile: &dyn Fn(),
+        rest: &dyn Fn() -> Result<(), Fault>,
+    ) -> Result<Unpacked, Fault> {
+        let (chunks, site) = (self.chunks, self.new.site);
+        let index = chunks.index;
+        chunks.verify(plan.threads, meanwhile)?;
+        let mut decoder = Decoder::new()?;
+        self.frame(0, Part::Directories, &mut decoder)?;
+        // Up to here the old root is as it was.
+        self.files(plan.threads, decoder, meanwhile)?;
+        // Those of the threads are gone, with their windows.
+        let mut decoder = Decoder::new()?;
+        self.frame(index.frames.len() - 1, Part::Links, &mut decoder)?;
+        let counted = (self.entries.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed));
+        if counted != (index.entries, index.bytes) {
+            return Err(flaw("the numbers of entries and bytes in", b"index"));
+        }
+        chunks.remove()?;
+        room::make(&site.old, &self.new.dir)?;
+        rest()?;
+        let warnings = manifest::apply(self.new.dir.as_fd());
+        self.frame(0, Part::Attributes { replaced: true }, &mut decoder)?;
+        Ok(Unpacked { inits: self.inits(facts)?, warnings })
+    }
+
+    /// The frames between the first and the last, by several threads.
+    fn files(&self, threads: u32, decoder: Decoder, meanwhile: &dyn Fn()) -> Result<(), Fault> {
+        let last = self.chunks.index.frames.len() - 1;
+        let next = AtomicUsize::new(1);
+        let over = AtomicBool::new(false);
+        let fault = Mutex::new(None);
+        let first = Mutex::new(Some(decoder));
+        let note = |found: Fault| {
+            fault.lock().get_or_insert(found);
+            over.store(true, Ordering::Release);
+        };
+        let work = |_: u32| {
+            let reused = first.lock().take();
+            let mut decoder = match reused.map_or_else(Decoder::new, Ok) {
+                Ok(decoder) => decoder,
+                // Another thread has one.
+                Err(_) => return,
+            };
+            while !over.load(Ordering::Acquire) {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                if number >= last {
+                    return;
+                }
+                if let Err(found) = self.frame(number, Part::Files, &mut decoder) {
+                    note(found);
+                }
+            }
+        };
+        let lost = || note(Fault { call: "panic", path: Vec::new(), errno: Errno::CANCELED });
+        sys::crew(threads, &work, meanwhile, &lost);
+        fault.into_inner().map_or(Ok(()), Err)
+    }
+
+    fn frame(&self, number: usize, part: Part, decoder: &mut Decoder) -> Result<(), Fault> {
+        let frame = self.chunks.index.frames[number];
+        let frees = matches!(part, Part::Files | Part::Links);
+        let mut reader = Reader::new(decoder, self.chunks, frame, frees)?;
+        let mut place = Place::new(self.new.dir.as_fd(), self.warnings, self.creator);
+        let mut root = false;
+        loop {
+            // The fault of a call names what it was called on; which chunk that came from is told here.
+            let found = entry(&mut reader).map_err(|fault| located(fault, number, reader.chunk()))?;
+            let Some(entry) = found else { break };
+            root |= entry.path.is_empty();
+            self.entry(&entry, part, &mut place, &mut reader).map_err(|fault| {
+                let path = if fault.path.is_empty() { entry.path.clone() } else { fault.path };
+                located(Fault { path, ..fault }, number, reader.chunk())
+            })?;
+        }
+        if !root && part == Part::Directories {
+            return Err(located(flaw("no root directory", b""), number, reader.chunk()));
+        }
+        reader.finish()
+    }
+
+    fn entry(
+        &self,
+        entry: &Entry,
+        part: Part,
+        place: &mut Place<'_>,
+        reader: &mut Reader<'_>,
+    ) -> Result<(), Fault> {
+        match (part, entry.kind) {
+            (Part::Directories, Kind::Directory) if entry.path.is_empty() => return Ok(()),
+            (Part::Directories, Kind::Directory) => place.directory(entry)?,
+            (Part::Attributes { replaced }, Kind::Directory) => {
+                return match place.finish(entry) {
+                    // Something else of the initramfs has taken its place.
+                    Err(Fault { errno: Errno::NOENT | Errno::NOTDIR | Errno::LOOP, .. }) if replaced => {
+                        Ok(())
+                    }
+                    done => done,
+                };
+            }
+            (Part::Links, Kind::Link) => place.link(entry)?,
+            (Part::Files, kind) if !matches!(kind, Kind::Directory | Kind::Link) => {
+                let written = |bytes| {
+                    self.progress.bytes.fetch_add(bytes, Ordering::Relaxed);
+                };
+                place.entry(entry, reader, &written)?;
+                self.bytes.fetch_add(entry.size, Ordering::Relaxed);
+            }
+            _ => return Err(flaw("an entry in the wrong frame:", &entry.path)),
+        }
+        self.entries.fetch_add(1, Ordering::Relaxed);
+        self.progress.entries.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// The programs that can be executed, of those that were asked for.
+    fn inits(&self, facts: &Facts) -> Result<Vec<Vec<u8>>, Fault> {
+        let mut able = Vec::new();
+        let mut told = String::new();
+        for candidate in &facts.candidates {
+            match program::test(self.new.dir.as_fd(), &candidate.path, None, Machine::running()) {
+                Ok(()) => able.push(candidate.path.clone()),
+                Err(why) => {
+                    let comma = if told.is_empty() { "" } else { "; " };
+                    told += &format!("{comma}{} {why}", Quoted(&candidate.path));
+                }
+            }
+        }
+        if able.is_empty() {
+            return Err(Fault {
+                call: "no init can be executed:",
+                path: told.into_bytes(),
+                errno: Errno::NOEXEC,
+            });
+        }
+        Ok(able)
+    }
+}
+
+/// Names the place in the payload too.
+fn located(fault: Fault, frame: usize, chunk: usize) -> Fault {
+    let place = at_frame(frame, chunk);
+    let path = match fault.path.as_slice() {
+        b"" => place.into_bytes(),
+        path => [path, b" of ", place.as_bytes()].concat(),
+    };
+    Fault { path, ..fault }
+}
