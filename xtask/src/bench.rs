@@ -57,6 +57,9 @@ struct Choice {
     /// Rounds of each race
     #[arg(long, default_value_t = 7, global = true)]
     rounds: usize,
+    /// Rounds with the trees of more than a gigabyte or a million entries, of which each takes minutes
+    #[arg(long, default_value_t = 3, global = true)]
+    heavy_rounds: usize,
     /// Trees to move; all when none is named
     #[arg(long, value_name = "NAME", global = true)]
     tree: Vec<String>,
@@ -125,7 +128,8 @@ const FILES: [u64; 6] = [1, 4, 16, 64, 200, 512];
 
 fn races(choice: &Choice, terms: Terms<'_>) -> Result<()> {
     let (trees, contenders) = (choice.trees()?, choice.contenders()?);
-    let rounds = if choice.quick { choice.rounds.min(3) } else { choice.rounds };
+    let most = if choice.quick { 3 } else { usize::MAX };
+    let rounds = |tree: &Tree| most.min(if tree.is_heavy() { choice.heavy_rounds } else { choice.rounds });
     // Curves, and pages that replace earlier ones, are made of everything or not at all.
     let whole = choice.tree.is_empty() && choice.only.is_empty();
     let few = |names: &[&str]| -> Vec<Contender> {
@@ -142,20 +146,28 @@ fn races(choice: &Choice, terms: Terms<'_>) -> Result<()> {
     for tree in &trees {
         tree.prepare()?;
     }
-    let total = trees.len() * choice.root.len() * race::runs(&contenders, rounds, true)
-        + growing.iter().map(|(_, few)| race::runs(few, rounds, true)).sum::<usize>()
+    let runs = |tree| race::runs(&contenders, rounds(tree), true);
+    let total = choice.root.len() * trees.iter().map(runs).sum::<usize>()
+        + growing.iter().map(|(tree, few)| race::runs(few, rounds(tree), true)).sum::<usize>()
         + sizes.len() * race::runs(&movers, 0, true);
     let style = ProgressStyle::with_template("{bar:30} {pos}/{len} runs, {eta} left, {msg}")?;
     let bar = ProgressBar::new(total as u64).with_style(style);
     let mut report = Report::default();
     for root in &choice.root {
         for tree in &trees {
-            report.races.push(race::race(tree, &contenders, rounds, true, Terms { root, ..terms }, &bar)?);
+            report.races.push(race::race(
+                tree,
+                &contenders,
+                rounds(tree),
+                true,
+                Terms { root, ..terms },
+                &bar,
+            )?);
             bar.suspend(|| show(report.races.last()));
         }
     }
     for (tree, few) in &growing {
-        report.growth.push(race::race(tree, few, rounds, true, terms, &bar)?);
+        report.growth.push(race::race(tree, few, rounds(tree), true, terms, &bar)?);
         bar.suspend(|| show(report.growth.last()));
     }
     for mib in sizes {
@@ -163,7 +175,15 @@ fn races(choice: &Choice, terms: Terms<'_>) -> Result<()> {
         bar.suspend(|| show(report.files.last()));
     }
     bar.finish_and_clear();
-    if whole && !choice.quick { report.write() } else { Ok(()) }
+    match (choice.quick, whole) {
+        (true, _) => Ok(()),
+        (false, true) => report.write(),
+        // A page is about everyone on every tree; a drawing about one race.
+        (false, false) if choice.only.is_empty() => {
+            report.races.iter().try_for_each(|race| report::drawing(race).map(drop))
+        }
+        (false, false) => Ok(()),
+    }
 }
 
 fn show(race: Option<&race::Race>) {

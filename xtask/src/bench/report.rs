@@ -34,9 +34,14 @@ impl Report {
         let _ = write!(page, "By `cargo xtask bench`, on {}\n\n{INTRO}", machine::about()?);
         page.push_str("\nMore: [ways of copying a file](copy.md), [system calls](calls.md), [the smallest machine](ram.md).\n");
         for race in &self.races {
-            let file = format!("time-{}-{}.svg", race.tree.name, race.root);
-            let title = title(race);
-            let _ = write!(page, "\n## {title}\n\n{}\n![]({file})\n", text::race(race));
+            let file = drawing(race)?;
+            let rounds = race.scores.first().map_or(0, |score| score.seconds.len());
+            let _ = write!(
+                page,
+                "\n## {}\n\nMedians of {rounds} rounds.\n\n{}\n![]({file})\n",
+                title(race),
+                text::race(race)
+            );
             let memory = text::memory(race);
             if !memory.is_empty() {
                 let _ = write!(page, "\n{memory}");
@@ -46,12 +51,6 @@ impl Report {
                     let _ = write!(page, "\n{}: {flaw}.\n", score.contender.about);
                 }
             }
-            let bars: Vec<_> = race
-                .scores
-                .iter()
-                .map(|score| (score.contender.about.clone(), score.median(), text::seconds(score.median())))
-                .collect();
-            plot::bars(&document::path(&file)?, &title, &bars)?;
         }
         self.growth(&mut page)?;
         self.files(&mut page)?;
@@ -133,6 +132,18 @@ impl Report {
         page.push_str("\n![](memory.svg)\n");
         Ok(())
     }
+}
+
+/// Draws the medians of a race; gives the file's name.
+pub(crate) fn drawing(race: &Race) -> Result<String> {
+    let file = format!("time-{}-{}.svg", race.tree.name, race.root);
+    let bars: Vec<_> = race
+        .scores
+        .iter()
+        .map(|score| (score.contender.about.clone(), score.median(), text::seconds(score.median())))
+        .collect();
+    plot::bars(&document::path(&file)?, &title(race), &bars)?;
+    Ok(file)
 }
 
 /// What a race was about.

@@ -62,6 +62,14 @@ fn files(name: &str, count: u64, bytes: u64, about: &str) -> Tree {
 }
 
 impl Tree {
+    /// Whether a round takes minutes: then there are fewer of them.
+    pub(crate) fn is_heavy(&self) -> bool {
+        match self.source {
+            Source::Debian { packages } => packages.contains("gcc"),
+            Source::Files { count, .. } => count >= 1_000_000,
+        }
+    }
+
     /// Builds what is kept between runs.
     pub(crate) fn prepare(&self) -> Result<()> {
         let Source::Debian { packages } = self.source else { return Ok(()) };
