@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use repot::payload::archive::{self, Source};
 use repot::payload::index::Index;
 use repot_tests::faults::{Outcome, error_name};
+use repot_tests::intercept::{Calls, Verdict};
 use repot_tests::payload::faults::Sweep;
 use repot_tests::payload::{
     Packed, RULES, archive as archive_of, arrived, carried, chunks, edit, kept, noise, of_several_chunks,
@@ -16,10 +17,11 @@ use repot_tests::payload::{
 };
 use repot_tests::programs;
 use repot_tests::rehome::{AFTER_BOOT, Rehomed, run};
-use repot_tests::sandbox::{End, Setup};
+use repot_tests::sandbox::{DEADLINE, End, Setup};
 use repot_tests::snapshot::{Atime, Rules, difference, snapshot};
 use repot_tests::stage::{Prepared, Stage, prepare};
 use repot_tests::trees::{Fs, hostile, one_of_each};
+use rustix::io::Errno;
 
 const MOVE: &str = "mode=move";
 const QUICK_END: &str = "onerror=poweroff";
@@ -488,6 +490,27 @@ fn checksum(bytes: &mut [u8], at: usize) {
     block[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
 }
 
+/// What is outside of a payload is no system, even where looking at it fails.
+#[test]
+fn nothing_is_executed_beside_a_payload_that_was_not_looked_at() {
+    let packed = pack(&[MOVE, QUICK_END], |stage| stage.plant(&one_of_each()));
+    let prepared = unpacked(Fs::Tmpfs, &[], &[&packed.image], |stage| {
+        stage.program("sbin/init", programs::helper());
+    });
+    let calls = Calls::These(vec![libc::SYS_fstatfs]);
+    let mut running = prepared.start(&Setup { calls, ..Setup::default() });
+    let mut first = true;
+    let end = running.wait_until(DEADLINE, None, &mut |call| {
+        if call.number == libc::SYS_fstatfs && std::mem::take(&mut first) {
+            Verdict::Fail(Errno::IO)
+        } else {
+            Verdict::Continue
+        }
+    });
+    assert_eq!(end, End::Killed(2), "{}", running.log());
+    assert!(running.log().contains("nothing is executed in its place"), "{}", running.log());
+}
+
 /// The sources of the library read in pieces of any size what they read at once.
 #[test]
 fn pieces_of_any_size_are_the_same() {
@@ -561,7 +584,8 @@ fn a_call_that_fails_leaves_a_whole_system_or_none() {
                         || log.contains(error_name(point.error))
                         || log.contains("no init can be executed")
                         // Whichever error the kernel gave, to the allocator it is want of memory.
-                        || log.contains("malloc ENOMEM"),
+                        || log.contains("malloc ENOMEM")
+                        || log.contains("nothing is executed in its place"),
                     "{point}: {log}"
                 );
             }

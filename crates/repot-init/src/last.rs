@@ -15,8 +15,16 @@ use crate::sys::Process;
 
 const SHELLS: [&CStr; 3] = [c"/bin/sh", c"/bin/bash", c"/bin/busybox"];
 
-/// Executes the first of the usual inits, the root being as the kernel left it.
+/// Executes the first of the usual inits, the root being as the kernel left it. What lies beside a payload is no system.
 pub(crate) fn in_place(process: &Process) -> ! {
+    if repot::payload::is_packed() {
+        let log = Log::open(process.machine.get());
+        log.line(
+            Level::Error,
+            format_args!("the root is a payload that is not unpacked: nothing is executed in its place"),
+        );
+        resort(&log, process)
+    }
     handoff::execute(INITS, &process.invocation, &|_| (), &|refused| tell(process, refused));
     no_init(process)
 }

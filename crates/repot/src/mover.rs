@@ -210,9 +210,13 @@ impl Visitor for Mover<'_> {
 }
 
 impl Mover<'_> {
-    /// Fails where what was set aside is in use: that is for undoing the move.
+    /// Fails where what was set aside is in use: that is for undoing the move, and there is no undoing over a payload.
     fn check_memory(&self) -> Result<(), Fault> {
-        if !self.back && sys::is_memory_short() { Err(Errno::NOMEM).call("malloc") } else { Ok(()) }
+        if !self.back && !self.over && sys::is_memory_short() {
+            Err(Errno::NOMEM).call("malloc")
+        } else {
+            Ok(())
+        }
     }
 
     /// Moves one name: by `make` where it is the first of its inode, by linking where it is not.

@@ -24,8 +24,10 @@ mod unpack;
 use alloc::format;
 use alloc::string::String;
 
-use rustix::fs::{AtFlags, statat};
+use rustix::fs::{AtFlags, CWD, statat};
+use rustix::io::Errno;
 
+use crate::error::name_of;
 use crate::facts::{Facts, Site};
 use crate::survey::Survey;
 use index::Index;
@@ -60,10 +62,23 @@ pub fn totals(facts: &Facts) -> (u64, u64) {
     }
 }
 
+/// Whether the root is a payload that is not unpacked, or may be: nothing of it is to be executed then.
+pub fn is_packed() -> bool {
+    !matches!(statat(CWD, c"/.repot-payload", AtFlags::SYMLINK_NOFOLLOW), Err(Errno::NOENT))
+}
+
 /// Reads the index.
 pub(crate) fn look(site: &Site) -> Found {
-    if statat(&site.old, DIRECTORY, AtFlags::SYMLINK_NOFOLLOW).is_err() {
-        return Found::None;
+    let there = || statat(&site.old, DIRECTORY, AtFlags::SYMLINK_NOFOLLOW);
+    // To take a payload for a system would be worse than to ask twice.
+    let found = match there() {
+        Err(errno) if errno != Errno::NOENT => there(),
+        found => found,
+    };
+    match found {
+        Ok(_) => {}
+        Err(Errno::NOENT) => return Found::None,
+        Err(errno) => return Found::Useless(format!("{DIRECTORY}: newfstatat {}", name_of(errno).0)),
     }
     read(site).unwrap_or_else(|why| Found::Useless(format!("{DIRECTORY}: {why}")))
 }

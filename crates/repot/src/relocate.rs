@@ -165,6 +165,10 @@ fn go(
     progress: &Progress,
     meanwhile: &dyn Fn(&Progress),
 ) -> Result<Moved, Error> {
+    // What was set aside is for undoing; without it nothing is begun.
+    if sys::is_memory_short() {
+        return Err(Errno::NOMEM).call("malloc").map_err(|fault: Fault| fault.at(Step::Relocate));
+    }
     let (pair, moved) = prepare(new, facts).map_err(|fault| fault.at(Step::Relocate))?;
     let folios =
         if plan.large_folios { Folios::on(&new.mount, new.dir.as_fd()) } else { Folios::as_they_come() };
@@ -195,10 +199,6 @@ fn prepare(new: &NewRoot<'_>, facts: &Facts) -> Result<(Pair, Moved), Fault> {
         flags: facts.flags,
         creator: (geteuid().as_raw(), getegid().as_raw()),
     };
-    // What was set aside is for undoing; without it nothing is begun.
-    if sys::is_memory_short() {
-        return Err(Errno::NOMEM).call("malloc");
-    }
     let pair = Pair { old: reopen(old)?, new: reopen(&new.dir)? };
     let links = Links::new(new.dir.as_fd(), old.as_fd())?;
     let flags = attributes.free(old.as_fd()).inspect_err(|_| {

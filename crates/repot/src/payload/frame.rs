@@ -14,6 +14,8 @@ use crate::error::{Call, Fault};
 
 /// What is read and what is decompressed at once, in bytes.
 const BUFFER: usize = 128 * 1024;
+/// `ZSTD_error_memory_allocation` (zstd_errors.h); errors are returned as their negative.
+const NO_MEMORY: usize = 64;
 
 /// What a thread keeps from one frame to the next.
 pub(super) struct Decoder {
@@ -133,8 +135,13 @@ impl Source for Reader<'_> {
             let mut output = OutBuffer::around(&mut self.decoder.output[..]);
             let hint = self.decoder.context.decompress_stream(&mut output, &mut input);
             let (taken, made) = (input.pos(), output.pos());
-            let Ok(hint) = hint else {
-                return Err(flaw("zstd cannot decompress chunk", path(self.chunk()).as_bytes()));
+            let hint = match hint {
+                Ok(hint) => hint,
+                // The window is allocated when the first frame that needs one has begun.
+                Err(code) if code.wrapping_neg() == NO_MEMORY => {
+                    return Err(Errno::NOMEM).on("malloc", path(self.chunk()).as_bytes());
+                }
+                Err(_) => return Err(flaw("zstd cannot decompress chunk", path(self.chunk()).as_bytes())),
             };
             self.input.start += taken;
             self.output = 0..made;

@@ -39,20 +39,22 @@ pub(super) struct Warnings {
 
 impl Warnings {
     pub(super) fn new() -> Self {
-        Warnings { told: Mutex::new(Vec::new()), more: AtomicU64::new(0) }
+        Warnings { told: Mutex::new(Vec::with_capacity(TOLD)), more: AtomicU64::new(0) }
     }
 
     fn check(&self, done: Result<(), Errno>, name: &[u8], path: &[u8]) -> Result<(), Fault> {
         match done {
             Err(errno @ (Errno::OPNOTSUPP | Errno::INVAL)) => {
+                let (name_of, meaning) = name_of(errno);
+                // Nothing is allocated while the lock is held: a thread that is lost meanwhile would keep it.
+                let text = format!(
+                    "payload: setxattr {} of {}: {name_of} ({meaning}); left out",
+                    Quoted(name),
+                    Quoted(path)
+                );
                 let mut told = self.told.lock();
                 if told.len() < TOLD {
-                    let (name_of, meaning) = name_of(errno);
-                    told.push(format!(
-                        "payload: setxattr {} of {}: {name_of} ({meaning}); left out",
-                        Quoted(name),
-                        Quoted(path)
-                    ));
+                    told.push(text);
                 } else {
                     self.more.fetch_add(1, Ordering::Relaxed);
                 }
@@ -244,7 +246,11 @@ fn attributes(
         let mut path = format!("self/fd/{}/", dir.as_raw_fd()).into_bytes();
         path.extend_from_slice(name.to_bytes());
         let attribute = CString::new(key.as_slice()).unwrap_or_default();
-        let done = lsetxattr(path.as_slice(), &attribute, value, XattrFlags::empty());
+        let done = match lsetxattr(path.as_slice(), &attribute, value, XattrFlags::empty()) {
+            // Only files and directories may have these, xattr(7) says, and a foreign archive may not know.
+            Err(Errno::PERM) if key.starts_with(b"user.") => Err(Errno::OPNOTSUPP),
+            other => other,
+        };
         warnings.check(done, key, &entry.path)?;
     }
     utimensat(dir, name, &times(entry), AtFlags::SYMLINK_NOFOLLOW).call("utimensat")
