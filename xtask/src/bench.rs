@@ -88,7 +88,7 @@ pub(crate) fn bench(bench: &Bench) -> Result<()> {
     let terms = Terms { root: "ramfs", init: &init, sample: false, warm: !choice.cold, tracer: &[] };
     match part {
         None => races(choice, terms),
-        Some(Part::Ram) => ram::ram(&choice.tree, &choice.peer, choice.quick),
+        Some(Part::Ram) => ram::ram(&choice.tree, &choice.only, &choice.peer, choice.quick),
         Some(Part::Copy) => copying::copying(choice.quick),
         Some(Part::Payload) => payload::payload(&choice.tree, choice.rounds, choice.quick),
         Some(Part::Calls) => {

@@ -50,7 +50,7 @@ impl std::fmt::Display for Found {
 }
 
 /// Searches for all, two machines at a time, shows the table and writes `docs/bench/ram.md`.
-pub(crate) fn ram(names: &[String], peers: &[Peer], quick: bool) -> Result<()> {
+pub(crate) fn ram(names: &[String], only: &[String], peers: &[Peer], quick: bool) -> Result<()> {
     debian::need(&[debian::QEMU, debian::BUSYBOX])?;
     let wanted = |tree: &trees::Tree| match names {
         [] => ["debian", "large"].contains(&tree.name.as_str()),
@@ -67,7 +67,7 @@ pub(crate) fn ram(names: &[String], peers: &[Peer], quick: bool) -> Result<()> {
     for tree in trees::all().into_iter().filter(wanted) {
         tree.prepare()?;
         println!("packing the images of {}", tree.name);
-        let images = image::all(&tree, peers)?;
+        let images = image::all(&tree, only, peers)?;
         let cases: Vec<Case<'_>> = images
             .iter()
             .flat_map(|image| ROOTS.map(|root| Case { image, root, late: AtomicUsize::new(0) }))
@@ -86,7 +86,7 @@ pub(crate) fn ram(names: &[String], peers: &[Peer], quick: bool) -> Result<()> {
         let _ = writeln!(page, "## {}\n\n{table}", tree.about);
     }
     let _ = writeln!(page, "{}", machine::about()?);
-    if quick || !names.is_empty() { Ok(()) } else { document::write("ram.md", &page) }
+    if quick || !names.is_empty() || !only.is_empty() { Ok(()) } else { document::write("ram.md", &page) }
 }
 
 /// The smallest memory of each case, in their order.

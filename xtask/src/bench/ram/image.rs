@@ -56,8 +56,8 @@ const TAR: &str = script!("$b tar -C / --exclude './mnt/*' -cf - . | $b tar -C /
 const CP: &str =
     script!("for f in /*; do [ \"$f\" = /mnt ] || $b cp -a \"$f\" /mnt/; done; $b mkdir -p /mnt/mnt");
 
-/// An image for each contender.
-pub(super) fn all(tree: &Tree, peers: &[Peer]) -> Result<Vec<Image>> {
+/// An image for each contender, or for those that are named.
+pub(super) fn all(tree: &Tree, only: &[String], peers: &[Peer]) -> Result<Vec<Image>> {
     let guest = programs::guest()?;
     let repot = dist::init(dist::Arch::X86_64)?;
     let kind = |name: &str, about: &str, init, quarters| Kind {
@@ -76,6 +76,7 @@ pub(super) fn all(tree: &Tree, peers: &[Peer]) -> Result<Vec<Image>> {
     for peer in peers {
         kinds.push(kind(&peer.name, &peer.name, Init::Program(peer.path.clone()), 8));
     }
+    kinds.retain(|kind| only.is_empty() || only.contains(&kind.name));
     let root = place::fresh(&format!("bench/ram/{}", tree.name))?;
     tree.fill(&root)?;
     put(&programs::guest()?, &root.join("sbin/init"))?;
