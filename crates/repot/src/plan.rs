@@ -108,9 +108,10 @@ const PER_ENTRY: u64 = 256;
 /// What a move needs besides, in bytes: threads, buffers, page tables.
 const BASE: u64 = 1 << 20;
 
-/// Memory that must be available for large folios to be tried, in bytes, besides an eighth of all: that much of what the move
-/// frees in single pages the kernel may keep for single pages (`pcp->high_max`, since 6.7).
-const LARGE_FOLIOS: u64 = 64 << 20;
+/// Memory that must be available for several threads and large folios, in bytes, besides an eighth of all: that much of what the move
+/// frees in single pages the kernel may keep for single pages on the processor that freed them (`pcp->high_max`, since 6.7). In a
+/// machine of 296 MiB that was 23 MiB, and the end of it.
+const PLENTY: u64 = 64 << 20;
 
 /// Decides.
 ///
@@ -147,7 +148,9 @@ pub fn plan(facts: &Facts, options: &Options) -> Result<Plan, Refusal> {
     let (tmpfs, room) = tmpfs(facts, options);
     let threads = options.threads.unwrap_or(facts.processors).clamp(1, 8);
     let extra = |threads: u32| u64::from(threads) * 2 * CHUNK + facts.survey.entries * PER_ENTRY + BASE;
-    let threads = if facts.memory.available < extra(threads) { 1 } else { threads };
+    // What one thread has freed the kernel keeps for its processor, and another's cannot have it.
+    let plenty = facts.memory.available >= facts.memory.total / 8 + PLENTY;
+    let threads = if !plenty || facts.memory.available < extra(threads) { 1 } else { threads };
     let fits = room.and_then(|()| {
         let wanted = extra(threads);
         if facts.memory.available >= wanted {
@@ -161,7 +164,7 @@ pub fn plan(facts: &Facts, options: &Options) -> Result<Plan, Refusal> {
     // takes the largest that fits into the file), must be no strain on memory, and a choice of the user's is left alone.
     let large_folios = facts.kernel >= (6, 14)
         && facts.survey.sparse == 0
-        && facts.memory.available >= facts.memory.total / 8 + LARGE_FOLIOS
+        && plenty
         && !options.tmpfs.iter().any(|(key, _)| key == "huge");
     Ok(Plan { method, reason, tmpfs, threads, large_folios, inits, wipe: options.wipe, warnings })
 }

@@ -203,6 +203,9 @@ fn fewer_threads_where_memory_is_short() {
         facts.memory.available = 6 * MIB;
     });
     assert_eq!(planned(&facts, &Options::default()).threads, 1);
+    // Enough for two threads, but not for what each of two processors keeps of what is freed.
+    let tight = with(|facts| facts.memory.available = 191 * MIB);
+    assert_eq!(planned(&tight, &Options::default()).threads, 1);
     let plenty = with(|facts| facts.processors = 64);
     assert_eq!(planned(&plenty, &Options::default()).threads, 8);
     assert_eq!(planned(&plenty, &options(|options| options.threads = Some(3))).threads, 3);
