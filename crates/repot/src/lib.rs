@@ -41,6 +41,7 @@ pub mod program;
 mod ranges;
 pub mod relocate;
 pub mod report;
+mod reserve;
 pub mod survey;
 mod sweep;
 pub mod switch;

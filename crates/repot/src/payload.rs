@@ -15,8 +15,6 @@ pub mod index;
 #[cfg(feature = "payload")]
 mod place;
 #[cfg(feature = "payload")]
-mod reserve;
-#[cfg(feature = "payload")]
 mod room;
 #[cfg(feature = "payload")]
 mod unpack;

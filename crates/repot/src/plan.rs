@@ -47,6 +47,8 @@ pub struct Plan {
     pub tmpfs: Tmpfs,
     /// How many threads move the tree.
     pub threads: u32,
+    /// Whether memory is so short that what the kernel holds back of it is needed.
+    pub tight: bool,
     /// Whether large folios are tried during the move.
     pub large_folios: bool,
     /// The programs that can be executed as init, best first.
@@ -166,7 +168,17 @@ pub fn plan(facts: &Facts, options: &Options) -> Result<Plan, Refusal> {
         && facts.survey.sparse == 0
         && plenty
         && !options.tmpfs.iter().any(|(key, _)| key == "huge");
-    Ok(Plan { method, reason, tmpfs, threads, large_folios, inits, wipe: options.wipe, warnings })
+    Ok(Plan {
+        method,
+        reason,
+        tmpfs,
+        threads,
+        tight: !plenty,
+        large_folios,
+        inits,
+        wipe: options.wipe,
+        warnings,
+    })
 }
 
 fn choose(facts: &Facts, options: &Options, fits: Result<(), String>) -> (Method, String) {

@@ -21,6 +21,7 @@ use crate::mover::{DirMeta, Mover, Pair};
 use crate::newroot::NewRoot;
 use crate::plan::{Method, Plan};
 use crate::ranges::Board;
+use crate::reserve::Reserve;
 use crate::sys;
 use crate::undo::undo;
 use crate::walk::walk;
@@ -169,6 +170,7 @@ fn go(
     if sys::is_memory_short() {
         return Err(Errno::NOMEM).call("malloc").map_err(|fault: Fault| fault.at(Step::Relocate));
     }
+    let _reserve = (facts.machine && plan.tight).then(|| Reserve::release(new.site.proc.as_fd()));
     let (pair, moved) = prepare(new, facts).map_err(|fault| fault.at(Step::Relocate))?;
     let folios =
         if plan.large_folios { Folios::on(&new.mount, new.dir.as_fd()) } else { Folios::as_they_come() };

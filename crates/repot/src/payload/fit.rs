@@ -113,6 +113,7 @@ pub(crate) fn decide(
         reason: "the root comes compressed".to_string(),
         tmpfs,
         threads,
+        tight: true,
         large_folios: false,
         // Which of them can be executed shows when they are unpacked.
         inits: facts.candidates.iter().map(|candidate| candidate.path.clone()).collect(),

@@ -17,7 +17,6 @@ use super::archive::{Entry, Kind, entry};
 use super::chunks::{Chunks, at_frame, flaw};
 use super::frame::{Decoder, Reader};
 use super::place::{Place, Warnings};
-use super::reserve::Reserve;
 use super::room;
 use crate::error::{Error, Fault, Quoted, Step};
 use crate::facts::Facts;
@@ -26,6 +25,7 @@ use crate::mover::Progress;
 use crate::newroot::NewRoot;
 use crate::plan::Plan;
 use crate::program::{self, Machine};
+use crate::reserve::Reserve;
 use crate::sys::{self, Mutex};
 
 /// What was unpacked.

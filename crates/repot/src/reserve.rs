@@ -18,14 +18,14 @@ const SETTINGS: [(&str, &[u8]); 2] =
     [("sys/vm/watermark_boost_factor", b"0"), ("sys/vm/percpu_pagelist_high_fraction", b"1000000")];
 
 /// Put back when dropped.
-pub(super) struct Reserve<'a> {
+pub(crate) struct Reserve<'a> {
     proc: BorrowedFd<'a>,
     were: Vec<(&'static str, Vec<u8>)>,
 }
 
 impl<'a> Reserve<'a> {
     /// Sets them. Where that cannot be done, all is as it was.
-    pub(super) fn release(proc: BorrowedFd<'a>) -> Self {
+    pub(crate) fn release(proc: BorrowedFd<'a>) -> Self {
         let change = |(name, value): (&'static str, &[u8])| {
             let flags = OFlags::RDONLY | OFlags::CLOEXEC;
             let file = openat(proc, name, flags, Mode::empty()).ok()?;
