@@ -106,7 +106,6 @@ struct Arrived {
     warnings: Vec<String>,
 }
 
-#[cfg(not(feature = "payload"))]
 fn arrive(
     new: &NewRoot<'_>,
     facts: &Facts,
@@ -115,11 +114,18 @@ fn arrive(
     progress: &Progress,
     meanwhile: &dyn Fn(&Progress),
 ) -> Result<Arrived, Error> {
-    whole(new, facts, plan, root, progress, meanwhile)
+    #[cfg(feature = "payload")]
+    if plan.method == Method::Payload {
+        return unpacked(new, facts, plan, root, progress, meanwhile);
+    }
+    let moved = go(new, facts, plan, root, progress, meanwhile)?;
+    let warnings = manifest::apply(new.dir.as_fd());
+    Ok(Arrived { moved: Some(moved), root, inits: Vec::new(), warnings })
 }
 
+/// A payload, and what is beside it.
 #[cfg(feature = "payload")]
-fn arrive(
+fn unpacked(
     new: &NewRoot<'_>,
     facts: &Facts,
     plan: &Plan,
@@ -127,9 +133,6 @@ fn arrive(
     progress: &Progress,
     meanwhile: &dyn Fn(&Progress),
 ) -> Result<Arrived, Error> {
-    if plan.method != Method::Payload {
-        return whole(new, facts, plan, root, progress, meanwhile);
-    }
     let rest = || {
         let (pair, moved) = prepare(new, facts)?;
         let (folios, board) = (Folios::as_they_come(), Board::new(plan.threads));
@@ -142,20 +145,6 @@ fn arrive(
     let read = Meta::read(At::Open(new.dir.as_fd()));
     let root = read.map_err(|fault| fault.at(Step::Payload).used_up())?;
     Ok(Arrived { moved: None, root, inits: unpacked.inits, warnings: unpacked.warnings })
-}
-
-/// The whole tree, moved.
-fn whole(
-    new: &NewRoot<'_>,
-    facts: &Facts,
-    plan: &Plan,
-    root: Meta,
-    progress: &Progress,
-    meanwhile: &dyn Fn(&Progress),
-) -> Result<Arrived, Error> {
-    let moved = go(new, facts, plan, root, progress, meanwhile)?;
-    let warnings = manifest::apply(new.dir.as_fd());
-    Ok(Arrived { moved: Some(moved), root, inits: Vec::new(), warnings })
 }
 
 fn go(
