@@ -116,6 +116,25 @@ impl Write for Output {
     }
 }
 
+/// Counts what passes to a file on its way.
+#[derive(Debug)]
+pub(crate) struct Counted {
+    pub(crate) out: Output,
+    pub(crate) bytes: u64,
+}
+
+impl Write for Counted {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.out.write(bytes)?;
+        self.bytes += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
 fn directory(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }

@@ -12,7 +12,7 @@ use crate::cli::Pack;
 use crate::codec::{Compression, Encoder};
 use crate::image::Image;
 use crate::newc::Totals;
-use crate::output::{self, Output};
+use crate::output::{self, Counted, Output};
 use crate::programs::{self, Programs};
 use crate::ram::{Footprint, Need};
 use crate::source::oci::Choice;
@@ -158,22 +158,4 @@ pub(crate) fn progress(image: &Image) -> ProgressBar {
     let style = ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta}");
     let bar = ProgressBar::new(bytes);
     style.map_or(bar.clone(), |style| bar.with_style(style))
-}
-
-/// Counts what passes.
-struct Counted {
-    out: Output,
-    bytes: u64,
-}
-
-impl Write for Counted {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.out.write(bytes)?;
-        self.bytes += written as u64;
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
-    }
 }

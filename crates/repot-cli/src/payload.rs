@@ -20,7 +20,7 @@ use sha2::{Digest, Sha256};
 use crate::cli::Pack;
 use crate::codec::Compression;
 use crate::image::Image;
-use crate::output::Output;
+use crate::output::{Counted, Output};
 use crate::programs::{self, Programs};
 use crate::ram::Footprint;
 use crate::tree::{Attributes, Contents, Entries, Id, Inode, Kind, Tree};
@@ -180,23 +180,5 @@ fn add(outer: &mut Image, payload: Payload) {
     for (number, chunk) in index.chunks.iter().enumerate() {
         outer.add(directory, name(number).as_bytes(), Contents::Range(file.clone(), at, chunk.size));
         at += chunk.size;
-    }
-}
-
-/// Counts what passes.
-struct Counted {
-    out: Output,
-    bytes: u64,
-}
-
-impl Write for Counted {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.out.write(bytes)?;
-        self.bytes += written as u64;
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
     }
 }
