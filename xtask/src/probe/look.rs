@@ -54,6 +54,16 @@ impl Proc {
             .map_err(|error| format!("proc: readlink {path}: {error}"))
     }
 
+    /// Brings what each CPU has counted for itself into the counters of the whole machine, which are wrong by up to 125
+    /// pages a CPU until then (mm/vmstat.c, `calculate_normal_threshold`).
+    pub(crate) fn settle(&self) -> Result<(), String> {
+        match self.write("sys/vm/stat_refresh", "1") {
+            // The kernel has done it, and found a counter below zero besides (until 5.13).
+            Err(error) if error.contains("Invalid argument") => Ok(()),
+            other => other,
+        }
+    }
+
     /// `/proc/meminfo` in KiB.
     pub(crate) fn memory(&self) -> Result<BTreeMap<String, u64>, String> {
         let line = |line: &str| {
@@ -69,6 +79,7 @@ pub(crate) fn account(argv: &[CString]) -> Result<Account, String> {
     let descriptors = open_descriptors();
     let free_devices = free_devices()?;
     let proc = Proc::new()?;
+    proc.settle()?;
     let memory = proc.memory()?;
     let process = process(argv, &proc, &descriptors)?;
     let mounts = proc.text("self/mountinfo")?;
