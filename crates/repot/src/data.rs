@@ -4,9 +4,10 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use rustix::fd::BorrowedFd;
+use rustix::fd::{BorrowedFd, OwnedFd};
 use rustix::fs::{SeekFrom, seek, sendfile};
 use rustix::io::{Errno, pread, pwrite};
+use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
 
 use crate::error::{Call, Fault};
 use crate::sys;
@@ -23,16 +24,67 @@ pub(crate) enum Holes {
 /// What is read and written at once where the kernel cannot copy by itself, in bytes; it stays in a processor's cache.
 const BUFFER: usize = 64 * 1024;
 
-/// A buffer that is allocated when it is first needed.
+/// What sendfile writes at once, in bytes: what fits into the pipe that the kernel has for it.
+const AT_ONCE: u64 = 64 * 1024;
+
+/// What a pipe of our own holds, in bytes: as much as everybody may have (`pipe-max-size`).
+const PIPE: usize = 1 << 20;
+
+/// What a thread copies with: each is there when it is first needed.
 #[derive(Debug, Default)]
-pub(crate) struct Buffer(Vec<u8>);
+pub(crate) struct Buffer {
+    bytes: Vec<u8>,
+    pipe: Option<Pipe>,
+}
 
 impl Buffer {
-    fn get(&mut self) -> &mut [u8] {
-        if self.0.is_empty() {
-            self.0 = vec![0; BUFFER];
+    fn bytes(&mut self) -> &mut [u8] {
+        if self.bytes.is_empty() {
+            self.bytes = vec![0; BUFFER];
         }
-        &mut self.0
+        &mut self.bytes
+    }
+
+    /// An empty pipe, to be put back while it is; none where there is none to be had.
+    fn pipe(&mut self) -> Option<Pipe> {
+        self.pipe.take().or_else(|| Pipe::new().ok())
+    }
+}
+
+/// What the kernel copies through: it holds pages of the file that is read.
+#[derive(Debug)]
+struct Pipe {
+    outlet: OwnedFd,
+    inlet: OwnedFd,
+}
+
+impl Pipe {
+    fn new() -> Result<Pipe, Errno> {
+        let (outlet, inlet) = pipe_with(PipeFlags::CLOEXEC)?;
+        // A smaller one only takes more calls.
+        let _ = fcntl_setpipe_size(&inlet, PIPE);
+        Ok(Pipe { outlet, inlet })
+    }
+
+    /// Copies what lies between `at` and `end`. Where that fails, `at` tells how far it came, and the pipe may not be empty.
+    fn copy(&self, from: BorrowedFd<'_>, to: BorrowedFd<'_>, at: &mut u64, end: u64) -> Result<(), Errno> {
+        while *at < end {
+            let length = usize::try_from(end - *at).unwrap_or(usize::MAX).min(PIPE);
+            let mut held =
+                match splice(from, Some(&mut at.clone()), &self.inlet, None, length, SpliceFlags::empty()) {
+                    Ok(0) => return Err(Errno::IO),
+                    Err(Errno::INTR) => continue,
+                    other => other?,
+                };
+            while held > 0 {
+                match splice(&self.outlet, None, to, Some(at), held, SpliceFlags::empty()) {
+                    Ok(0) => return Err(Errno::IO),
+                    Err(Errno::INTR) => {}
+                    other => held -= other?,
+                }
+            }
+        }
+        Ok(())
     }
 }
 
@@ -58,7 +110,8 @@ impl<'a> Target<'a> {
 /// Copies a range from one file to the same place of another.
 ///
 /// `sendfile` copies once, from page cache to page cache, and is the fastest way for every size above a page
-/// (`cargo xtask bench copy`).
+/// (`cargo xtask bench copy`). What is larger than its pipe goes through a pipe of our own: the rest of a folio that is larger than
+/// what is written at once is filled with zeros first (`shmem_write_end`).
 pub(crate) fn copy(
     buffer: &mut Buffer,
     from: BorrowedFd<'_>,
@@ -66,6 +119,17 @@ pub(crate) fn copy(
     range: Range<u64>,
 ) -> Result<(), Fault> {
     let mut at = range.start;
+    if range.end - at > AT_ONCE
+        && let Some(pipe) = buffer.pipe()
+    {
+        match pipe.copy(from, to.file, &mut at, range.end) {
+            Ok(()) => buffer.pipe = Some(pipe),
+            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+                return copy_by_hand(buffer, from, to.file, at..range.end);
+            }
+            Err(error) => return Err(error).call("splice"),
+        }
+    }
     while at < range.end {
         if to.position != at {
             to.position = seek(to.file, SeekFrom::Start(at)).call("lseek")?;
@@ -92,7 +156,7 @@ fn copy_by_hand(
 ) -> Result<(), Fault> {
     let mut at = range.start;
     while at < range.end {
-        let buffer = buffer.get();
+        let buffer = buffer.bytes();
         let length = usize::try_from(range.end - at).unwrap_or(usize::MAX).min(buffer.len());
         let count = match pread(from, &mut buffer[..length], at) {
             // The file has become shorter while it was read.

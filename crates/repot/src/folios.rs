@@ -1,13 +1,17 @@
 //! Large folios in the new tmpfs while the tree moves, for as long as they are faster.
 //!
-//! From 6.14 on a tmpfs with `huge=within_size` takes folios as large as what is written at once, which for sendfile is 64 KiB, and
-//! never beyond the end of the file: a file without holes takes no more memory, and a sixteenth of the allocations. From 6.17 on
-//! it takes huge pages where they fit into the file. Those come from memory that was free as a whole, which in a virtual machine was
-//! never touched or given back: the host has to find it page by page, several times as slow as what was just freed in the old tree
-//! (docs/bench). So a first page is put where each huge page would be.
+//! From 6.14 on a tmpfs with `huge=within_size` takes folios as large as what is written at once, and never beyond the end of the file: a
+//! file without holes takes no more memory, and far fewer allocations. From 6.17 on it takes the largest that fits into the file,
+//! however little is written, and fills the rest with zeros; huge pages, too. Those come from memory that was free as a whole, which in
+//! a virtual machine was never touched or given back: the host has to find it page by page, several times as slow as what was just
+//! freed in the old tree (docs/bench). So a first page is put where each huge page would be, and what is left is at most as large as
+//! what `data` writes at once.
 //!
 //! Nothing tells whether smaller folios come from memory that is at hand either. So both ways are timed, large folios are kept as long as
 //! they are faster, and tried again later. In the end the option is as it was.
+//!
+//! Large ones come first: a file that is made without them never takes them well (`mapping_set_large_folios`). Before 6.17 it takes none;
+//! from then on it is written a page at a time, and all of the folio filled with zeros for the first.
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -33,12 +37,12 @@ const LEAST: u64 = 64 << 10;
 pub(crate) struct Folios {
     context: Option<OwnedFd>,
     large: AtomicBool,
-    /// How much is copied into single pages before large folios are tried, or tried again.
+    /// How much is copied into single pages before large folios are tried again; a quarter of that, before the first judgement.
     rest: AtomicU64,
     /// Copied since the last judgement.
     bytes: AtomicU64,
     nanoseconds: AtomicU64,
-    /// What single pages took, in nanoseconds for each mebibyte.
+    /// What single pages took, in nanoseconds for each mebibyte: nothing, until they were timed, so that they are.
     small: AtomicU64,
 }
 
@@ -48,7 +52,7 @@ impl Folios {
         Folios {
             context: None,
             large: AtomicBool::new(false),
-            rest: AtomicU64::new(TRIAL),
+            rest: AtomicU64::new(TRIAL / 4),
             bytes: AtomicU64::new(0),
             nanoseconds: AtomicU64::new(0),
             small: AtomicU64::new(0),
@@ -61,6 +65,7 @@ impl Folios {
         if large(dir) == Some(false) {
             let flags = FsPickFlags::FSPICK_CLOEXEC | FsPickFlags::FSPICK_EMPTY_PATH;
             folios.context = fspick(mount, "", flags).ok();
+            folios.turn(true);
         }
         folios
     }

@@ -163,8 +163,8 @@ impl Visitor for Mover<'_> {
         self.board.bell()
     }
 
-    fn assist(&self) -> bool {
-        self.board.assist(self.folios, self.progress)
+    fn assist(&self, buffer: &mut Buffer) -> bool {
+        self.board.assist(buffer, self.folios, self.progress)
     }
 
     fn abandon(&self) {

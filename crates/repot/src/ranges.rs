@@ -46,9 +46,9 @@ impl Board {
     }
 
     /// Moves a range of a file that help was asked for; whether there was one.
-    pub(crate) fn assist(&self, folios: &Folios, progress: &Progress) -> bool {
+    pub(crate) fn assist(&self, buffer: &mut Buffer, folios: &Folios, progress: &Progress) -> bool {
         let Some(file) = self.file.lock().clone() else { return false };
-        self.step(&file, &mut Buffer::default(), folios, progress)
+        self.step(&file, buffer, folios, progress)
     }
 
     /// Moves what the old file has beyond its first chunk, together with whoever is idle; gives the length that it has then. Not

@@ -79,30 +79,54 @@ impl<T> Drop for Guard<'_, T> {
 
 /// A counter that can be waited on: whoever saw an older count is let through.
 #[derive(Debug, Default)]
-pub struct Event(AtomicU32);
+pub struct Event {
+    count: AtomicU32,
+    /// How many sleep in the kernel: where nobody does, nobody need be woken.
+    asleep: AtomicU32,
+}
+
+/// How often a thread looks before it sleeps: a tenth of a millisecond. To be woken takes as long as half a chunk takes to be copied.
+const LOOKS: u32 = 4000;
 
 impl Event {
     /// Nothing has happened yet.
     pub const fn new() -> Self {
-        Event(AtomicU32::new(0))
+        Event { count: AtomicU32::new(0), asleep: AtomicU32::new(0) }
     }
     /// The count so far; to be read before looking at what one would wait for.
     pub fn seen(&self) -> u32 {
-        self.0.load(Ordering::Acquire)
+        self.count.load(Ordering::Acquire)
     }
-    /// Counts one more and wakes all who wait.
+    /// Counts one more and lets all who wait go on.
     pub fn tell(&self) {
-        self.0.fetch_add(1, Ordering::Release);
-        wake(&self.0, i32::MAX as u32);
+        self.count.fetch_add(1, Ordering::SeqCst);
+        if self.asleep.load(Ordering::SeqCst) > 0 {
+            wake(&self.count, i32::MAX as u32);
+        }
     }
-    /// Sleeps while the count is still `seen`.
+    /// Waits while the count is still `seen`.
     pub fn wait(&self, seen: u32) {
-        wait(&self.0, seen);
+        for _ in 0..LOOKS {
+            if self.seen() != seen {
+                return;
+            }
+            core::hint::spin_loop();
+        }
+        self.sleep(|| wait(&self.count, seen));
     }
     /// Sleeps while the count is still `seen`, at most `seconds`; whether that much time went by.
     pub fn wait_for(&self, seen: u32, seconds: u32) -> bool {
         let limit = rustix::thread::Timespec { tv_sec: seconds.into(), tv_nsec: 0 };
-        futex::wait(&self.0, futex::Flags::PRIVATE, seen, Some(&limit)) == Err(Errno::TIMEDOUT)
+        self.sleep(|| {
+            futex::wait(&self.count, futex::Flags::PRIVATE, seen, Some(&limit)) == Err(Errno::TIMEDOUT)
+        })
+    }
+    // Counted before the kernel compares, as `tell` counts before it looks: so one of the two sees the other.
+    fn sleep<T>(&self, sleep: impl FnOnce() -> T) -> T {
+        self.asleep.fetch_add(1, Ordering::SeqCst);
+        let woken = sleep();
+        self.asleep.fetch_sub(1, Ordering::SeqCst);
+        woken
     }
 }
 

@@ -96,7 +96,7 @@ impl<'a, V: Visitor> Shared<'a, V> {
 
 impl<V: Visitor> Shared<'_, V> {
     /// Waits for a task; `None` when the root has been left.
-    pub(crate) fn take(&self) -> Option<Task<V>> {
+    pub(crate) fn take(&self, scratch: &mut V::Scratch) -> Option<Task<V>> {
         let mut waiting = false;
         loop {
             let seen = self.visitor.bell().seen();
@@ -113,7 +113,7 @@ impl<V: Visitor> Shared<'_, V> {
                 self.count_hungry(&queue);
             }
             drop(queue);
-            if !self.visitor.assist() {
+            if !self.visitor.assist(scratch) {
                 self.visitor.bell().wait(seen);
             }
         }

@@ -48,7 +48,7 @@ pub(crate) trait Visitor: Sync + Sized {
     /// What threads without a directory wait for.
     fn bell(&self) -> &Event;
     /// What a thread without a directory can do meanwhile; whether there was anything.
-    fn assist(&self) -> bool {
+    fn assist(&self, _: &mut Self::Scratch) -> bool {
         false
     }
     /// Takes what a thread kept, when it has ended.

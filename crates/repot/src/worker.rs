@@ -66,7 +66,7 @@ impl<'a, V: Visitor> Worker<'a, V> {
 
     /// Walks until the root has been left.
     pub(crate) fn run(mut self) {
-        while let Some(task) = self.shared.take() {
+        while let Some(task) = self.shared.take(&mut self.scratch) {
             self.open_from = 0;
             self.push(task);
             while !self.stack.is_empty() {
