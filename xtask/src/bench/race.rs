@@ -3,9 +3,13 @@
 use super::contenders::{Contender, Way};
 use super::memory::Memory;
 use super::run::{Outcome, Terms, run};
+use super::text;
 use super::trees::Tree;
 use anyhow::Result;
 use indicatif::ProgressBar;
+
+/// Runs in which the memory is watched, except where one takes half a minute.
+pub(crate) const WATCHED: usize = 3;
 
 /// What one contender did on one tree.
 #[derive(Debug, Clone)]
@@ -17,7 +21,7 @@ pub(crate) struct Score {
     pub(crate) own: Vec<f64>,
     /// What was in the way of calling it a whole move.
     pub(crate) flaw: Option<String>,
-    /// From a run of its own after the timed ones.
+    /// From runs of their own after the timed ones.
     pub(crate) memory: Option<Memory>,
     /// What repot's own line says of it.
     pub(crate) claim: Option<String>,
@@ -33,12 +37,11 @@ pub(crate) struct Race {
     pub(crate) scores: Vec<Score>,
 }
 
-/// Runs all contenders `rounds` times, and once more each to watch the memory if that is asked for.
+/// Runs all contenders `rounds` times, and then each of them to watch the memory.
 pub(crate) fn race(
     tree: &Tree,
     contenders: &[Contender],
     rounds: usize,
-    watch: bool,
     terms: Terms<'_>,
     bar: &ProgressBar,
 ) -> Result<Race> {
@@ -68,14 +71,16 @@ pub(crate) fn race(
             race.scores[at].own.push(outcome.own);
         }
     }
-    if watch {
+    for at in 0..race.scores.len() {
         // A floor reads the tree into its own memory first, which says nothing.
-        for at in 0..race.scores.len() {
-            if !race.scores[at].contender.is_floor() {
+        if !race.scores[at].contender.is_floor() {
+            let mut looks = Vec::new();
+            for _ in 0..watched(tree) {
                 let outcome = race.one(at, Terms { sample: true, ..terms }, bar)?;
-                race.scores[at].memory = outcome.memory;
+                looks.extend(outcome.memory);
                 race.scores[at].claim = claim(&outcome.log);
             }
+            race.scores[at].memory = Memory::median(&looks);
         }
     }
     for score in &mut race.scores {
@@ -102,10 +107,15 @@ impl Race {
     }
 }
 
+/// In how many runs the memory is watched.
+fn watched(tree: &Tree) -> usize {
+    if tree.is_heavy() { 1 } else { WATCHED }
+}
+
 /// How many runs a race takes.
-pub(crate) fn runs(contenders: &[Contender], rounds: usize, watch: bool) -> usize {
+pub(crate) fn runs(tree: &Tree, contenders: &[Contender], rounds: usize) -> usize {
     let floors = contenders.iter().filter(|one| one.is_floor()).count();
-    contenders.len() * rounds + if watch { contenders.len() - floors } else { 0 }
+    contenders.len() * rounds + (contenders.len() - floors) * watched(tree)
 }
 
 impl Contender {
@@ -120,21 +130,12 @@ impl Score {
     }
 
     pub(crate) fn median(&self) -> f64 {
-        median(&self.seconds)
+        text::median(&self.seconds)
     }
 
     /// The median on processors.
     pub(crate) fn own(&self) -> f64 {
-        median(&self.own)
-    }
-}
-
-fn median(sorted: &[f64]) -> f64 {
-    let (count, at) = (sorted.len(), sorted.len() / 2);
-    match count {
-        0 => f64::NAN,
-        _ if count % 2 == 1 => sorted[at],
-        _ => f64::midpoint(sorted[at - 1], sorted[at]),
+        text::median(&self.own)
     }
 }
 
