@@ -133,6 +133,9 @@ impl Choice {
 /// The growth curve's contenders: the others would only take long.
 const GROWING: [&str; 5] = ["repot-1", "repot-all", "classic", "tar", "floor-all"];
 
+/// Runs in which the memory is watched; one where a run takes half a minute.
+const LOOKS: usize = 3;
+
 /// MiB of the largest file.
 const FILES: [u64; 6] = [1, 4, 16, 64, 200, 512];
 
@@ -140,6 +143,7 @@ fn races(choice: &Choice, terms: Terms<'_>) -> Result<()> {
     let (trees, contenders) = (choice.trees()?, choice.contenders()?);
     let most = if choice.quick { 3 } else { usize::MAX };
     let rounds = |tree: &Tree| most.min(if tree.is_heavy() { choice.heavy_rounds } else { choice.rounds });
+    let looks = |tree: &Tree| if tree.is_heavy() { 1 } else { LOOKS };
     // Curves, and pages that replace earlier ones, are made of everything or not at all.
     let whole = choice.tree.is_empty() && choice.only.is_empty();
     let few = |names: &[&str]| -> Vec<Contender> {
@@ -157,25 +161,32 @@ fn races(choice: &Choice, terms: Terms<'_>) -> Result<()> {
     for tree in &trees {
         tree.prepare()?;
     }
-    let runs = |tree| race::runs(tree, &contenders, rounds(tree));
+    let runs = |tree| race::runs(&contenders, rounds(tree), looks(tree));
     let total = choice.root.len() * trees.iter().map(runs).sum::<usize>()
-        + growing.iter().map(|(tree, few)| race::runs(tree, few, rounds(tree))).sum::<usize>()
-        + files.iter().map(|tree| race::runs(tree, &movers, 0)).sum::<usize>();
+        + growing.iter().map(|(tree, few)| race::runs(few, rounds(tree), looks(tree))).sum::<usize>()
+        + files.len() * race::runs(&movers, 0, LOOKS);
     let style = ProgressStyle::with_template("{bar:30} {pos}/{len} runs, {eta} left, {msg}")?;
     let bar = ProgressBar::new(total as u64).with_style(style);
     let mut report = Report::default();
     for root in &choice.root {
         for tree in &trees {
-            report.races.push(race::race(tree, &contenders, rounds(tree), Terms { root, ..terms }, &bar)?);
+            report.races.push(race::race(
+                tree,
+                &contenders,
+                rounds(tree),
+                looks(tree),
+                Terms { root, ..terms },
+                &bar,
+            )?);
             bar.suspend(|| show(report.races.last()));
         }
     }
     for (tree, few) in &growing {
-        report.growth.push(race::race(tree, few, rounds(tree), terms, &bar)?);
+        report.growth.push(race::race(tree, few, rounds(tree), looks(tree), terms, &bar)?);
         bar.suspend(|| show(report.growth.last()));
     }
     for tree in &files {
-        report.files.push(race::race(tree, &movers, 0, terms, &bar)?);
+        report.files.push(race::race(tree, &movers, 0, LOOKS, terms, &bar)?);
         bar.suspend(|| show(report.files.last()));
     }
     bar.finish_and_clear();

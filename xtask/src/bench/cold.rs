@@ -1,7 +1,7 @@
 //! `cargo xtask bench cold`: what large folios are worth where free memory is warm, cold, or in single pages only.
 
 use super::contenders::{self, Contender, Way};
-use super::race::{self, Race, Score, WATCHED};
+use super::race::{self, Race, Score};
 use super::run::Terms;
 use super::trees::{self, Tree};
 use super::warm::{Free, Held, touch};
@@ -11,6 +11,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use std::fmt::Write;
 
 const TREES: [&str; 3] = ["large", "small", "debian"];
+/// Runs in which the memory is watched.
+const LOOKS: usize = 3;
 /// What is touched to see how long it takes.
 const PROBE: u64 = 64 << 20;
 
@@ -28,7 +30,7 @@ struct Kind {
 
 /// Measures on the trees that are named, or on three; shows, and writes `docs/bench/cold.md`.
 pub(crate) fn cold(names: &[String], rounds: usize, terms: Terms<'_>, quick: bool) -> Result<()> {
-    let rounds = if quick { 1 } else { rounds };
+    let (rounds, looks) = if quick { (1, 1) } else { (rounds, LOOKS) };
     let wanted = |tree: &Tree| match names {
         [] => TREES.contains(&tree.name.as_str()),
         names => names.contains(&tree.name),
@@ -39,7 +41,7 @@ pub(crate) fn cold(names: &[String], rounds: usize, terms: Terms<'_>, quick: boo
     let contenders = contenders()?;
     let kind = |name, free| Kind { name, free, touched: 0.0, larger: None, races: Vec::new() };
     let mut kinds = [kind("warm", Free::Warm), kind("cold", Free::Cold), kind("single pages", Free::AsItIs)];
-    let total = kinds.len() * trees.iter().map(|tree| race::runs(tree, &contenders, rounds)).sum::<usize>();
+    let total = kinds.len() * trees.len() * race::runs(&contenders, rounds, looks);
     let style = ProgressStyle::with_template("{bar:30} {pos}/{len} runs, {eta} left, {msg}")?;
     let bar = ProgressBar::new(total as u64).with_style(style);
     for kind in &mut kinds {
@@ -50,7 +52,8 @@ pub(crate) fn cold(names: &[String], rounds: usize, terms: Terms<'_>, quick: boo
             kind.touched = touch(PROBE)?.as_secs_f64() * 1e6 / text::number(PROBE >> 20);
         }
         for tree in &trees {
-            let race = race::race(tree, &contenders, rounds, Terms { free: kind.free, ..terms }, &bar)?;
+            let race =
+                race::race(tree, &contenders, rounds, looks, Terms { free: kind.free, ..terms }, &bar)?;
             bar.suspend(|| println!("{}\n\n{}\n{}", kind.name, text::race(&race), text::memory(&race)));
             kind.races.push(race);
         }
@@ -88,8 +91,11 @@ fn page(kinds: &[Kind], rounds: usize) -> Result<String> {
          \"warm\": as much memory as the move needs was in use a moment before. \"cold\": what is free in pieces smaller than 2 MiB is held by another \
          program, so that each page comes from a block that the host of a virtual machine has taken back. \"single pages\": another program \
          holds every other page of all memory, so that there are no large folios to be had. \"huge=always\" is what a user may ask for in the \
-         configuration; repot itself never does.\n\n",
-        machine::about()?
+         configuration; repot itself never does. \"processors\" is the time that both threads together spent on a processor, and what \
+         is compared, since it depends least on what else the machine did; \"contents\" what was in memory twice at the worst moment, the median \
+         of {looks} runs of their own.\n\n",
+        machine::about()?,
+        looks = LOOKS,
     );
     let rows: Vec<Vec<String>> = kinds
         .iter()
@@ -103,8 +109,7 @@ fn page(kinds: &[Kind], rounds: usize) -> Result<String> {
         let race = &kinds[0].races[at];
         let _ = write!(
             page,
-            "\n## {}\n\n{}; in parentheses the contents that were there twice at the worst moment, the median of {WATCHED} runs.\n\n{}\n\
-             ![](cold-{}.svg)\n",
+            "\n## {}\n\n{}.\n\n{}\n![](cold-{}.svg)\n",
             report::title(race),
             text::medians(rounds),
             table(kinds, at),
@@ -122,23 +127,22 @@ fn page(kinds: &[Kind], rounds: usize) -> Result<String> {
 }
 
 fn table(kinds: &[Kind], at: usize) -> String {
-    let names: Vec<&str> = std::iter::once("").chain(kinds.iter().map(|kind| kind.name)).collect();
-    let rows: Vec<Vec<String>> = kinds[0].races[at]
-        .scores
-        .iter()
-        .enumerate()
-        .map(|(row, score)| {
-            let cell = |kind: &Kind| cell(&kind.races[at].scores[row]);
-            std::iter::once(score.contender.about.clone()).chain(kinds.iter().map(cell)).collect()
+    let rows = kinds.iter().flat_map(|kind| {
+        let race = &kind.races[at];
+        let base = race.of("repot-pages").map_or(f64::NAN, Score::own);
+        race.scores.iter().map(move |score| {
+            vec![
+                format!("{}, {}", score.contender.about, kind.name),
+                text::seconds(score.median()),
+                text::seconds(score.least()),
+                text::seconds(score.own()),
+                format!("{:.2}", score.own() / base),
+                score.memory.map_or_else(String::new, |memory| text::mib(memory.contents)),
+            ]
         })
-        .collect();
-    text::table(&names, &rows)
-}
-
-fn cell(score: &Score) -> String {
-    let memory = score.memory.map_or_else(String::new, |memory| format!(" ({})", text::mib(memory.contents)));
-    let flaw = if score.flaw.is_some() { ", not whole" } else { "" };
-    format!("{}{memory}{flaw}", text::seconds(score.median()))
+    });
+    let head = ["", "median", "least", "processors", "against no large folios", "contents"];
+    text::table(&head, &rows.collect::<Vec<_>>())
 }
 
 fn drawing(kinds: &[Kind], at: usize) -> Result<()> {

@@ -8,9 +8,6 @@ use super::trees::Tree;
 use anyhow::Result;
 use indicatif::ProgressBar;
 
-/// Runs in which the memory is watched, except where one takes half a minute.
-pub(crate) const WATCHED: usize = 3;
-
 /// What one contender did on one tree.
 #[derive(Debug, Clone)]
 pub(crate) struct Score {
@@ -37,11 +34,12 @@ pub(crate) struct Race {
     pub(crate) scores: Vec<Score>,
 }
 
-/// Runs all contenders `rounds` times, and then each of them to watch the memory.
+/// Runs all contenders `rounds` times, and then each of them `looks` times to watch the memory.
 pub(crate) fn race(
     tree: &Tree,
     contenders: &[Contender],
     rounds: usize,
+    looks: usize,
     terms: Terms<'_>,
     bar: &ProgressBar,
 ) -> Result<Race> {
@@ -74,13 +72,13 @@ pub(crate) fn race(
     for at in 0..race.scores.len() {
         // A floor reads the tree into its own memory first, which says nothing.
         if !race.scores[at].contender.is_floor() {
-            let mut looks = Vec::new();
-            for _ in 0..watched(tree) {
+            let mut seen = Vec::new();
+            for _ in 0..looks {
                 let outcome = race.one(at, Terms { sample: true, ..terms }, bar)?;
-                looks.extend(outcome.memory);
+                seen.extend(outcome.memory);
                 race.scores[at].claim = claim(&outcome.log);
             }
-            race.scores[at].memory = Memory::median(&looks);
+            race.scores[at].memory = Memory::median(&seen);
         }
     }
     for score in &mut race.scores {
@@ -107,15 +105,10 @@ impl Race {
     }
 }
 
-/// In how many runs the memory is watched.
-fn watched(tree: &Tree) -> usize {
-    if tree.is_heavy() { 1 } else { WATCHED }
-}
-
 /// How many runs a race takes.
-pub(crate) fn runs(tree: &Tree, contenders: &[Contender], rounds: usize) -> usize {
+pub(crate) fn runs(contenders: &[Contender], rounds: usize, looks: usize) -> usize {
     let floors = contenders.iter().filter(|one| one.is_floor()).count();
-    contenders.len() * rounds + (contenders.len() - floors) * watched(tree)
+    contenders.len() * rounds + (contenders.len() - floors) * looks
 }
 
 impl Contender {
