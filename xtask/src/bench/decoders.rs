@@ -126,7 +126,7 @@ fn race(tree: &Tree, archive: &Archive, tar: usize, rounds: usize) -> Result<Str
     Ok(format!(
         "## Decoders\n\n{}: all {} frames, {megabytes:.1} MB of tar in {:.1} MB, decompressed one after the other by one thread that reads and \
          writes 128 KiB at a time, as the init does. Processor time, medians of {rounds} interleaved rounds; memory that was resident \
-         at the most; what it adds to a static program, built for speed. Of each, what the same program takes without a decoder is \
+         at the most; what it adds to a static program. All are built as the init is, but for speed. Of each, what the same program takes without a decoder is \
          subtracted.\n\n{}\nThe init has {} KB, the one that unpacks payloads {} KB.\n",
         tree.about,
         archive.frames,
