@@ -44,7 +44,7 @@ pub(crate) fn cold(names: &[String], rounds: usize, terms: Terms<'_>, quick: boo
     let style = ProgressStyle::with_template("{bar:30} {pos}/{len} runs, {eta} left, {msg}")?;
     let bar = ProgressBar::new(total as u64).with_style(style);
     for kind in &mut kinds {
-        let pieces = if kind.free == Free::AsItIs { Some(Held::hold("alternate")?) } else { None };
+        let pieces = if kind.free == Free::AsItIs { Some(Held::hold("alternate", 0)?) } else { None };
         kind.larger = pieces.as_ref().map(|held| held.larger >> 20);
         {
             let _held = kind.free.prepare(4 * PROBE)?;
@@ -88,8 +88,8 @@ fn contenders() -> Result<(Vec<Contender>, Vec<Contender>)> {
 fn page(kinds: &[Kind], rounds: usize) -> Result<String> {
     let mut page = format!(
         "# Cold memory, and memory in single pages\n\nBy `cargo xtask bench cold`, on {}\n\n\
-         \"warm\": as much memory as the move needs was in use a moment before. \"cold\": what is free in pieces smaller than 2 MiB is held by another \
-         program, so that each page comes from a block that the host of a virtual machine has taken back. \"single pages\": another program \
+         \"warm\": as much memory as the move needs was in use a moment before. \"cold\": what this virtual machine has at hand is held by \
+         another program, which takes memory until touching it takes time, so that each page must come from the host. \"single pages\": another program \
          holds every other page of all memory, so that there are no large folios to be had. \"huge=always\" is what a user may ask for in the \
          configuration; repot itself never does, and here it runs once. \"processors\" is the time that both threads together spent on a processor, and what \
          is compared, since it depends least on what else the machine did; \"contents\" what was in memory twice at the worst moment of a run of its own, where other programs are counted too.\n\n",

@@ -10,15 +10,15 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// A free block is offered to the host two seconds after it has become free (mm/page_reporting.c). Nothing tells when it was taken.
-const GIVEN_BACK: Duration = Duration::from_secs(3);
+/// What the rest of the machine may use meanwhile.
+const SPARE: u64 = 1 << 30;
 
 /// The kinds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Free {
     /// Was in use a moment ago.
     Warm,
-    /// Only whole huge pages, long enough for the host to have taken them back.
+    /// Has been taken back by the host: it takes time to touch.
     Cold,
     /// Whatever is there.
     AsItIs,
@@ -29,10 +29,7 @@ impl Free {
     pub(super) fn prepare(self, bytes: u64) -> Result<Option<Held>> {
         match self {
             Free::Warm => touch(bytes).map(|_| None),
-            Free::Cold => {
-                std::thread::sleep(GIVEN_BACK);
-                Held::hold("pieces").map(Some)
-            }
+            Free::Cold => Held::hold("warm", bytes + SPARE).map(Some),
             Free::AsItIs => Ok(None),
         }
     }
@@ -61,11 +58,11 @@ pub(super) struct Held {
 }
 
 impl Held {
-    /// "pieces" is what is free in pieces that are smaller than a huge page; "alternate" every other page of all there is.
-    pub(super) fn hold(what: &str) -> Result<Held> {
+    /// "warm" is what need not come from the host, as long as so many bytes are left; "alternate" every other page of all there is.
+    pub(super) fn hold(what: &str, rest: u64) -> Result<Held> {
         let mut command = Command::new(programs::guest()?);
         let mut holder = command
-            .args(["hold", what])
+            .args(["hold", what, &rest.to_string()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
