@@ -90,7 +90,7 @@ fn page(kinds: &[Kind], rounds: usize) -> Result<String> {
         "# Cold memory, and memory in single pages\n\nBy `cargo xtask bench cold`, on {}\n\n\
          \"warm\": as much memory as the move needs was in use a moment before. \"cold\": what this virtual machine has at hand is held by \
          another program, which takes memory until touching it takes time, so that each page must come from the host. \"single pages\": another program \
-         holds every other page of all memory, so that there are no large folios to be had. \"huge=always\" is what a user may ask for in the \
+         holds every other page of all memory, so that nothing is free in larger pieces at first; the kernel can make some by moving pages of that program together. \"huge=always\" is what a user may ask for in the \
          configuration; repot itself never does, and here it runs once. \"processors\" is the time that both threads together spent on a processor, and what \
          is compared, since it depends least on what else the machine did; \"contents\" what was in memory twice at the worst moment of a run of its own, where other programs are counted too.\n\n",
         machine::about()?,
