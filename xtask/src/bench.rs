@@ -4,8 +4,10 @@
 
 mod arena;
 mod calls;
+mod cold;
 mod contenders;
 mod copying;
+mod decoders;
 mod document;
 mod machine;
 mod memory;
@@ -30,6 +32,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use report::Report;
 use run::Terms;
 use trees::Tree;
+use warm::Free;
 
 /// What to run.
 #[derive(Debug, Args)]
@@ -50,15 +53,19 @@ enum Part {
     Calls,
     /// A root that comes compressed: memory and time
     Payload,
+    /// What could decompress it, and what its frames and its window cost
+    Decoders,
+    /// Memory that is warm, cold, or free in single pages only, with large folios and without
+    Cold,
 }
 
 #[derive(Debug, Args)]
 struct Choice {
-    /// Rounds of each race
+    /// Rounds of each race; with 7 a whole run of all races takes about 45 minutes on two processors
     #[arg(long, default_value_t = 7, global = true)]
     rounds: usize,
-    /// Rounds with the trees of more than a gigabyte or a million entries, of which each takes minutes
-    #[arg(long, default_value_t = 3, global = true)]
+    /// Rounds with a million entries, of which each takes four minutes
+    #[arg(long, default_value_t = 1, global = true)]
     heavy_rounds: usize,
     /// Trees to move; all when none is named
     #[arg(long, value_name = "NAME", global = true)]
@@ -85,11 +92,14 @@ pub(crate) fn bench(bench: &Bench) -> Result<()> {
     debian::need_root("the benchmark")?;
     let Bench { part, choice } = bench;
     let init = dist::init(dist::Arch::X86_64)?;
-    let terms = Terms { root: "ramfs", init: &init, sample: false, warm: !choice.cold, tracer: &[] };
+    let free = if choice.cold { Free::AsItIs } else { Free::Warm };
+    let terms = Terms { root: "ramfs", init: &init, sample: false, free, tracer: &[] };
     match part {
         None => races(choice, terms),
         Some(Part::Ram) => ram::ram(&choice.tree, &choice.only, &choice.peer, choice.quick),
         Some(Part::Copy) => copying::copying(choice.quick),
+        Some(Part::Decoders) => decoders::decoders(&choice.tree, choice.rounds, choice.quick),
+        Some(Part::Cold) => cold::cold(&choice.tree, choice.rounds, terms, choice.quick),
         Some(Part::Payload) => payload::payload(&choice.tree, choice.rounds, choice.quick),
         Some(Part::Calls) => {
             let tree = choice.trees()?.into_iter().next().context("no tree")?;
@@ -123,6 +133,9 @@ impl Choice {
 /// The growth curve's contenders: the others would only take long.
 const GROWING: [&str; 5] = ["repot-1", "repot-all", "classic", "tar", "floor-all"];
 
+/// Runs in which the memory is watched; one where a run takes half a minute.
+const LOOKS: usize = 3;
+
 /// MiB of the largest file.
 const FILES: [u64; 6] = [1, 4, 16, 64, 200, 512];
 
@@ -130,6 +143,7 @@ fn races(choice: &Choice, terms: Terms<'_>) -> Result<()> {
     let (trees, contenders) = (choice.trees()?, choice.contenders()?);
     let most = if choice.quick { 3 } else { usize::MAX };
     let rounds = |tree: &Tree| most.min(if tree.is_heavy() { choice.heavy_rounds } else { choice.rounds });
+    let looks = |tree: &Tree| if tree.is_heavy() { 1 } else { LOOKS };
     // Curves, and pages that replace earlier ones, are made of everything or not at all.
     let whole = choice.tree.is_empty() && choice.only.is_empty();
     let few = |names: &[&str]| -> Vec<Contender> {
@@ -143,13 +157,14 @@ fn races(choice: &Choice, terms: Terms<'_>) -> Result<()> {
     let movers: Vec<Contender> =
         contenders.iter().filter(|one| one.moves() && !one.name.starts_with("floor")).cloned().collect();
     let sizes = if whole { &FILES[..] } else { &[] };
+    let files: Vec<Tree> = sizes.iter().map(|mib| trees::one_file(*mib)).collect();
     for tree in &trees {
         tree.prepare()?;
     }
-    let runs = |tree| race::runs(&contenders, rounds(tree), true);
+    let runs = |tree| race::runs(&contenders, rounds(tree), looks(tree));
     let total = choice.root.len() * trees.iter().map(runs).sum::<usize>()
-        + growing.iter().map(|(tree, few)| race::runs(few, rounds(tree), true)).sum::<usize>()
-        + sizes.len() * race::runs(&movers, 0, true);
+        + growing.iter().map(|(tree, few)| race::runs(few, rounds(tree), looks(tree))).sum::<usize>()
+        + files.len() * race::runs(&movers, 0, LOOKS);
     let style = ProgressStyle::with_template("{bar:30} {pos}/{len} runs, {eta} left, {msg}")?;
     let bar = ProgressBar::new(total as u64).with_style(style);
     let mut report = Report::default();
@@ -159,7 +174,7 @@ fn races(choice: &Choice, terms: Terms<'_>) -> Result<()> {
                 tree,
                 &contenders,
                 rounds(tree),
-                true,
+                looks(tree),
                 Terms { root, ..terms },
                 &bar,
             )?);
@@ -167,11 +182,11 @@ fn races(choice: &Choice, terms: Terms<'_>) -> Result<()> {
         }
     }
     for (tree, few) in &growing {
-        report.growth.push(race::race(tree, few, rounds(tree), true, terms, &bar)?);
+        report.growth.push(race::race(tree, few, rounds(tree), looks(tree), terms, &bar)?);
         bar.suspend(|| show(report.growth.last()));
     }
-    for mib in sizes {
-        report.files.push(race::race(&trees::one_file(*mib), &movers, 0, true, terms, &bar)?);
+    for tree in &files {
+        report.files.push(race::race(tree, &movers, 0, LOOKS, terms, &bar)?);
         bar.suspend(|| show(report.files.last()));
     }
     bar.finish_and_clear();

@@ -94,6 +94,14 @@ pub(crate) fn init_payload(arch: Arch) -> Result<PathBuf> {
     )
 }
 
+/// Builds the program that decompresses with the decoder of that name, or with "none", by the compiler that the init is built with.
+pub(crate) fn decoder(name: &str) -> Result<PathBuf> {
+    let (what, feature) = (format!("the decoder {name}"), format!("--features={name}"));
+    let package = ["--package=decoders", &feature];
+    let compiler = payload::compiler(Arch::X86_64)?;
+    build_with(&what, "decoders", "decoders", &package, Arch::X86_64, &format!("decoder-{name}"), &compiler)
+}
+
 /// Builds the guest's probe for this machine's guests.
 pub(crate) fn probe() -> Result<PathBuf> {
     let package = ["--package=xtask", "--no-default-features", "--bin=probe"];

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use std::fs::read_to_string;
 
-/// One sentence.
+/// A sentence, and one more where other work of the machine had to wait.
 pub(crate) fn about() -> Result<String> {
     let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
     let version: String =
@@ -20,9 +20,23 @@ pub(crate) fn about() -> Result<String> {
     let memory: u64 = field("/proc/meminfo", "MemTotal")?.trim_end_matches(" kB").parse().unwrap_or(0);
     let count = std::thread::available_parallelism().map_or(1, usize::from);
     Ok(format!(
-        "Linux {}, {count} processors ({processor}){}, {} GiB of memory.",
+        "Linux {}, {count} processors ({processor}){}, {} GiB of memory.{}",
         version.trim_end_matches('.'),
         if hypervisor { " in a virtual machine" } else { "" },
-        memory.div_ceil(1 << 20)
+        memory.div_ceil(1 << 20),
+        if real_time()? {
+            " All was run with real-time priority, before whatever else the machine did."
+        } else {
+            ""
+        },
     ))
+}
+
+/// Whether this process, and so what it starts, has a real-time priority, as `chrt -f 10` gives.
+fn real_time() -> Result<bool> {
+    let stat = read_to_string("/proc/self/stat").context("cannot read /proc/self/stat")?;
+    // The second field is a name in parentheses; the fortieth the priority.
+    let fields = stat.rsplit_once(") ").map(|(_, fields)| fields.split(' '));
+    let priority = fields.and_then(|mut fields| fields.nth(40 - 3));
+    Ok(priority.context("/proc/self/stat is too short")? != "0")
 }

@@ -2,7 +2,8 @@
 //!
 //! `/proc/meminfo` is read over and over on a thread of its own. `Shmem` and `Unevictable` together are the contents of
 //! every tmpfs and ramfs, so how far they rise above the start is what was there twice. The kernel counts in batches for
-//! each processor, which leaves an error of about 1 MiB. Other programs that run meanwhile are counted too.
+//! each processor, which leaves an error of about 1 MiB. Other programs that run meanwhile are counted too, so it is done in several
+//! runs, and the median counts.
 
 use anyhow::{Context, Result};
 use std::fs::File;
@@ -54,6 +55,8 @@ impl Sampler {
             let mut high = Memory::default();
             while !over.load(Ordering::Relaxed) {
                 high.note(first, Look::take(&file)?);
+                // With real-time priority nobody of the same priority would get this processor otherwise.
+                std::thread::yield_now();
             }
             Ok(high)
         });
@@ -67,6 +70,22 @@ impl Sampler {
 }
 
 impl Memory {
+    /// Of several runs, the median of each.
+    pub(crate) fn median(runs: &[Memory]) -> Option<Memory> {
+        let middle = |of: fn(&Memory) -> u64| {
+            let mut numbers: Vec<u64> = runs.iter().map(of).collect();
+            numbers.sort_unstable();
+            numbers.get(numbers.len() / 2).copied()
+        };
+        Some(Memory {
+            contents: middle(|run| run.contents)?,
+            slab: middle(|run| run.slab)?,
+            programs: middle(|run| run.programs)?,
+            all: middle(|run| run.all)?,
+            samples: middle(|run| run.samples)?,
+        })
+    }
+
     fn note(&mut self, first: Look, now: Look) {
         let above = |now: u64, first: u64| now.saturating_sub(first) << 10;
         let all = |look: Look| look.contents + look.slab + look.programs + look.tables;

@@ -3,6 +3,7 @@
 use super::contenders::{Contender, Way};
 use super::memory::Memory;
 use super::run::{Outcome, Terms, run};
+use super::text;
 use super::trees::Tree;
 use anyhow::Result;
 use indicatif::ProgressBar;
@@ -17,7 +18,7 @@ pub(crate) struct Score {
     pub(crate) own: Vec<f64>,
     /// What was in the way of calling it a whole move.
     pub(crate) flaw: Option<String>,
-    /// From a run of its own after the timed ones.
+    /// From runs of their own after the timed ones.
     pub(crate) memory: Option<Memory>,
     /// What repot's own line says of it.
     pub(crate) claim: Option<String>,
@@ -33,12 +34,12 @@ pub(crate) struct Race {
     pub(crate) scores: Vec<Score>,
 }
 
-/// Runs all contenders `rounds` times, and once more each to watch the memory if that is asked for.
+/// Runs all contenders `rounds` times, and then each of them `looks` times to watch the memory.
 pub(crate) fn race(
     tree: &Tree,
     contenders: &[Contender],
     rounds: usize,
-    watch: bool,
+    looks: usize,
     terms: Terms<'_>,
     bar: &ProgressBar,
 ) -> Result<Race> {
@@ -68,14 +69,16 @@ pub(crate) fn race(
             race.scores[at].own.push(outcome.own);
         }
     }
-    if watch {
+    for at in 0..race.scores.len() {
         // A floor reads the tree into its own memory first, which says nothing.
-        for at in 0..race.scores.len() {
-            if !race.scores[at].contender.is_floor() {
+        if !race.scores[at].contender.is_floor() {
+            let mut seen = Vec::new();
+            for _ in 0..looks {
                 let outcome = race.one(at, Terms { sample: true, ..terms }, bar)?;
-                race.scores[at].memory = outcome.memory;
+                seen.extend(outcome.memory);
                 race.scores[at].claim = claim(&outcome.log);
             }
+            race.scores[at].memory = Memory::median(&seen);
         }
     }
     for score in &mut race.scores {
@@ -103,9 +106,9 @@ impl Race {
 }
 
 /// How many runs a race takes.
-pub(crate) fn runs(contenders: &[Contender], rounds: usize, watch: bool) -> usize {
+pub(crate) fn runs(contenders: &[Contender], rounds: usize, looks: usize) -> usize {
     let floors = contenders.iter().filter(|one| one.is_floor()).count();
-    contenders.len() * rounds + if watch { contenders.len() - floors } else { 0 }
+    contenders.len() * rounds + (contenders.len() - floors) * looks
 }
 
 impl Contender {
@@ -120,21 +123,12 @@ impl Score {
     }
 
     pub(crate) fn median(&self) -> f64 {
-        median(&self.seconds)
+        text::median(&self.seconds)
     }
 
     /// The median on processors.
     pub(crate) fn own(&self) -> f64 {
-        median(&self.own)
-    }
-}
-
-fn median(sorted: &[f64]) -> f64 {
-    let (count, at) = (sorted.len(), sorted.len() / 2);
-    match count {
-        0 => f64::NAN,
-        _ if count % 2 == 1 => sorted[at],
-        _ => f64::midpoint(sorted[at - 1], sorted[at]),
+        text::median(&self.own)
     }
 }
 

@@ -61,8 +61,9 @@ pub(crate) fn ram(names: &[String], only: &[String], peers: &[Peer], quick: bool
     let _ = writeln!(
         page,
         "MiB of memory of the smallest virtual machine in which the whole tree is there when the real init is executed, found by \
-         `cargo xtask bench ram` in steps of {STEP} MiB, on Linux {SERIES} in QEMU. The images are compressed with zstd. \"no re-homing\" \
-         is the same image whose /init is the real init.\n"
+         `cargo xtask bench ram` in steps of {STEP} MiB, on Linux {SERIES} in QEMU with two processors. The images are compressed \
+         with zstd. \"no re-homing\" is the same image whose /init is the real init. A step more or less is within what a search gives \
+         from one time to the next.\n"
     );
     for tree in trees::all().into_iter().filter(wanted) {
         tree.prepare()?;

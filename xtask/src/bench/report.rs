@@ -22,7 +22,8 @@ timed from its execution to the first instruction of the real init; everything e
 the deletion. The floor makes the same files from memory that is at hand and unlinks the originals, and does nothing else: no \
 mover can be faster. \"processors\" is the time that all its threads and programs together spent on a processor.
 
-What a move takes besides the tree is watched from outside, in runs of their own, by reading `/proc/meminfo` without a pause: \
+What a move takes besides the tree is watched from outside, in three runs of their own of which the median counts (one with a million \
+entries), by reading `/proc/meminfo` without a pause: \
 \"contents\" is how far `Shmem` and `Unevictable` (every tmpfs and ramfs) together rose above the start, \"slab\" the same for the \
 kernel's objects, \"programs\" for the memory of programs, \"all\" for these and page tables. The kernel counts in batches, so an error of 1 MiB is in \
 them, and other programs are counted too. \"it says\" is what repot's own line in the log says.
@@ -32,14 +33,16 @@ impl Report {
     pub(crate) fn write(&self) -> Result<()> {
         let mut page = String::from("# Measurements\n\n");
         let _ = write!(page, "By `cargo xtask bench`, on {}\n\n{INTRO}", machine::about()?);
-        page.push_str("\nMore: [ways of copying a file](copy.md), [system calls](calls.md), [the smallest machine](ram.md).\n");
+        page.push_str("\nMore: [memory that is cold, or in pieces](cold.md), [ways of copying a file](copy.md), [system calls](calls.md), \
+             [the smallest machine](ram.md), [payloads](payload.md), [decoders](decoders.md).\n");
         for race in &self.races {
             let file = drawing(race)?;
             let rounds = race.scores.first().map_or(0, |score| score.seconds.len());
             let _ = write!(
                 page,
-                "\n## {}\n\nMedians of {rounds} rounds.\n\n{}\n![]({file})\n",
+                "\n## {}\n\n{}.\n\n{}\n![]({file})\n",
                 title(race),
+                text::medians(rounds),
                 text::race(race)
             );
             let memory = text::memory(race);
@@ -61,8 +64,9 @@ impl Report {
         if self.growth.is_empty() {
             return Ok(());
         }
-        let each = |race: &Race, score: &Score| score.median() * 1e6 / number(race.entries);
-        let curves = curves(&self.growth, |race, score| Some((number(race.entries), each(race, score))));
+        let each = |race: &Race, score: &Score| score.median() * 1e6 / text::number(race.entries);
+        let curves =
+            curves(&self.growth, |race, score| Some((text::number(race.entries), each(race, score))));
         let axes = Axes { x: "entries", y: "microseconds an entry" };
         plot::curves(
             &document::path("growth.svg")?,
@@ -71,7 +75,8 @@ impl Report {
             &curves,
         )?;
         page.push_str(
-            "\n## Growth with the number of entries\n\nFiles of 1 KiB, a hundred in a directory.\n\n",
+            "\n## Growth with the number of entries\n\nFiles of 1 KiB, a hundred in a directory. \"slab\" grows because an inode of a tmpfs is larger \
+             than one of a ramfs, and because the kernel frees the old ones late: it is part of the tree, not of the mover.\n\n",
         );
         let mut rows = Vec::new();
         for race in &self.growth {
@@ -83,6 +88,7 @@ impl Report {
                 rows.push(vec![
                     score.contender.about.clone(),
                     race.entries.to_string(),
+                    score.seconds.len().to_string(),
                     text::seconds(score.median()),
                     format!("{:.2} µs", each(race, score)),
                     taken(|memory| memory.contents),
@@ -93,7 +99,7 @@ impl Report {
         }
         rows.sort_by(|one, other| one[0].cmp(&other[0]));
         page.push_str(&text::table(
-            &["", "entries", "median", "an entry", "contents", "slab", "programs"],
+            &["", "entries", "rounds", "median", "an entry", "contents", "slab", "programs"],
             &rows,
         ));
         page.push_str("\n![](growth.svg)\n");
@@ -104,7 +110,7 @@ impl Report {
         if self.files.is_empty() {
             return Ok(());
         }
-        let mib = |bytes: u64| number(bytes) / 1_048_576.0;
+        let mib = |bytes: u64| text::number(bytes) / 1_048_576.0;
         let curves = curves(&self.files, |race, score| Some((mib(race.bytes), mib(score.memory?.contents))));
         let axes = Axes { x: "MiB of the largest file", y: "MiB besides the tree" };
         plot::curves(
@@ -158,9 +164,4 @@ fn curves(races: &[Race], point: impl Fn(&Race, &Score) -> Option<(f64, f64)>) -
         points: races.iter().filter_map(|race| point(race, &race.scores[at])).collect(),
     };
     first.scores.iter().enumerate().map(|(at, score)| named(at, score)).collect()
-}
-
-#[allow(clippy::cast_precision_loss, reason = "for a drawing or a ratio")]
-fn number(count: u64) -> f64 {
-    count as f64
 }

@@ -7,7 +7,7 @@ use super::programs;
 use super::sys::{self, Launch};
 use super::told::Told;
 use super::trees::Tree;
-use super::warm::warm;
+use super::warm::Free;
 use crate::command;
 use anyhow::{Context, Result, bail};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -57,8 +57,8 @@ pub(crate) struct Terms<'a> {
     pub(crate) init: &'a Path,
     /// Watch the memory, which costs time.
     pub(crate) sample: bool,
-    /// Touch as much memory before as anyone will need.
-    pub(crate) warm: bool,
+    /// The free memory that it meets.
+    pub(crate) free: Free,
     /// A program that is attached to process 1 before it starts; its `{pid}` is replaced.
     pub(crate) tracer: &'a [String],
 }
@@ -71,15 +71,14 @@ pub(crate) fn run(contender: &Contender, tree: &Tree, terms: Terms<'_>) -> Resul
         let expected = tally(&arena.old)?;
         let mut numbers = expected.split(' ').filter_map(|number| number.parse::<u64>().ok());
         let (entries, bytes) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-        if terms.warm {
-            warm(2 * (bytes + entries * PER_ENTRY) + SPARE)?;
-        }
+        let held = terms.free.prepare(2 * (bytes + entries * PER_ENTRY) + SPARE)?;
         let sampler = if terms.sample { Some(Sampler::start()?) } else { None };
         let (told, log) = match &contender.way {
             Way::Init { .. } => as_init(arena, terms.tracer)?,
             Way::Script(_) | Way::Guest { .. } => as_command(contender, arena)?,
         };
         let memory = sampler.map(Sampler::stop).transpose()?;
+        drop(held);
         let said = || format!("{} on {}: {log}", contender.name, tree.name);
         let (seconds, own) = told.seconds().with_context(said)?;
         let found = match told.word("tally") {

@@ -91,3 +91,26 @@ pub(crate) fn seconds(seconds: f64) -> String {
 pub(crate) fn mib(bytes: u64) -> String {
     format!("{}.{} MiB", bytes >> 20, ((bytes & 0xf_ffff) * 10) >> 20)
 }
+
+/// What the numbers of a table are.
+pub(crate) fn medians(rounds: usize) -> String {
+    if rounds == 1 { "One round".to_owned() } else { format!("Medians of {rounds} rounds") }
+}
+
+/// The one in the middle, or between the two that are.
+pub(crate) fn median(numbers: &[f64]) -> f64 {
+    let mut sorted = numbers.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let (count, at) = (sorted.len(), sorted.len() / 2);
+    match count {
+        0 => f64::NAN,
+        _ if count % 2 == 1 => sorted[at],
+        _ => f64::midpoint(sorted[at - 1], sorted[at]),
+    }
+}
+
+/// For a drawing or a ratio.
+#[allow(clippy::cast_precision_loss, reason = "nobody reads so many digits")]
+pub(crate) fn number(count: u64) -> f64 {
+    count as f64
+}

@@ -1,7 +1,7 @@
 //! The static program that runs inside the benchmarks, where nothing of the machine is.
 //!
 //! As `/sbin/init` it stands in for the real init: it says when it was reached, and what tree it found.
-//! Otherwise its first argument says what it is: a mover to compare with, or a measurement of its own.
+//! Otherwise its first argument says what it is: a mover to compare with, a measurement of its own, or what memory is held by.
 //! All it tells is lines that begin with `bench `, since the init before it may have written to the same pipe.
 
 mod arrival;
@@ -9,6 +9,7 @@ mod boot;
 mod classic;
 mod copy;
 mod floor;
+mod hold;
 mod sys;
 mod tally;
 
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
         [_, "classic", old, new] => classic::relocate(Path::new(old), Path::new(new)),
         [_, "floor", old, new, threads] => floor::relocate(Path::new(old), Path::new(new), threads),
         [_, "copy", from, to, rest @ ..] => copy::measure(Path::new(from), Path::new(to), rest),
+        [_, "hold", what, rest] => hold::hold(what, rest),
         [_, "tally", root] => tally::tell(Path::new(root)),
         ["/init", ..] if std::process::id() == 1 && arrival::machine() == Some("classic") => boot::boot(),
         _ if std::process::id() == 1 => arrival::arrive(),

@@ -1,7 +1,7 @@
-//! A file as memory.
+//! A file as memory, and memory in single pages.
 #![allow(unsafe_code)]
 
-use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
 use std::io;
 use std::os::fd::OwnedFd;
 
@@ -25,4 +25,42 @@ pub(crate) fn write_mapped(from: &OwnedFd, to: &OwnedFd, size: u64) -> io::Resul
     // SAFETY: the mapping made above, whole, which nothing refers to any more.
     unsafe { munmap(at, len) }?;
     Ok(written?)
+}
+
+/// Memory in single pages of 4 KiB.
+pub(crate) struct Pages {
+    at: *mut std::ffi::c_void,
+    len: usize,
+}
+
+impl Pages {
+    /// Takes so many bytes, and touches each page.
+    pub(crate) fn take(len: usize) -> io::Result<Pages> {
+        let (protection, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE);
+        // SAFETY: a new mapping at an address of the kernel's choice.
+        let at = unsafe { mmap_anonymous(std::ptr::null_mut(), len, protection, flags) }?;
+        // SAFETY: the mapping made above, whole.
+        unsafe { madvise(at, len, Advice::LinuxNoHugepage) }?;
+        for page in (0..len).step_by(4096) {
+            // SAFETY: within the mapping, which nothing else refers to.
+            unsafe { at.cast::<u8>().add(page).write_volatile(1) };
+        }
+        Ok(Pages { at, len })
+    }
+
+    /// Gives back every other page.
+    pub(crate) fn give_back_alternate(&mut self) -> io::Result<()> {
+        for page in (0..self.len).step_by(2 * 4096) {
+            // SAFETY: one page within the mapping; nothing refers to what is in it.
+            unsafe { madvise(self.at.byte_add(page), 4096, Advice::LinuxDontNeed) }?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Pages {
+    fn drop(&mut self) {
+        // SAFETY: the mapping made by `take`, whole, which nothing refers to any more.
+        let _ = unsafe { munmap(self.at, self.len) };
+    }
 }
