@@ -41,20 +41,21 @@ enum Init {
     Script(&'static str),
 }
 
-/// Whatever copies first and deletes later needs this much of the memory for its tmpfs; the default is half.
+/// Whatever copies first and deletes later needs this much of the memory for its tmpfs; the default is half. Debian's BusyBox
+/// has a tar that cannot leave anything out, so what is to be copied is named.
 macro_rules! script {
     ($copy:literal) => {
         concat!(
-            "#!/bin/busybox sh\nset -e\nb=/bin/busybox\n$b mount -t tmpfs -o size=90% tmpfs /mnt\n",
+            "#!/bin/busybox sh\nset -e\nb=/bin/busybox\n$b mount -t tmpfs -o size=90% tmpfs /mnt\ncd /\nset --\n",
+            "for f in * .[!.]*; do\n[ \"$f\" = mnt ] || [ ! -e \"$f\" -a ! -L \"$f\" ] || set -- \"$@\" \"$f\"\ndone\n",
             $copy,
-            "\nexec $b switch_root /mnt /sbin/init\n"
+            "\n$b mkdir /mnt/mnt\nexec $b switch_root /mnt /sbin/init\n"
         )
     };
 }
 
-const TAR: &str = script!("$b tar -C / --exclude './mnt/*' -cf - . | $b tar -C /mnt -xpf -");
-const CP: &str =
-    script!("for f in /*; do [ \"$f\" = /mnt ] || $b cp -a \"$f\" /mnt/; done; $b mkdir -p /mnt/mnt");
+const TAR: &str = script!("$b tar -cf - \"$@\" | $b tar -C /mnt -xpf -");
+const CP: &str = script!("$b cp -a \"$@\" /mnt/");
 
 /// An image for each contender, or for those that are named.
 pub(super) fn all(tree: &Tree, only: &[String], peers: &[Peer]) -> Result<Vec<Image>> {
