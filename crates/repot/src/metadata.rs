@@ -227,7 +227,7 @@ fn copy_xattrs(from: At<'_>, to: At<'_>) -> Result<(), Fault> {
         value.resize(LONGEST, 0);
         let copied = get(from, name, &mut value)
             .on("fgetxattr", name.to_bytes())
-            .and_then(|length| set(to, name, &value[..length]).on("fsetxattr", name.to_bytes()));
+            .and_then(|length| set_xattr(to, name, &value[..length]).on("fsetxattr", name.to_bytes()));
         if outcome.is_ok() {
             outcome = copied;
         }
@@ -257,7 +257,8 @@ fn get(at: At<'_>, name: &CStr, value: &mut [u8]) -> Result<usize, Errno> {
     }
 }
 
-fn set(at: At<'_>, name: &CStr, value: &[u8]) -> Result<(), Errno> {
+/// Sets an extended attribute.
+pub(crate) fn set_xattr(at: At<'_>, name: &CStr, value: &[u8]) -> Result<(), Errno> {
     match at {
         At::Open(fd) => fsetxattr(fd, name, value, XattrFlags::empty()),
         At::Named(dir, entry) => lsetxattr(through_proc(dir, entry), name, value, XattrFlags::empty()),
