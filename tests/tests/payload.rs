@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use repot::payload::index::Index;
-use repot_tests::payload::runs::{MOVE, QUICK_END, assert_untouched, boot, refused};
+use repot_tests::payload::runs::{MOVE, QUICK_END, assert_untouched, boot, refused, with_faults};
 use repot_tests::payload::{
     Packed, RULES, archive as archive_of, arrived, carried, kept, noise, of_several_chunks, pack,
     pack_directory, packable, unpacked,
@@ -13,9 +13,10 @@ use repot_tests::payload::{
 use repot_tests::programs;
 use repot_tests::rehome::{Rehomed, run};
 use repot_tests::sandbox::{End, Setup};
-use repot_tests::snapshot::difference;
+use repot_tests::snapshot::{difference, snapshot};
 use repot_tests::stage::{Stage, prepare};
-use repot_tests::trees::{Fs, hostile, one_of_each};
+use repot_tests::trees::{Fs, Meta, Plant, What, hostile, one_of_each};
+use rustix::io::Errno;
 
 fn assert_arrived(packed: &Packed, rehomed: &Rehomed) {
     let said = difference(&carried(&packed.before), &arrived(&rehomed.after), RULES);
@@ -99,6 +100,57 @@ fn gnu_tar_extracts_the_payload() {
     }
     after.remove(&b"etc/repot.conf"[..]);
     assert_eq!(difference(&before, &after, RULES), "");
+}
+
+/// Attributes that no kernel takes where a foreign archive has them cost nothing but themselves.
+#[test]
+fn attributes_that_the_kernel_refuses_are_told_and_left_out() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let (archive, image) = (folder.path().join("root.tar"), folder.path().join("image"));
+    prepare(Fs::Tmpfs, |stage| {
+        stage.program("sbin/init", programs::helper());
+        stage.dir("etc");
+        stage.file("file", b"has it");
+        stage.link("link", "file");
+        stage.plant(&[Plant { path: b"pipe".to_vec(), what: What::Fifo, meta: Meta::default() }]);
+        let mut tar = Command::new("tar");
+        tar.args(["--format=pax", "--pax-option=SCHILY.xattr.user.note:=hello", "-C"]);
+        let out = tar.arg(stage.path("")).arg("-cf").arg(&archive).arg(".").output().expect("tar");
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        pack_directory(&archive, &image, &[MOVE]);
+    });
+    let image = fs::read(image).expect("an image");
+    let rehomed = run(unpacked(Fs::Tmpfs, &[], &[&image], |_| ()), &Setup::default());
+    let log = rehomed.running.log();
+    for name in ["link", "pipe"] {
+        let told = format!(
+            "payload: setxattr \"user.note\" of \"{name}\": EPERM (operation not permitted); left out"
+        );
+        assert!(log.contains(&told), "{log}");
+        assert!(rehomed.after[name.as_bytes()].xattrs.is_empty());
+    }
+    // A tmpfs has those of users from 6.6 on.
+    let note = rehomed.after[&b"file"[..]].xattrs.values().next().cloned();
+    assert!(note.as_deref() == Some(b"hello") || log.contains("of \"file\": EOPNOTSUPP"), "{log}");
+    rehomed.check_moved();
+    rehomed.check_old_root_is_empty();
+}
+
+/// Whatever the kernel says of an attribute: everything else arrives, and it is told.
+#[test]
+fn no_error_of_an_attribute_tears_a_tree() {
+    let packed = pack(&[MOVE, QUICK_END], |stage| stage.plant(&one_of_each()));
+    for error in [Errno::PERM, Errno::NOSPC, Errno::TOOBIG, Errno::RANGE, Errno::NOMEM, Errno::ACCESS] {
+        let prepared = unpacked(Fs::Tmpfs, &[], &[&packed.image], |_| ());
+        let (end, running) =
+            with_faults(&prepared, &[libc::SYS_fsetxattr, libc::SYS_lsetxattr], |_| Some(error));
+        let log = running.log();
+        assert_eq!(end, End::Init("ready".into()), "{log}");
+        let after = arrived(&snapshot(running.root()).expect("a snapshot"));
+        let lost = difference(&carried(&packed.before), &after, RULES);
+        assert!(!lost.is_empty() && lost.lines().all(|line| line.contains("xattrs")), "{error}: {lost}");
+        assert!(log.contains("payload: setxattr ") && log.contains("; left out"), "{error}: {log}");
+    }
 }
 
 /// A further archive behind the image: its files replace the payload's, its directories are merged.

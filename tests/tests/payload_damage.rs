@@ -2,11 +2,10 @@
 use std::fs;
 
 use repot::payload::index::Index;
-use repot_tests::intercept::{Calls, Verdict};
-use repot_tests::payload::runs::{MOVE, QUICK_END, assert_untouched, refused};
+use repot_tests::payload::runs::{MOVE, QUICK_END, assert_untouched, refused, with_faults};
 use repot_tests::payload::{chunks, edit, of_several_chunks, pack, unpacked};
 use repot_tests::programs;
-use repot_tests::sandbox::{DEADLINE, End, Setup};
+use repot_tests::sandbox::{End, Setup};
 use repot_tests::stage::Stage;
 use repot_tests::trees::{Fs, one_of_each};
 use rustix::io::Errno;
@@ -142,6 +141,41 @@ fn a_tmpfs_that_is_too_small_is_refused_before_anything_is_touched() {
     }
 }
 
+/// A tmpfs that is too small all the same, since the index asked for less than the tree takes.
+#[test]
+fn a_tmpfs_that_is_full_in_the_middle_is_told_by_entry_frame_and_chunk() {
+    type Lie = fn(&mut Index);
+    let cases: [(&str, Lie, &[&str]); 2] = [
+        ("size=4m", |index| index.pages = 600, &["payload: write \"data/"]),
+        (
+            "nr_inodes=40",
+            |index| (index.inodes, index.pages) = (1, index.pages.min(index.bytes / 4096)),
+            &["payload: openat \"data/"],
+        ),
+    ];
+    for (setting, lie, told) in cases {
+        let packed = pack(&[MOVE, QUICK_END, setting], |stage| {
+            of_several_chunks(stage);
+            for number in 0..40 {
+                stage.file(&format!("data/small/{number}"), b"small");
+            }
+        });
+        let (_, end, log) = refused(&packed, |stage| {
+            edit(&stage.path(".repot-payload/index"), |bytes| {
+                let mut index = Index::parse(bytes).expect("an index");
+                lie(&mut index);
+                *bytes = index.text().into_bytes();
+            });
+        });
+        assert_eq!(end, End::Killed(2), "{setting}: {log}");
+        assert!(told.iter().any(|call| log.contains(call)), "{setting}: {log}");
+        for word in [" of frame ", " in chunk 0000", "ENOSPC (no space left", "parts of the payload are gone"]
+        {
+            assert!(log.contains(word), "{setting}: {word}: {log}");
+        }
+    }
+}
+
 #[test]
 fn a_root_without_an_init_is_not_booted() {
     let packed = pack(&[MOVE, QUICK_END], |stage| stage.file("sh", b"#!/bin/sh\n"));
@@ -151,23 +185,27 @@ fn a_root_without_an_init_is_not_booted() {
     assert!(log.contains("no init can be executed") && log.contains("/sbin/init"), "{log}");
 }
 
-/// What is outside of a payload is no system, even where looking at it fails.
+/// What is outside of a payload is no system, even where looking at it fails. That is tried twice.
 #[test]
 fn nothing_is_executed_beside_a_payload_that_was_not_looked_at() {
     let packed = pack(&[MOVE, QUICK_END], |stage| stage.plant(&one_of_each()));
-    let prepared = unpacked(Fs::Tmpfs, &[], &[&packed.image], |stage| {
-        stage.program("sbin/init", programs::helper());
-    });
-    let calls = Calls::These(vec![libc::SYS_fstatfs]);
-    let mut running = prepared.start(&Setup { calls, ..Setup::default() });
-    let mut first = true;
-    let end = running.wait_until(DEADLINE, None, &mut |call| {
-        if call.number == libc::SYS_fstatfs && std::mem::take(&mut first) {
-            Verdict::Fail(Errno::IO)
+    for times in [1, 2] {
+        let prepared = unpacked(Fs::Tmpfs, &[], &[&packed.image], |stage| {
+            stage.program("sbin/init", programs::helper());
+        });
+        let mut looks = 0;
+        let (end, running) = with_faults(&prepared, &[libc::SYS_fstatfs], |_| {
+            looks += 1;
+            (looks <= times).then_some(Errno::IO)
+        });
+        let log = running.log();
+        if times == 1 {
+            assert_eq!(end, End::Init("ready".into()), "{log}");
+            assert!(log.contains("repot: payload: the root comes compressed"), "{log}");
         } else {
-            Verdict::Continue
+            assert_eq!(end, End::Killed(2), "{log}");
+            assert!(log.contains("fstatfs") && log.contains("nothing is executed in its place"), "{log}");
+            assert_untouched(&prepared);
         }
-    });
-    assert_eq!(end, End::Killed(2), "{}", running.log());
-    assert!(running.log().contains("nothing is executed in its place"), "{}", running.log());
+    }
 }

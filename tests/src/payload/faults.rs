@@ -39,21 +39,24 @@ fn untold(point: &Point, phase: Phase, log: &str) -> Option<&'static str> {
     // Whichever error the kernel gave, to the allocator it is want of memory.
     let memory = [libc::SYS_brk, libc::SYS_mmap, libc::SYS_mremap].contains(&point.call);
     let call = name(point.call);
-    let named = if memory { log.contains("ENOMEM") } else { log.contains(error_name(point.error)) };
-    match phase {
-        Phase::Before => Some("nothing was freed, and yet there is no init"),
-        _ if !named => Some("the error is not told"),
-        _ if !memory && !log.contains(&call) => Some("the call is not told"),
-        Phase::Chunks if !log.contains("chunk 0") && !log.contains("payload/0") => {
-            Some("the chunk is not told")
-        }
-        // The tree is whole by then.
-        Phase::After if log.contains("no init could be executed") => None,
-        Phase::Chunks | Phase::After if !log.contains("parts of the payload are gone") => {
-            Some("it is not told that there is no way back")
-        }
-        Phase::Chunks | Phase::After => None,
-    }
+    let (call, error) = if memory { ("", "ENOMEM") } else { (call.as_str(), error_name(point.error)) };
+    // What a kernel says when it closes a file, it says of one that is closed. Here it stays open, and open for writing it cannot
+    // be executed.
+    let open = point.call == libc::SYS_close && log.contains("ETXTBSY");
+    let unexecuted = log.contains("no init could be executed");
+    let chunk =
+        ["in chunk 0", ".repot-payload/0", "unlinkat \"index\""].iter().any(|place| log.contains(place));
+    let wrong = [
+        (phase == Phase::Before, "nothing was freed, and yet there is no init"),
+        (!open && !(log.contains(call) && log.contains(error)), "the call and its error are not told"),
+        // The tree is whole where an init could be executed but for the fault.
+        (
+            !unexecuted && !log.contains("parts of the payload are gone"),
+            "it is not told that there is no way back",
+        ),
+        (!unexecuted && phase == Phase::Chunks && !chunk, "the chunk is not told"),
+    ];
+    wrong.into_iter().find_map(|(wrong, what)| wrong.then_some(what))
 }
 
 /// Whether it is an outcome that must not be.

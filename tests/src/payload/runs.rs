@@ -1,9 +1,10 @@
 //! Runs of an image, whole or changed.
 use std::fs;
 
-use super::{Packed, unpacked};
+use super::{Packed, RULES, arrived, carried, unpacked};
+use crate::intercept::{Call, Calls, Verdict};
 use crate::rehome::{AFTER_BOOT, Rehomed, run};
-use crate::sandbox::{End, Setup};
+use crate::sandbox::{DEADLINE, End, Running, Setup};
 use crate::snapshot::{Atime, Rules, difference, snapshot};
 use crate::stage::{Prepared, Stage};
 use crate::trees::Fs;
@@ -47,4 +48,27 @@ pub fn assert_untouched(prepared: &Prepared) {
     let rules = Rules { atime: Atime::Ignored, ..AFTER_BOOT };
     let said = difference(&prepared.before, &snapshot(&prepared.view).expect("a snapshot"), rules);
     assert_eq!(said, "", "it was touched");
+}
+
+/// The root that runs now is the whole tree.
+///
+/// # Panics
+/// When it is not.
+pub fn assert_whole(packed: &Packed, running: &Running) {
+    let after = arrived(&snapshot(running.root()).expect("a snapshot"));
+    assert_eq!(difference(&carried(&packed.before), &after, RULES), "", "{}", running.log());
+}
+
+/// Runs an image where `fails` decides which of the init's calls with these numbers fail.
+pub fn with_faults(
+    prepared: &Prepared,
+    calls: &[i64],
+    mut fails: impl FnMut(&Call) -> Option<rustix::io::Errno>,
+) -> (End, Running) {
+    let mut running = prepared.start(&Setup { calls: Calls::These(calls.to_vec()), ..Setup::default() });
+    let end = running.wait_until(DEADLINE, None, &mut |call| {
+        let fault = if call.program == 1 && calls.contains(&call.number) { fails(call) } else { None };
+        fault.map_or(Verdict::Continue, Verdict::Fail)
+    });
+    (end, running)
 }
