@@ -148,8 +148,11 @@ fn a_tmpfs_that_is_full_in_the_middle_is_told_by_entry_frame_and_chunk() {
     let cases: [(&str, Lie, &[&str]); 2] = [
         ("size=4m", |index| index.pages = 600, &["payload: write \"data/"]),
         (
-            "nr_inodes=40",
-            |index| (index.inodes, index.pages) = (1, index.pages.min(index.bytes / 4096)),
+            "nr_inodes=60",
+            |index| {
+                (index.entries, index.inodes) = (1, 1);
+                index.pages = index.pages.min(index.bytes / 4096);
+            },
             &["payload: openat \"data/"],
         ),
     ];

@@ -50,6 +50,9 @@ impl Image {
         std::env::set_current_dir(here).context("the working directory")?;
         if scenario.payload {
             payload::pack(&root, init, &archive)?;
+            if scenario.understated {
+                payload::understate(&archive).context("the index of the payload")?;
+            }
         } else {
             write(scenario, &root, init, &archive)
                 .with_context(|| format!("cannot pack {}", root.display()))?;
