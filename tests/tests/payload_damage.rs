@@ -148,7 +148,7 @@ fn a_tmpfs_that_is_full_in_the_middle_is_told_by_entry_frame_and_chunk() {
     let cases: [(&str, Lie, &[&str]); 2] = [
         ("size=4m", |index| index.pages = 600, &["payload: write \"data/"]),
         (
-            "nr_inodes=60",
+            "nr_inodes=45",
             |index| {
                 (index.entries, index.inodes) = (1, 1);
                 index.pages = index.pages.min(index.bytes / 4096);

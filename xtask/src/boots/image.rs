@@ -32,7 +32,7 @@ impl Image {
             Tree::Crowd => crowd(&root.join("zz"))?,
             Tree::Tail => tail(&root.join("zz"))?,
         }
-        if scenario.payload {
+        if scenario.payload && scenario.tree == Tree::Hostile {
             payload::dress(&root)?;
         }
         // Reading attributes changes the working directory.
