@@ -67,7 +67,13 @@ pub fn is_packed() -> bool {
 
 /// Reads the index.
 pub(crate) fn look(site: &Site) -> Found {
-    match statat(&site.old, DIRECTORY, AtFlags::SYMLINK_NOFOLLOW) {
+    let there = || statat(&site.old, DIRECTORY, AtFlags::SYMLINK_NOFOLLOW);
+    // To take a payload for a system would be worse than to ask twice.
+    let found = match there() {
+        Err(errno) if errno != Errno::NOENT => there(),
+        found => found,
+    };
+    match found {
         Ok(_) => {}
         Err(Errno::NOENT) => return Found::None,
         Err(errno) => return Found::Useless(format!("{DIRECTORY}: newfstatat {}", name_of(errno).0)),

@@ -147,8 +147,8 @@ impl Sweep {
     #[must_use]
     pub fn run(&self, point: &Point) -> Outcome {
         let outcome = self.run_once(point);
-        // A machine with much else to do can be late by itself; what hangs does so again.
-        if outcome == Outcome::Late { self.run_once(point) } else { outcome }
+        // As in the other sweep.
+        if matches!(outcome, Outcome::Late | Outcome::NotReached) { self.run_once(point) } else { outcome }
     }
 
     fn run_once(&self, point: &Point) -> Outcome {
