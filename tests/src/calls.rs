@@ -32,7 +32,7 @@ names! {
     SYS_getrandom "getrandom", SYS_memfd_create "memfd_create", SYS_statx "statx", SYS_rseq "rseq",
     SYS_open_tree "open_tree", SYS_move_mount "move_mount", SYS_fsopen "fsopen", SYS_fsconfig "fsconfig",
     SYS_fsmount "fsmount", SYS_fspick "fspick", SYS_close_range "close_range", SYS_openat2 "openat2",
-    SYS_mount_setattr "mount_setattr", SYS_splice "splice", SYS_getrusage "getrusage", SYS_getppid "getppid",
+    SYS_fremovexattr "fremovexattr", SYS_mount_setattr "mount_setattr", SYS_splice "splice", SYS_getrusage "getrusage", SYS_getppid "getppid",
     #[cfg(target_arch = "x86_64")] SYS_arch_prctl "arch_prctl",
     #[cfg(target_arch = "x86_64")] SYS_poll "poll",
     #[cfg(target_arch = "x86_64")] SYS_open "open",

@@ -86,7 +86,7 @@ impl Outcome {
 
 impl Point {
     /// musl takes ENOSYS from mprotect for a machine without memory protection and goes on, into what is protected.
-    fn can_be(&self) -> bool {
+    pub(crate) fn can_be(&self) -> bool {
         (self.call, self.error) != (libc::SYS_mprotect, Errno::NOSYS)
     }
 }

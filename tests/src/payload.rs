@@ -1,5 +1,6 @@
 //! Images whose root is a payload: packed from a staged tree, unpacked as the kernel does, run, and damaged.
 pub mod faults;
+pub mod runs;
 
 use std::fs::{self, File};
 use std::io::{BufReader, Read};

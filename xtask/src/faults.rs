@@ -30,37 +30,40 @@ pub(crate) struct Choice<'a> {
 /// Runs the sweep. The whole one is written into docs/faults.md.
 pub(crate) fn sweep(choice: &Choice<'_>) -> Result<()> {
     debian::need_root("the fault sweep")?;
-    let points: Vec<_> = [Fs::Ramfs, Fs::Tmpfs]
-        .into_iter()
-        .flat_map(faults::points)
+    let points = [Fs::Ramfs, Fs::Tmpfs].into_iter().flat_map(faults::points);
+    let results = run(choice, points, &faults::run, Outcome::is_bad)?;
+    finish(choice, "docs/faults.md", TEXT, &results, &sums(&results), Outcome::is_bad)
+}
+
+impl Choice<'_> {
+    fn is_whole(&self) -> bool {
+        self.step <= 1 && self.call.is_none()
+    }
+}
+
+/// Runs those that are chosen, several at a time, and tells of each that came to what must not be as soon as it did.
+fn run(
+    choice: &Choice<'_>,
+    points: impl Iterator<Item = Point>,
+    one: &(dyn Fn(&Point) -> Outcome + Sync),
+    is_bad: fn(&Outcome) -> bool,
+) -> Result<Vec<(Point, Outcome)>> {
+    let points: Vec<_> = points
         .filter(|point| choice.call.is_none_or(|call| calls::name(point.call) == call))
         .step_by(choice.step.max(1))
         .collect();
-    let results = run(&points, choice.jobs)?;
-    let bad = results.iter().filter(|(_, outcome)| outcome.is_bad()).count();
-    let (table, sums) = (faults::table(&results), sums(&results));
-    println!("{table}\n{sums}");
-    if choice.step <= 1 && choice.call.is_none() && bad == 0 {
-        write(&table, &sums)?;
-    }
-    ensure!(bad == 0, "{bad} points came to what must not be");
-    Ok(())
-}
-
-/// Runs them all, `jobs` at a time, and tells of each that came to what must not be as soon as it did.
-fn run(points: &[Point], jobs: usize) -> Result<Vec<(Point, Outcome)>> {
     let style = ProgressStyle::with_template("{wide_bar} {pos}/{len} {eta} left")?;
     let bar = ProgressBar::new(points.len() as u64).with_style(style);
     let next = AtomicUsize::new(0);
     let results = Mutex::new(BTreeMap::new());
     std::thread::scope(|scope| {
-        for _ in 0..jobs.max(1) {
+        for _ in 0..choice.jobs.max(1) {
             scope.spawn(|| {
                 loop {
                     let number = next.fetch_add(1, Ordering::Relaxed);
                     let Some(point) = points.get(number) else { break };
-                    let outcome = faults::run(point);
-                    if outcome.is_bad() {
+                    let outcome = one(point);
+                    if is_bad(&outcome) {
                         bar.suspend(|| println!("{point}: {outcome:?}"));
                     }
                     bar.inc(1);
@@ -90,16 +93,30 @@ fn sums(results: &[(Point, Outcome)]) -> String {
     )
 }
 
-fn write(table: &str, sums: &str) -> Result<()> {
+/// Shows what came of it; that of a whole sweep is written into `document`.
+fn finish(
+    choice: &Choice<'_>,
+    document: &str,
+    text: &str,
+    results: &[(Point, Outcome)],
+    sums: &str,
+    is_bad: fn(&Outcome) -> bool,
+) -> Result<()> {
+    let table = faults::table(results);
+    println!("{table}\n{sums}");
+    let bad = results.iter().filter(|(_, outcome)| is_bad(outcome)).count();
+    ensure!(bad == 0, "{bad} points came to what must not be");
+    if !choice.is_whole() {
+        return Ok(());
+    }
     let date = String::from_utf8(Command::new("date").args(["-u", "+%F"]).output()?.stdout)?;
     let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
-    let text = format!(
-        "# Every system call made to fail\n\n`cargo xtask faults` runs the static init as process 1 of a private namespace on a \
-         ramfs and on a tmpfs with an entry of every kind, mounts upon mounts and two inits, and lets each call that it makes \
-         fail once, with each of five errors. The ramfs is left by `chroot`, as kernels before 7.0 leave the initial root: its `pivot_root` is \
-         refused throughout; the tmpfs is left by `pivot_root`. Each run must end within ten seconds with an init executed on a complete \
-         tree, every mount in place; a row of the table counts how.\n\n{} on kernel {kernel}: {sums}.\n\n{table}",
-        date.trim(),
-    );
-    fs::write(place::checkout().join("docs/faults.md"), text).context("docs/faults.md")
+    let text = format!("{text}\n\n{} on kernel {kernel}: {sums}.\n\n{table}", date.trim());
+    fs::write(place::checkout().join(document), text).with_context(|| document.to_owned())
 }
+
+const TEXT: &str = "# Every system call made to fail\n\n`cargo xtask faults` runs the static init as process 1 of a private namespace on a \
+     ramfs and on a tmpfs with an entry of every kind, mounts upon mounts and two inits, and lets each call that it makes \
+     fail once, with each of five errors. The ramfs is left by `chroot`, as kernels before 7.0 leave the initial root: its `pivot_root` is \
+     refused throughout; the tmpfs is left by `pivot_root`. Each run must end within ten seconds with an init executed on a complete \
+     tree, every mount in place; a row of the table counts how.";

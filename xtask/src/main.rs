@@ -139,9 +139,9 @@ fn main() -> ExitCode {
         Command::Boots { filter, jobs } => boot(&filter, jobs),
         Command::Sweep { series, jobs } => boots::sweep(&series, jobs),
         Command::Bench(what) => bench::bench(&what),
-        Command::Faults { call, every, payload: true, .. } => faults::payload::sweep(call.as_deref(), every),
-        Command::Faults { call, every, jobs, payload: false } => {
-            faults::sweep(&faults::Choice { call: call.as_deref(), step: every, jobs })
+        Command::Faults { call, every, jobs, payload } => {
+            let choice = faults::Choice { call: call.as_deref(), step: every, jobs };
+            if payload { faults::payload::sweep(&choice) } else { faults::sweep(&choice) }
         }
         Command::Packing { root, levels, rounds } => packing::packing(&root, &levels, rounds),
         Command::Kernels { series } => download(&series),

@@ -16,8 +16,8 @@ use crate::output::{self, Counted, Output};
 use crate::programs::{self, Programs};
 use crate::ram::{Footprint, Need};
 use crate::source::oci::Choice;
-use crate::tree::Tree;
-use crate::{config, init_binary, payload, report, size, source};
+use crate::tree::{Kind, Tree};
+use crate::{config, init_binary, manifest, payload, report, size, source};
 
 /// Runs the command.
 pub fn run(args: &Pack) -> Result<()> {
@@ -104,14 +104,7 @@ fn summary(
     mut warnings: Vec<String>,
 ) -> Result<Summary> {
     let tree = image.tree();
-    let config = match tree.resolve(config::PATH.as_bytes()).map(|id| &tree.inode(id).kind) {
-        Some(crate::tree::Kind::File(contents)) => String::from_utf8_lossy(&contents.read()?).into_owned(),
-        _ => String::new(),
-    };
-    let program = programs::of_tree(tree);
-    let boot = Programs { tree, program: &program, config: &config, repot: true }.boot();
-    warnings.extend(boot.problems);
-    warnings.extend(programs::nodes(tree));
+    let init = problems(tree, &mut warnings)?;
     Ok(Summary {
         image: args.output.display().to_string(),
         entries: totals.entries,
@@ -119,10 +112,24 @@ fn summary(
         data: totals.bytes,
         compressed,
         compression: args.compress,
-        init: boot.init,
+        init,
         ram: Footprint::of(tree).need(compressed),
         warnings,
     })
+}
+
+/// What is wrong with a root, and the init that runs in the end.
+pub(crate) fn problems(tree: &Tree, warnings: &mut Vec<String>) -> Result<Option<String>> {
+    let config = match tree.resolve(config::PATH.as_bytes()).map(|id| &tree.inode(id).kind) {
+        Some(Kind::File(contents)) => String::from_utf8_lossy(&contents.read()?).into_owned(),
+        _ => String::new(),
+    };
+    let program = programs::of_tree(tree);
+    let boot = Programs { tree, program: &program, config: &config, repot: true }.boot();
+    warnings.extend(boot.problems);
+    warnings.extend(programs::nodes(tree));
+    warnings.extend(manifest::refused(tree));
+    Ok(boot.init)
 }
 
 fn words(summary: &Summary) -> String {
@@ -151,7 +158,7 @@ pub(crate) fn progress(image: &Image) -> ProgressBar {
     let mut bytes = 0;
     let tree = image.tree();
     tree.each_inode(&mut |id| {
-        if let crate::tree::Kind::File(contents) = &tree.inode(id).kind {
+        if let Kind::File(contents) = &tree.inode(id).kind {
             bytes += contents.len();
         }
     });

@@ -21,7 +21,6 @@ use crate::cli::Pack;
 use crate::codec::Compression;
 use crate::image::Image;
 use crate::output::{Counted, Output};
-use crate::programs::{self, Programs};
 use crate::ram::Footprint;
 use crate::tree::{Attributes, Contents, Entries, Id, Inode, Kind, Tree};
 use crate::{config, manifest, marker, pack, report, size};
@@ -46,7 +45,7 @@ pub(crate) fn check(args: &Pack) -> Result<()> {
 /// Packs an image, prepared as for any other, as a payload.
 pub(crate) fn pack(args: &Pack, image: Image, mut warnings: Vec<String>, output: Output) -> Result<()> {
     let level = args.level.unwrap_or(args.compress.default_level());
-    let boot = problems(&image, &mut warnings)?;
+    let boot = pack::problems(image.tree(), &mut warnings)?;
     let progress = pack::progress(&image);
     let (inner, mut outer) = image.split(cut)?;
     let payload = write(&inner, i32::try_from(level)?, &output, &mut |bytes| progress.inc(bytes))?;
@@ -99,20 +98,6 @@ fn write(tree: &Tree, level: i32, output: &Output, progress: &mut dyn FnMut(u64)
     let file = tempfile::tempfile_in(scratch)
         .with_context(|| format!("cannot make a temporary file in {}", scratch.display()))?;
     frames::write(tree, level, file, progress)
-}
-
-/// What is wrong with the whole root, and the init that runs in the end.
-fn problems(image: &Image, warnings: &mut Vec<String>) -> Result<Option<String>> {
-    let tree = image.tree();
-    let config = match tree.resolve(config::PATH.as_bytes()).map(|id| &tree.inode(id).kind) {
-        Some(Kind::File(contents)) => String::from_utf8_lossy(&contents.read()?).into_owned(),
-        _ => String::new(),
-    };
-    let program = programs::of_tree(tree);
-    let boot = Programs { tree, program: &program, config: &config, repot: true }.boot();
-    warnings.extend(boot.problems);
-    warnings.extend(programs::nodes(tree));
-    Ok(boot.init)
 }
 
 /// Takes out of a root what has to be there before it is unpacked: `/init`, its configuration, and what the kernel's own

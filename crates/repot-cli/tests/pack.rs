@@ -116,6 +116,30 @@ fn attributes_go_into_the_manifest_as_getfattr_writes_them() {
     assert_eq!(work.inspect("image")["xattrs"], 3);
 }
 
+/// A tar can hold what no kernel will take.
+#[test]
+fn attributes_that_no_kernel_takes_are_warned_of() {
+    let work = Work::new();
+    work.run("mkfifo", &["root/bin/pipe"]);
+    let archive = |key: &str| {
+        let record = format!("--pax-option=SCHILY.xattr.{key}:=hello");
+        work.run("tar", &["-C", "root", "--format=pax", &record, "-cf", "root.tar", "bin"]);
+    };
+    let mut elf = work.read("init");
+    elf.extend(b"\nrepot-init 1 with payload\n");
+    fs::write(work.path("init-payload"), elf).unwrap();
+    let ways: [&[&str]; 2] = [&[], &["--payload", "--init", "init-payload"]];
+    for (key, warned) in [("user.note", true), ("trusted.note", false)] {
+        archive(key);
+        for way in ways {
+            let said = work.done(&[&["pack", "root.tar", "-o", "image"], way].concat());
+            let line = "attributes user.* of /bin/link and 1 more will be left out: no kernel takes them on symbolic links";
+            assert_eq!(said.contains(line), warned, "{key} {way:?}: {said}");
+            assert!(!said.contains("bin/tool"), "{said}");
+        }
+    }
+}
+
 #[test]
 fn records_of_a_tar_may_hold_line_feeds() {
     let work = Work::new();

@@ -14,7 +14,9 @@ use alloc::format;
 use alloc::vec::Vec;
 use core::ffi::CStr;
 
+use repot::error::Error;
 use repot::facts::{self, Facts, Site};
+use repot::options::Options;
 use repot::plan::{Method, Plan, Refusal, plan};
 use repot::report::{Level, Log, decided, found, so_far, summary};
 use repot::switch::Ready;
@@ -40,30 +42,11 @@ fn run(process: &Process) -> i32 {
         Log::open(false).line(Level::Error, format_args!("{}", Refusal::NotFirst));
         return 2;
     }
-    let site = match Site::open() {
-        Ok(site) => site,
-        Err(error) => {
-            let log = Log::open(true);
-            log.line(
-                Level::Error,
-                format_args!("{error}; this kernel is too old, or lets nobody mount: staying"),
-            );
-            last::in_place(process)
-        }
-    };
-    process.machine.set(site.machine());
-    let options = facts::options(&site);
-    process.onerror.set(options.onerror);
-    let mut log = Log::open(site.machine());
-    log.amount = options.log;
-    for warning in &options.warnings {
-        log.line(Level::Warning, format_args!("{warning}"));
-    }
     let start = now();
-    let facts = match facts::look(&site, &options) {
-        Ok(facts) => facts,
+    let Seen { site, options, facts, log } = match look_well(process) {
+        Ok(seen) => seen,
         Err(error) => {
-            log.line(Level::Error, format_args!("{error}; staying"));
+            Log::open(process.machine.get()).line(Level::Error, format_args!("{error}; staying"));
             last::in_place(process)
         }
     };
@@ -95,6 +78,41 @@ fn run(process: &Process) -> i32 {
     let inits = inits.iter().map(CString::as_c_str);
     handoff::execute(inits, invocation, &told, &|refused| last::tell(process, refused));
     last::no_init(process)
+}
+
+/// What there is to know, and where to tell it.
+struct Seen {
+    site: Site,
+    options: Options,
+    facts: Facts,
+    log: Log,
+}
+
+/// Looks, and once more where a payload is there that something kept from being understood: beside it there is nothing to stay on.
+fn look_well(process: &Process) -> Result<Seen, Error> {
+    let seen = look(process);
+    let clear = seen.as_ref().is_ok_and(|seen| {
+        !seen.options.unread && !matches!(seen.facts.payload, repot::payload::Found::Useless(_))
+    });
+    if clear || !repot::payload::is_packed() {
+        return seen;
+    }
+    drop(seen);
+    look(process)
+}
+
+fn look(process: &Process) -> Result<Seen, Error> {
+    let site = Site::open()?;
+    process.machine.set(site.machine());
+    let options = facts::options(&site);
+    process.onerror.set(options.onerror);
+    let mut log = Log::open(site.machine());
+    log.amount = options.log;
+    for warning in &options.warnings {
+        log.line(Level::Warning, format_args!("{warning}"));
+    }
+    let facts = facts::look(&site, &options)?;
+    Ok(Seen { site, options, facts, log })
 }
 
 /// Carries out the plan, or what comes next where that fails: bind, then stay. A payload is no system before it is unpacked, so

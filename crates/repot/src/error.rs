@@ -54,7 +54,14 @@ pub struct Fault {
     pub errno: Errno,
 }
 
+/// What undoing fails with where there is nothing left to go back to.
+const USED_UP: &str = "payload";
+
 impl Fault {
+    pub(crate) fn used_up() -> Fault {
+        Fault { call: USED_UP, path: Vec::new(), errno: Errno::CANCELED }
+    }
+
     /// Places the fault in a step.
     pub fn at(self, step: Step) -> Error {
         Error { step, fault: self, torn: None }
@@ -87,20 +94,19 @@ pub struct Error {
 impl Error {
     /// The same, where there is nothing left to go back to.
     pub(crate) fn used_up(self) -> Error {
-        let gone = Fault { call: "payload", path: Vec::new(), errno: Errno::CANCELED };
-        Error { torn: Some(gone), ..self }
+        Error { torn: Some(Fault::used_up()), ..self }
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.step, self.fault)?;
-        match (&self.torn, self.step) {
-            (None, _) => Ok(()),
-            (Some(_), Step::Payload) => {
+        match &self.torn {
+            None => Ok(()),
+            Some(Fault { call: USED_UP, .. }) => {
                 f.write_str("; parts of the payload are gone, so there is no system to go back to")
             }
-            (Some(fault), _) => write!(f, "; undoing it failed as well: {fault}"),
+            Some(fault) => write!(f, "; undoing it failed as well: {fault}"),
         }
     }
 }

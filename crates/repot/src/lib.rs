@@ -39,6 +39,7 @@ pub mod payload;
 pub mod plan;
 pub mod program;
 mod ranges;
+mod refused;
 pub mod relocate;
 pub mod report;
 mod reserve;

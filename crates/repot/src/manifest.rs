@@ -12,15 +12,14 @@ use rustix::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, ResolveFlags, XattrFlags, openat2, setxattr};
 use rustix::io::{Errno, read};
 
-use crate::error::{Call, Error, Fault, Quoted, Step};
+use crate::error::{Fault, Step};
+use crate::refused::Refused;
 
 /// Where it is.
 pub const NAME: &str = ".repot-xattrs";
 
 /// The longest line: a name, and a value of 64 KiB in hexadecimal.
 const LINE: usize = 2 * 65536 + 1024;
-/// More complaints than these are counted only.
-const TOLD: usize = 8;
 
 /// One line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,12 +110,16 @@ fn base64(text: &[u8]) -> Option<Vec<u8>> {
 pub(crate) fn apply(root: BorrowedFd<'_>) -> Vec<String> {
     let flags = OFlags::RDONLY | OFlags::NOATIME | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-    let mut warnings = Vec::new();
-    let mut more = 0;
-    let mut warn = |text: String| if warnings.len() < TOLD { warnings.push(text) } else { more += 1 };
+    let refused = Refused::default();
+    let failed = |call, path: &[u8], errno| {
+        refused.note(format!("{}", Fault { call, path: path.to_vec(), errno }));
+    };
     let file = match openat2(root, NAME, flags, Mode::empty(), resolve) {
-        Err(Errno::NOENT) => return warnings,
-        Err(errno) => return Vec::from([told("openat2", NAME.as_bytes(), errno)]),
+        Err(Errno::NOENT) => return Vec::new(),
+        Err(errno) => {
+            failed("openat2", NAME.as_bytes(), errno);
+            return refused.told(Step::Relocate);
+        }
         Ok(file) => file,
     };
     let mut place: Option<(Vec<u8>, OwnedFd)> = None;
@@ -127,7 +130,7 @@ pub(crate) fn apply(root: BorrowedFd<'_>) -> Vec<String> {
             place = match openat2(root, path.as_slice(), flags, Mode::empty(), resolve) {
                 Ok(fd) => Some((path, fd)),
                 Err(errno) => {
-                    warn(told("openat2", &path, errno));
+                    failed("openat2", &path, errno);
                     None
                 }
             };
@@ -138,26 +141,15 @@ pub(crate) fn apply(root: BorrowedFd<'_>) -> Vec<String> {
             let through = format!("self/fd/{}", fd.as_raw_fd());
             let name = CString::new(name).unwrap_or_default();
             if let Err(errno) = setxattr(through, &name, &value, XattrFlags::empty()) {
-                warn(format!("{} for {}", told("setxattr", name.to_bytes(), errno), Quoted(path)));
+                refused.attribute(name.to_bytes(), path, errno);
             }
         }
-        None => warn(format!("{NAME}:{number}: no line of getfattr --dump")),
+        None => refused.note(format!("{NAME}:{number}: no line of getfattr --dump")),
     });
     if let Err(errno) = read {
-        warn(told("read", NAME.as_bytes(), errno));
+        failed("read", NAME.as_bytes(), errno);
     }
-    if more > 0 {
-        warnings.push(format!("{NAME}: {more} more that could not be applied"));
-    }
-    warnings
-}
-
-fn told(call: &'static str, path: &[u8], errno: Errno) -> String {
-    let fault: Result<(), Fault> = Err(errno).on(call, path);
-    fault
-        .err()
-        .map(|fault| fault.at(Step::Relocate))
-        .map_or_else(String::new, |error: Error| format!("{error}"))
+    refused.told(Step::Relocate)
 }
 
 /// Calls `visit` with each line and its number, in memory for the longest line only.

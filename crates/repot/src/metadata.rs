@@ -28,6 +28,16 @@ pub(crate) enum At<'a> {
     Named(BorrowedFd<'a>, &'a CStr),
 }
 
+impl At<'_> {
+    /// Which of two calls it is, for messages.
+    fn call(self, open: &'static str, named: &'static str) -> &'static str {
+        match self {
+            At::Open(_) => open,
+            At::Named(..) => named,
+        }
+    }
+}
+
 /// What statx(2) says of an entry.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Meta {
@@ -190,7 +200,7 @@ fn chown(to: At<'_>, meta: &Meta) -> Result<(), Fault> {
         At::Open(fd) => fchown(fd, uid, gid),
         At::Named(dir, name) => chownat(dir, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW),
     }
-    .call("fchownat")
+    .call(to.call("fchown", "fchownat"))
 }
 
 fn chmod(to: At<'_>, mode: Mode) -> Result<(), Fault> {
@@ -199,7 +209,7 @@ fn chmod(to: At<'_>, mode: Mode) -> Result<(), Fault> {
         // Never a symbolic link, so that following one is no question.
         At::Named(dir, name) => chmodat(dir, name, mode, AtFlags::empty()),
     }
-    .call("fchmodat")
+    .call(to.call("fchmod", "fchmodat"))
 }
 
 /// The longest list of names and the longest value that the kernel gives (XATTR_LIST_MAX, XATTR_SIZE_MAX).
@@ -207,6 +217,7 @@ const LONGEST: usize = 65536;
 
 fn copy_xattrs(from: At<'_>, to: At<'_>) -> Result<(), Fault> {
     let mut outcome = Ok(());
+    let listing = from.call("flistxattr", "llistxattr");
     let mut few = [0; 1024];
     // Most entries have none, or few.
     let mut many;
@@ -214,20 +225,22 @@ fn copy_xattrs(from: At<'_>, to: At<'_>) -> Result<(), Fault> {
         Ok(length) => &few[..length],
         Err(Errno::RANGE) => {
             many = vec![0; LONGEST];
-            let length = list(from, &mut many).call("flistxattr")?;
+            let length = list(from, &mut many).call(listing)?;
             &many[..length]
         }
         // A file system without any.
         Err(Errno::OPNOTSUPP) => return Ok(()),
-        Err(error) => return Err(error).call("flistxattr"),
+        Err(error) => return Err(error).call(listing),
     };
     let mut value = Vec::new();
     for name in names.split_inclusive(|byte| *byte == 0) {
         let Ok(name) = CStr::from_bytes_with_nul(name) else { continue };
         value.resize(LONGEST, 0);
         let copied = get(from, name, &mut value)
-            .on("fgetxattr", name.to_bytes())
-            .and_then(|length| set(to, name, &value[..length]).on("fsetxattr", name.to_bytes()));
+            .on(from.call("fgetxattr", "lgetxattr"), name.to_bytes())
+            .and_then(|length| {
+                set_xattr(to, name, &value[..length]).on(to.call("fsetxattr", "lsetxattr"), name.to_bytes())
+            });
         if outcome.is_ok() {
             outcome = copied;
         }
@@ -257,7 +270,8 @@ fn get(at: At<'_>, name: &CStr, value: &mut [u8]) -> Result<usize, Errno> {
     }
 }
 
-fn set(at: At<'_>, name: &CStr, value: &[u8]) -> Result<(), Errno> {
+/// Sets an extended attribute.
+pub(crate) fn set_xattr(at: At<'_>, name: &CStr, value: &[u8]) -> Result<(), Errno> {
     match at {
         At::Open(fd) => fsetxattr(fd, name, value, XattrFlags::empty()),
         At::Named(dir, entry) => lsetxattr(through_proc(dir, entry), name, value, XattrFlags::empty()),

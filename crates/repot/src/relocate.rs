@@ -81,7 +81,8 @@ pub fn relocate<'s>(
     let mask = umask(Mode::empty());
     let outcome = arrive(new, facts, plan, root, progress, meanwhile);
     umask(mask);
-    let here = chdir("/").on("chdir", b"/");
+    // Of a payload there is no way back any more.
+    let here = chdir("/").or_else(|_| chdir("/")).on("chdir", b"/");
     let arrived = outcome?;
     relocated.used_up = arrived.moved.is_none();
     relocated.moved = arrived.moved;
@@ -247,7 +248,7 @@ impl Relocated<'_> {
     /// Moves everything back.
     pub(crate) fn back(self) -> Result<(), Fault> {
         if self.used_up {
-            return Err(Errno::CANCELED).call("payload");
+            return Err(Fault::used_up());
         }
         let Some(moved) = &self.moved else { return Ok(()) };
         let site = self.new.site;

@@ -45,7 +45,9 @@ const MARKER: usize = 4096;
 /// Looks.
 pub(crate) fn look(site: &Site) -> Unpacking {
     let log = if site.machine() { sys::kernel_log(LOG).unwrap_or_default() } else { Vec::new() };
-    let file = |name| site.root_file(name, MARKER).ok().flatten();
+    // An end that cannot be read is as good as none, and then nothing is booted: it is worth a second look.
+    let again = |name| site.root_file(name, MARKER).or_else(|_| site.root_file(name, MARKER));
+    let file = |name| again(name).ok().flatten();
     Unpacking {
         complaints: complaints(&log),
         begun: file(BEGIN).is_some(),

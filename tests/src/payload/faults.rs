@@ -1,41 +1,69 @@
 //! Every system call of a run that unpacks a payload made to fail in turn.
 //!
-//! Before the first chunk is freed a fault leaves everything as it was, and the unpacking is tried once more; after it the system
-//! may be torn, and then no init may run. So a run ends with an init on a complete tree, or without one and with the cause told.
-use rustix::io::Errno;
-
+//! Before the first chunk is freed a fault leaves everything as it was, and all is tried once more: the run must end with an init on a
+//! complete tree. After it the system may be torn, and then no init may run: the cause is told, with the chunk while there are any.
 use super::{RULES, arrived, carried, noise, pack, unpacked};
 use crate::calls::name;
-use crate::faults::{DEADLINE, ERRORS, Outcome, error_name};
-use crate::intercept::{Calls, Verdict};
+use crate::faults::{DEADLINE, ERRORS, Outcome, Point, error_name};
+use crate::intercept::{Call, Calls, Verdict};
 use crate::sandbox::{End, Setup};
 use crate::snapshot::{Snapshot, difference, snapshot};
 use crate::stage::{Prepared, Stage};
 use crate::trees::{Fs, one_of_each};
 
-/// One fault: the `nth` time (from 0) that the init makes this call, it fails with this error.
+/// How far a run is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Point {
-    /// Number of the call.
-    pub call: i64,
-    /// Which of them.
-    pub nth: u64,
-    /// The error.
-    pub error: Errno,
+enum Phase {
+    /// Nothing was freed.
+    Before,
+    /// Chunks are being freed.
+    Chunks,
+    /// All chunks are gone.
+    After,
 }
 
-impl std::fmt::Display for Point {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} #{} {}", name(self.call), self.nth, error_name(self.error))
+impl Phase {
+    /// What it is behind this call.
+    fn behind(self, call: &Call) -> Phase {
+        match call.text(1).as_slice() {
+            _ if call.number != libc::SYS_unlinkat || call.program != 1 => self,
+            b"index" => Phase::After,
+            name if self == Phase::Before && name.iter().all(u8::is_ascii_digit) => Phase::Chunks,
+            _ => self,
+        }
     }
 }
 
-/// What is told where nothing is known of `onerror=`.
-const STAYS: &str = "nothing more can be done";
+/// What is missing of the account that a run without an init gives of a fault.
+fn untold(point: &Point, phase: Phase, log: &str) -> Option<&'static str> {
+    // Whichever error the kernel gave, to the allocator it is want of memory.
+    let memory = [libc::SYS_brk, libc::SYS_mmap, libc::SYS_mremap].contains(&point.call);
+    let call = name(point.call);
+    let (call, error) = if memory { ("", "ENOMEM") } else { (call.as_str(), error_name(point.error)) };
+    // What a kernel says when it closes a file, it says of one that is closed. Here it stays open, and open for writing it cannot
+    // be executed.
+    let open = point.call == libc::SYS_close && log.contains("ETXTBSY");
+    let named = open || log.contains(call) && log.contains(error);
+    let unexecuted = log.contains("no init could be executed");
+    let chunk =
+        ["in chunk 0", ".repot-payload/0", "unlinkat \"index\""].iter().any(|place| log.contains(place));
+    let wrong = [
+        (phase == Phase::Before, "nothing was freed, and yet there is no init"),
+        (!named, "the call and its error are not told"),
+        // The tree is whole where an init could be executed but for the fault.
+        (
+            !unexecuted && !log.contains("parts of the payload are gone"),
+            "it is not told that there is no way back",
+        ),
+        (!unexecuted && phase == Phase::Chunks && !chunk, "the chunk is not told"),
+    ];
+    wrong.into_iter().find_map(|(wrong, what)| wrong.then_some(what))
+}
 
-fn untouched(prepared: &Prepared) -> bool {
-    let now = snapshot(&prepared.view).expect("a snapshot");
-    difference(&prepared.before, &now, RULES).is_empty()
+/// Whether it is an outcome that must not be.
+#[must_use]
+pub fn is_bad(outcome: &Outcome) -> bool {
+    !matches!(outcome, Outcome::Moved | Outcome::GaveUp(_) | Outcome::NotReached)
 }
 
 /// A small image, packed once: every kind of entry, several frames, an entry of the outer archive that overrides.
@@ -104,13 +132,8 @@ impl Sweep {
                 libc::SYS_arch_prctl,
             ];
             if !left_out.contains(&call) {
-                // musl takes ENOSYS from mprotect for a machine without memory protection.
-                let can_be = |error: &Errno| (call, *error) != (libc::SYS_mprotect, Errno::NOSYS);
-                points.extend(ERRORS.into_iter().filter(can_be).map(|error| Point {
-                    call,
-                    nth: *nth,
-                    error,
-                }));
+                let points_here = ERRORS.map(|error| Point { fs: Fs::Tmpfs, call, nth: *nth, error });
+                points.extend(points_here.into_iter().filter(Point::can_be));
             }
             *nth += 1;
         }
@@ -124,40 +147,44 @@ impl Sweep {
     #[must_use]
     pub fn run(&self, point: &Point) -> Outcome {
         let outcome = self.run_once(point);
-        // A machine with much else to do can be late by itself; what hangs does so again.
-        if outcome == Outcome::Late { self.run_once(point) } else { outcome }
+        // As in the other sweep.
+        if matches!(outcome, Outcome::Late | Outcome::NotReached) { self.run_once(point) } else { outcome }
     }
 
     fn run_once(&self, point: &Point) -> Outcome {
         let prepared = self.prepared();
-        let mut running =
-            prepared.start(&Setup { calls: Calls::These(vec![point.call]), ..Setup::default() });
-        let (mut seen, mut failed) = (0, false);
-        let end = running.wait_until(DEADLINE, Some(STAYS), &mut |call| {
-            if call.number != point.call || call.program != 1 {
-                return Verdict::Continue;
+        let mut running = prepared
+            .start(&Setup { calls: Calls::These(vec![point.call, libc::SYS_unlinkat]), ..Setup::default() });
+        let (mut seen, mut phase, mut failed) = (0, Phase::Before, None);
+        let end = running.wait_until(DEADLINE, None, &mut |call| {
+            if call.number == point.call && call.program == 1 {
+                seen += 1;
+                if seen - 1 == point.nth {
+                    failed = Some(phase);
+                    return Verdict::Fail(point.error);
+                }
             }
-            seen += 1;
-            if seen - 1 != point.nth {
-                return Verdict::Continue;
-            }
-            failed = true;
-            Verdict::Fail(point.error)
+            phase = phase.behind(call);
+            Verdict::Continue
         });
         let log = running.log();
+        let Some(phase) = failed else { return Outcome::NotReached };
+        let gave_up = |log: String| match untold(point, phase, &log) {
+            None => Outcome::GaveUp(log),
+            Some(what) => Outcome::Wrong(format!("{phase:?}: {what}; it printed:\n{log}")),
+        };
         match end {
-            _ if !failed => Outcome::NotReached,
             End::Init(_) => {
                 let root = snapshot(running.root()).expect("a snapshot");
                 let mut after = arrived(&root);
-                let lost = difference(
-                    &self.before,
-                    &{
-                        after.remove(&b"run"[..]);
-                        after
-                    },
-                    RULES,
-                );
+                after.remove(&b"run"[..]);
+                // What is written to a terminal shows in its time: an init that knows nothing of its output opens the console.
+                if let (Some(console), Some(before)) =
+                    (after.get_mut(&b"dev/console"[..]), self.before.get(&b"dev/console"[..]))
+                {
+                    console.mtime = before.mtime;
+                }
+                let lost = difference(&self.before, &after, RULES);
                 // Attributes that the kernel refuses are left out, and told.
                 let told = log.contains("left out") && lost.lines().all(|line| line.contains("xattrs"));
                 let moved = prepared.mounts["/"][0].what.device != running.mounts()["/"][0].what.device;
@@ -166,10 +193,8 @@ impl Sweep {
                     _ => Outcome::Wrong(format!("{lost}moved: {moved}; it printed:\n{log}")),
                 }
             }
-            // To a pid namespace, switching off is SIGINT. Where the configuration could not be read, it is as panic= says.
-            End::Killed(1 | 2) | End::Said if log.contains("repot: ") => Outcome::GaveUp(log),
-            // Where not even procfs is to be had, it is the kernel log, the machine's own, that is told: and nothing is touched.
-            End::Late if log.is_empty() && untouched(&prepared) => Outcome::GaveUp(log),
+            // To a pid namespace, switching off is SIGINT.
+            End::Killed(2) if log.contains("repot: ") => gave_up(log),
             End::Late => Outcome::Late,
             other @ (End::Exited(_) | End::Killed(_) | End::Said) => {
                 Outcome::Wrong(format!("{other:?}; it printed:\n{log}"))

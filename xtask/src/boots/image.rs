@@ -32,7 +32,7 @@ impl Image {
             Tree::Crowd => crowd(&root.join("zz"))?,
             Tree::Tail => tail(&root.join("zz"))?,
         }
-        if scenario.payload {
+        if scenario.payload && scenario.tree == Tree::Hostile {
             payload::dress(&root)?;
         }
         // Reading attributes changes the working directory.
@@ -50,6 +50,9 @@ impl Image {
         std::env::set_current_dir(here).context("the working directory")?;
         if scenario.payload {
             payload::pack(&root, init, &archive)?;
+            if scenario.understated {
+                payload::understate(&archive).context("the index of the payload")?;
+            }
         } else {
             write(scenario, &root, init, &archive)
                 .with_context(|| format!("cannot pack {}", root.display()))?;

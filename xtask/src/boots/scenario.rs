@@ -47,6 +47,9 @@ pub(super) struct Scenario {
     /// The root is packed as a payload.
     #[serde(default)]
     pub(super) payload: bool,
+    /// The payload says that it needs fewer pages than it does.
+    #[serde(default)]
+    pub(super) understated: bool,
     /// No init under test: `/init` is a link to the probe.
     #[serde(default)]
     pub(super) bare: bool,

@@ -3,11 +3,16 @@
 //! Reads what `repot pack --payload` writes and refuses everything else: other dialects, records that are not known, names
 //! that could lead out of the root. Allocates for one entry's records at a time, and no more than [`RECORDS`].
 
+mod header;
+mod records;
+
 use alloc::vec::Vec;
 
 use rustix::io::Errno;
 
 use crate::error::Fault;
+use header::Header;
+use records::Records;
 
 /// A block.
 const BLOCK: usize = 512;
@@ -171,87 +176,6 @@ fn pad(source: &mut dyn Source, size: u64) -> Result<(), Fault> {
     Ok(())
 }
 
-/// What a block says.
-struct Header<'a> {
-    block: &'a [u8; BLOCK],
-    kind: u8,
-    size: u64,
-}
-
-impl<'a> Header<'a> {
-    fn read(block: &'a [u8; BLOCK]) -> Result<Self, Fault> {
-        let header = Header { block, kind: block[156], size: 0 };
-        let sum = |at: usize| if (148..156).contains(&at) { 32 } else { u64::from(block[at]) };
-        let sum: u64 = (0..BLOCK).map(sum).sum();
-        if octal(&block[148..156]) != Some(sum) {
-            return flaw("the checksum of a header", &header.name());
-        }
-        if &block[257..265] != b"ustar\x0000" {
-            return flaw("no ustar header:", &header.name());
-        }
-        match octal(&block[124..136]) {
-            Some(size) => Ok(Header { size, ..header }),
-            None => flaw("the size of", &header.name()),
-        }
-    }
-
-    fn name(&self) -> Vec<u8> {
-        let (name, prefix) = (text(&self.block[..100]), text(&self.block[345..500]));
-        if prefix.is_empty() { name.to_vec() } else { [prefix, b"/", name].concat() }
-    }
-
-    fn number(&self, at: core::ops::Range<usize>, name: &[u8]) -> Result<u32, Fault> {
-        match octal(&self.block[at]).and_then(|number| u32::try_from(number).ok()) {
-            Some(number) => Ok(number),
-            None => flaw("a number in the header of", name),
-        }
-    }
-
-    fn entry(&self, records: Records) -> Result<Entry, Fault> {
-        let name = records.path.unwrap_or_else(|| self.name());
-        let kind = match (self.kind, records.socket) {
-            (b'0', false) => Kind::File,
-            (b'1', false) => Kind::Link,
-            (b'2', false) => Kind::Symlink,
-            (b'3', false) => Kind::Character,
-            (b'4', false) => Kind::Block,
-            (b'5', false) => Kind::Directory,
-            (b'6', false) => Kind::Fifo,
-            (b'6', true) => Kind::Socket,
-            _ => return flaw("an entry of a kind that does not belong here:", &name),
-        };
-        let number = |at| self.number(at, &name);
-        let mut entry = Entry {
-            path: place(&name, kind == Kind::Directory)?,
-            kind,
-            mode: number(100..108)?,
-            uid: records.uid.map_or_else(|| number(108..116), Ok)?,
-            gid: records.gid.map_or_else(|| number(116..124), Ok)?,
-            modified: (0, 0),
-            size: records.size.unwrap_or(self.size),
-            target: records.target.unwrap_or_else(|| text(&self.block[157..257]).to_vec()),
-            device: (number(329..337)?, number(337..345)?),
-            xattrs: records.xattrs,
-        };
-        entry.modified = match records.modified {
-            Some(time) => time,
-            None => (octal(&self.block[136..148]).and_then(|time| i64::try_from(time).ok()).unwrap_or(0), 0),
-        };
-        let plain = match kind {
-            Kind::File => true,
-            Kind::Link => entry.size == 0 && place(&entry.target, false).is_ok(),
-            Kind::Symlink => {
-                entry.size == 0 && (1..4096).contains(&entry.target.len()) && !entry.target.contains(&0)
-            }
-            Kind::Character | Kind::Block | Kind::Directory | Kind::Fifo | Kind::Socket => entry.size == 0,
-        };
-        if !plain || entry.mode > 0o7777 {
-            return flaw("a header that makes no sense:", &name);
-        }
-        Ok(entry)
-    }
-}
-
 /// A path below the root; empty for the root itself.
 ///
 /// # Errors
@@ -267,114 +191,6 @@ fn place(name: &[u8], directory: bool) -> Result<Vec<u8>, Fault> {
     } else {
         flaw("a name that leads out of the root:", name)
     }
-}
-
-fn text(field: &[u8]) -> &[u8] {
-    let end = field.iter().position(|byte| *byte == 0).unwrap_or(field.len());
-    &field[..end]
-}
-
-/// A number in octal digits, with nothing but a zero or a space behind them.
-fn octal(field: &[u8]) -> Option<u64> {
-    let end = field.iter().position(|byte| !byte.is_ascii_digit())?;
-    let (digits, rest) = field.split_at(end);
-    if digits.is_empty() || rest.iter().any(|byte| !matches!(byte, 0 | b' ')) {
-        return None;
-    }
-    digits.iter().try_fold(0u64, |sum, digit| {
-        let digit = char::from(*digit).to_digit(8)?;
-        sum.checked_mul(8)?.checked_add(digit.into())
-    })
-}
-
-/// What PAX records say.
-#[derive(Default)]
-struct Records {
-    path: Option<Vec<u8>>,
-    target: Option<Vec<u8>>,
-    size: Option<u64>,
-    uid: Option<u32>,
-    gid: Option<u32>,
-    modified: Option<(i64, u32)>,
-    socket: bool,
-    xattrs: Vec<(Vec<u8>, Vec<u8>)>,
-}
-
-/// The name of an attribute: a key ends at the first `=`, so GNU tar writes that as `%3D`, and `%` as `%25`.
-fn attribute(name: &[u8]) -> Vec<u8> {
-    let mut plain = Vec::with_capacity(name.len());
-    let mut rest = name;
-    while let [first, more @ ..] = rest {
-        let (byte, more) = match rest {
-            [b'%', b'3', b'D', more @ ..] => (b'=', more),
-            [b'%', b'2', b'5', more @ ..] => (b'%', more),
-            _ => (*first, more),
-        };
-        plain.push(byte);
-        rest = more;
-    }
-    plain
-}
-
-impl Records {
-    fn read(text: &[u8]) -> Result<Records, Fault> {
-        let mut records = Records::default();
-        let mut rest = text;
-        while !rest.is_empty() {
-            let Some((key, value, more)) = record(rest) else {
-                return flaw("a PAX record of a wrong length", b"");
-            };
-            rest = more;
-            if records.set(key, value).is_none() {
-                return flaw("a PAX record that is not known here:", key);
-            }
-        }
-        Ok(records)
-    }
-
-    fn set(&mut self, key: &[u8], value: &[u8]) -> Option<()> {
-        if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
-            if name.is_empty() || name.contains(&0) {
-                return None;
-            }
-            self.xattrs.push((attribute(name), value.to_vec()));
-            return Some(());
-        }
-        let number = || core::str::from_utf8(value).ok()?.parse::<u64>().ok();
-        match key {
-            b"path" => self.path = Some(value.to_vec()),
-            b"linkpath" => self.target = Some(value.to_vec()),
-            b"size" => self.size = Some(number()?),
-            b"uid" => self.uid = Some(u32::try_from(number()?).ok()?),
-            b"gid" => self.gid = Some(u32::try_from(number()?).ok()?),
-            b"mtime" => self.modified = Some(time(value)?),
-            b"SCHILY.filetype" if value == b"socket" => self.socket = true,
-            _ => return None,
-        }
-        Some(())
-    }
-}
-
-/// The first record: `LENGTH KEY=VALUE\n`, its length counting all of it.
-fn record(text: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
-    let space = text.iter().take(8).position(|byte| *byte == b' ')?;
-    let length: usize = core::str::from_utf8(&text[..space]).ok()?.parse().ok()?;
-    let (record, rest) = text.split_at_checked(length)?;
-    let record = record.get(space + 1..)?.strip_suffix(b"\n")?;
-    let equals = record.iter().position(|byte| *byte == b'=')?;
-    Some((&record[..equals], &record[equals + 1..], rest))
-}
-
-/// Seconds with up to nine digits behind the point.
-fn time(text: &[u8]) -> Option<(i64, u32)> {
-    let text = core::str::from_utf8(text).ok()?;
-    let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
-    if fraction.len() > 9 || !fraction.bytes().all(|byte| byte.is_ascii_digit()) || seconds.starts_with('-') {
-        return None;
-    }
-    let scale = 10u32.pow(9 - u32::try_from(fraction.len()).ok()?);
-    let fraction = if fraction.is_empty() { 0 } else { fraction.parse::<u32>().ok()? };
-    Some((seconds.parse().ok()?, fraction * scale))
 }
 
 #[cfg(test)]

@@ -100,13 +100,13 @@ impl<'a> Chunks<'a> {
         if self.needed[number].fetch_sub(1, Ordering::AcqRel) != 1 {
             return Ok(());
         }
+        unlinkat(&self.directory, name(number), AtFlags::empty()).on("unlinkat", path(number).as_bytes())?;
         self.freed.store(true, Ordering::Release);
-        unlinkat(&self.directory, name(number), AtFlags::empty()).on("unlinkat", path(number).as_bytes())
+        Ok(())
     }
 
     /// Removes what is left: chunks that are held open here have lost their names then, the index and the directory too.
     pub(super) fn remove(&self) -> Result<(), Fault> {
-        self.freed.store(true, Ordering::Release);
         for number in self.index.frames[0].chunks() {
             self.done(number)?;
         }

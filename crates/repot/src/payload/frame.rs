@@ -1,6 +1,5 @@
 //! One frame, read from the chunks and decompressed as it is asked for.
 
-use alloc::vec;
 use alloc::vec::Vec;
 
 use rustix::fd::OwnedFd;
@@ -14,10 +13,12 @@ use crate::error::{Call, Fault};
 
 /// What is read and what is decompressed at once, in bytes.
 const BUFFER: usize = 128 * 1024;
-/// `ZSTD_error_memory_allocation` (zstd_errors.h); errors are returned as their negative.
-const NO_MEMORY: usize = 64;
 
-/// What a thread keeps from one frame to the next.
+/// The header of a frame that asks for the largest window and does not say how much it holds (RFC 8878, 3.1.1.1).
+const LARGEST: [u8; 6] = [0x28, 0xb5, 0x2f, 0xfd, 0, WINDOW.to_be_bytes()[3]];
+const WINDOW: u32 = (WINDOW_LOG - 10) << 3;
+
+/// What a thread keeps from one frame to the next: all the memory that decompressing takes.
 pub(super) struct Decoder {
     context: DCtx<'static>,
     input: Vec<u8>,
@@ -25,12 +26,36 @@ pub(super) struct Decoder {
 }
 
 impl Decoder {
-    pub(super) fn new() -> Result<Decoder, Fault> {
+    /// As many as there is memory for, at least one and at most so many.
+    pub(super) fn several(most: u32) -> Result<Vec<Decoder>, Fault> {
+        let mut decoders = Vec::from([Decoder::new()?]);
+        decoders.extend((1..most).map_while(|_| Decoder::new().ok()));
+        Ok(decoders)
+    }
+
+    fn new() -> Result<Decoder, Fault> {
         let no_memory = || Fault { call: "malloc", path: b"decoder".to_vec(), errno: Errno::NOMEM };
         let mut context = DCtx::try_create().ok_or_else(no_memory)?;
         context.set_parameter(DParameter::WindowLogMax(WINDOW_LOG)).map_err(|_| no_memory())?;
-        Ok(Decoder { context, input: vec![0; BUFFER], output: vec![0; BUFFER] })
+        // Last what falls back on the memory that is set aside: the C library's own does not.
+        begin(&mut context).ok_or_else(no_memory)?;
+        let buffer = || {
+            let mut buffer = Vec::new();
+            buffer.try_reserve_exact(BUFFER).map_err(|_| no_memory())?;
+            buffer.resize(BUFFER, 0);
+            Ok(buffer)
+        };
+        Ok(Decoder { context, input: buffer()?, output: buffer()? })
     }
+}
+
+/// Makes it ready for a frame. zstd allocates a window when it meets a header that asks for one, and keeps the largest, but
+/// gives it up where many frames in a row need less: so each time it is asked for the largest first.
+fn begin(context: &mut DCtx<'static>) -> Option<()> {
+    context.reset(ResetDirective::SessionOnly).ok()?;
+    let (mut input, mut nothing) = (InBuffer::around(&LARGEST), []);
+    context.decompress_stream(&mut OutBuffer::around(&mut nothing[..]), &mut input).ok()?;
+    context.reset(ResetDirective::SessionOnly).map(drop).ok()
 }
 
 /// A frame being read.
@@ -58,8 +83,7 @@ impl<'a> Reader<'a> {
         frame: Frame,
         frees: bool,
     ) -> Result<Self, Fault> {
-        let reset = decoder.context.reset(ResetDirective::SessionOnly);
-        reset.map_err(|_| flaw("the decoder cannot be reset", b""))?;
+        begin(&mut decoder.context).ok_or_else(|| flaw("the decoder cannot begin", b""))?;
         let (input, output) = (0..0, 0..0);
         let left = frame.content;
         Ok(Reader {
@@ -135,14 +159,8 @@ impl Source for Reader<'_> {
             let mut output = OutBuffer::around(&mut self.decoder.output[..]);
             let hint = self.decoder.context.decompress_stream(&mut output, &mut input);
             let (taken, made) = (input.pos(), output.pos());
-            let hint = match hint {
-                Ok(hint) => hint,
-                // The window is allocated when the first frame that needs one has begun.
-                Err(code) if code.wrapping_neg() == NO_MEMORY => {
-                    return Err(Errno::NOMEM).on("malloc", path(self.chunk()).as_bytes());
-                }
-                Err(_) => return Err(flaw("zstd cannot decompress chunk", path(self.chunk()).as_bytes())),
-            };
+            let hint =
+                hint.map_err(|_| flaw("zstd cannot decompress chunk", path(self.chunk()).as_bytes()))?;
             self.input.start += taken;
             self.output = 0..made;
             self.ended = hint == 0;

@@ -4,80 +4,31 @@
 //! before leads anywhere else.
 
 use alloc::ffi::CString;
-use alloc::format;
-use alloc::string::String;
 use alloc::vec::Vec;
 use core::ffi::CStr;
-use core::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags, chmodat,
-    chownat, fchmod, fchown, fsetxattr, futimens, linkat, lsetxattr, makedev, mkdirat, mknodat, openat,
-    openat2, symlinkat, utimensat,
+    AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, chmodat, chownat, fchmod,
+    fchown, futimens, linkat, makedev, mkdirat, mknodat, openat, openat2, symlinkat, utimensat,
 };
 use rustix::io::{Errno, write};
 
 use super::archive::{Entry, Kind, Source, contents};
 use super::chunks::flaw;
-use crate::error::{Call, Fault, Quoted, name_of};
+use crate::error::{Call, Fault};
+use crate::metadata::{At, set_xattr};
 use crate::mover::UNPACKED;
-use crate::sys::Mutex;
+use crate::refused::Refused;
 
 const PATH: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 /// The kernel takes no longer path at once (PATH_MAX, with the zero at its end).
 const LONGEST: usize = 4095;
 
-/// More complaints than these are counted only.
-const TOLD: usize = 8;
-
-/// The extended attributes that this kernel does not take: `user.` on a tmpfs came with 6.6.
-pub(super) struct Warnings {
-    told: Mutex<Vec<String>>,
-    more: AtomicU64,
-}
-
-impl Warnings {
-    pub(super) fn new() -> Self {
-        Warnings { told: Mutex::new(Vec::with_capacity(TOLD)), more: AtomicU64::new(0) }
-    }
-
-    fn check(&self, done: Result<(), Errno>, name: &[u8], path: &[u8]) -> Result<(), Fault> {
-        match done {
-            Err(errno @ (Errno::OPNOTSUPP | Errno::INVAL)) => {
-                let (name_of, meaning) = name_of(errno);
-                // Nothing is allocated while the lock is held: a thread that is lost meanwhile would keep it.
-                let text = format!(
-                    "payload: setxattr {} of {}: {name_of} ({meaning}); left out",
-                    Quoted(name),
-                    Quoted(path)
-                );
-                let mut told = self.told.lock();
-                if told.len() < TOLD {
-                    told.push(text);
-                } else {
-                    self.more.fetch_add(1, Ordering::Relaxed);
-                }
-                Ok(())
-            }
-            done => done.call("setxattr"),
-        }
-    }
-
-    pub(super) fn list(self) -> Vec<String> {
-        let mut list = self.told.into_inner();
-        match self.more.into_inner() {
-            0 => {}
-            more => list.push(format!("payload: {more} more attributes that could not be set")),
-        }
-        list
-    }
-}
-
 /// Where entries are made.
 pub(super) struct Place<'a> {
     root: BorrowedFd<'a>,
-    warnings: &'a Warnings,
+    refused: &'a Refused,
     /// The directory that was needed last, and its path.
     parent: (Vec<u8>, Option<OwnedFd>),
     /// Who owns what this process creates.
@@ -85,8 +36,8 @@ pub(super) struct Place<'a> {
 }
 
 impl<'a> Place<'a> {
-    pub(super) fn new(root: BorrowedFd<'a>, warnings: &'a Warnings, creator: (u32, u32)) -> Self {
-        Place { root, warnings, parent: (Vec::new(), None), creator }
+    pub(super) fn new(root: BorrowedFd<'a>, refused: &'a Refused, creator: (u32, u32)) -> Self {
+        Place { root, refused, parent: (Vec::new(), None), creator }
     }
 
     /// Opens the directory that an entry is in, and gives its name there.
@@ -122,7 +73,7 @@ impl<'a> Place<'a> {
         let (uid, gid) = owner(entry);
         fchown(&directory, uid, gid).call("fchown")?;
         fchmod(&directory, Mode::from_raw_mode(entry.mode)).call("fchmod")?;
-        set(self.warnings, directory.as_fd(), entry)?;
+        xattrs(At::Open(directory.as_fd()), entry, self.refused);
         futimens(&directory, &times(entry)).call("utimensat")
     }
 
@@ -133,15 +84,15 @@ impl<'a> Place<'a> {
         source: &mut dyn Source,
         written: &dyn Fn(u64),
     ) -> Result<(), Fault> {
-        let (creator, warnings) = (self.creator, self.warnings);
+        let (creator, refused) = (self.creator, self.refused);
         let foreign = (entry.uid, entry.gid) != creator;
         let (dir, name) = self.enter(&entry.path)?;
         let mode = Mode::from_raw_mode(entry.mode);
         let kind = match entry.kind {
-            Kind::File => return file((dir, &name), entry, foreign, warnings, source, written),
+            Kind::File => return file((dir, &name), entry, foreign, refused, source, written),
             Kind::Symlink => {
                 symlinkat(entry.target.as_slice(), dir, &name).call("symlinkat")?;
-                return attributes((dir, &name), entry, foreign, false, warnings);
+                return attributes((dir, &name), entry, foreign, false, refused);
             }
             Kind::Character => FileType::CharacterDevice,
             Kind::Block => FileType::BlockDevice,
@@ -151,7 +102,7 @@ impl<'a> Place<'a> {
         };
         let (major, minor) = entry.device;
         mknodat(dir, &name, kind, mode, makedev(major, minor)).call("mknodat")?;
-        attributes((dir, &name), entry, foreign, true, warnings)
+        attributes((dir, &name), entry, foreign, true, refused)
     }
 
     /// Makes a further name.
@@ -194,7 +145,7 @@ fn file(
     (dir, name): (BorrowedFd<'_>, &CStr),
     entry: &Entry,
     foreign: bool,
-    warnings: &Warnings,
+    refused: &Refused,
     source: &mut dyn Source,
     written: &dyn Fn(u64),
 ) -> Result<(), Fault> {
@@ -222,7 +173,7 @@ fn file(
     if foreign || mode.intersects(Mode::SUID | Mode::SGID) {
         fchmod(&file, mode).call("fchmod")?;
     }
-    set(warnings, file.as_fd(), entry)?;
+    xattrs(At::Open(file.as_fd()), entry, refused);
     futimens(&file, &times(entry)).call("utimensat")
 }
 
@@ -232,7 +183,7 @@ fn attributes(
     entry: &Entry,
     foreign: bool,
     has_mode: bool,
-    warnings: &Warnings,
+    refused: &Refused,
 ) -> Result<(), Fault> {
     if foreign {
         let (uid, gid) = owner(entry);
@@ -241,27 +192,18 @@ fn attributes(
     if has_mode && (foreign || entry.mode & 0o6000 != 0) {
         chmodat(dir, name, Mode::from_raw_mode(entry.mode), AtFlags::empty()).call("fchmodat")?;
     }
-    for (key, value) in &entry.xattrs {
-        // The working directory is the root of a procfs, see metadata.
-        let mut path = format!("self/fd/{}/", dir.as_raw_fd()).into_bytes();
-        path.extend_from_slice(name.to_bytes());
-        let attribute = CString::new(key.as_slice()).unwrap_or_default();
-        let done = match lsetxattr(path.as_slice(), &attribute, value, XattrFlags::empty()) {
-            // Only files and directories may have these, xattr(7) says, and a foreign archive may not know.
-            Err(Errno::PERM) if key.starts_with(b"user.") => Err(Errno::OPNOTSUPP),
-            other => other,
-        };
-        warnings.check(done, key, &entry.path)?;
-    }
+    xattrs(At::Named(dir, name), entry, refused);
     utimensat(dir, name, &times(entry), AtFlags::SYMLINK_NOFOLLOW).call("utimensat")
 }
 
-fn set(warnings: &Warnings, fd: BorrowedFd<'_>, entry: &Entry) -> Result<(), Fault> {
+/// Sets what the kernel takes.
+fn xattrs(at: At<'_>, entry: &Entry, refused: &Refused) {
     for (name, value) in &entry.xattrs {
         let attribute = CString::new(name.as_slice()).unwrap_or_default();
-        warnings.check(fsetxattr(fd, &attribute, value, XattrFlags::empty()), name, &entry.path)?;
+        if let Err(errno) = set_xattr(at, &attribute, value) {
+            refused.attribute(name, &entry.path, errno);
+        }
     }
-    Ok(())
 }
 
 fn owner(entry: &Entry) -> (Option<Uid>, Option<Gid>) {

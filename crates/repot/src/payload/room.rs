@@ -24,7 +24,7 @@ const DIRECTORY: OFlags = OFlags::RDONLY
 
 /// Removes from `new` what is in the way of `old`.
 pub(super) fn make(old: &OwnedFd, new: &OwnedFd) -> Result<(), Fault> {
-    let open = |dir| openat(dir, c".", DIRECTORY, Mode::empty()).call("openat");
+    let open = |dir| openat(dir, c".", DIRECTORY, Mode::empty()).on("openat", b"/");
     loop {
         let room = Room { tree: Mutex::new(None), bell: Event::new() };
         let pair = Pair { old: open(old)?, new: open(new)? };

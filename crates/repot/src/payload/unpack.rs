@@ -16,15 +16,16 @@ use super::Found;
 use super::archive::{Entry, Kind, entry};
 use super::chunks::{Chunks, at_frame, flaw};
 use super::frame::{Decoder, Reader};
-use super::place::{Place, Warnings};
+use super::place::Place;
 use super::room;
-use crate::error::{Error, Fault, Quoted, Step};
+use crate::error::{Error, Fault, Step};
 use crate::facts::Facts;
 use crate::manifest;
 use crate::mover::Progress;
 use crate::newroot::NewRoot;
 use crate::plan::Plan;
 use crate::program::{self, Machine};
+use crate::refused::Refused;
 use crate::reserve::Reserve;
 use crate::sys::{self, Mutex};
 
@@ -52,11 +53,11 @@ pub(crate) fn unpack(
         return Err(flaw("no payload", b"").at(Step::Payload));
     };
     let chunks = Chunks::open(new.site.old.as_fd(), index).map_err(|fault| fault.at(Step::Payload))?;
-    let warnings = Warnings::new();
+    let refused = Refused::default();
     let work = Unpack {
         chunks: &chunks,
         new,
-        warnings: &warnings,
+        refused: &refused,
         creator: (geteuid().as_raw(), getegid().as_raw()),
         progress,
         entries: AtomicU64::new(0),
@@ -68,7 +69,7 @@ pub(crate) fn unpack(
     drop(reserve);
     match outcome {
         Ok(mut unpacked) => {
-            unpacked.warnings.extend(warnings.list());
+            unpacked.warnings.extend(refused.told(Step::Payload));
             Ok(unpacked)
         }
         Err(fault) if chunks.torn() => Err(fault.at(Step::Payload).used_up()),
@@ -79,7 +80,7 @@ pub(crate) fn unpack(
 struct Unpack<'a> {
     chunks: &'a Chunks<'a>,
     new: &'a NewRoot<'a>,
-    warnings: &'a Warnings,
+    refused: &'a Refused,
     creator: (u32, u32),
     progress: &'a Progress,
     /// What was unpacked, to be compared with what the index promises.
@@ -111,12 +112,11 @@ impl Unpack<'_> {
         let (chunks, site) = (self.chunks, self.new.site);
         let index = chunks.index;
         chunks.verify(plan.threads, meanwhile)?;
-        let mut decoder = Decoder::new()?;
-        self.frame(0, Part::Directories, &mut decoder)?;
+        // What decompressing takes is there before anything is freed: a thread for each that there is memory for.
+        let mut decoders = Decoder::several(plan.threads)?;
+        self.frame(0, Part::Directories, &mut decoders[0])?;
         // Up to here the old root is as it was.
-        self.files(plan.threads, decoder, meanwhile)?;
-        // Those of the threads are gone, with their windows.
-        let mut decoder = Decoder::new()?;
+        let mut decoder = self.files(decoders, meanwhile)?;
         self.frame(index.frames.len() - 1, Part::Links, &mut decoder)?;
         let counted = (self.entries.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed));
         if counted != (index.entries, index.bytes) {
@@ -130,59 +130,59 @@ impl Unpack<'_> {
         Ok(Unpacked { inits: self.inits(facts)?, warnings })
     }
 
-    /// The frames between the first and the last, by several threads.
-    fn files(&self, threads: u32, decoder: Decoder, meanwhile: &dyn Fn()) -> Result<(), Fault> {
+    /// The frames between the first and the last, by a thread for each decoder. Gives back one of these.
+    fn files(&self, decoders: Vec<Decoder>, meanwhile: &dyn Fn()) -> Result<Decoder, Fault> {
         let last = self.chunks.index.frames.len() - 1;
         let next = AtomicUsize::new(1);
         let over = AtomicBool::new(false);
         let fault = Mutex::new(None);
-        let first = Mutex::new(Some(decoder));
         let note = |found: Fault| {
             fault.lock().get_or_insert(found);
             over.store(true, Ordering::Release);
         };
+        let threads = u32::try_from(decoders.len()).unwrap_or(1);
+        let idle = Mutex::new(decoders);
         let work = |_: u32| {
-            let reused = first.lock().take();
-            let mut decoder = match reused.map_or_else(Decoder::new, Ok) {
-                Ok(decoder) => decoder,
-                // Another thread has one.
-                Err(_) => return,
-            };
+            let Some(mut decoder) = idle.lock().pop() else { return };
             while !over.load(Ordering::Acquire) {
                 let number = next.fetch_add(1, Ordering::Relaxed);
                 if number >= last {
-                    return;
+                    break;
                 }
                 if let Err(found) = self.frame(number, Part::Files, &mut decoder) {
                     note(found);
                 }
             }
+            idle.lock().push(decoder);
         };
-        let lost = || note(Fault { call: "panic", path: Vec::new(), errno: Errno::CANCELED });
-        sys::crew(threads, &work, meanwhile, &lost);
-        fault.into_inner().map_or(Ok(()), Err)
+        let panic = || Fault { call: "panic", path: Vec::new(), errno: Errno::CANCELED };
+        sys::crew(threads, &work, meanwhile, &|| note(panic()));
+        fault.into_inner().map_or(Ok(()), Err)?;
+        idle.into_inner().pop().ok_or_else(panic)
     }
 
     fn frame(&self, number: usize, part: Part, decoder: &mut Decoder) -> Result<(), Fault> {
         let frame = self.chunks.index.frames[number];
         let frees = matches!(part, Part::Files | Part::Links);
-        let mut reader = Reader::new(decoder, self.chunks, frame, frees)?;
-        let mut place = Place::new(self.new.dir.as_fd(), self.warnings, self.creator);
+        let first = *frame.chunks().start();
+        let mut reader =
+            Reader::new(decoder, self.chunks, frame, frees).map_err(|fault| located(fault, number, first))?;
+        // The fault of a call names what it was called on; which chunk that came from is told here.
+        self.entries(part, &mut reader).map_err(|fault| located(fault, number, reader.chunk()))?;
+        reader.finish()
+    }
+
+    fn entries(&self, part: Part, reader: &mut Reader<'_>) -> Result<(), Fault> {
+        let mut place = Place::new(self.new.dir.as_fd(), self.refused, self.creator);
         let mut root = false;
-        loop {
-            // The fault of a call names what it was called on; which chunk that came from is told here.
-            let found = entry(&mut reader).map_err(|fault| located(fault, number, reader.chunk()))?;
-            let Some(entry) = found else { break };
+        while let Some(entry) = entry(reader)? {
             root |= entry.path.is_empty();
-            self.entry(&entry, part, &mut place, &mut reader).map_err(|fault| {
+            self.entry(&entry, part, &mut place, reader).map_err(|fault| {
                 let path = if fault.path.is_empty() { entry.path.clone() } else { fault.path };
-                located(Fault { path, ..fault }, number, reader.chunk())
+                Fault { path, ..fault }
             })?;
         }
-        if !root && part == Part::Directories {
-            return Err(located(flaw("no root directory", b""), number, reader.chunk()));
-        }
-        reader.finish()
+        if root || part != Part::Directories { Ok(()) } else { Err(flaw("no root directory", b"")) }
     }
 
     fn entry(
@@ -224,11 +224,13 @@ impl Unpack<'_> {
         let mut able = Vec::new();
         let mut told = String::new();
         for candidate in &facts.candidates {
-            match program::test(self.new.dir.as_fd(), &candidate.path, None, Machine::running()) {
+            let test = || program::test(self.new.dir.as_fd(), &candidate.path, None, Machine::running());
+            // There is no way back any more, so a no is asked for twice.
+            match test().or_else(|_| test()) {
                 Ok(()) => able.push(candidate.path.clone()),
                 Err(why) => {
                     let comma = if told.is_empty() { "" } else { "; " };
-                    told += &format!("{comma}{} {why}", Quoted(&candidate.path));
+                    told += &format!("{comma}{} {why}", candidate.path.escape_ascii());
                 }
             }
         }

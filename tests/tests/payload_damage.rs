@@ -1,0 +1,214 @@
+//! Payloads that are damaged, lie, or do not fit: what is wrong is told by the name of the chunk, and nothing is booted.
+use std::fs;
+
+use repot::payload::index::Index;
+use repot_tests::payload::runs::{MOVE, QUICK_END, assert_untouched, refused, with_faults};
+use repot_tests::payload::{chunks, edit, of_several_chunks, pack, unpacked};
+use repot_tests::programs;
+use repot_tests::sandbox::{End, Setup};
+use repot_tests::stage::Stage;
+use repot_tests::trees::{Fs, one_of_each};
+use rustix::io::Errno;
+
+type Spoil = fn(&Stage);
+
+/// Whatever is wrong with chunks or index is told before anything is touched, by the name of the chunk.
+#[test]
+fn damage_is_found_before_anything_is_unpacked() {
+    const SOME: usize = 5;
+    let cases: [(&str, &[&str], Spoil); 15] = [
+        ("a bit in a chunk", &["SHA-256", "000005"], |stage| {
+            edit(&chunks(stage)[SOME], |bytes| bytes[77_777] ^= 4)
+        }),
+        ("a bit in the last chunk", &["SHA-256", "0000"], |stage| {
+            edit(chunks(stage).last().expect("one"), |bytes| bytes[0] ^= 1);
+        }),
+        ("a chunk missing", &["000005", "ENOENT"], |stage| {
+            fs::remove_file(&chunks(stage)[SOME]).expect("removed")
+        }),
+        ("a chunk cut", &["size of chunk", "000005"], |stage| {
+            edit(&chunks(stage)[SOME], |bytes| bytes.truncate(1000))
+        }),
+        ("a chunk longer", &["size of chunk", "000005"], |stage| {
+            edit(&chunks(stage)[SOME], |bytes| bytes.push(0))
+        }),
+        ("a chunk empty", &["size of chunk", "000000"], |stage| edit(&chunks(stage)[0], Vec::clear)),
+        ("a chunk doubled", &["SHA-256", "000006"], |stage| {
+            fs::copy(&chunks(stage)[SOME], &chunks(stage)[SOME + 1]).expect("copied");
+        }),
+        ("a chunk more", &["not in the index", "999999"], |stage| {
+            fs::copy(&chunks(stage)[SOME], stage.path(".repot-payload/999999")).expect("copied");
+        }),
+        ("chunks out of order", &["SHA-256", "00000"], |stage| {
+            let (list, aside) = (chunks(stage), stage.path("aside"));
+            fs::rename(&list[1], &aside).expect("renamed");
+            fs::rename(&list[2], &list[1]).expect("renamed");
+            fs::rename(&aside, &list[2]).expect("renamed");
+        }),
+        ("a chunk that is a link", &["000005", "ELOOP"], |stage| {
+            fs::rename(&chunks(stage)[SOME], stage.path("aside")).expect("renamed");
+            stage.link(".repot-payload/000005", "../aside");
+        }),
+        ("no index", &["index", "ENOENT"], |stage| {
+            fs::remove_file(stage.path(".repot-payload/index")).expect("removed")
+        }),
+        ("an index cut off", &["index:", "expected"], |stage| {
+            edit(&stage.path(".repot-payload/index"), |bytes| bytes.truncate(bytes.len() / 2));
+        }),
+        ("an index that lies about a frame", &["no frame as the index has it"], |stage| {
+            edit(&stage.path(".repot-payload/index"), |bytes| {
+                let mut index = Index::parse(bytes).expect("an index");
+                index.frames[2].start -= 1;
+                index.frames[1].size -= 1;
+                index.frames[2].size += 1;
+                *bytes = index.text().into_bytes();
+            });
+        }),
+        ("an index of a newer format", &["newer"], |stage| {
+            edit(&stage.path(".repot-payload/index"), |bytes| bytes[7] = b'2')
+        }),
+        ("an index that promises too much", &["does not fit", "needs more memory"], |stage| {
+            edit(&stage.path(".repot-payload/index"), |bytes| {
+                let mut index = Index::parse(bytes).expect("an index");
+                for frame in &mut index.frames {
+                    frame.content = 1 << 50;
+                }
+                index.bytes = 1 << 50;
+                index.pages = 1 << 38;
+                *bytes = index.text().into_bytes();
+            });
+        }),
+    ];
+    let packed = pack(&[MOVE, QUICK_END], of_several_chunks);
+    for (what, told, spoil) in cases {
+        let (prepared, end, log) = refused(&packed, spoil);
+        assert_eq!(end, End::Killed(2), "{what}: {log}");
+        let all = told.iter().all(|word| log.contains(word));
+        let one = what.contains("promises") && told.iter().any(|word| log.contains(word));
+        assert!(all || one, "{what}: {log}");
+        assert!(!log.contains("parts of the payload are gone"), "{what}: {log}");
+        assert_untouched(&prepared);
+    }
+}
+
+/// What shows only while it is unpacked: then the system is torn, and no init runs on half of it.
+#[test]
+fn an_index_that_lies_is_found_at_the_end_at_the_latest() {
+    let packed = pack(&[MOVE, QUICK_END], of_several_chunks);
+    for key in ["entries", "bytes"] {
+        let (_, end, log) = refused(&packed, |stage| {
+            edit(&stage.path(".repot-payload/index"), |bytes| {
+                let mut index = Index::parse(bytes).expect("an index");
+                if key == "entries" {
+                    index.entries += 1
+                } else {
+                    index.bytes -= 1
+                }
+                index.largest = index.largest.min(index.bytes);
+                *bytes = index.text().into_bytes();
+            });
+        });
+        assert_eq!(end, End::Killed(2), "{key}: {log}");
+        assert!(
+            log.contains("numbers of entries and bytes") && log.contains("parts of the payload are gone"),
+            "{log}"
+        );
+    }
+}
+
+/// Where the kernel could not unpack the whole image, that is what is told.
+#[test]
+fn an_image_that_was_cut_off_is_told_as_such() {
+    let packed = pack(&[MOVE, QUICK_END], of_several_chunks);
+    let prepared = unpacked(Fs::Tmpfs, &[], &[&packed.image], |stage| {
+        fs::remove_file(chunks(stage).last().expect("one")).expect("removed");
+        fs::remove_file(stage.path(".repot-end")).expect("removed");
+    });
+    let mut running = prepared.start(&Setup::default());
+    assert_eq!(running.wait(), End::Killed(2), "{}", running.log());
+    assert!(running.log().contains("no end") && running.log().contains("MemTotal"), "{}", running.log());
+    assert_untouched(&prepared);
+}
+
+#[test]
+fn a_tmpfs_that_is_too_small_is_refused_before_anything_is_touched() {
+    for (setting, told) in [("size=3m", "size="), ("nr_inodes=10", "nr_inodes=10")] {
+        let packed = pack(&[MOVE, QUICK_END, setting], of_several_chunks);
+        let (prepared, end, log) = refused(&packed, |_| ());
+        assert_eq!(end, End::Killed(2), "{log}");
+        assert!(log.contains("does not fit") && log.contains(told), "{log}");
+        assert_untouched(&prepared);
+    }
+}
+
+/// A tmpfs that is too small all the same, since the index asked for less than the tree takes.
+#[test]
+fn a_tmpfs_that_is_full_in_the_middle_is_told_by_entry_frame_and_chunk() {
+    type Lie = fn(&mut Index);
+    let cases: [(&str, Lie, &[&str]); 2] = [
+        ("size=4m", |index| index.pages = 600, &["payload: write \"data/"]),
+        (
+            "nr_inodes=45",
+            |index| {
+                (index.entries, index.inodes) = (1, 1);
+                index.pages = index.pages.min(index.bytes / 4096);
+            },
+            &["payload: openat \"data/"],
+        ),
+    ];
+    for (setting, lie, told) in cases {
+        let packed = pack(&[MOVE, QUICK_END, setting], |stage| {
+            of_several_chunks(stage);
+            for number in 0..40 {
+                stage.file(&format!("data/small/{number}"), b"small");
+            }
+        });
+        let (_, end, log) = refused(&packed, |stage| {
+            edit(&stage.path(".repot-payload/index"), |bytes| {
+                let mut index = Index::parse(bytes).expect("an index");
+                lie(&mut index);
+                *bytes = index.text().into_bytes();
+            });
+        });
+        assert_eq!(end, End::Killed(2), "{setting}: {log}");
+        assert!(told.iter().any(|call| log.contains(call)), "{setting}: {log}");
+        for word in [" of frame ", " in chunk 0000", "ENOSPC (no space left", "parts of the payload are gone"]
+        {
+            assert!(log.contains(word), "{setting}: {word}: {log}");
+        }
+    }
+}
+
+#[test]
+fn a_root_without_an_init_is_not_booted() {
+    let packed = pack(&[MOVE, QUICK_END], |stage| stage.file("sh", b"#!/bin/sh\n"));
+    let remove = |stage: &Stage| stage.file("sbin/init", b"not executable");
+    let (_, end, log) = refused(&packed, remove);
+    assert_eq!(end, End::Killed(2), "{log}");
+    assert!(log.contains("no init can be executed") && log.contains("/sbin/init"), "{log}");
+}
+
+/// What is outside of a payload is no system, even where looking at it fails. That is tried twice.
+#[test]
+fn nothing_is_executed_beside_a_payload_that_was_not_looked_at() {
+    let packed = pack(&[MOVE, QUICK_END], |stage| stage.plant(&one_of_each()));
+    for times in [1, 2] {
+        let prepared = unpacked(Fs::Tmpfs, &[], &[&packed.image], |stage| {
+            stage.program("sbin/init", programs::helper());
+        });
+        let mut looks = 0;
+        let (end, running) = with_faults(&prepared, &[libc::SYS_fstatfs], |_| {
+            looks += 1;
+            (looks <= times).then_some(Errno::IO)
+        });
+        let log = running.log();
+        if times == 1 {
+            assert_eq!(end, End::Init("ready".into()), "{log}");
+            assert!(log.contains("repot: payload: the root comes compressed"), "{log}");
+        } else {
+            assert_eq!(end, End::Killed(2), "{log}");
+            assert!(log.contains("fstatfs") && log.contains("nothing is executed in its place"), "{log}");
+            assert_untouched(&prepared);
+        }
+    }
+}
