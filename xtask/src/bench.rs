@@ -63,7 +63,7 @@ struct Choice {
     /// Trees to move; all when none is named
     #[arg(long, value_name = "NAME", global = true)]
     tree: Vec<String>,
-    /// Contenders; all when none is named
+    /// Contenders, or of `payload` what is measured: `ram`, `time`; all when none is named
     #[arg(long, value_name = "NAME", global = true)]
     only: Vec<String>,
     /// Another program, run as /init
@@ -90,7 +90,7 @@ pub(crate) fn bench(bench: &Bench) -> Result<()> {
         None => races(choice, terms),
         Some(Part::Ram) => ram::ram(&choice.tree, &choice.only, &choice.peer, choice.quick),
         Some(Part::Copy) => copying::copying(choice.quick),
-        Some(Part::Payload) => payload::payload(&choice.tree, choice.rounds, choice.quick),
+        Some(Part::Payload) => payload::payload(&choice.tree, &choice.only, choice.rounds, choice.quick),
         Some(Part::Calls) => {
             let tree = choice.trees()?.into_iter().next().context("no tree")?;
             let ours = |one: &Contender| one.name.starts_with("repot-") && one.moves();
