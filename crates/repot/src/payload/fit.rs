@@ -11,7 +11,7 @@ use crate::options::{Mode, Options};
 use crate::plan::{Method, PLENTY, Plan, Refusal, tmpfs};
 use crate::survey::Survey;
 
-/// What a thread needs: a window of 2 MiB, buffers, and the chunks that it reads from.
+/// What a thread needs: a window of 1 MiB, buffers, the chunks that it reads from, and what the kernel keeps for its processor.
 const WORKER: u64 = 4 << 20;
 /// What an inode and its name take on a tmpfs, in bytes.
 const PER_INODE: u64 = 1024;
