@@ -70,7 +70,7 @@ struct Choice {
     /// Trees to move; all when none is named
     #[arg(long, value_name = "NAME", global = true)]
     tree: Vec<String>,
-    /// Contenders; all when none is named
+    /// Contenders, or of `payload` what is measured: `ram`, `time`; all when none is named
     #[arg(long, value_name = "NAME", global = true)]
     only: Vec<String>,
     /// Another program, run as /init
@@ -100,7 +100,7 @@ pub(crate) fn bench(bench: &Bench) -> Result<()> {
         Some(Part::Copy) => copying::copying(choice.quick),
         Some(Part::Decoders) => decoders::decoders(&choice.tree, choice.rounds, choice.quick),
         Some(Part::Cold) => cold::cold(&choice.tree, choice.rounds, terms, choice.quick),
-        Some(Part::Payload) => payload::payload(&choice.tree, choice.rounds, choice.quick),
+        Some(Part::Payload) => payload::payload(&choice.tree, &choice.only, choice.rounds, choice.quick),
         Some(Part::Calls) => {
             let tree = choice.trees()?.into_iter().next().context("no tree")?;
             let ours = |one: &Contender| one.name.starts_with("repot-") && one.moves();

@@ -113,7 +113,7 @@ const BASE: u64 = 1 << 20;
 /// Memory that must be available for several threads and large folios, in bytes, besides an eighth of all: that much of what the move
 /// frees in single pages the kernel may keep for single pages on the processor that freed them (`pcp->high_max`, since 6.7). In a
 /// machine of 296 MiB that was 23 MiB, and the end of it.
-const PLENTY: u64 = 64 << 20;
+pub(crate) const PLENTY: u64 = 64 << 20;
 
 /// Decides.
 ///

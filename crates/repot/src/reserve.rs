@@ -3,7 +3,9 @@
 //! With every allocation that has to be taken from blocks meant for another kind, the kernel raises what it wants to have free, by
 //! several MiB in a small machine (`boost_watermark`, mm/page_alloc.c), until kswapd has reclaimed that much; and each processor keeps
 //! pages that were freed on it, which the other is given only after something was reclaimed. In a tree on a tmpfs without swap there
-//! is nothing to reclaim, and the memory stays out of reach: on a machine that is just large enough that is the difference.
+//! is nothing to reclaim, and the memory stays out of reach. The last two MiB it keeps for interrupts, for what reclaims, and for
+//! devices that reach only low addresses, and ends a process rather than touch them. On a machine that is just large enough all that
+//! is the difference.
 
 use alloc::vec::Vec;
 
@@ -13,9 +15,14 @@ use rustix::io::{Errno, write};
 
 use crate::facts::read_whole;
 
-/// What is set meanwhile: no boost, and the shortest lists of pages for each processor (from 5.14 on).
-const SETTINGS: [(&str, &[u8]); 2] =
-    [("sys/vm/watermark_boost_factor", b"0"), ("sys/vm/percpu_pagelist_high_fraction", b"1000000")];
+/// What is set meanwhile: no boost; the shortest lists of pages for each processor (from 5.14 on); little for interrupts; nothing for
+/// low addresses.
+const SETTINGS: [(&str, &[u8]); 4] = [
+    ("sys/vm/watermark_boost_factor", b"0"),
+    ("sys/vm/percpu_pagelist_high_fraction", b"1000000"),
+    ("sys/vm/min_free_kbytes", b"256"),
+    ("sys/vm/lowmem_reserve_ratio", b"0 0"),
+];
 
 /// Put back when dropped.
 pub(crate) struct Reserve<'a> {

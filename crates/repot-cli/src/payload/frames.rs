@@ -155,7 +155,7 @@ impl Part {
     /// shortest.
     fn window(&self, tree: &Tree) -> u32 {
         let headers = self.last || self.entries.iter().all(|(_, id)| tree.entries(*id).is_some());
-        if headers { WINDOW_LOG - 3 } else { WINDOW_LOG }
+        if headers { WINDOW_LOG - 2 } else { WINDOW_LOG }
     }
 
     /// Whether it is one file that is larger than a frame.

@@ -38,10 +38,10 @@ pub(super) struct Chunks<'a> {
     pub(super) index: &'a Index,
     root: BorrowedFd<'a>,
     directory: OwnedFd,
-    /// How many frames still need each.
+    /// How many frames beyond the first still need each.
     needed: Vec<AtomicU32>,
-    /// Those that hold the directories, which are read twice.
-    kept: Vec<OwnedFd>,
+    /// The frame with the directories, which is read twice.
+    first: Vec<u8>,
     /// Whether any was freed: from then on nothing can be put back.
     freed: AtomicBool,
 }
@@ -52,17 +52,23 @@ impl<'a> Chunks<'a> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let directory = openat(root, DIRECTORY, flags, Mode::empty()).on("openat", DIRECTORY.as_bytes())?;
         let mut needed: Vec<_> = index.chunks.iter().map(|_| AtomicU32::new(0)).collect();
-        for frame in &index.frames {
+        for frame in index.frames.iter().skip(1) {
             for number in frame.chunks() {
                 *needed[number].get_mut() += 1;
             }
         }
         let mut chunks =
-            Chunks { index, root, directory, needed, kept: Vec::new(), freed: AtomicBool::new(false) };
-        for number in index.frames[0].chunks() {
-            let file = chunks.file(number)?;
-            chunks.kept.push(file);
-        }
+            Chunks { index, root, directory, needed, first: Vec::new(), freed: AtomicBool::new(false) };
+        let size = usize::try_from(index.frames[0].size).unwrap_or(usize::MAX);
+        let mut first = Vec::new();
+        first.try_reserve_exact(size).map_err(|_| Fault {
+            call: "malloc",
+            path: b"directories".to_vec(),
+            errno: Errno::NOMEM,
+        })?;
+        first.resize(size, 0);
+        chunks.read(0, &mut first)?;
+        chunks.first = first;
         Ok(chunks)
     }
 
@@ -72,7 +78,7 @@ impl<'a> Chunks<'a> {
     }
 
     /// Opens a chunk, which must have the size that the index says.
-    fn file(&self, number: usize) -> Result<OwnedFd, Fault> {
+    pub(super) fn file(&self, number: usize) -> Result<OwnedFd, Fault> {
         let name = name(number);
         let path = || path(number).into_bytes();
         let flags = OFlags::RDONLY | OFlags::NOATIME | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -87,12 +93,26 @@ impl<'a> Chunks<'a> {
         Ok(file)
     }
 
-    /// Opens a chunk to unpack from.
-    pub(super) fn take(&self, number: usize) -> Result<OwnedFd, Fault> {
-        match self.kept.get(number) {
-            Some(file) => rustix::io::fcntl_dupfd_cloexec(file, 0).on("fcntl", path(number).as_bytes()),
-            None => self.file(number),
+    /// Reads from somewhere in the concatenation on.
+    fn read(&self, from: u64, into: &mut [u8]) -> Result<(), Fault> {
+        let mut filled = 0;
+        while filled < into.len() {
+            let at = from + filled as u64;
+            let number = usize::try_from(at / CHUNK).unwrap_or(usize::MAX);
+            let file = self.file(number)?;
+            match pread(&file, &mut into[filled..], at % CHUNK) {
+                Ok(0) => return Err(flaw("the size of chunk", path(number).as_bytes())),
+                Ok(count) => filled += count,
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno).on("pread64", path(number).as_bytes()),
+            }
         }
+        Ok(())
+    }
+
+    /// What is held of the first frame from a place in the concatenation on; nothing behind it.
+    pub(super) fn held(&self, at: u64) -> &[u8] {
+        usize::try_from(at).ok().and_then(|at| self.first.get(at..)).unwrap_or_default()
     }
 
     /// Says that one more frame needs the chunk no longer; the last frees it.
@@ -100,16 +120,20 @@ impl<'a> Chunks<'a> {
         if self.needed[number].fetch_sub(1, Ordering::AcqRel) != 1 {
             return Ok(());
         }
-        unlinkat(&self.directory, name(number), AtFlags::empty()).on("unlinkat", path(number).as_bytes())?;
-        self.freed.store(true, Ordering::Release);
+        self.free(number)?;
+        // The first frame is held here; its chunks are only there for another try, and now there is none.
+        if !self.freed.swap(true, Ordering::AcqRel) {
+            (0..*self.index.frames[1].chunks().start()).try_for_each(|number| self.free(number))?;
+        }
         Ok(())
     }
 
-    /// Removes what is left: chunks that are held open here have lost their names then, the index and the directory too.
+    fn free(&self, number: usize) -> Result<(), Fault> {
+        unlinkat(&self.directory, name(number), AtFlags::empty()).on("unlinkat", path(number).as_bytes())
+    }
+
+    /// Removes what is left: the index and the directory.
     pub(super) fn remove(&self) -> Result<(), Fault> {
-        for number in self.index.frames[0].chunks() {
-            self.done(number)?;
-        }
         unlinkat(&self.directory, "index", AtFlags::empty()).on("unlinkat", b"index")?;
         unlinkat(self.root, DIRECTORY, AtFlags::REMOVEDIR).on("unlinkat", DIRECTORY.as_bytes())
     }
@@ -199,19 +223,8 @@ impl<'a> Chunks<'a> {
     fn verify_frame(&self, number: usize) -> Result<(), Fault> {
         let frame = self.index.frames[number];
         let mut head = [0; HEADER];
-        let wanted = usize::try_from(frame.size).unwrap_or(HEADER).min(HEADER);
-        let mut filled = 0;
-        while filled < wanted {
-            let at = frame.start + filled as u64;
-            let chunk = usize::try_from(at / CHUNK).unwrap_or(usize::MAX);
-            let file = self.take(chunk)?;
-            match pread(&file, &mut head[filled..wanted], at % CHUNK) {
-                Ok(0) => break,
-                Ok(count) => filled += count,
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(errno).on("pread64", path(chunk).as_bytes()),
-            }
-        }
+        let filled = usize::try_from(frame.size).unwrap_or(HEADER).min(HEADER);
+        self.read(frame.start, &mut head[..filled])?;
         let place = || at_frame(number, *frame.chunks().start());
         match zstd_safe::get_frame_content_size(&head[..filled]) {
             Ok(Some(content)) if content == frame.content => {}

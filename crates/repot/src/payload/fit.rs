@@ -8,10 +8,10 @@ use super::Found;
 use super::index::Hex;
 use crate::facts::{Facts, RootFs};
 use crate::options::{Mode, Options};
-use crate::plan::{Method, Plan, Refusal, tmpfs};
+use crate::plan::{Method, PLENTY, Plan, Refusal, tmpfs};
 use crate::survey::Survey;
 
-/// What a thread needs: a window of 2 MiB, buffers, and the chunks that it reads from.
+/// What a thread needs: a window of 1 MiB, buffers, the chunks that it reads from, and what the kernel keeps for its processor.
 const WORKER: u64 = 4 << 20;
 /// What an inode and its name take on a tmpfs, in bytes.
 const PER_INODE: u64 = 1024;
@@ -101,6 +101,7 @@ pub(crate) fn decide(
     while threads > 1 && available < need(threads) {
         threads = 1;
     }
+    let tight = available < need(threads).saturating_add(facts.memory.total / 8 + PLENTY);
     if available < need(threads) {
         warnings.push(format!(
             "unpacking needs about {} KiB of memory and {} KiB are available",
@@ -113,7 +114,7 @@ pub(crate) fn decide(
         reason: "the root comes compressed".to_string(),
         tmpfs,
         threads,
-        tight: true,
+        tight,
         large_folios: false,
         // Which of them can be executed shows when they are unpacked.
         inits: facts.candidates.iter().map(|candidate| candidate.path.clone()).collect(),

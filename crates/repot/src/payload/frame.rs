@@ -118,6 +118,14 @@ impl<'a> Reader<'a> {
 
     /// Reads on, at most to the end of a chunk.
     fn fill(&mut self) -> Result<(), Fault> {
+        let held = self.chunks.held(self.at);
+        if !held.is_empty() {
+            let count = held.len().min(BUFFER);
+            self.decoder.input[..count].copy_from_slice(&held[..count]);
+            self.input = 0..count;
+            self.at += count as u64;
+            return Ok(());
+        }
         let number = usize::try_from(self.at / CHUNK).unwrap_or(usize::MAX);
         let end = self.frame.end().min((self.at / CHUNK + 1) * CHUNK);
         if self.at >= self.frame.end() {
@@ -125,7 +133,7 @@ impl<'a> Reader<'a> {
         }
         let file = match &mut self.file {
             Some(file) => file,
-            none => none.insert(self.chunks.take(number)?),
+            none => none.insert(self.chunks.file(number)?),
         };
         let length = usize::try_from(end - self.at).unwrap_or(BUFFER).min(BUFFER);
         let count = loop {

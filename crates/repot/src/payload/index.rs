@@ -11,7 +11,7 @@ pub const LIMIT: usize = 4 << 20;
 /// The size of a chunk, in bytes; the last one may be shorter.
 pub const CHUNK: u64 = 256 << 10;
 /// The largest window that a frame may ask for, as a power of two: it is what each thread holds in memory.
-pub const WINDOW_LOG: u32 = 21;
+pub const WINDOW_LOG: u32 = 20;
 
 /// What an index says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -64,7 +64,7 @@ pub(crate) fn unpack(
         bytes: AtomicU64::new(0),
     };
     // Only on a machine of its own: in a container it is someone else's setting.
-    let reserve = facts.machine.then(|| Reserve::release(new.site.proc.as_fd()));
+    let reserve = (facts.machine && plan.tight).then(|| Reserve::release(new.site.proc.as_fd()));
     let outcome = work.all(facts, plan, &|| meanwhile(progress), rest);
     drop(reserve);
     match outcome {
