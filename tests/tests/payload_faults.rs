@@ -31,7 +31,7 @@ fn a_call_that_fails_leaves_a_whole_system_or_none() {
 /// one does, all is as it was.
 #[test]
 fn threads_without_memory_for_a_window_are_done_without() {
-    const WINDOW: u64 = 2 << 20;
+    const WINDOW: u64 = 1 << 20;
     let packed = pack(&[MOVE, QUICK_END, "threads=3"], of_several_chunks);
     for there_is_memory_for in [3, 2, 1, 0] {
         let prepared = changed(&packed, |_| ());
