@@ -114,7 +114,7 @@ fn time(images: &Images, kernel: &Kernel, rounds: usize) -> Result<String> {
     let rows = [
         row("kernel start to real init, QEMU", &mut emulated),
         row(&format!("the same with `{NO_STRINGS}`"), &mut real),
-        row("unpacking alone: init-payload, and `zstd -d \\| cpio -i` onto a tmpfs", &mut unpack),
+        row("unpacking alone: init-payload, and `zstd -d | cpio -i` onto a tmpfs", &mut unpack),
     ];
     Ok(format!(
         "Seconds, medians of {rounds} interleaved rounds, two processors. QEMU copies byte by byte what a processor with ERMS copies \

@@ -4,6 +4,8 @@ use super::race::{Race, Score};
 
 /// A table in Markdown, its columns as wide as what is in them.
 pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
+    let whole = |row: &Vec<String>| row.iter().map(|cell| cell.replace('|', "\\|")).collect();
+    let rows: Vec<Vec<String>> = rows.iter().map(whole).collect();
     let width = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
         cells.chain([head[column].chars().count(), 3]).max().unwrap_or(3)
@@ -26,7 +28,7 @@ pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
         .collect();
     let mut text = line(head.to_vec());
     text.push_str(&line(rule.iter().map(String::as_str).collect()));
-    for row in rows {
+    for row in &rows {
         text.push_str(&line(row.iter().map(String::as_str).collect()));
     }
     text
