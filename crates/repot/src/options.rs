@@ -72,6 +72,8 @@ pub struct Options {
     pub nr_inodes: Option<Amount>,
     /// Further options of tmpfs; without a value where they are flags.
     pub tmpfs: Vec<(String, Option<String>)>,
+    /// Whether the kernel's command line has a default for `huge=` (`transparent_hugepage_tmpfs=`, since 6.14), which no mount tells.
+    pub huge_by_default: bool,
     /// `init=`, of ours or of the kernel's.
     pub init: Option<Vec<u8>>,
     /// `onerror=`
@@ -115,7 +117,8 @@ const TMPFS: &[&str] = &[
 impl Options {
     /// Reads the configuration file, where there is one, then the command line, unless the file forbids that.
     pub fn read(file: Option<&[u8]>, line: &[Param<'_>]) -> Options {
-        let mut options = Options::default();
+        let huge_by_default = line.iter().any(|param| same_key(param.key, b"transparent_hugepage_tmpfs"));
+        let mut options = Options { huge_by_default, ..Options::default() };
         let mut powerless = false;
         for (number, text) in file.unwrap_or_default().split(|byte| *byte == b'\n').enumerate() {
             let text = text.trim_ascii();
@@ -302,8 +305,11 @@ mod tests {
 
     #[test]
     fn file_can_make_the_command_line_powerless() {
-        let options = read("cmdline=ignore\ninit=/a\n", "repot.mode=stay init=/b");
+        let line = "repot.mode=stay init=/b transparent-hugepage-tmpfs=advise";
+        let options = read("cmdline=ignore\ninit=/a\n", line);
         assert_eq!((options.mode, options.init.as_deref()), (Mode::Auto, Some(&b"/a"[..])));
+        // That is no wish of anybody's, but what the kernel does.
+        assert!(options.huge_by_default && !read("", "").huge_by_default);
     }
 
     #[test]

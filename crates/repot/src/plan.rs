@@ -167,6 +167,7 @@ pub fn plan(facts: &Facts, options: &Options) -> Result<Plan, Refusal> {
     let large_folios = facts.kernel >= (6, 14)
         && facts.survey.sparse == 0
         && plenty
+        && !options.huge_by_default
         && !options.tmpfs.iter().any(|(key, _)| key == "huge");
     Ok(Plan {
         method,

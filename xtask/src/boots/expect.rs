@@ -31,6 +31,8 @@ pub(super) struct Expect {
     /// Size and number of inodes of `/`.
     pub(super) size_kib: Option<u64>,
     pub(super) inodes: Option<u64>,
+    /// Each is an option of the file system on `/`.
+    pub(super) options: Vec<String>,
     /// Each is part of some kernel log line of repot.
     pub(super) log: Vec<String>,
     /// None of these is part of any.

@@ -86,6 +86,10 @@ impl Failures {
         self.same("pid", &Some(1), process.pid);
         let root = after.mounts.iter().find(|mount| mount.point == "/");
         self.same("type of /", &expect.root, root.map(|root| root.kind.clone()).unwrap_or_default());
+        let options = root.map(|root| root.super_options.as_str()).unwrap_or_default();
+        for option in expect.options.iter().filter(|option| !options.split(',').any(|one| one == *option)) {
+            self.say(format!("no {option} among the options of /: {options}"));
+        }
         let statfs = expect.statfs.as_ref().map(|kind| if kind == "same" { &case.rootfstype } else { kind });
         self.same("statfs of /", &statfs, &after.statfs.kind);
         self.works(
