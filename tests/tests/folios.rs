@@ -61,7 +61,7 @@ fn has_them() -> bool {
 #[test]
 fn the_option_is_put_back() {
     let seen = moved(false, large_files);
-    assert_eq!(seen.times, u32::from(has_them()));
+    assert_eq!(seen.times > 0, has_them());
     seen.check();
 }
 

@@ -46,7 +46,12 @@ fn run(process: &Process) -> i32 {
     let Seen { site, options, facts, log } = match look_well(process) {
         Ok(seen) => seen,
         Err(error) => {
-            Log::open(process.machine.get()).line(Level::Error, format_args!("{error}; staying"));
+            let hint = match error.fault.errno {
+                Errno::NOSYS => "; this kernel is too old",
+                Errno::PERM => "; nobody may mount here",
+                _ => "",
+            };
+            Log::open(process.machine.get()).line(Level::Error, format_args!("{error}{hint}; staying"));
             last::in_place(process)
         }
     };

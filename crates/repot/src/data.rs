@@ -109,7 +109,7 @@ impl<'a> Target<'a> {
 
 /// Copies a range from one file to the same place of another.
 ///
-/// `sendfile` copies once, from page cache to page cache, and is the fastest way for every size above a page
+/// `sendfile` copies once, from page cache to page cache, and is the fastest way for what is larger than a page
 /// (`cargo xtask bench copy`). What is larger than its pipe goes through a pipe of our own: the rest of a folio that is larger than
 /// what is written at once is filled with zeros first (`shmem_write_end`).
 pub(crate) fn copy(

@@ -17,6 +17,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags, ftruncate, openat, statx};
+use rustix::io::fcntl_dupfd_cloexec;
 use rustix::mount::{FsPickFlags, fsconfig_reconfigure, fsconfig_set_string, fspick};
 
 use crate::data::{self, Buffer, Target};
@@ -35,7 +36,8 @@ const LEAST: u64 = 64 << 10;
 /// The choice, and what it is made from.
 #[derive(Debug)]
 pub(crate) struct Folios {
-    context: Option<OwnedFd>,
+    /// The mount, where they are tried.
+    mount: Option<OwnedFd>,
     large: AtomicBool,
     /// How much is copied into single pages before large folios are tried again; a quarter of that, before the first judgement.
     rest: AtomicU64,
@@ -50,7 +52,7 @@ impl Folios {
     /// Pages as the file system gives them.
     pub(crate) fn as_they_come() -> Self {
         Folios {
-            context: None,
+            mount: None,
             large: AtomicBool::new(false),
             rest: AtomicU64::new(TRIAL / 4),
             bytes: AtomicU64::new(0),
@@ -63,8 +65,7 @@ impl Folios {
     pub(crate) fn on(mount: &OwnedFd, dir: BorrowedFd<'_>) -> Self {
         let mut folios = Folios::as_they_come();
         if large(dir) == Some(false) {
-            let flags = FsPickFlags::FSPICK_CLOEXEC | FsPickFlags::FSPICK_EMPTY_PATH;
-            folios.context = fspick(mount, "", flags).ok();
+            folios.mount = fcntl_dupfd_cloexec(mount, 0).ok();
             folios.turn(true);
         }
         folios
@@ -81,7 +82,7 @@ impl Folios {
         size: u64,
     ) -> Result<u64, Fault> {
         let page = sys::page_size();
-        if self.context.is_none() || size / HUGE * page > CHUNK {
+        if self.mount.is_none() || size / HUGE * page > CHUNK {
             return Ok(0);
         }
         // A part at the end that is no whole huge page cannot become one.
@@ -94,7 +95,7 @@ impl Folios {
     /// Does some copying of so many bytes, and takes into account how long this thread had to work for it. Not the clock: what
     /// else the machine does meanwhile says nothing of memory, and the host's faults count as this thread's work.
     pub(crate) fn timed<T>(&self, bytes: u64, copy: impl FnOnce() -> T) -> T {
-        if bytes < LEAST || self.context.is_none() {
+        if bytes < LEAST || self.mount.is_none() {
             return copy();
         }
         let start = sys::worked();
@@ -127,11 +128,14 @@ impl Folios {
     }
 
     fn turn(&self, large: bool) {
-        let Some(context) = &self.context else { return };
+        let Some(mount) = &self.mount else { return };
         let huge = if large { "within_size" } else { "never" };
+        // A context that has failed once answers nothing any more.
         let turn = || {
-            fsconfig_set_string(context.as_fd(), "huge", huge)
-                .and_then(|()| fsconfig_reconfigure(context.as_fd()))
+            let flags = FsPickFlags::FSPICK_CLOEXEC | FsPickFlags::FSPICK_EMPTY_PATH;
+            let context = fspick(mount, "", flags)?;
+            fsconfig_set_string(context.as_fd(), "huge", huge)?;
+            fsconfig_reconfigure(context.as_fd())
         };
         // The option must not stay as nobody asked for, so a refusal is worth a second question.
         let turned = turn().or_else(|_| turn()).is_ok();

@@ -9,11 +9,11 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use rustix::fd::{AsRawFd, BorrowedFd, OwnedFd};
-use rustix::fs::{Mode, OFlags, ResolveFlags, XattrFlags, openat2, setxattr};
+use rustix::fs::{Mode, OFlags, ResolveFlags, XattrFlags, chmod, fstat, openat2, setxattr};
 use rustix::io::{Errno, read};
 
 use crate::error::{Fault, Step};
-use crate::refused::Refused;
+use crate::refused::{ACCESS_LIST, Refused};
 
 /// Where it is.
 pub const NAME: &str = ".repot-xattrs";
@@ -140,8 +140,15 @@ pub(crate) fn apply(root: BorrowedFd<'_>) -> Vec<String> {
             // A descriptor opened with O_PATH stands for any kind of entry, and this path for the descriptor.
             let through = format!("self/fd/{}", fd.as_raw_fd());
             let name = CString::new(name).unwrap_or_default();
-            if let Err(errno) = setxattr(through, &name, &value, XattrFlags::empty()) {
-                refused.attribute(name.to_bytes(), path, errno);
+            let set = || setxattr(&through, &name, &value, XattrFlags::empty());
+            // It may have been for want of memory, and is worth a second question.
+            let Err(errno) = set().or_else(|_| set()) else { return };
+            refused.attribute(name.to_bytes(), path, errno);
+            if name.to_bytes() == ACCESS_LIST
+                && let Ok(status) = fstat(fd)
+                && let Err(errno) = chmod(&through, Mode::from_raw_mode(status.st_mode) - Mode::RWXG)
+            {
+                failed("chmod", path, errno);
             }
         }
         None => refused.note(format!("{NAME}:{number}: no line of getfattr --dump")),

@@ -72,7 +72,8 @@ pub struct Options {
     pub nr_inodes: Option<Amount>,
     /// Further options of tmpfs; without a value where they are flags.
     pub tmpfs: Vec<(String, Option<String>)>,
-    /// Whether the kernel's command line has a default for `huge=` (`transparent_hugepage_tmpfs=`, since 6.14), which no mount tells.
+    /// Whether the kernel's command line has a default for `huge=` (`transparent_hugepage_tmpfs=`, since 6.14), which no mount tells;
+    /// one that was built into it (`advise`) is not seen.
     pub huge_by_default: bool,
     /// `init=`, of ours or of the kernel's.
     pub init: Option<Vec<u8>>,

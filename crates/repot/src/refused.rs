@@ -11,6 +11,10 @@ use rustix::io::Errno;
 use crate::error::{Quoted, Step, name_of};
 use crate::sys::Mutex;
 
+/// The access list of a file. With one, the bits of the group say what anybody who is named in it may have at most, not what the
+/// group has: without it, the group gets nothing.
+pub(crate) const ACCESS_LIST: &[u8] = b"system.posix_acl_access";
+
 /// More than these are counted only.
 const TOLD: usize = 8;
 

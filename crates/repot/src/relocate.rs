@@ -160,7 +160,6 @@ fn go(
     if sys::is_memory_short() {
         return Err(Errno::NOMEM).call("malloc").map_err(|fault: Fault| fault.at(Step::Relocate));
     }
-    let _reserve = (facts.machine && plan.tight).then(|| Reserve::release(new.site.proc.as_fd()));
     let (pair, moved) = prepare(new, facts).map_err(|fault| fault.at(Step::Relocate))?;
     let folios =
         if plan.large_folios { Folios::on(&new.mount, new.dir.as_fd()) } else { Folios::as_they_come() };
@@ -174,6 +173,7 @@ fn go(
     }
     let meta = DirMeta { meta, flags: moved.flags, merged: false };
     sys::tear(true);
+    let _reserve = (facts.machine && plan.tight).then(|| Reserve::release(new.site.proc.as_fd()));
     match walk(&mover, pair, meta, plan.threads, &|| meanwhile(progress)) {
         Ok(()) => Ok(moved),
         Err(broken) => {

@@ -9,9 +9,9 @@
 
 use alloc::vec::Vec;
 
-use rustix::fd::BorrowedFd;
+use rustix::fd::{BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, openat};
-use rustix::io::{Errno, write};
+use rustix::io::pwrite;
 
 use crate::facts::read_whole;
 
@@ -24,35 +24,27 @@ const SETTINGS: [(&str, &[u8]); 4] = [
     ("sys/vm/lowmem_reserve_ratio", b"0 0"),
 ];
 
-/// Put back when dropped.
-pub(crate) struct Reserve<'a> {
-    proc: BorrowedFd<'a>,
-    were: Vec<(&'static str, Vec<u8>)>,
-}
+/// Put back when dropped. The files stay open, since to open one takes memory, and then there may be none.
+pub(crate) struct Reserve(Vec<(OwnedFd, Vec<u8>)>);
 
-impl<'a> Reserve<'a> {
-    /// Sets them. Where that cannot be done, all is as it was.
-    pub(crate) fn release(proc: BorrowedFd<'a>) -> Self {
-        let change = |(name, value): (&'static str, &[u8])| {
-            let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-            let file = openat(proc, name, flags, Mode::empty()).ok()?;
+impl Reserve {
+    /// Sets them. Where one cannot be set, it is as it was.
+    pub(crate) fn release(proc: BorrowedFd<'_>) -> Self {
+        let change = |(name, value): (&str, &[u8])| {
+            let file = openat(proc, name, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).ok()?;
             let was = read_whole(&file, 64).ok()?;
-            set(proc, name, value).ok()?;
-            Some((name, was))
+            pwrite(&file, value, 0).ok()?;
+            Some((file, was))
         };
-        Reserve { proc, were: SETTINGS.into_iter().filter_map(change).collect() }
+        Reserve(SETTINGS.into_iter().filter_map(change).collect())
     }
 }
 
-impl Drop for Reserve<'_> {
+impl Drop for Reserve {
     fn drop(&mut self) {
-        for (name, was) in &self.were {
-            let _ = set(self.proc, name, was);
+        for (file, was) in &self.0 {
+            // What the kernel keeps for itself must not stay as low, so a refusal is worth a second question.
+            let _ = pwrite(file, was, 0).or_else(|_| pwrite(file, was, 0));
         }
     }
-}
-
-fn set(proc: BorrowedFd<'_>, name: &str, value: &[u8]) -> Result<(), Errno> {
-    let file = openat(proc, name, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
-    write(&file, value).map(drop)
 }

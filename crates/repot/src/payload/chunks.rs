@@ -129,7 +129,9 @@ impl<'a> Chunks<'a> {
     }
 
     fn free(&self, number: usize) -> Result<(), Fault> {
-        unlinkat(&self.directory, name(number), AtFlags::empty()).on("unlinkat", path(number).as_bytes())
+        // Nothing is allocated between that and the note that there is no way back.
+        unlinkat(&self.directory, name(number), AtFlags::empty())
+            .or_else(|errno| Err(errno).on("unlinkat", path(number).as_bytes()))
     }
 
     /// Removes what is left: the index and the directory.

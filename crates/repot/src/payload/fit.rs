@@ -95,7 +95,8 @@ pub(crate) fn decide(
     }
     let need = |threads: u32| {
         let inodes = index.inodes.saturating_mul(PER_INODE);
-        payload.saturating_add(inodes).saturating_add(u64::from(threads) * WORKER)
+        let directories = index.frames[0].size;
+        payload.saturating_add(inodes).saturating_add(directories).saturating_add(u64::from(threads) * WORKER)
     };
     let mut threads = options.threads.unwrap_or(facts.processors).clamp(1, 8);
     while threads > 1 && available < need(threads) {

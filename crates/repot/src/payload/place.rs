@@ -19,7 +19,7 @@ use super::chunks::flaw;
 use crate::error::{Call, Fault};
 use crate::metadata::{At, set_xattr};
 use crate::mover::UNPACKED;
-use crate::refused::Refused;
+use crate::refused::{ACCESS_LIST, Refused};
 
 const PATH: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 /// The kernel takes no longer path at once (PATH_MAX, with the zero at its end).
@@ -73,7 +73,7 @@ impl<'a> Place<'a> {
         let (uid, gid) = owner(entry);
         fchown(&directory, uid, gid).call("fchown")?;
         fchmod(&directory, Mode::from_raw_mode(entry.mode)).call("fchmod")?;
-        xattrs(At::Open(directory.as_fd()), entry, self.refused);
+        xattrs(At::Open(directory.as_fd()), entry, self.refused)?;
         futimens(&directory, &times(entry)).call("utimensat")
     }
 
@@ -173,7 +173,7 @@ fn file(
     if foreign || mode.intersects(Mode::SUID | Mode::SGID) {
         fchmod(&file, mode).call("fchmod")?;
     }
-    xattrs(At::Open(file.as_fd()), entry, refused);
+    xattrs(At::Open(file.as_fd()), entry, refused)?;
     futimens(&file, &times(entry)).call("utimensat")
 }
 
@@ -192,18 +192,28 @@ fn attributes(
     if has_mode && (foreign || entry.mode & 0o6000 != 0) {
         chmodat(dir, name, Mode::from_raw_mode(entry.mode), AtFlags::empty()).call("fchmodat")?;
     }
-    xattrs(At::Named(dir, name), entry, refused);
+    xattrs(At::Named(dir, name), entry, refused)?;
     utimensat(dir, name, &times(entry), AtFlags::SYMLINK_NOFOLLOW).call("utimensat")
 }
 
 /// Sets what the kernel takes.
-fn xattrs(at: At<'_>, entry: &Entry, refused: &Refused) {
+fn xattrs(at: At<'_>, entry: &Entry, refused: &Refused) -> Result<(), Fault> {
     for (name, value) in &entry.xattrs {
         let attribute = CString::new(name.as_slice()).unwrap_or_default();
-        if let Err(errno) = set_xattr(at, &attribute, value) {
-            refused.attribute(name, &entry.path, errno);
+        let set = || set_xattr(at, &attribute, value);
+        // It may have been for want of memory, and is worth a second question.
+        let Err(errno) = set().or_else(|_| set()) else { continue };
+        refused.attribute(name, &entry.path, errno);
+        if name == ACCESS_LIST {
+            let mode = Mode::from_raw_mode(entry.mode) - Mode::RWXG;
+            match at {
+                At::Open(file) => fchmod(file, mode).call("fchmod")?,
+                At::Named(..) if entry.kind == Kind::Symlink => {}
+                At::Named(dir, name) => chmodat(dir, name, mode, AtFlags::empty()).call("fchmodat")?,
+            }
         }
     }
+    Ok(())
 }
 
 fn owner(entry: &Entry) -> (Option<Uid>, Option<Gid>) {

@@ -153,7 +153,11 @@ impl Unpack<'_> {
                     note(found);
                 }
             }
-            idle.lock().push(decoder);
+            // One is needed later; the memory of the others is, too.
+            let mut idle = idle.lock();
+            if idle.is_empty() {
+                idle.push(decoder);
+            }
         };
         let panic = || Fault { call: "panic", path: Vec::new(), errno: Errno::CANCELED };
         sys::crew(threads, &work, meanwhile, &|| note(panic()));
