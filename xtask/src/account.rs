@@ -36,6 +36,8 @@ pub struct Account {
     pub digest: String,
     /// `/proc/meminfo` in KiB, read before anything else was.
     pub memory: BTreeMap<String, u64>,
+    /// What is set below `/proc/sys/vm` for the memory that the kernel keeps for itself, where it has such a setting.
+    pub settings: BTreeMap<String, String>,
     /// repot's lines of the kernel log.
     pub log: Vec<String>,
     /// A child in a namespace of its own does what runc does: "ok", or the call that failed.

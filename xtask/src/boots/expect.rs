@@ -1,6 +1,7 @@
 //! What a scenario may ask to be seen. A key that is left out asks for nothing.
 
 use serde::Deserialize;
+use std::collections::BTreeMap;
 
 /// Assertions on the probe's account.
 #[derive(Debug, Default, Deserialize)]
@@ -41,6 +42,8 @@ pub(super) struct Expect {
     pub(super) memory_over_tree: Option<u64>,
     /// What the sampler saw above its first look, in KiB.
     pub(super) extra_memory: Option<u64>,
+    /// Files below `/proc/sys/vm` and what is in them.
+    pub(super) settings: BTreeMap<String, String>,
     /// The old root's superblock is gone.
     pub(super) old_root_gone: Option<Works>,
     /// No account is given; these are on the console instead. For boots that end without any init.

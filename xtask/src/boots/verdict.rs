@@ -113,6 +113,9 @@ impl Failures {
         }
         self.log(expect, after);
         self.memory(expect, after);
+        for (name, wanted) in &expect.settings {
+            self.same(name, &Some(Some(wanted)), after.settings.get(name));
+        }
         self.mounts(expect, before, after);
         self.tree(case, expect, image, before, after);
         if let (Some(wanted), Some(before)) = (&expect.old_root_gone, before) {

@@ -74,6 +74,17 @@ impl Proc {
     }
 }
 
+/// What an init may change while memory is short.
+const SETTINGS: [&str; 4] =
+    ["min_free_kbytes", "lowmem_reserve_ratio", "watermark_boost_factor", "percpu_pagelist_high_fraction"];
+
+fn settings(proc: &Proc) -> BTreeMap<String, String> {
+    let words = |name| {
+        Some(proc.text(&format!("sys/vm/{name}")).ok()?.split_whitespace().collect::<Vec<_>>().join(" "))
+    };
+    SETTINGS.iter().filter_map(|name| Some(((*name).to_owned(), words(name)?))).collect()
+}
+
 /// Everything this program can see.
 pub(crate) fn account(argv: &[CString]) -> Result<Account, String> {
     let descriptors = open_descriptors();
@@ -94,6 +105,7 @@ pub(crate) fn account(argv: &[CString]) -> Result<Account, String> {
         digest: digest(&entries),
         entries,
         memory,
+        settings: settings(&proc),
         log: log()?,
         pivot_root: trial::pivot_root(),
         userns: trial::user_namespace(),
