@@ -112,13 +112,16 @@ pub(crate) fn bench(bench: &Bench) -> Result<()> {
 
 impl Choice {
     fn trees(&self) -> Result<Vec<Tree>> {
-        let trees = trees::all();
+        if self.tree.is_empty() {
+            return Ok(trees::all());
+        }
+        // Those of the growth curve, too, when they are named.
+        let trees: Vec<Tree> = trees::all().into_iter().chain(trees::growing(false)).collect();
         if let Some(name) = self.tree.iter().find(|name| trees.iter().all(|tree| tree.name != **name)) {
             let known: Vec<&str> = trees.iter().map(|tree| tree.name.as_str()).collect();
             bail!("no tree {name}; there are {}", known.join(", "));
         }
-        let wanted = |tree: &Tree| self.tree.is_empty() || self.tree.contains(&tree.name);
-        Ok(trees.into_iter().filter(wanted).collect())
+        Ok(trees.into_iter().filter(|tree| self.tree.contains(&tree.name)).collect())
     }
 
     fn is_peer(&self, contender: &Contender) -> bool {
