@@ -4,11 +4,9 @@ mod frames;
 
 use super::told::Told;
 use super::trees::{self, Tree};
-use super::{document, machine, programs, sys, text};
+use super::{document, machine, payload, programs, sys, text};
 use crate::{command, debian, dist, place};
 use anyhow::{Context, Result, ensure};
-use clap::Parser;
-use repot_cli::cli::Cli;
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -65,17 +63,7 @@ fn archive(tree: &Tree) -> Result<Archive> {
     let init = root.join("sbin/init");
     fs::copy(programs::guest()?, &init).context("cannot copy the guest")?;
     fs::set_permissions(&init, Permissions::from_mode(0o755))?;
-    let plain = |path: &Path| path.to_str().map(str::to_owned).context("a path that is no text");
-    let words = [
-        "repot".to_owned(),
-        "pack".into(),
-        plain(&root)?,
-        "--payload".into(),
-        format!("--init={}", plain(&dist::init_payload(dist::Arch::X86_64)?)?),
-        format!("--level={LEVEL}"),
-        format!("--output={}", plain(&image)?),
-    ];
-    repot_cli::run(&Cli::try_parse_from(words)?)?;
+    payload::pack(&root, &image)?;
     const SCRIPT: &str = "set -e; cd \"$0\"; cpio -id --quiet '.repot-payload/*' < image.cpio; \
                           cat .repot-payload/0* > archive.zst; grep ^frames= .repot-payload/index; rm -r root image.cpio";
     let frames = command::read(Command::new("sh").args(["-c", SCRIPT]).arg(&stage))?;

@@ -132,7 +132,6 @@ fn median(times: &mut [f64]) -> f64 {
 /// Packs a tree with the stand-in for the real init.
 fn images(tree: &Tree) -> Result<Images> {
     let guest = programs::guest()?;
-    let init = dist::init_payload(dist::Arch::X86_64)?;
     let root = place::fresh(&format!("bench/payload/{}", tree.name))?;
     tree.fill(&root)?;
     put(&guest, &root.join("sbin/init"))?;
@@ -147,17 +146,7 @@ fn images(tree: &Tree) -> Result<Images> {
     }
     let kept = place::kept("bench/payload")?;
     let payload = kept.join(format!("{}-payload.cpio", tree.name));
-    let plain = |path: &Path| path.to_str().map(str::to_owned).context("a path that is no text");
-    let words = [
-        "repot".to_owned(),
-        "pack".into(),
-        plain(&root)?,
-        "--payload".into(),
-        format!("--init={}", plain(&init)?),
-        format!("--level={LEVEL}"),
-        format!("--output={}", plain(&payload)?),
-    ];
-    repot_cli::run(&Cli::try_parse_from(words)?)?;
+    pack(&root, &payload)?;
     put(&guest, &root.join("init"))?;
     let (archive, compressed) = (kept.join("plain.cpio"), kept.join(format!("{}-plain.cpio.zst", tree.name)));
     boots::pack(&root, &archive)?;
@@ -173,6 +162,21 @@ fn images(tree: &Tree) -> Result<Images> {
         if path.is_dir() { fs::remove_dir_all(path)? } else { fs::remove_file(path)? }
     }
     Ok(Images { payload, plain: compressed, mib })
+}
+
+/// What `repot pack --payload` makes of a root.
+pub(super) fn pack(root: &Path, image: &Path) -> Result<()> {
+    let plain = |path: &Path| path.to_str().map(str::to_owned).context("a path that is no text");
+    let words = [
+        "repot".to_owned(),
+        "pack".into(),
+        plain(root)?,
+        "--payload".into(),
+        format!("--init={}", plain(&dist::init_payload(dist::Arch::X86_64)?)?),
+        format!("--level={LEVEL}"),
+        format!("--output={}", plain(image)?),
+    ];
+    repot_cli::run(&Cli::try_parse_from(words)?)
 }
 
 fn put(from: &Path, to: &Path) -> Result<()> {
