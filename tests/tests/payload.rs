@@ -15,7 +15,7 @@ use repot_tests::rehome::{Rehomed, run};
 use repot_tests::sandbox::{End, Setup};
 use repot_tests::snapshot::{difference, snapshot};
 use repot_tests::stage::{Stage, prepare};
-use repot_tests::trees::{Fs, Meta, Plant, What, hostile, one_of_each};
+use repot_tests::trees::{Data, Fs, Meta, Plant, What, hostile, one_of_each};
 use rustix::io::Errno;
 
 fn assert_arrived(packed: &Packed, rehomed: &Rehomed) {
@@ -41,6 +41,41 @@ fn several_threads_unpack_several_frames() {
     for threads in ["threads=1", "threads=3", "threads=8"] {
         let packed = pack(&[MOVE, threads], of_several_chunks);
         assert_arrived(&packed, &boot(Fs::Ramfs, &packed));
+    }
+}
+
+/// A large file is written by several threads at once; what writing clears comes when the last piece is there.
+#[test]
+fn files_in_pieces_are_whole() {
+    const PIECE: u64 = 4 << 20;
+    let sizes = [PIECE - 2048, PIECE - 2047, PIECE, PIECE + 1, 2 * PIECE, 3 * PIECE - 511, 5 * PIECE + 513];
+    let capability = b"\x01\0\0\x02\0\x04\0\0\0\0\0\0\0\0\0\0\0\0\0\0".to_vec();
+    for threads in ["threads=1", "threads=8"] {
+        let packed = pack(&[MOVE, threads], |stage| {
+            for (number, size) in sizes.into_iter().enumerate() {
+                let meta = Meta {
+                    mode: [0o4755, 0o2711, 0o0440][number % 3],
+                    uid: [0, 77, 100_000][number % 3],
+                    gid: 5,
+                    mtime: (1_234_567_890, 123_456_789),
+                    xattrs: vec![(c"security.capability".into(), capability.clone())],
+                    ..Meta::default()
+                };
+                let path = format!("{number}").into_bytes();
+                let what = What::File { len: size, data: vec![Data { at: 0, len: size }] };
+                stage.plant(&[
+                    Plant { path: path.clone(), what, meta },
+                    Plant {
+                        path: [&b"a"[..], &path].concat(),
+                        what: What::HardLink(path),
+                        meta: Meta::default(),
+                    },
+                ]);
+            }
+        });
+        for fs in Fs::ALL {
+            assert_arrived(&packed, &boot(fs, &packed));
+        }
     }
 }
 

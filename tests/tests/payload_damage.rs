@@ -116,6 +116,33 @@ fn an_index_that_lies_is_found_at_the_end_at_the_latest() {
     }
 }
 
+/// What is a piece, and of which file, is compared with the header of that file.
+#[test]
+fn an_index_that_lies_about_pieces_is_found() {
+    type Lie = fn(&mut Index);
+    let packed = pack(&[MOVE, QUICK_END, "threads=1"], of_several_chunks);
+    // Frame 1 is the header of a file of 5 MiB, 2 and 3 are its contents.
+    let lies: [(Lie, &str); 3] = [
+        (|index| index.frames[4].more = true, "not the file of these pieces: \"data/large of frame 3"),
+        (|index| index.frames[3].more = false, "not the file of these pieces: \"data/large of frame 2"),
+        (
+            |index| index.frames[2].more = false,
+            "an archive that ends within an entry \"data/large of frame 1",
+        ),
+    ];
+    for (lie, told) in lies {
+        let (_, end, log) = refused(&packed, |stage| {
+            edit(&stage.path(".repot-payload/index"), |bytes| {
+                let mut index = Index::parse(bytes).expect("an index");
+                lie(&mut index);
+                *bytes = index.text().into_bytes();
+            });
+        });
+        assert_eq!(end, End::Killed(2), "{told}: {log}");
+        assert!(log.contains(told), "{told}: {log}");
+    }
+}
+
 /// Where the kernel could not unpack the whole image, that is what is told.
 #[test]
 fn an_image_that_was_cut_off_is_told_as_such() {
@@ -146,7 +173,7 @@ fn a_tmpfs_that_is_too_small_is_refused_before_anything_is_touched() {
 fn a_tmpfs_that_is_full_in_the_middle_is_told_by_entry_frame_and_chunk() {
     type Lie = fn(&mut Index);
     let cases: [(&str, Lie, &[&str]); 2] = [
-        ("size=4m", |index| index.pages = 600, &["payload: write \"data/"]),
+        ("size=4m", |index| index.pages = 600, &["payload: pwrite64 \"data/"]),
         (
             "nr_inodes=45",
             |index| {

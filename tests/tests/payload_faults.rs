@@ -67,13 +67,13 @@ fn memory_that_ends_in_the_middle_of_a_file_is_told_by_entry_frame_and_chunk() {
         for (after, file) in [(0, "data/large"), (20, "data/large"), (60, "data/0")] {
             let prepared = changed(&packed, |_| ());
             let mut pieces = 0;
-            let (end, running) = with_faults(&prepared, &[libc::SYS_write], |call| {
+            let (end, running) = with_faults(&prepared, &[libc::SYS_pwrite64], |call| {
                 pieces += u32::from(call.args[2] >= PIECE);
                 (call.args[2] >= PIECE && pieces > after).then_some(error)
             });
             let (log, what) = (running.log(), format!("{} after {after} pieces", error_name(error)));
             assert_eq!(end, End::Killed(2), "{what}: {log}");
-            let told = format!("payload: write \"{file}");
+            let told = format!("payload: pwrite64 \"{file}");
             assert!(log.contains(&told) && log.contains(error_name(error)), "{what}: {log}");
             assert!(log.contains(" of frame ") && log.contains(" in chunk 0000"), "{what}: {log}");
             assert_eq!(log.contains(NO_WAY_BACK), after > 0, "{what}: {log}");

@@ -13,6 +13,8 @@ pub(crate) mod fit;
 mod frame;
 pub mod index;
 #[cfg(feature = "payload")]
+mod pieces;
+#[cfg(feature = "payload")]
 mod place;
 #[cfg(feature = "payload")]
 mod room;

@@ -337,7 +337,7 @@ fn payload(mib: u64) -> impl FnOnce(&mut Facts) {
     move |facts| {
         let chunk = Chunk { size: CHUNK, digest: [1; 32] };
         let chunks = vec![chunk; usize::try_from(40 * MIB / CHUNK).expect("few")];
-        let frame = Frame { start: 0, size: 40 * MIB, content: 2 * mib * MIB };
+        let frame = Frame { start: 0, size: 40 * MIB, content: 2 * mib * MIB, more: false };
         let index = Index {
             entries: 1000,
             bytes: mib * MIB,

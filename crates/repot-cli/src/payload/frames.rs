@@ -1,7 +1,7 @@
 //! The archive in frames: directories first, then what has contents or a single name, then further names.
 //!
-//! A frame is some MiB of archive and begins at a header, so that each can be unpacked by itself; a larger file has one of its
-//! own. Frames are the same for any number of threads.
+//! A frame is some MiB of archive and begins at a header, so that each can be unpacked by itself; of a larger file, the header is a
+//! frame, and each piece of the contents is one. Frames are the same for any number of threads.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -19,26 +19,32 @@ use super::tape::{BLOCK, header, pad};
 use crate::name::shown;
 use crate::tree::{Contents, Id, Kind, Tree};
 
-/// How many bytes of archive a frame has, if no file in it is larger. See docs/payload.md for what was measured.
+/// How many bytes of archive a frame has at most, a single header aside. See docs/payload.md for what was measured.
 const FRAME: u64 = 4 << 20;
 /// The longest target that tmpfs keeps in the inode (`SHORT_SYMLINK_LEN` less the final zero).
 const SHORT_SYMLINK: usize = 127;
 /// What an extended attribute takes besides its name and value.
 const XATTR: u64 = 32;
 
-/// Entries that become one frame, by their paths.
-#[derive(Default)]
-struct Part {
-    entries: Vec<(Box<[u8]>, Id)>,
-    size: u64,
-    last: bool,
+/// What becomes one frame.
+enum Part {
+    /// Entries, by their paths; of the further names that are the last frame, the contents are elsewhere.
+    Entries { entries: Vec<(Box<[u8]>, Id)>, last: bool },
+    /// The header of a file that is larger than a frame.
+    Header(Box<[u8]>, Id),
+    /// A piece of its contents: from where in the file on, and how many bytes.
+    Piece(Box<[u8]>, Id, u64, u64),
 }
 
 /// What of a tree goes where.
 struct Parts<'a> {
     tree: &'a Tree,
-    directories: Part,
-    files: Vec<Part>,
+    directories: Vec<(Box<[u8]>, Id)>,
+    /// Files that are larger than a frame, in pieces.
+    large: Vec<Part>,
+    /// Other files and what else has one name, in frames, and how much archive the last of these is at most.
+    files: Vec<Vec<(Box<[u8]>, Id)>>,
+    filled: u64,
     /// Further names, with the first.
     links: Vec<(Box<[u8]>, Id)>,
     first: HashMap<Id, Box<[u8]>>,
@@ -49,46 +55,35 @@ struct Parts<'a> {
 pub(super) fn write(tree: &Tree, level: i32, file: File, progress: &mut dyn FnMut(u64)) -> Result<Payload> {
     let mut parts = Parts {
         tree,
-        directories: Part::default(),
+        directories: vec![(Box::default(), Tree::ROOT)],
+        large: Vec::new(),
         files: Vec::new(),
+        filled: FRAME,
         links: Vec::new(),
         first: HashMap::new(),
         index: Index { inodes: 1, ..Index::default() },
     };
-    parts.directories.entries.push((Box::default(), Tree::ROOT));
     parts.count_attributes(Tree::ROOT);
     parts.below(&mut Vec::new(), Tree::ROOT);
-    let Parts { directories, files, links, first, mut index, .. } = parts;
-    // The largest first, so that the threads of the init come to their end at the same time.
-    let (mut large, small): (Vec<_>, Vec<_>) = files.into_iter().partition(|part| part.is_large(tree));
-    large.sort_by_key(|part| std::cmp::Reverse(part.size));
-    let mut all = vec![directories];
+    let Parts { directories, large, files, links, first, mut index, .. } = parts;
+    let entries = |entries| Part::Entries { entries, last: false };
+    let mut all = vec![entries(directories)];
     all.extend(large);
-    all.extend(small);
-    all.push(Part { entries: links, size: 0, last: true });
+    all.extend(files.into_iter().map(entries));
+    all.push(Part::Entries { entries: links, last: true });
 
     let mut chunks = Chunks::new(file);
     let work = |part: &Part| {
-        if part.is_large(tree) {
-            return Ok(None);
-        }
         let archive = part.archive(tree, &first)?;
-        let bytes = compress(&archive, level, part.window(tree)).context("cannot compress")?;
-        Ok(Some((bytes, archive.len() as u64)))
+        let packed = compress(&archive, level, part.window(tree)).context("cannot compress")?;
+        Ok((packed, archive.len() as u64))
     };
-    ordered(&all, work, |part, packed| {
+    ordered(&all, work, |part, (packed, content)| {
         let start = chunks.position();
-        let content = match packed {
-            Some((bytes, content)) => {
-                chunks.write_all(&bytes).context("cannot write a temporary file")?;
-                content
-            }
-            None => part.large(tree, level, &mut chunks)?,
-        };
-        index.frames.push(Frame { start, size: chunks.position() - start, content });
-        let contents =
-            |id: &Id| if let Kind::File(contents) = &tree.inode(*id).kind { contents.len() } else { 0 };
-        progress(if part.last { 0 } else { part.entries.iter().map(|(_, id)| contents(id)).sum() });
+        chunks.write_all(&packed).context("cannot write a temporary file")?;
+        let more = matches!(part, Part::Piece(..));
+        index.frames.push(Frame { start, size: packed.len() as u64, content, more });
+        progress(part.bytes(tree));
         Ok(())
     })?;
     let (file, chunks) = chunks.finish();
@@ -122,7 +117,7 @@ impl Parts<'_> {
         self.index.inodes += 1;
         let mut size = 4 * BLOCK as u64;
         match &self.tree.inode(id).kind {
-            Kind::Directory(_) => return self.directories.entries.push((path.into(), id)),
+            Kind::Directory(_) => return self.directories.push((path.into(), id)),
             Kind::File(contents) => {
                 let bytes = contents.len();
                 self.index.bytes += bytes;
@@ -134,14 +129,27 @@ impl Parts<'_> {
             Kind::Character(..) | Kind::Block(..) | Kind::Fifo | Kind::Socket => {}
         }
         self.first.insert(id, path.into());
-        let fits = self.files.last().is_some_and(|part| part.size.saturating_add(size) <= FRAME);
-        if !fits {
-            self.files.push(Part::default());
+        if size > FRAME {
+            return self.pieces(path, id);
+        }
+        self.filled += size;
+        if self.filled > FRAME {
+            self.files.push(Vec::new());
+            self.filled = size;
         }
         if let Some(part) = self.files.last_mut() {
-            part.entries.push((path.into(), id));
-            part.size = part.size.saturating_add(size);
+            part.push((path.into(), id));
         }
+    }
+
+    fn pieces(&mut self, path: &[u8], id: Id) {
+        let size = contents(self.tree, id).map_or(0, Contents::len);
+        self.large.push(Part::Header(path.into(), id));
+        let piece = |number| {
+            let from = number * FRAME;
+            Part::Piece(path.into(), id, from, FRAME.min(size - from))
+        };
+        self.large.extend((0..size.div_ceil(FRAME)).map(piece));
     }
 
     fn count_attributes(&mut self, id: Id) {
@@ -150,79 +158,81 @@ impl Parts<'_> {
     }
 }
 
+fn contents(tree: &Tree, id: Id) -> Option<&Contents> {
+    if let Kind::File(contents) = &tree.inode(id).kind { Some(contents) } else { None }
+}
+
 impl Part {
     /// The window that unpacking it needs: headers alone do well with little, and the first frame is read once more when memory is
     /// shortest.
     fn window(&self, tree: &Tree) -> u32 {
-        let headers = self.last || self.entries.iter().all(|(_, id)| tree.entries(*id).is_some());
-        if headers { WINDOW_LOG - 2 } else { WINDOW_LOG }
+        match self {
+            Part::Entries { entries, last } => {
+                let headers = *last || entries.iter().all(|(_, id)| tree.entries(*id).is_some());
+                if headers { WINDOW_LOG - 2 } else { WINDOW_LOG }
+            }
+            Part::Header(..) => WINDOW_LOG - 2,
+            Part::Piece(..) => WINDOW_LOG,
+        }
     }
 
-    /// Whether it is one file that is larger than a frame.
-    fn is_large(&self, tree: &Tree) -> bool {
-        matches!(&self.entries[..], [(_, id)] if matches!(&tree.inode(*id).kind, Kind::File(contents) if contents.len() > FRAME))
+    /// How many bytes of files it holds.
+    fn bytes(&self, tree: &Tree) -> u64 {
+        match self {
+            Part::Entries { last: true, .. } | Part::Header(..) => 0,
+            Part::Entries { entries, .. } => {
+                entries.iter().filter_map(|(_, id)| contents(tree, *id)).map(Contents::len).sum()
+            }
+            Part::Piece(_, _, _, length) => *length,
+        }
     }
 
     fn archive(&self, tree: &Tree, first: &HashMap<Id, Box<[u8]>>) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        for (path, id) in &self.entries {
-            let inode = tree.inode(*id);
-            let link = if self.last { first.get(id).map(|path| &**path) } else { None };
-            bytes.append(&mut header(path, inode, link));
-            if let (Kind::File(contents), false) = (&inode.kind, self.last) {
-                copy(path, contents, &mut bytes)?;
-                pad(&mut bytes);
+        match self {
+            Part::Entries { entries, last } => {
+                for (path, id) in entries {
+                    let link = if *last { first.get(id).map(|path| &**path) } else { None };
+                    bytes.append(&mut header(path, tree.inode(*id), link));
+                    if let (Some(contents), false) = (contents(tree, *id), last) {
+                        copy(path, contents, 0, contents.len(), &mut bytes)?;
+                        pad(&mut bytes);
+                    }
+                }
+                if *last {
+                    // The end of the archive.
+                    bytes.resize(bytes.len() + 2 * BLOCK, 0);
+                }
             }
-        }
-        if self.last {
-            // The end of the archive.
-            bytes.resize(bytes.len() + 2 * BLOCK, 0);
+            Part::Header(path, id) => bytes = header(path, tree.inode(*id), None),
+            Part::Piece(path, id, from, length) => {
+                if let Some(contents) = contents(tree, *id) {
+                    copy(path, contents, *from, *length, &mut bytes)?;
+                    pad(&mut bytes);
+                }
+            }
         }
         Ok(bytes)
     }
-
-    /// A file that is a frame, compressed as it is read.
-    fn large(&self, tree: &Tree, level: i32, out: &mut Chunks) -> Result<u64> {
-        let [(path, id)] = &self.entries[..] else { return Ok(0) };
-        let inode = tree.inode(*id);
-        let Kind::File(contents) = &inode.kind else { return Ok(0) };
-        let header = header(path, inode, None);
-        let size = header.len() as u64 + contents.len().next_multiple_of(BLOCK as u64);
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let write = || "cannot write a temporary file";
-        let mut encoder = encoder(out, level, WINDOW_LOG, size).with_context(write)?;
-        // With threads the frame is another than without, but the same for any number of them.
-        encoder.multithread(u32::try_from(threads)?).with_context(write)?;
-        encoder.write_all(&header).with_context(write)?;
-        copy(path, contents, &mut encoder)?;
-        let rest = size - header.len() as u64 - contents.len();
-        encoder.write_all(&[0; BLOCK][..usize::try_from(rest)?]).with_context(write)?;
-        encoder.finish().with_context(write)?;
-        Ok(size)
-    }
 }
 
-fn copy(path: &[u8], contents: &Contents, to: &mut impl Write) -> Result<()> {
-    let from = contents.open().with_context(|| format!("cannot read {}", shown(path)))?;
-    let copied = io::copy(&mut from.take(contents.len()), to)
-        .with_context(|| format!("cannot pack {}", shown(path)))?;
-    let missing = contents.len() - copied;
+/// Reads so many bytes of a file.
+fn copy(path: &[u8], contents: &Contents, from: u64, length: u64, to: &mut Vec<u8>) -> Result<()> {
+    let reader = contents.open_at(from).with_context(|| format!("cannot read {}", shown(path)))?;
+    let copied =
+        io::copy(&mut reader.take(length), to).with_context(|| format!("cannot pack {}", shown(path)))?;
+    let missing = length - copied;
     ensure!(missing == 0, "{}: ended {missing} bytes early, did it shrink?", shown(path));
     Ok(())
 }
 
+/// A frame whose size is known, and that needs no larger window than the init allows.
 fn compress(archive: &[u8], level: i32, window: u32) -> io::Result<Vec<u8>> {
-    let mut encoder = encoder(Vec::new(), level, window, archive.len() as u64)?;
-    encoder.write_all(archive)?;
-    encoder.finish()
-}
-
-/// An encoder of a frame whose size is known, and no larger window than the init allows.
-fn encoder<W: Write>(out: W, level: i32, window: u32, size: u64) -> io::Result<Encoder<'static, W>> {
-    let mut encoder = Encoder::new(out, level)?;
+    let mut encoder = Encoder::new(Vec::new(), level)?;
     encoder.set_parameter(CParameter::WindowLog(window))?;
     encoder.include_checksum(false)?;
     encoder.include_contentsize(true)?;
-    encoder.set_pledged_src_size(Some(size))?;
-    Ok(encoder)
+    encoder.set_pledged_src_size(Some(archive.len() as u64))?;
+    encoder.write_all(archive)?;
+    encoder.finish()
 }

@@ -1,7 +1,7 @@
 //! Reading a file's contents from where they are.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 
 use super::Contents;
@@ -21,17 +21,26 @@ impl Contents {
 
     /// A reader from the first byte on. A file on disk that is not what it was is an error.
     pub(crate) fn open(&self) -> io::Result<Box<dyn Read + '_>> {
+        self.open_at(0)
+    }
+
+    /// A reader from somewhere in the file on.
+    pub(crate) fn open_at(&self, from: u64) -> io::Result<Box<dyn Read + '_>> {
         Ok(match self {
-            Contents::Bytes(bytes) => Box::new(&bytes[..]),
+            Contents::Bytes(bytes) => {
+                let from = usize::try_from(from).unwrap_or(usize::MAX);
+                Box::new(bytes.get(from..).unwrap_or_default())
+            }
             Contents::Disk(beneath, path, len) => {
-                let file = File::from(beneath.file(path)?);
+                let mut file = File::from(beneath.file(path)?);
                 let now = file.metadata()?;
                 if !now.is_file() || now.len() != *len {
                     return Err(io::Error::other("it changed since the directory was read"));
                 }
+                file.seek(SeekFrom::Start(from))?;
                 Box::new(file)
             }
-            Contents::Range(file, offset, _) => Box::new(At { file, offset: *offset }),
+            Contents::Range(file, offset, _) => Box::new(At { file, offset: offset + from }),
             Contents::Size(_) => return Err(io::Error::other("its contents were not kept")),
         })
     }

@@ -2,23 +2,20 @@
 
 use alloc::format;
 use alloc::string::String;
-use alloc::vec;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, openat, unlinkat};
-use rustix::io::{Errno, pread};
+use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 
 use super::DIRECTORY;
 use super::index::{CHUNK, Index, WINDOW_LOG, name};
 use crate::error::{Call, Fault};
 use crate::metadata::{At, Meta};
-use crate::sys::{self, Mutex};
+use crate::sys::{self, Mapping, Mutex};
 
-/// What is read at once where it is only verified.
-const READ: usize = 64 * 1024;
 /// The longest header of a frame (RFC 8878, 3.1.1.1).
 const HEADER: usize = 18;
 
@@ -38,7 +35,7 @@ pub(super) struct Chunks<'a> {
     pub(super) index: &'a Index,
     root: BorrowedFd<'a>,
     directory: OwnedFd,
-    /// How many frames beyond the first still need each.
+    /// How often each is still to be read, by the frames beyond the first.
     needed: Vec<AtomicU32>,
     /// The frame with the directories, which is read twice.
     first: Vec<u8>,
@@ -52,9 +49,11 @@ impl<'a> Chunks<'a> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let directory = openat(root, DIRECTORY, flags, Mode::empty()).on("openat", DIRECTORY.as_bytes())?;
         let mut needed: Vec<_> = index.chunks.iter().map(|_| AtomicU32::new(0)).collect();
-        for frame in index.frames.iter().skip(1) {
+        for (number, frame) in index.frames.iter().enumerate().skip(1) {
+            // The header of a file in pieces is read with each of them.
+            let times = index.pieces(number).max(1);
             for number in frame.chunks() {
-                *needed[number].get_mut() += 1;
+                *needed[number].get_mut() += times;
             }
         }
         let mut chunks =
@@ -67,7 +66,7 @@ impl<'a> Chunks<'a> {
             errno: Errno::NOMEM,
         })?;
         first.resize(size, 0);
-        chunks.read(0, &mut first)?;
+        chunks.copy(0, &mut first)?;
         chunks.first = first;
         Ok(chunks)
     }
@@ -78,7 +77,7 @@ impl<'a> Chunks<'a> {
     }
 
     /// Opens a chunk, which must have the size that the index says.
-    pub(super) fn file(&self, number: usize) -> Result<OwnedFd, Fault> {
+    fn file(&self, number: usize) -> Result<OwnedFd, Fault> {
         let name = name(number);
         let path = || path(number).into_bytes();
         let flags = OFlags::RDONLY | OFlags::NOATIME | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -93,19 +92,26 @@ impl<'a> Chunks<'a> {
         Ok(file)
     }
 
-    /// Reads from somewhere in the concatenation on.
-    fn read(&self, from: u64, into: &mut [u8]) -> Result<(), Fault> {
+    /// The bytes of a chunk.
+    pub(super) fn bytes(&self, number: usize) -> Result<Mapping, Fault> {
+        let file = self.file(number)?;
+        let size = usize::try_from(self.index.chunks[number].size).unwrap_or(usize::MAX);
+        Mapping::whole(file.as_fd(), size).on("mmap", path(number).as_bytes())
+    }
+
+    /// Copies from somewhere in the concatenation on.
+    fn copy(&self, from: u64, into: &mut [u8]) -> Result<(), Fault> {
         let mut filled = 0;
         while filled < into.len() {
-            let at = from + filled as u64;
-            let number = usize::try_from(at / CHUNK).unwrap_or(usize::MAX);
-            let file = self.file(number)?;
-            match pread(&file, &mut into[filled..], at % CHUNK) {
-                Ok(0) => return Err(flaw("the size of chunk", path(number).as_bytes())),
-                Ok(count) => filled += count,
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(errno).on("pread64", path(number).as_bytes()),
+            let (number, start) = place(from + filled as u64);
+            let bytes = self.bytes(number)?;
+            let piece = bytes.get(start..).unwrap_or_default();
+            let count = piece.len().min(into.len() - filled);
+            if count == 0 {
+                return Err(flaw("the size of chunk", path(number).as_bytes()));
             }
+            into[filled..filled + count].copy_from_slice(&piece[..count]);
+            filled += count;
         }
         Ok(())
     }
@@ -154,13 +160,12 @@ impl<'a> Chunks<'a> {
             over.store(true, Ordering::Release);
         };
         let work = |_: u32| {
-            let mut buffer = vec![0; READ];
             while !over.load(Ordering::Acquire) {
                 let number = next.fetch_add(1, Ordering::Relaxed);
                 if number >= self.index.chunks.len() {
                     return;
                 }
-                if let Err(found) = self.verify_chunk(number, &mut buffer) {
+                if let Err(found) = self.verify_chunk(number) {
                     note(found);
                 }
             }
@@ -197,24 +202,8 @@ impl<'a> Chunks<'a> {
         (0..self.index.chunks.len()).try_for_each(|number| self.file(number).map(drop))
     }
 
-    fn verify_chunk(&self, number: usize, buffer: &mut [u8]) -> Result<(), Fault> {
-        let file = self.file(number)?;
-        let mut sum = Sha256::new();
-        let mut at = 0;
-        loop {
-            match pread(&file, &mut *buffer, at) {
-                Ok(0) => break,
-                Ok(count) => {
-                    sum.update(&buffer[..count]);
-                    at += count as u64;
-                }
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(errno).on("pread64", path(number).as_bytes()),
-            }
-        }
-        let Chunk { size, digest } = self.index.chunks[number];
-        let sum: [u8; 32] = sum.finalize().into();
-        if at == size && sum == digest {
+    fn verify_chunk(&self, number: usize) -> Result<(), Fault> {
+        if sha256(&self.bytes(number)?) == self.index.chunks[number].digest {
             Ok(())
         } else {
             Err(flaw("the SHA-256 of chunk", path(number).as_bytes()))
@@ -226,20 +215,18 @@ impl<'a> Chunks<'a> {
         let frame = self.index.frames[number];
         let mut head = [0; HEADER];
         let filled = usize::try_from(frame.size).unwrap_or(HEADER).min(HEADER);
-        self.read(frame.start, &mut head[..filled])?;
-        let place = || at_frame(number, *frame.chunks().start());
+        self.copy(frame.start, &mut head[..filled])?;
+        let named = || at_frame(number, *frame.chunks().start());
         match zstd_safe::get_frame_content_size(&head[..filled]) {
             Ok(Some(content)) if content == frame.content => {}
-            _ => return Err(flaw("no frame as the index has it:", place().as_bytes())),
+            _ => return Err(flaw("no frame as the index has it:", named().as_bytes())),
         }
         match window(&head) {
             Some(window) if window <= 1 << WINDOW_LOG => Ok(()),
-            _ => Err(flaw("a frame that needs too much memory:", place().as_bytes())),
+            _ => Err(flaw("a frame that needs too much memory:", named().as_bytes())),
         }
     }
 }
-
-use super::index::Chunk;
 
 /// The window that the header of a frame asks for (RFC 8878, 3.1.1.1.2); `None` where it is no such header.
 fn window(head: &[u8; HEADER]) -> Option<u64> {
@@ -251,6 +238,12 @@ fn window(head: &[u8; HEADER]) -> Option<u64> {
     let (exponent, mantissa) = (u64::from(rest[0] >> 3), u64::from(rest[0] & 7));
     let base = 1u64 << (10 + exponent);
     Some(base + base / 8 * mantissa)
+}
+
+/// The chunk that a byte of the concatenation is in, and where in that.
+pub(super) fn place(at: u64) -> (usize, usize) {
+    let number = |at| usize::try_from(at).unwrap_or(usize::MAX);
+    (number(at / CHUNK), number(at % CHUNK))
 }
 
 fn path_of(name: &str) -> String {

@@ -52,6 +52,21 @@ pub struct Frame {
     pub size: u64,
     /// How many bytes of archive it becomes.
     pub content: u64,
+    /// Whether that goes on with the contents of the file whose header is the last frame before it that does not.
+    pub more: bool,
+}
+
+/// A piece of a file whose header is a frame of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// The number of the frame with the header.
+    pub header: usize,
+    /// Where in the file it begins.
+    pub offset: u64,
+    /// How many bytes of archive it is: of the file, and behind its last piece zeros up to a whole block.
+    pub content: u64,
+    /// Whether no piece follows.
+    pub last: bool,
 }
 
 impl Frame {
@@ -180,8 +195,11 @@ impl Index {
             index.chunks.push(chunk);
         }
         let (mut end, mut content) = (0, 0u64);
-        for _ in 0..frames {
+        for at in 0..frames {
             let frame = frame(&mut lines, end, total)?;
+            if frame.more && (at < 2 || at + 1 == frames) {
+                return lines.flaw("neither the directories nor the further names come in pieces");
+            }
             end = frame.end();
             content = content.saturating_add(frame.content);
             index.frames.push(frame);
@@ -219,10 +237,28 @@ impl Index {
         for (at, Chunk { size, digest }) in chunks.iter().enumerate() {
             let _ = writeln!(text, "chunk={} {size} {}", name(at), Hex(digest));
         }
-        for Frame { start, size, content } in frames {
-            let _ = writeln!(text, "frame={start} {size} {content}");
+        for Frame { start, size, content, more } in frames {
+            let key = if *more { "more" } else { "frame" };
+            let _ = writeln!(text, "{key}={start} {size} {content}");
         }
         text
+    }
+
+    /// In how many pieces, each of them a frame, the contents of the file come whose header is this frame; 0 for any other frame.
+    pub fn pieces(&self, header: usize) -> u32 {
+        let is_header = self.frames.get(header).is_some_and(|frame| !frame.more);
+        let behind = self.frames.iter().skip(header + 1).take_while(|frame| frame.more);
+        if is_header { u32::try_from(behind.count()).unwrap_or(u32::MAX) } else { 0 }
+    }
+
+    /// What piece of a file this frame is.
+    pub fn piece(&self, number: usize) -> Option<Piece> {
+        let Frame { content, more: true, .. } = *self.frames.get(number)? else { return None };
+        let header = self.frames[..number].iter().rposition(|frame| !frame.more)?;
+        let before = self.frames[header + 1..number].iter();
+        let offset = before.fold(0u64, |sum, frame| sum.saturating_add(frame.content));
+        let last = self.frames.get(number + 1).is_none_or(|frame| !frame.more);
+        Some(Piece { header, offset, content, last })
     }
 
     /// How many bytes all chunks have.
@@ -252,11 +288,12 @@ fn chunk(lines: &mut Lines<'_>, at: u64, of: u64) -> Result<Chunk, Flaw> {
 }
 
 fn frame(lines: &mut Lines<'_>, end: u64, total: u64) -> Result<Frame, Flaw> {
-    const WHAT: &str = "frame=OFFSET SIZE CONTENT was expected";
-    let value = lines.value("frame", WHAT)?;
+    const WHAT: &str = "frame=OFFSET SIZE CONTENT was expected, or more=";
+    let more = lines.rest.starts_with(b"more=");
+    let value = lines.value(if more { "more" } else { "frame" }, WHAT)?;
     let mut words = value.split(|byte| *byte == b' ').map(number);
     let mut read = || {
-        let frame = Frame { start: words.next()??, size: words.next()??, content: words.next()?? };
+        let frame = Frame { start: words.next()??, size: words.next()??, content: words.next()??, more };
         words.next().is_none().then_some(frame)
     };
     let Some(frame) = read() else { return lines.flaw(WHAT) };
@@ -283,9 +320,9 @@ mod tests {
             xattrs: 96,
             chunks: vec![Chunk { size: CHUNK, digest: [7; 32] }, Chunk { size: 5, digest: [0xab; 32] }],
             frames: vec![
-                Frame { start: 0, size: 100, content: 1024 },
-                Frame { start: 100, size: CHUNK - 100, content: 8192 },
-                Frame { start: CHUNK, size: 5, content: 1024 },
+                Frame { start: 0, size: 100, content: 1024, more: false },
+                Frame { start: 100, size: CHUNK - 100, content: 8192, more: false },
+                Frame { start: CHUNK, size: 5, content: 1024, more: false },
             ],
         }
     }
@@ -296,6 +333,30 @@ mod tests {
         assert_eq!(Index::parse(index.text().as_bytes()), Ok(index.clone()));
         assert_eq!(index.frames[1].chunks(), 0..=0);
         assert_eq!(index.frames[2].chunks(), 1..=1);
+    }
+
+    #[test]
+    fn pieces_are_numbered_from_their_header_on() {
+        let frame = |start, content, more| Frame { start, size: 10, content, more };
+        let mut index = Index { chunks: vec![Chunk { size: 60, digest: [7; 32] }], ..Index::default() };
+        index.frames = vec![
+            frame(0, 512, false),
+            frame(10, 1024, false),
+            frame(20, 4096, true),
+            frame(30, 1536, true),
+            frame(40, 512, false),
+            frame(50, 1024, false),
+        ];
+        assert_eq!(Index::parse(index.text().as_bytes()), Ok(index.clone()));
+        assert_eq!([0, 1, 2, 3, 4, 9].map(|number| index.pieces(number)), [0, 2, 0, 0, 0, 0]);
+        assert_eq!(index.piece(1), None);
+        assert_eq!(index.piece(2), Some(Piece { header: 1, offset: 0, content: 4096, last: false }));
+        assert_eq!(index.piece(3), Some(Piece { header: 1, offset: 4096, content: 1536, last: true }));
+        for other in [0, 1, 5] {
+            let mut index = index.clone();
+            index.frames[other].more = true;
+            assert!(Index::parse(index.text().as_bytes()).is_err(), "{other}");
+        }
     }
 
     #[test]

@@ -12,10 +12,12 @@ use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, chmodat, chownat, fchmod,
     fchown, futimens, linkat, makedev, mkdirat, mknodat, openat, openat2, symlinkat, utimensat,
 };
-use rustix::io::{Errno, write};
+use rustix::io::{Errno, pwrite};
 
 use super::archive::{Entry, Kind, Source, contents};
 use super::chunks::flaw;
+use super::index::Piece;
+use super::pieces::Begun;
 use crate::error::{Call, Fault};
 use crate::metadata::{At, set_xattr};
 use crate::mover::UNPACKED;
@@ -24,6 +26,8 @@ use crate::refused::{ACCESS_LIST, Refused};
 const PATH: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 /// The kernel takes no longer path at once (PATH_MAX, with the zero at its end).
 const LONGEST: usize = 4095;
+/// What the contents of a file are a multiple of in the archive.
+const BLOCK: u64 = 512;
 
 /// Where entries are made.
 pub(super) struct Place<'a> {
@@ -89,7 +93,11 @@ impl<'a> Place<'a> {
         let (dir, name) = self.enter(&entry.path)?;
         let mode = Mode::from_raw_mode(entry.mode);
         let kind = match entry.kind {
-            Kind::File => return file((dir, &name), entry, foreign, refused, source, written),
+            Kind::File => {
+                let file = make(dir, &name, entry)?;
+                write(&file, 0, entry.size, source, written)?;
+                return whole(&file, entry, foreign, refused);
+            }
             Kind::Symlink => {
                 symlinkat(entry.target.as_slice(), dir, &name).call("symlinkat")?;
                 return attributes((dir, &name), entry, foreign, false, refused);
@@ -103,6 +111,40 @@ impl<'a> Place<'a> {
         let (major, minor) = entry.device;
         mknodat(dir, &name, kind, mode, makedev(major, minor)).call("mknodat")?;
         attributes((dir, &name), entry, foreign, true, refused)
+    }
+
+    /// Writes a piece of a file of so many. Whether that was the last of them, and the file is whole.
+    pub(super) fn piece(
+        &mut self,
+        entry: &Entry,
+        (piece, pieces): (Piece, u32),
+        begun: &Begun,
+        source: &mut dyn Source,
+        written: &dyn Fn(u64),
+    ) -> Result<bool, Fault> {
+        let Piece { header, offset, content, last } = piece;
+        let end = entry.size.checked_next_multiple_of(BLOCK).unwrap_or(u64::MAX);
+        let fits = offset.checked_add(content).is_some_and(|to| if last { to == end } else { to < end });
+        if entry.kind != Kind::File || !fits {
+            return Err(flaw("not the file of these pieces:", &entry.path));
+        }
+        let foreign = (entry.uid, entry.gid) != self.creator;
+        let refused = self.refused;
+        let (dir, name) = self.enter(&entry.path)?;
+        let file = begun.open(header, pieces, |first| {
+            let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            if first {
+                make(dir, &name, entry)
+            } else {
+                openat(dir, &name, flags, Mode::empty()).call("openat")
+            }
+        })?;
+        write(&file, offset, content.min(entry.size - offset), source, written)?;
+        let done = begun.done(header);
+        if done {
+            whole(&file, entry, foreign, refused)?;
+        }
+        Ok(done)
     }
 
     /// Makes a further name.
@@ -141,40 +183,50 @@ fn walk(root: BorrowedFd<'_>, path: &[u8]) -> Result<Option<OwnedFd>, Fault> {
     Ok(at)
 }
 
-fn file(
-    (dir, name): (BorrowedFd<'_>, &CStr),
-    entry: &Entry,
-    foreign: bool,
-    refused: &Refused,
+fn make(dir: BorrowedFd<'_>, name: &CStr, entry: &Entry) -> Result<OwnedFd, Fault> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    openat(dir, name, flags, Mode::from_raw_mode(entry.mode)).call("openat")
+}
+
+/// Writes so many bytes from a place in the file on.
+fn write(
+    file: &OwnedFd,
+    from: u64,
+    length: u64,
     source: &mut dyn Source,
     written: &dyn Fn(u64),
 ) -> Result<(), Fault> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mode = Mode::from_raw_mode(entry.mode);
-    let file = openat(dir, name, flags, mode).call("openat")?;
-    contents(source, entry.size, |piece| {
+    let mut at = from;
+    contents(source, length, |piece| {
         let mut rest = piece;
         while !rest.is_empty() {
-            match write(&file, rest) {
-                Ok(0) => return Err(Errno::NOSPC).call("write"),
-                Ok(count) => rest = &rest[count..],
+            match pwrite(file, rest, at) {
+                Ok(0) => return Err(Errno::NOSPC).call("pwrite64"),
+                Ok(count) => {
+                    rest = &rest[count..];
+                    at += count as u64;
+                }
                 Err(Errno::INTR) => {}
-                Err(errno) => return Err(errno).call("write"),
+                Err(errno) => return Err(errno).call("pwrite64"),
             }
         }
         written(piece.len() as u64);
         Ok(())
-    })?;
-    // Writing to a file and changing its owner clear these bits, and capabilities.
+    })
+}
+
+/// The attributes of a file whose contents are there: to write to it and to change its owner clear some of the mode, and capabilities.
+fn whole(file: &OwnedFd, entry: &Entry, foreign: bool, refused: &Refused) -> Result<(), Fault> {
+    let mode = Mode::from_raw_mode(entry.mode);
     if foreign {
         let (uid, gid) = owner(entry);
-        fchown(&file, uid, gid).call("fchown")?;
+        fchown(file, uid, gid).call("fchown")?;
     }
     if foreign || mode.intersects(Mode::SUID | Mode::SGID) {
-        fchmod(&file, mode).call("fchmod")?;
+        fchmod(file, mode).call("fchmod")?;
     }
     xattrs(At::Open(file.as_fd()), entry, refused)?;
-    futimens(&file, &times(entry)).call("utimensat")
+    futimens(file, &times(entry)).call("utimensat")
 }
 
 /// The attributes of what must not be opened.

@@ -16,6 +16,8 @@ use super::Found;
 use super::archive::{Entry, Kind, entry};
 use super::chunks::{Chunks, at_frame, flaw};
 use super::frame::{Decoder, Reader};
+use super::index::Piece;
+use super::pieces::Begun;
 use super::place::Place;
 use super::room;
 use crate::error::{Error, Fault, Step};
@@ -141,6 +143,7 @@ impl Unpack<'_> {
             over.store(true, Ordering::Release);
         };
         let threads = u32::try_from(decoders.len()).unwrap_or(1);
+        let begun = Begun::new(threads);
         let idle = Mutex::new(decoders);
         let work = |_: u32| {
             let Some(mut decoder) = idle.lock().pop() else { return };
@@ -149,7 +152,13 @@ impl Unpack<'_> {
                 if number >= last {
                     break;
                 }
-                if let Err(found) = self.frame(number, Part::Files, &mut decoder) {
+                let done = match self.chunks.index.piece(number) {
+                    Some(piece) => self.piece(number, piece, &begun, &mut decoder),
+                    // What is only a header is read with each piece.
+                    None if self.chunks.index.pieces(number) > 0 => Ok(()),
+                    None => self.frame(number, Part::Files, &mut decoder),
+                };
+                if let Err(found) = done {
                     note(found);
                 }
             }
@@ -166,25 +175,65 @@ impl Unpack<'_> {
     }
 
     fn frame(&self, number: usize, part: Part, decoder: &mut Decoder) -> Result<(), Fault> {
-        let frame = self.chunks.index.frames[number];
         let frees = matches!(part, Part::Files | Part::Links);
+        self.read(number, frees, decoder, |reader| self.entries(part, reader))
+    }
+
+    /// A piece of a large file, whose header is a frame by itself.
+    fn piece(&self, number: usize, piece: Piece, begun: &Begun, decoder: &mut Decoder) -> Result<(), Fault> {
+        let header = self.read(piece.header, true, decoder, |reader| entry(reader))?;
+        let Some(entry) = header else { return Err(flaw("no header of", at_frame(number, 0).as_bytes())) };
+        let pieces = self.chunks.index.pieces(piece.header);
+        let mut place = self.place();
+        let whole = self.read(number, true, decoder, |reader| {
+            place
+                .piece(&entry, (piece, pieces), begun, reader, &|bytes| self.written(bytes))
+                .map_err(|fault| named(fault, &entry))
+        })?;
+        if whole {
+            self.count(&entry);
+        }
+        Ok(())
+    }
+
+    /// Reads a frame to its end.
+    fn read<T>(
+        &self,
+        number: usize,
+        frees: bool,
+        decoder: &mut Decoder,
+        read: impl FnOnce(&mut Reader<'_>) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        let frame = self.chunks.index.frames[number];
         let first = *frame.chunks().start();
         let mut reader =
             Reader::new(decoder, self.chunks, frame, frees).map_err(|fault| located(fault, number, first))?;
         // The fault of a call names what it was called on; which chunk that came from is told here.
-        self.entries(part, &mut reader).map_err(|fault| located(fault, number, reader.chunk()))?;
-        reader.finish()
+        let found = read(&mut reader).map_err(|fault| located(fault, number, reader.chunk()))?;
+        reader.finish().map(|()| found)
+    }
+
+    fn place(&self) -> Place<'_> {
+        Place::new(self.new.dir.as_fd(), self.refused, self.creator)
+    }
+
+    fn written(&self, bytes: u64) {
+        self.progress.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Counts an entry that is there.
+    fn count(&self, entry: &Entry) {
+        self.bytes.fetch_add(entry.size, Ordering::Relaxed);
+        self.entries.fetch_add(1, Ordering::Relaxed);
+        self.progress.entries.fetch_add(1, Ordering::Relaxed);
     }
 
     fn entries(&self, part: Part, reader: &mut Reader<'_>) -> Result<(), Fault> {
-        let mut place = Place::new(self.new.dir.as_fd(), self.refused, self.creator);
+        let mut place = self.place();
         let mut root = false;
         while let Some(entry) = entry(reader)? {
             root |= entry.path.is_empty();
-            self.entry(&entry, part, &mut place, reader).map_err(|fault| {
-                let path = if fault.path.is_empty() { entry.path.clone() } else { fault.path };
-                Fault { path, ..fault }
-            })?;
+            self.entry(&entry, part, &mut place, reader).map_err(|fault| named(fault, &entry))?;
         }
         if root || part != Part::Directories { Ok(()) } else { Err(flaw("no root directory", b"")) }
     }
@@ -210,16 +259,11 @@ impl Unpack<'_> {
             }
             (Part::Links, Kind::Link) => place.link(entry)?,
             (Part::Files, kind) if !matches!(kind, Kind::Directory | Kind::Link) => {
-                let written = |bytes| {
-                    self.progress.bytes.fetch_add(bytes, Ordering::Relaxed);
-                };
-                place.entry(entry, reader, &written)?;
-                self.bytes.fetch_add(entry.size, Ordering::Relaxed);
+                place.entry(entry, reader, &|bytes| self.written(bytes))?;
             }
             _ => return Err(flaw("an entry in the wrong frame:", &entry.path)),
         }
-        self.entries.fetch_add(1, Ordering::Relaxed);
-        self.progress.entries.fetch_add(1, Ordering::Relaxed);
+        self.count(entry);
         Ok(())
     }
 
@@ -247,6 +291,12 @@ impl Unpack<'_> {
         }
         Ok(able)
     }
+}
+
+/// Names the entry, where nothing else is named.
+fn named(fault: Fault, entry: &Entry) -> Fault {
+    let path = if fault.path.is_empty() { entry.path.clone() } else { fault.path };
+    Fault { path, ..fault }
 }
 
 /// Names the place in the payload too.
