@@ -4,11 +4,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use repot::payload::index::Index;
+use repot::payload::index::{Hex, Index, xxh64};
 use repot_tests::payload::runs::{MOVE, QUICK_END, assert_untouched, boot, refused, with_faults};
 use repot_tests::payload::{
-    Packed, RULES, archive as archive_of, arrived, carried, kept, noise, of_several_chunks, pack,
-    pack_directory, packable, unpacked,
+    Packed, RULES, archive as archive_of, arrived, carried, chunks, edit, kept, noise, of_several_chunks,
+    pack, pack_directory, packable, unpacked,
 };
 use repot_tests::programs;
 use repot_tests::rehome::{Rehomed, run};
@@ -270,7 +270,7 @@ fn a_digest_that_is_asked_for_must_be_the_one() {
         let prepared = unpacked(Fs::Tmpfs, &[], &[&packed.image], |stage| {
             let text = fs::read(stage.path(".repot-payload/index")).expect("the index");
             let sum = repot_cli::payload::digest(&Index::parse(&text).expect("an index"));
-            stage.file("digest", format!("{}", repot::payload::index::Hex(&sum)).as_bytes());
+            stage.file("digest", format!("{}", Hex(&sum)).as_bytes());
         });
         let content = prepared.before[&b"digest"[..]].content.as_ref().and_then(|content| content.page(0));
         String::from_utf8_lossy(content.unwrap_or_default()).trim_end_matches('\0').to_owned()
@@ -294,6 +294,22 @@ fn a_digest_that_is_asked_for_must_be_the_one() {
         assert!(log.contains(told), "{text}: {log}");
         assert_untouched(&prepared);
     }
+    // The digest of the index vouches for the SHA-256 of each chunk; the XXH64 says nothing of who made it.
+    let swapped = |stage: &Stage| {
+        let chunk = &chunks(stage)[0];
+        edit(chunk, |bytes| bytes[9] ^= 1);
+        edit(&stage.path(".repot-payload/index"), |text| {
+            let mut index = Index::parse(text).expect("an index");
+            index.chunks[0].sum = xxh64(&fs::read(chunk).expect("a chunk"));
+            *text = index.text().into_bytes();
+            let digest = Hex(&repot_cli::payload::digest(&index)).to_string();
+            stage.file("etc/repot.conf", format!("{base}payload=sha256:{digest}\n").as_bytes());
+        });
+    };
+    let (prepared, end, log) = refused(&packed, swapped);
+    assert_eq!(end, End::Killed(2), "{log}");
+    assert!(log.contains("the SHA-256 of chunk \".repot-payload/000000\""), "{log}");
+    assert_untouched(&prepared);
     // One is asked for, and there is none.
     let prepared = prepare(Fs::Tmpfs, |stage| {
         stage.program("init", programs::repot_init_payload());

@@ -16,11 +16,11 @@ type Spoil = fn(&Stage);
 #[test]
 fn damage_is_found_before_anything_is_unpacked() {
     const SOME: usize = 5;
-    let cases: [(&str, &[&str], Spoil); 15] = [
-        ("a bit in a chunk", &["SHA-256", "000005"], |stage| {
+    let cases: [(&str, &[&str], Spoil); 16] = [
+        ("a bit in a chunk", &["XXH64", "000005"], |stage| {
             edit(&chunks(stage)[SOME], |bytes| bytes[77_777] ^= 4)
         }),
-        ("a bit in the last chunk", &["SHA-256", "0000"], |stage| {
+        ("a bit in the last chunk", &["XXH64", "0000"], |stage| {
             edit(chunks(stage).last().expect("one"), |bytes| bytes[0] ^= 1);
         }),
         ("a chunk missing", &["000005", "ENOENT"], |stage| {
@@ -33,13 +33,13 @@ fn damage_is_found_before_anything_is_unpacked() {
             edit(&chunks(stage)[SOME], |bytes| bytes.push(0))
         }),
         ("a chunk empty", &["size of chunk", "000000"], |stage| edit(&chunks(stage)[0], Vec::clear)),
-        ("a chunk doubled", &["SHA-256", "000006"], |stage| {
+        ("a chunk doubled", &["XXH64", "000006"], |stage| {
             fs::copy(&chunks(stage)[SOME], &chunks(stage)[SOME + 1]).expect("copied");
         }),
         ("a chunk more", &["not in the index", "999999"], |stage| {
             fs::copy(&chunks(stage)[SOME], stage.path(".repot-payload/999999")).expect("copied");
         }),
-        ("chunks out of order", &["SHA-256", "00000"], |stage| {
+        ("chunks out of order", &["XXH64", "00000"], |stage| {
             let (list, aside) = (chunks(stage), stage.path("aside"));
             fs::rename(&list[1], &aside).expect("renamed");
             fs::rename(&list[2], &list[1]).expect("renamed");
@@ -52,8 +52,11 @@ fn damage_is_found_before_anything_is_unpacked() {
         ("no index", &["index", "ENOENT"], |stage| {
             fs::remove_file(stage.path(".repot-payload/index")).expect("removed")
         }),
-        ("an index cut off", &["index:", "expected"], |stage| {
+        ("an index cut off", &["index:", "damaged, or cut off"], |stage| {
             edit(&stage.path(".repot-payload/index"), |bytes| bytes.truncate(bytes.len() / 2));
+        }),
+        ("a bit in an index", &["index:", "damaged, or cut off"], |stage| {
+            edit(&stage.path(".repot-payload/index"), |bytes| bytes[17] ^= 1);
         }),
         ("an index that lies about a frame", &["no frame as the index has it"], |stage| {
             edit(&stage.path(".repot-payload/index"), |bytes| {

@@ -228,7 +228,7 @@ impl Options {
             }
         } else if is("payload") {
             // Never forgotten again: the command line can ask for more than the file, not for less.
-            let digest = word.strip_prefix(b"sha256:").and_then(index::digest);
+            let digest = word.strip_prefix(b"sha256:").and_then(index::hexadecimal);
             self.payload.push(digest);
             if digest.is_none() {
                 return bad("sha256: and 64 hexadecimal digits");

@@ -51,6 +51,8 @@ pub struct Plan {
     pub tight: bool,
     /// Whether large folios are tried during the move.
     pub large_folios: bool,
+    /// Whether the chunks of a payload must have their SHA-256: a digest of the index is asked for, which vouches for these.
+    pub by_digest: bool,
     /// The programs that can be executed as init, best first.
     pub inits: Vec<Vec<u8>>,
     /// Whether contents are overwritten in the old root before they are freed.
@@ -176,6 +178,7 @@ pub fn plan(facts: &Facts, options: &Options) -> Result<Plan, Refusal> {
         threads,
         tight: !plenty,
         large_folios,
+        by_digest: false,
         inits,
         wipe: options.wipe,
         warnings,

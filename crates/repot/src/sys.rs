@@ -15,7 +15,6 @@ use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use rustix::fd::{AsRawFd, BorrowedFd};
 use rustix::io::Errno;
-use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 use rustix::thread::futex;
 
 /// A lock around a value; waiting threads sleep in the kernel.
@@ -282,50 +281,6 @@ pub fn sleep(seconds: u32) {
     unsafe { libc::sleep(seconds) };
 }
 
-/// A part of a file, mapped to be read: a byte costs no copy, as it would with read(2).
-#[derive(Debug)]
-pub(crate) struct Mapping {
-    start: *mut c_void,
-    length: usize,
-}
-
-impl Mapping {
-    /// Maps `length` bytes from `offset` on, which must be on a page boundary.
-    ///
-    /// # Errors
-    /// As mmap(2).
-    fn new(file: BorrowedFd<'_>, offset: u64, length: usize, flags: MapFlags) -> Result<Mapping, Errno> {
-        let flags = MapFlags::SHARED | flags;
-        // SAFETY: a new mapping at an address of the kernel's choice, which can only be read.
-        let start = unsafe { mmap(ptr::null_mut(), length, ProtFlags::READ, flags, file, offset) }?;
-        Ok(Mapping { start, length })
-    }
-
-    /// Maps a file of so many bytes, all of its pages at once. Nobody may shorten or change it as long as the mapping is there.
-    ///
-    /// # Errors
-    /// As mmap(2).
-    #[cfg(feature = "payload")]
-    pub(crate) fn whole(file: BorrowedFd<'_>, length: usize) -> Result<Mapping, Errno> {
-        Mapping::new(file, 0, length, MapFlags::POPULATE)
-    }
-}
-
-impl Deref for Mapping {
-    type Target = [u8];
-    fn deref(&self) -> &[u8] {
-        // SAFETY: mapped and readable until it is dropped; the file has these bytes, and nobody changes it: the init is the only program.
-        unsafe { core::slice::from_raw_parts(self.start.cast(), self.length) }
-    }
-}
-
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        // SAFETY: the mapping made by `new`, whole. Where it cannot be undone it stays until the next exec.
-        let _ = unsafe { munmap(self.start, self.length) };
-    }
-}
-
 /// Which pages of a file are in the page cache: one byte a page, bit 0. `offset` must be on a page boundary.
 ///
 /// On ramfs a page that is not there is a hole, and reading it would create it (`simple_read_folio`).
@@ -336,12 +291,25 @@ pub fn resident(file: BorrowedFd<'_>, offset: u64, length: u64) -> Result<Vec<u8
     let length = usize::try_from(length).map_err(|_| Errno::OVERFLOW)?;
     let page = usize::try_from(page_size()).map_err(|_| Errno::OVERFLOW)?;
     let mut pages = vec![0u8; length.div_ceil(page)];
-    let map = Mapping::new(file, offset, length, MapFlags::empty())?;
+    // SAFETY: a new shared read-only mapping at an address of the kernel's choice; nobody dereferences it.
+    let map = unsafe {
+        rustix::mm::mmap(
+            ptr::null_mut(),
+            length,
+            rustix::mm::ProtFlags::READ,
+            rustix::mm::MapFlags::SHARED,
+            file,
+            offset,
+        )
+    }?;
     // SAFETY: `pages` has one byte for each page of the mapping.
-    match unsafe { libc::mincore(map.start, length, pages.as_mut_ptr()) } {
+    let answer = match unsafe { libc::mincore(map, length, pages.as_mut_ptr()) } {
         0 => Ok(pages),
         _ => Err(last_error()),
-    }
+    };
+    // SAFETY: the mapping made above, whole.
+    unsafe { rustix::mm::munmap(map, length) }?;
+    answer
 }
 
 /// How this program was called: what the next one is called with.

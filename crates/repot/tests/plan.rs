@@ -335,7 +335,7 @@ fn half_a_system_is_not_booted() {
 /// A payload of so many MiB in pages, in 40 MiB of chunks that are all there is in the initramfs.
 fn payload(mib: u64) -> impl FnOnce(&mut Facts) {
     move |facts| {
-        let chunk = Chunk { size: CHUNK, digest: [1; 32] };
+        let chunk = Chunk { size: CHUNK, sum: 1, digest: [1; 32] };
         let chunks = vec![chunk; usize::try_from(40 * MIB / CHUNK).expect("few")];
         let frame = Frame { start: 0, size: 40 * MIB, content: 2 * mib * MIB, more: false };
         let index = Index {

@@ -2,14 +2,16 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
+use std::hash::Hasher;
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 
 use anyhow::{Context, Result, ensure};
 use repot::payload::DIRECTORY;
-use repot::payload::index::{Hex, Index, LIMIT, name};
+use repot::payload::index::{Chunk, Hex, Index, LIMIT, name};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
+use twox_hash::XxHash64;
 
 use crate::source::layer::Layer;
 use crate::source::limits;
@@ -55,8 +57,8 @@ pub struct Spool {
     file: Option<File>,
     length: u64,
     index: Option<Vec<u8>>,
-    /// Where each chunk is in the file, its size, its digest.
-    chunks: BTreeMap<Vec<u8>, (u64, u64, [u8; 32])>,
+    /// Where each chunk is in the file, and what the index must say of it.
+    chunks: BTreeMap<Vec<u8>, (u64, Chunk)>,
 }
 
 /// The name of a member below the payload's directory, without that.
@@ -82,7 +84,7 @@ impl Spool {
             Some(file) => file,
             none => none.insert(tempfile::tempfile().context("cannot make a temporary file")?),
         };
-        let (start, mut sum) = (self.length, Sha256::new());
+        let (start, mut sum, mut digest) = (self.length, XxHash64::with_seed(0), Sha256::new());
         let mut buffer = vec![0; 64 << 10];
         loop {
             let got = match data.read(&mut buffer) {
@@ -91,11 +93,13 @@ impl Spool {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error.into()),
             };
-            sum.update(&buffer[..got]);
+            sum.write(&buffer[..got]);
+            digest.update(&buffer[..got]);
             file.write_all(&buffer[..got]).context("cannot write a temporary file")?;
             self.length += got as u64;
         }
-        self.chunks.insert(name.to_vec(), (start, self.length - start, sum.finalize().into()));
+        let chunk = Chunk { size: self.length - start, sum: sum.finish(), digest: digest.finalize().into() };
+        self.chunks.insert(name.to_vec(), (start, chunk));
         Ok(())
     }
 
@@ -107,17 +111,14 @@ impl Spool {
         for (number, chunk) in index.chunks.iter().enumerate() {
             let chunk_name = name(number);
             let found = self.chunks.get(chunk_name.as_bytes());
-            let (_, size, digest) =
+            let (_, found) =
                 found.with_context(|| format!("chunk {chunk_name} of the payload is missing"))?;
-            ensure!(
-                *size == chunk.size,
-                "chunk {chunk_name} of the payload has {size} bytes, not {}",
-                chunk.size
-            );
-            ensure!(
-                *digest == chunk.digest,
-                "chunk {chunk_name} of the payload is damaged: it has another SHA-256"
-            );
+            let (size, wanted) = (found.size, chunk.size);
+            ensure!(size == wanted, "chunk {chunk_name} of the payload has {size} bytes, not {wanted}");
+            let damaged =
+                |what| format!("chunk {chunk_name} of the payload is damaged: it has another {what}");
+            ensure!(found.digest == chunk.digest, damaged("SHA-256"));
+            ensure!(found.sum == chunk.sum, damaged("XXH64"));
         }
         if let Some(more) = self.chunks.keys().find(|found| {
             let number = std::str::from_utf8(found).ok().and_then(|text| text.parse::<usize>().ok());
@@ -203,7 +204,7 @@ impl Read for Frame<'_> {
         let number = usize::try_from(self.at / CHUNK).unwrap_or(usize::MAX);
         let known =
             self.index.chunks.get(number).and_then(|_| self.spool.chunks.get(name(number).as_bytes()));
-        let Some((start, size, _)) = known else { return Ok(0) };
+        let Some((start, Chunk { size, .. })) = known else { return Ok(0) };
         let offset = self.at % CHUNK;
         let left = (self.end - self.at).min(size.saturating_sub(offset));
         let want = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));

@@ -3,52 +3,53 @@
 use std::fs::File;
 use std::io::{self, Write};
 
-use repot::payload::index::{CHUNK, Chunk};
+use repot::payload::index::{CHUNK, Chunk, xxh64};
 use sha2::{Digest, Sha256};
 
 /// Writes a stream and keeps the sizes and digests of its chunks.
 #[derive(Debug)]
 pub(super) struct Chunks {
     file: File,
-    sum: Sha256,
-    /// How much of the chunk at hand is there.
-    filled: u64,
+    /// What of the chunk at hand is there.
+    chunk: Vec<u8>,
     done: Vec<Chunk>,
 }
 
 impl Chunks {
     pub(super) fn new(file: File) -> Chunks {
-        Chunks { file, sum: Sha256::new(), filled: 0, done: Vec::new() }
+        Chunks { file, chunk: Vec::new(), done: Vec::new() }
     }
 
     /// Where the stream is.
     pub(super) fn position(&self) -> u64 {
-        self.done.len() as u64 * CHUNK + self.filled
+        self.done.len() as u64 * CHUNK + self.chunk.len() as u64
     }
 
-    pub(super) fn finish(mut self) -> (File, Vec<Chunk>) {
-        if self.filled > 0 {
-            self.end();
+    pub(super) fn finish(mut self) -> io::Result<(File, Vec<Chunk>)> {
+        if !self.chunk.is_empty() {
+            self.end()?;
         }
-        (self.file, self.done)
+        Ok((self.file, self.done))
     }
 
-    fn end(&mut self) {
-        let digest = std::mem::take(&mut self.sum).finalize().into();
-        self.done.push(Chunk { size: std::mem::take(&mut self.filled), digest });
+    fn end(&mut self) -> io::Result<()> {
+        self.file.write_all(&self.chunk)?;
+        let (size, sum) = (self.chunk.len() as u64, xxh64(&self.chunk));
+        self.done.push(Chunk { size, sum, digest: Sha256::digest(&self.chunk).into() });
+        self.chunk.clear();
+        Ok(())
     }
 }
 
 impl Write for Chunks {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let room = usize::try_from(CHUNK - self.filled).unwrap_or(usize::MAX);
-        let written = self.file.write(&bytes[..bytes.len().min(room)])?;
-        self.sum.update(&bytes[..written]);
-        self.filled += written as u64;
-        if self.filled == CHUNK {
-            self.end();
+        let room = usize::try_from(CHUNK).unwrap_or(usize::MAX) - self.chunk.len();
+        let taken = room.min(bytes.len());
+        self.chunk.extend_from_slice(&bytes[..taken]);
+        if taken == room {
+            self.end()?;
         }
-        Ok(written)
+        Ok(taken)
     }
 
     fn flush(&mut self) -> io::Result<()> {

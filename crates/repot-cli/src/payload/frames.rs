@@ -86,7 +86,7 @@ pub(super) fn write(tree: &Tree, level: i32, file: File, progress: &mut dyn FnMu
         progress(part.bytes(tree));
         Ok(())
     })?;
-    let (file, chunks) = chunks.finish();
+    let (file, chunks) = chunks.finish().context("cannot write a temporary file")?;
     index.chunks = chunks;
     ensure!(index.text().len() <= LIMIT, "a payload of more than 10 GiB, which no index holds");
     Ok(Payload { index, file })

@@ -117,6 +117,7 @@ pub(crate) fn decide(
         threads,
         tight,
         large_folios: false,
+        by_digest: !options.payload.is_empty(),
         // Which of them can be executed shows when they are unpacked.
         inits: facts.candidates.iter().map(|candidate| candidate.path.clone()).collect(),
         wipe: options.wipe,

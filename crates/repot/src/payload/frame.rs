@@ -2,16 +2,16 @@
 
 use alloc::vec::Vec;
 
-use rustix::io::Errno;
+use rustix::fd::OwnedFd;
+use rustix::io::{Errno, pread};
 use zstd_safe::{DCtx, DParameter, InBuffer, OutBuffer, ResetDirective};
 
 use super::archive::Source;
-use super::chunks::{Chunks, flaw, path, place};
+use super::chunks::{Chunks, flaw, path};
 use super::index::{CHUNK, Frame, WINDOW_LOG};
-use crate::error::Fault;
-use crate::sys::Mapping;
+use crate::error::{Call, Fault};
 
-/// What is decompressed at once, in bytes.
+/// What is read and what is decompressed at once, in bytes.
 const BUFFER: usize = 128 * 1024;
 
 /// The header of a frame that asks for the largest window and does not say how much it holds (RFC 8878, 3.1.1.1).
@@ -21,6 +21,7 @@ const WINDOW: u32 = (WINDOW_LOG - 10) << 3;
 /// What a thread keeps from one frame to the next: all the memory that decompressing takes.
 pub(super) struct Decoder {
     context: DCtx<'static>,
+    input: Vec<u8>,
     output: Vec<u8>,
 }
 
@@ -38,10 +39,13 @@ impl Decoder {
         context.set_parameter(DParameter::WindowLogMax(WINDOW_LOG)).map_err(|_| no_memory())?;
         // Last what falls back on the memory that is set aside: the C library's own does not.
         begin(&mut context).ok_or_else(no_memory)?;
-        let mut output = Vec::new();
-        output.try_reserve_exact(BUFFER).map_err(|_| no_memory())?;
-        output.resize(BUFFER, 0);
-        Ok(Decoder { context, output })
+        let buffer = || {
+            let mut buffer = Vec::new();
+            buffer.try_reserve_exact(BUFFER).map_err(|_| no_memory())?;
+            buffer.resize(BUFFER, 0);
+            Ok(buffer)
+        };
+        Ok(Decoder { context, input: buffer()?, output: buffer()? })
     }
 }
 
@@ -61,11 +65,11 @@ pub(super) struct Reader<'a> {
     frame: Frame,
     /// Whether chunks are freed behind it.
     frees: bool,
-    /// Where the next bytes are in the concatenation.
+    /// Where the next bytes are to be read from.
     at: u64,
-    /// The chunk that they are in.
-    chunk: Option<Mapping>,
-    /// What of the decoder's buffer is not used yet.
+    file: Option<OwnedFd>,
+    /// What of the decoder's buffers is not used yet.
+    input: core::ops::Range<usize>,
     output: core::ops::Range<usize>,
     /// What is still to be decompressed.
     left: u64,
@@ -80,13 +84,25 @@ impl<'a> Reader<'a> {
         frees: bool,
     ) -> Result<Self, Fault> {
         begin(&mut decoder.context).ok_or_else(|| flaw("the decoder cannot begin", b""))?;
-        let (at, left) = (frame.start, frame.content);
-        Ok(Reader { decoder, chunks, frame, frees, at, chunk: None, output: 0..0, left, ended: false })
+        let (input, output) = (0..0, 0..0);
+        let left = frame.content;
+        Ok(Reader {
+            decoder,
+            chunks,
+            frame,
+            frees,
+            at: frame.start,
+            file: None,
+            input,
+            output,
+            left,
+            ended: false,
+        })
     }
 
     /// The chunk that the last bytes came from.
     pub(super) fn chunk(&self) -> usize {
-        place(self.at.saturating_sub(1).max(self.frame.start)).0
+        usize::try_from(self.at.saturating_sub(1).max(self.frame.start) / CHUNK).unwrap_or(usize::MAX)
     }
 
     /// Ends the frame, which must have been read to its end.
@@ -94,42 +110,44 @@ impl<'a> Reader<'a> {
         if !self.next(1)?.is_empty() {
             return Err(flaw("more in a frame than belongs there, chunk", path(self.chunk()).as_bytes()));
         }
-        if self.at != self.frame.end() {
+        if self.at != self.frame.end() || !self.input.is_empty() {
             return Err(flaw("a frame that ends too early, chunk", path(self.chunk()).as_bytes()));
         }
         Ok(())
     }
 
-    /// Decompresses what there is in one chunk, as far as the buffer takes it. Behind the last byte that belongs to the frame the
-    /// chunk is done.
-    fn decompress(&mut self) -> Result<(), Fault> {
-        let (number, start) = place(self.at);
-        let end = self.frame.end().min((self.at / CHUNK + 1) * CHUNK);
-        let length = usize::try_from(end.saturating_sub(self.at)).unwrap_or(0);
+    /// Reads on, at most to the end of a chunk.
+    fn fill(&mut self) -> Result<(), Fault> {
         let held = self.chunks.held(self.at);
-        let bytes = match &mut self.chunk {
-            _ if length == 0 => &[],
-            _ if !held.is_empty() => &held[..length.min(held.len())],
-            Some(chunk) => chunk.get(start..start + length).unwrap_or_default(),
-            none => {
-                let chunk = none.insert(self.chunks.bytes(number)?);
-                chunk.get(start..start + length).unwrap_or_default()
-            }
-        };
-        let mut input = InBuffer::around(bytes);
-        let mut output = OutBuffer::around(&mut self.decoder.output[..]);
-        let hint = self.decoder.context.decompress_stream(&mut output, &mut input);
-        let (taken, made) = (input.pos(), output.pos());
-        let hint = hint.map_err(|_| flaw("zstd cannot decompress chunk", path(self.chunk()).as_bytes()))?;
-        self.output = 0..made;
-        self.ended = hint == 0;
-        if made as u64 > self.left || (taken == 0 && made == 0 && !self.ended) {
+        if !held.is_empty() {
+            let count = held.len().min(BUFFER);
+            self.decoder.input[..count].copy_from_slice(&held[..count]);
+            self.input = 0..count;
+            self.at += count as u64;
+            return Ok(());
+        }
+        let number = usize::try_from(self.at / CHUNK).unwrap_or(usize::MAX);
+        let end = self.frame.end().min((self.at / CHUNK + 1) * CHUNK);
+        if self.at >= self.frame.end() {
             return Err(flaw("a frame that ends too late, chunk", path(self.chunk()).as_bytes()));
         }
-        self.left -= made as u64;
-        self.at += taken as u64;
-        if self.at == end && taken > 0 {
-            self.chunk = None;
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => none.insert(self.chunks.file(number)?),
+        };
+        let length = usize::try_from(end - self.at).unwrap_or(BUFFER).min(BUFFER);
+        let count = loop {
+            match pread(&*file, &mut self.decoder.input[..length], self.at % CHUNK) {
+                Err(Errno::INTR) => {}
+                Ok(0) => return Err(flaw("the size of chunk", path(number).as_bytes())),
+                read => break read.on("pread64", path(number).as_bytes())?,
+            }
+        };
+        self.input = 0..count;
+        self.at += count as u64;
+        if self.at == end {
+            // All of it that belongs to this frame is here.
+            self.file = None;
             if self.frees {
                 self.chunks.done(number)?;
             }
@@ -141,7 +159,23 @@ impl<'a> Reader<'a> {
 impl Source for Reader<'_> {
     fn next(&mut self, most: usize) -> Result<&[u8], Fault> {
         while self.output.is_empty() && !self.ended {
-            self.decompress()?;
+            if self.input.is_empty() && self.at < self.frame.end() {
+                self.fill()?;
+            }
+            let bytes = &self.decoder.input[self.input.clone()];
+            let mut input = InBuffer::around(bytes);
+            let mut output = OutBuffer::around(&mut self.decoder.output[..]);
+            let hint = self.decoder.context.decompress_stream(&mut output, &mut input);
+            let (taken, made) = (input.pos(), output.pos());
+            let hint =
+                hint.map_err(|_| flaw("zstd cannot decompress chunk", path(self.chunk()).as_bytes()))?;
+            self.input.start += taken;
+            self.output = 0..made;
+            self.ended = hint == 0;
+            if made as u64 > self.left || (taken == 0 && made == 0 && !self.ended) {
+                return Err(flaw("a frame that ends too late, chunk", path(self.chunk()).as_bytes()));
+            }
+            self.left -= made as u64;
         }
         if self.ended && self.output.is_empty() && self.left > 0 {
             return Err(flaw("a frame that ends too early, chunk", path(self.chunk()).as_bytes()));

@@ -113,7 +113,7 @@ impl Unpack<'_> {
     ) -> Result<Unpacked, Fault> {
         let (chunks, site) = (self.chunks, self.new.site);
         let index = chunks.index;
-        chunks.verify(plan.threads, meanwhile)?;
+        chunks.verify(plan.by_digest, plan.threads, meanwhile)?;
         // What decompressing takes is there before anything is freed: a thread for each that there is memory for.
         let mut decoders = Decoder::several(plan.threads)?;
         self.frame(0, Part::Directories, &mut decoders[0])?;
