@@ -15,6 +15,8 @@ use crate::survey::Survey;
 const WORKER: u64 = 4 << 20;
 /// What an inode and its name take on a tmpfs, in bytes.
 const PER_INODE: u64 = 1024;
+/// And what they take at the very least, on any architecture.
+const LEAST_PER_INODE: u64 = 512;
 
 /// The plan where the root comes as a payload; `None` where it does not.
 ///
@@ -86,10 +88,11 @@ pub(crate) fn decide(
         return refuse(format!("it does not fit: {why}"));
     }
     let available = facts.memory.available.saturating_add(chunks);
-    if available < payload {
+    let least = payload.saturating_add(index.inodes.saturating_mul(LEAST_PER_INODE));
+    if available < least {
         return refuse(format!(
             "it has {} KiB, and {} KiB of memory are available when its chunks are gone; the machine needs more memory",
-            payload >> 10,
+            least >> 10,
             available >> 10
         ));
     }
