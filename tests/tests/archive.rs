@@ -34,13 +34,15 @@ proptest! {
     fn an_index_has_one_form(at in 0usize..420, with in any::<u8>()) {
         let (sum, digest) = ("5b".repeat(8), "5b".repeat(32));
         let mut text = format!(
-            "format=1\nentries=5\nbytes=900\npages=3\ninodes=5\nlargest=500\nxattrs=0\nchunks=2\nframes=3\n\
-             chunk=000000 262144 {sum} {digest}\nchunk=000001 77 {sum} {digest}\nframe=0 100 1024\nframe=100 262044 8192\n\
+            "format=1\nentries=5\nbytes=900\npages=3\ninodes=5\nlargest=500\nxattrs=0\nchunks=2\nframes=4\n\
+             chunk=000000 262144 {sum} {digest}\nchunk=000001 77 {sum} {digest}\nframe=0 100 1024\nframe=100 44 512\nmore=144 262000 8192\n\
              frame=262144 77 1024\n"
         ).into_bytes();
+        let summed = |text: &[u8]| [text, format!("xxh64={:016x}\n", xxh64(text)).as_bytes()].concat();
+        prop_assert!(Index::parse(&summed(&text)).is_ok());
         let at = at % text.len();
         text[at] = with;
-        text.extend(format!("xxh64={:016x}\n", xxh64(&text)).into_bytes());
+        let text = summed(&text);
         if let Ok(index) = Index::parse(&text) {
             prop_assert_eq!(index.text().into_bytes(), text);
         }

@@ -5,7 +5,7 @@ use repot_tests::faults::{Outcome, error_name};
 use repot_tests::intercept::{Calls, Verdict};
 use repot_tests::payload::faults::{Sweep, is_bad};
 use repot_tests::payload::runs::{MOVE, QUICK_END, assert_untouched, assert_whole, changed, with_faults};
-use repot_tests::payload::{of_several_chunks, pack};
+use repot_tests::payload::{noise, of_several_chunks, pack};
 use repot_tests::sandbox::{End, Setup};
 use rustix::io::Errno;
 
@@ -80,6 +80,30 @@ fn memory_that_ends_in_the_middle_of_a_file_is_told_by_entry_frame_and_chunk() {
             if after == 0 {
                 assert_untouched(&prepared);
             }
+        }
+    }
+}
+
+/// One thread fails while others write pieces of the same file.
+#[test]
+fn a_piece_that_cannot_be_written_ends_the_others() {
+    let packed = pack(&[MOVE, QUICK_END, "threads=3"], |stage| {
+        stage.file("large", &noise(1, 15 << 20));
+        stage.file("other", &noise(2, 15 << 20));
+    });
+    for after in [0, 7, 40, 130] {
+        let prepared = changed(&packed, |_| ());
+        let mut pieces = 0;
+        let (end, running) = with_faults(&prepared, &[libc::SYS_pwrite64], |_| {
+            pieces += 1;
+            (pieces > after).then_some(Errno::NOSPC)
+        });
+        let log = running.log();
+        assert_eq!(end, End::Killed(2), "{after}: {log}");
+        assert!(log.contains("payload: pwrite64 \"") && log.contains("ENOSPC"), "{after}: {log}");
+        if after == 0 {
+            assert!(!log.contains(NO_WAY_BACK), "{log}");
+            assert_untouched(&prepared);
         }
     }
 }

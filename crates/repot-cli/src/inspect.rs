@@ -1,5 +1,6 @@
 //! `repot inspect`: what is inside an image, what memory it needs, and what is wrong with it.
 
+pub(crate) mod entries;
 pub mod payload;
 mod survey;
 

@@ -79,11 +79,22 @@ pub enum Contents {
     /// Here.
     Bytes(Arc<[u8]>),
     /// In a directory on disk, at this path.
-    Disk(Arc<Beneath>, Box<[u8]>, u64),
+    Disk(Arc<Beneath>, Box<[u8]>, Seen),
     /// In a file, from this offset on.
     Range(Arc<File>, u64, u64),
     /// Nowhere that we can read again: only the size is known.
     Size(u64),
+}
+
+/// A file as it was when its directory was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    /// Its size in bytes.
+    pub size: u64,
+    /// Its inode.
+    pub inode: u64,
+    /// When it was written to, in seconds and nanoseconds.
+    pub modified: (i64, i64),
 }
 
 impl Contents {
@@ -92,7 +103,9 @@ impl Contents {
     pub fn len(&self) -> u64 {
         match self {
             Contents::Bytes(bytes) => bytes.len() as u64,
-            Contents::Disk(_, _, len) | Contents::Range(_, _, len) | Contents::Size(len) => *len,
+            Contents::Disk(_, _, Seen { size: len, .. })
+            | Contents::Range(_, _, len)
+            | Contents::Size(len) => *len,
         }
     }
 

@@ -103,3 +103,29 @@ fn what_is_no_image_gets_one_line() {
         assert!(work.repot(&["inspect", name]).stdout.is_empty(), "{name}");
     }
 }
+
+/// What is damaged in a payload is told by the name of the chunk.
+#[test]
+fn a_payload_is_verified() {
+    let work = Work::new();
+    let mut elf = work.read("init");
+    elf.extend(b"\nrepot-init 1 with payload\n");
+    fs::write(work.path("init-payload"), elf).unwrap();
+    work.done(&["pack", "root", "-o", "image", "--payload", "--init", "init-payload"]);
+    let payload = &work.inspect("image")["payload"];
+    assert_eq!((&payload["chunks"], &payload["frames"]), (&1.into(), &3.into()), "{payload}");
+    let whole = work.read("image");
+    let find = |words: &[u8]| whole.windows(words.len()).position(|window| window == words).unwrap();
+    let places = [
+        (find(b"\x28\xb5\x2f\xfd") + 20, "chunk 000000 of the payload is damaged"),
+        (find(b"\nentries=") + 9, "index:"),
+    ];
+    for (at, told) in places {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1;
+        fs::write(work.path("bad"), bytes).unwrap();
+        let out = work.repot(&["inspect", "bad"]);
+        assert_eq!(out.status.code(), Some(1));
+        assert!(text(&out.stderr).contains(told), "{told}: {}", text(&out.stderr));
+    }
+}

@@ -4,7 +4,7 @@
 //! chunk freed when its last byte was taken, so the compressed and the unpacked tree are never both in memory. The format is
 //! told in docs/payload.md.
 
-#[cfg(feature = "payload")]
+#[cfg(feature = "index")]
 pub mod archive;
 #[cfg(feature = "payload")]
 mod chunks;

@@ -356,12 +356,6 @@ fn payload(mib: u64) -> impl FnOnce(&mut Facts) {
 fn a_payload_is_unpacked_or_refused() {
     let asked = |digests: &[Option<[u8; 32]>]| options(|o| o.payload = digests.to_vec());
     let (right, wrong) = (Some([7; 32]), Some([8; 32]));
-    let many = |facts: &mut Facts| {
-        payload(600)(facts);
-        if let Found::Index(index, _) = &mut facts.payload {
-            index.inodes = 1_000_000;
-        }
-    };
     // What there is, what is asked for, and what the refusal says.
     let rows: &[(&str, Facts, Options, Option<&str>)] = &[
         ("one", with(payload(100)), Options::default(), None),
@@ -372,7 +366,6 @@ fn a_payload_is_unpacked_or_refused() {
         ("none", with(|_| ()), asked(&[right]), Some("there is none")),
         ("unread", with(payload(100)), options(|o| o.unread = true), Some("could not be read")),
         ("useless", with(|f| f.payload = Found::Useless("why".into())), Options::default(), Some("why")),
-        ("many names", with(many), Options::default(), Some("needs more memory")),
         ("too large", with(payload(900)), Options::default(), Some("needs more memory")),
         (
             "size",

@@ -13,6 +13,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 use twox_hash::XxHash64;
 
+use super::entries;
 use crate::source::layer::Layer;
 use crate::source::limits;
 use crate::source::limits::Weight;
@@ -127,6 +128,7 @@ impl Spool {
             anyhow::bail!("{DIRECTORY}/{} is not in the payload's index", more.escape_ascii());
         }
         let archive = self.archive(&index)?;
+        entries::check(&archive, &index)?;
         let (scratch, mut weight) = (std::env::temp_dir(), Weight::default());
         let tarball = Tarball::open(archive, "the payload", &scratch, &mut weight)?;
         let mut tree = Tree::new(Attributes { permissions: 0o755, ..Attributes::default() });

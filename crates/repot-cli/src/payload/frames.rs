@@ -19,7 +19,7 @@ use super::tape::{BLOCK, header, pad};
 use crate::name::shown;
 use crate::tree::{Contents, Id, Kind, Tree};
 
-/// How many bytes of archive a frame has at most, a single header aside. See docs/payload.md for what was measured.
+/// About how many bytes of archive a frame has. See docs/payload.md for what was measured.
 const FRAME: u64 = 4 << 20;
 /// The longest target that tmpfs keeps in the inode (`SHORT_SYMLINK_LEN` less the final zero).
 const SHORT_SYMLINK: usize = 127;
@@ -30,10 +30,10 @@ const XATTR: u64 = 32;
 enum Part {
     /// Entries, by their paths; of the further names that are the last frame, the contents are elsewhere.
     Entries { entries: Vec<(Box<[u8]>, Id)>, last: bool },
-    /// The header of a file that is larger than a frame.
+    /// The header of a file that does not fit into a frame.
     Header(Box<[u8]>, Id),
-    /// A piece of its contents: from where in the file on, and how many bytes.
-    Piece(Box<[u8]>, Id, u64, u64),
+    /// A piece of its contents.
+    Piece { path: Box<[u8]>, id: Id, from: u64, length: u64 },
 }
 
 /// What of a tree goes where.
@@ -81,7 +81,7 @@ pub(super) fn write(tree: &Tree, level: i32, file: File, progress: &mut dyn FnMu
     ordered(&all, work, |part, (packed, content)| {
         let start = chunks.position();
         chunks.write_all(&packed).context("cannot write a temporary file")?;
-        let more = matches!(part, Part::Piece(..));
+        let more = matches!(part, Part::Piece { .. });
         index.frames.push(Frame { start, size: packed.len() as u64, content, more });
         progress(part.bytes(tree));
         Ok(())
@@ -147,7 +147,7 @@ impl Parts<'_> {
         self.large.push(Part::Header(path.into(), id));
         let piece = |number| {
             let from = number * FRAME;
-            Part::Piece(path.into(), id, from, FRAME.min(size - from))
+            Part::Piece { path: path.into(), id, from, length: FRAME.min(size - from) }
         };
         self.large.extend((0..size.div_ceil(FRAME)).map(piece));
     }
@@ -172,7 +172,7 @@ impl Part {
                 if headers { WINDOW_LOG - 2 } else { WINDOW_LOG }
             }
             Part::Header(..) => WINDOW_LOG - 2,
-            Part::Piece(..) => WINDOW_LOG,
+            Part::Piece { .. } => WINDOW_LOG,
         }
     }
 
@@ -183,7 +183,7 @@ impl Part {
             Part::Entries { entries, .. } => {
                 entries.iter().filter_map(|(_, id)| contents(tree, *id)).map(Contents::len).sum()
             }
-            Part::Piece(_, _, _, length) => *length,
+            Part::Piece { length, .. } => *length,
         }
     }
 
@@ -205,7 +205,7 @@ impl Part {
                 }
             }
             Part::Header(path, id) => bytes = header(path, tree.inode(*id), None),
-            Part::Piece(path, id, from, length) => {
+            Part::Piece { path, id, from, length } => {
                 if let Some(contents) = contents(tree, *id) {
                     copy(path, contents, *from, *length, &mut bytes)?;
                     pad(&mut bytes);
@@ -235,4 +235,73 @@ fn compress(archive: &[u8], level: i32, window: u32) -> io::Result<Vec<u8>> {
     encoder.set_pledged_src_size(Some(archive.len() as u64))?;
     encoder.write_all(archive)?;
     encoder.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inspect::entries::check;
+    use crate::tree::{Attributes, Inode};
+
+    /// A root with a file in two pieces and one in none, as the archive and its index.
+    fn packed() -> (File, Index) {
+        let mut tree = Tree::new(Attributes { permissions: 0o755, ..Attributes::default() });
+        for (name, size) in [(&b"large"[..], FRAME + 700), (b"small", 700)] {
+            let bytes = vec![b'x'; usize::try_from(size).unwrap()];
+            let kind = Kind::File(Contents::Bytes(bytes.into()));
+            let id = tree.add(Inode { attributes: Attributes::default(), kind });
+            tree.link(Tree::ROOT, name, id);
+            tree.link(Tree::ROOT, &[name, b"-2"].concat(), id);
+        }
+        let file = || tempfile::tempfile().unwrap();
+        let mut bytes = 0;
+        let Payload { index, file: chunks } = write(&tree, 1, file(), &mut |more| bytes += more).unwrap();
+        assert_eq!((bytes, index.bytes), (FRAME + 1400, FRAME + 1400));
+        let mut archive = file();
+        zstd::stream::copy_decode(Contents::Range(chunks.into(), 0, 0).open().unwrap(), &mut archive)
+            .unwrap();
+        (archive, index)
+    }
+
+    #[test]
+    fn the_header_of_a_large_file_and_each_piece_are_frames() {
+        let (archive, index) = packed();
+        let contents: Vec<_> = index.frames.iter().map(|frame| (frame.content, frame.more)).collect();
+        assert_eq!(
+            contents,
+            [(512, false), (512, false), (FRAME, true), (1024, true), (1536, false), (2048, false)]
+        );
+        check(&archive, &index).unwrap();
+    }
+
+    #[test]
+    fn an_index_that_says_otherwise_is_told() {
+        let (archive, index) = packed();
+        type Lie = fn(&mut Index);
+        let lies: [(Lie, &str); 5] = [
+            (
+                |index| index.frames[4].more = true,
+                "frame 1 of the payload: not the file of its pieces: large",
+            ),
+            (
+                |index| index.frames[3].more = false,
+                "frame 1 of the payload: not the file of its pieces: large",
+            ),
+            (
+                |index| index.frames[2].more = false,
+                "frame 1 of the payload: an archive that ends within an entry",
+            ),
+            (
+                |index| index.frames[0].content = 1024,
+                "frame 0 of the payload: an entry in the wrong frame: large",
+            ),
+            (|index| index.frames.truncate(5), "frame 4 of the payload: an entry in the wrong frame: small"),
+        ];
+        for (lie, told) in lies {
+            let mut index = index.clone();
+            lie(&mut index);
+            let error = check(&archive, &index).unwrap_err().to_string();
+            assert!(error.starts_with(told), "{told}: {error}");
+        }
+    }
 }

@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use crate::beneath::Beneath;
 use crate::name::shown;
 use crate::newc::NAME_MAX;
-use crate::tree::{Attributes, Contents, Entries, Id, Inode, Kind, Tree};
+use crate::tree::{Attributes, Contents, Entries, Id, Inode, Kind, Seen, Tree};
 
 /// What a directory held.
 #[derive(Debug)]
@@ -115,7 +115,9 @@ impl Scanner {
             FileType::Directory => Kind::Directory(Entries::new()),
             FileType::RegularFile => {
                 let size = u64::try_from(stat.st_size).context("a negative size")?;
-                Kind::File(Contents::Disk(self.beneath.clone(), path.into(), size))
+                let modified = (stat.st_mtime, stat.st_mtime_nsec.try_into().unwrap_or(0));
+                let seen = Seen { size, inode: stat.st_ino, modified };
+                Kind::File(Contents::Disk(self.beneath.clone(), path.into(), seen))
             }
             FileType::Symlink => {
                 Kind::Symlink(rustix::fs::readlinkat(fd, name, Vec::new())?.as_bytes().into())

@@ -2,9 +2,9 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 
-use super::Contents;
+use super::{Contents, Seen};
 
 impl Contents {
     /// The whole file, for small ones.
@@ -24,17 +24,21 @@ impl Contents {
         self.open_at(0)
     }
 
-    /// A reader from somewhere in the file on.
+    /// A reader from somewhere in the file on; for one that begins in the middle, the file must not have been written to either.
     pub(crate) fn open_at(&self, from: u64) -> io::Result<Box<dyn Read + '_>> {
         Ok(match self {
             Contents::Bytes(bytes) => {
                 let from = usize::try_from(from).unwrap_or(usize::MAX);
                 Box::new(bytes.get(from..).unwrap_or_default())
             }
-            Contents::Disk(beneath, path, len) => {
+            Contents::Disk(beneath, path, seen) => {
                 let mut file = File::from(beneath.file(path)?);
                 let now = file.metadata()?;
-                if !now.is_file() || now.len() != *len {
+                let now_seen =
+                    Seen { size: now.len(), inode: now.ino(), modified: (now.mtime(), now.mtime_nsec()) };
+                // What is read at once may be written to before; pieces must be of one file.
+                let same = if from == 0 { now.len() == seen.size } else { now_seen == *seen };
+                if !now.is_file() || !same {
                     return Err(io::Error::other("it changed since the directory was read"));
                 }
                 file.seek(SeekFrom::Start(from))?;

@@ -70,7 +70,7 @@ impl Work {
     pub(crate) fn run(&self, program: &str, args: &[&str]) -> Vec<u8> {
         let out = Command::new(program).args(args).current_dir(self.dir.path()).output();
         let out = out.unwrap_or_else(|error| {
-            panic!("{program}: {error} (Debian: apt install attr busybox cpio libarchive-tools lz4 mandoc xz-utils zstd)")
+            panic!("{program}: {error} (Debian: apt install acl attr busybox cpio libarchive-tools lz4 mandoc xz-utils zstd)")
         });
         assert!(out.status.success(), "{program} {args:?}: {}", text(&out.stderr));
         out.stdout

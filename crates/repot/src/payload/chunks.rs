@@ -4,19 +4,23 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::hash::Hasher;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, openat, unlinkat};
 use rustix::io::{Errno, pread};
 use sha2::{Digest, Sha256};
+use twox_hash::XxHash64;
 
 use super::DIRECTORY;
-use super::index::{CHUNK, Chunk, Index, WINDOW_LOG, name, xxh64};
+use super::index::{CHUNK, Chunk, Index, WINDOW_LOG, name};
 use crate::error::{Call, Fault};
 use crate::metadata::{At, Meta};
 use crate::sys::{self, Mutex};
 
+/// What is read at once where it is only verified: it is still in the processor's cache when it is summed up.
+const READ: usize = 64 * 1024;
 /// The longest header of a frame (RFC 8878, 3.1.1.1).
 const HEADER: usize = 18;
 
@@ -115,7 +119,7 @@ impl<'a> Chunks<'a> {
         usize::try_from(at).ok().and_then(|at| self.first.get(at..)).unwrap_or_default()
     }
 
-    /// Says that one more frame needs the chunk no longer; the last frees it.
+    /// Says that the chunk was read once more; the last time frees it.
     pub(super) fn done(&self, number: usize) -> Result<(), Fault> {
         if self.needed[number].fetch_sub(1, Ordering::AcqRel) != 1 {
             return Ok(());
@@ -155,8 +159,7 @@ impl<'a> Chunks<'a> {
             over.store(true, Ordering::Release);
         };
         let work = |_: u32| {
-            // A whole chunk, still in the processor's cache when it is summed up.
-            let mut buffer = vec![0; usize::try_from(CHUNK).unwrap_or(0)];
+            let mut buffer = vec![0; READ];
             while !over.load(Ordering::Acquire) {
                 let number = next.fetch_add(1, Ordering::Relaxed);
                 if number >= self.index.chunks.len() {
@@ -201,11 +204,29 @@ impl<'a> Chunks<'a> {
 
     fn verify_chunk(&self, number: usize, by_digest: bool, buffer: &mut [u8]) -> Result<(), Fault> {
         let Chunk { size, sum, digest } = self.index.chunks[number];
-        let bytes = &mut buffer[..usize::try_from(size).unwrap_or(0)];
-        self.read(number as u64 * CHUNK, bytes)?;
+        let file = self.file(number)?;
+        let (mut sha256, mut xxh64) = (Sha256::new(), XxHash64::with_seed(0));
+        let mut at = 0;
+        loop {
+            match pread(&file, &mut *buffer, at) {
+                Ok(0) => break,
+                Ok(count) => {
+                    if by_digest {
+                        sha256.update(&buffer[..count])
+                    } else {
+                        xxh64.write(&buffer[..count])
+                    }
+                    at += count as u64;
+                }
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno).on("pread64", path(number).as_bytes()),
+            }
+        }
+        let found: [u8; 32] = sha256.finalize().into();
         let what = match by_digest {
-            true if sha256(bytes) != digest => "the SHA-256 of chunk",
-            false if xxh64(bytes) != sum => "the XXH64 of chunk",
+            _ if at != size => "the size of chunk",
+            true if found != digest => "the SHA-256 of chunk",
+            false if xxh64.finish() != sum => "the XXH64 of chunk",
             _ => return Ok(()),
         };
         Err(flaw(what, path(number).as_bytes()))

@@ -15,8 +15,6 @@ use crate::survey::Survey;
 const WORKER: u64 = 4 << 20;
 /// What an inode and its name take on a tmpfs, in bytes.
 const PER_INODE: u64 = 1024;
-/// And what they take at the very least, on any architecture.
-const LEAST_PER_INODE: u64 = 512;
 
 /// The plan where the root comes as a payload; `None` where it does not.
 ///
@@ -88,7 +86,8 @@ pub(crate) fn decide(
         return refuse(format!("it does not fit: {why}"));
     }
     let available = facts.memory.available.saturating_add(chunks);
-    let least = payload.saturating_add(index.inodes.saturating_mul(LEAST_PER_INODE));
+    // What inodes and names take is left out, since what the kernel holds back will be used, too.
+    let least = if page == 4096 { payload } else { index.bytes };
     if available < least {
         return refuse(format!(
             "it has {} KiB, and {} KiB of memory are available when its chunks are gone; the machine needs more memory",

@@ -11,7 +11,7 @@ use core::fmt;
 pub use text::{Flaw, xxh64};
 
 /// A longer index is refused; this is enough for a payload of 10 GiB.
-pub const LIMIT: usize = 4 << 20;
+pub const LIMIT: usize = 5 << 20;
 /// The size of a chunk, in bytes; the last one may be shorter.
 pub const CHUNK: u64 = 256 << 10;
 /// The largest window that a frame may ask for, as a power of two: it is what each thread holds in memory.

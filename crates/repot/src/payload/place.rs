@@ -94,7 +94,7 @@ impl<'a> Place<'a> {
         let mode = Mode::from_raw_mode(entry.mode);
         let kind = match entry.kind {
             Kind::File => {
-                let file = make(dir, &name, entry)?;
+                let file = make(dir, &name, entry.mode)?;
                 write(&file, 0, entry.size, source, written)?;
                 return whole(&file, entry, foreign, refused);
             }
@@ -128,21 +128,20 @@ impl<'a> Place<'a> {
         if entry.kind != Kind::File || !fits {
             return Err(flaw("not the file of these pieces:", &entry.path));
         }
-        let foreign = (entry.uid, entry.gid) != self.creator;
         let refused = self.refused;
         let (dir, name) = self.enter(&entry.path)?;
         let file = begun.open(header, pieces, |first| {
-            let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             if first {
-                make(dir, &name, entry)
-            } else {
-                openat(dir, &name, flags, Mode::empty()).call("openat")
+                // The others have to open it, too.
+                return make(dir, &name, entry.mode | 0o200);
             }
+            let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            openat(dir, &name, flags, Mode::empty()).call("openat")
         })?;
         write(&file, offset, content.min(entry.size - offset), source, written)?;
         let done = begun.done(header);
         if done {
-            whole(&file, entry, foreign, refused)?;
+            whole(&file, entry, true, refused)?;
         }
         Ok(done)
     }
@@ -183,9 +182,9 @@ fn walk(root: BorrowedFd<'_>, path: &[u8]) -> Result<Option<OwnedFd>, Fault> {
     Ok(at)
 }
 
-fn make(dir: BorrowedFd<'_>, name: &CStr, entry: &Entry) -> Result<OwnedFd, Fault> {
+fn make(dir: BorrowedFd<'_>, name: &CStr, mode: u32) -> Result<OwnedFd, Fault> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    openat(dir, name, flags, Mode::from_raw_mode(entry.mode)).call("openat")
+    openat(dir, name, flags, Mode::from_raw_mode(mode)).call("openat")
 }
 
 /// Writes so many bytes from a place in the file on.

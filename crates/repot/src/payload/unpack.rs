@@ -181,8 +181,8 @@ impl Unpack<'_> {
 
     /// A piece of a large file, whose header is a frame by itself.
     fn piece(&self, number: usize, piece: Piece, begun: &Begun, decoder: &mut Decoder) -> Result<(), Fault> {
-        let header = self.read(piece.header, true, decoder, |reader| entry(reader))?;
-        let Some(entry) = header else { return Err(flaw("no header of", at_frame(number, 0).as_bytes())) };
+        let header = |reader: &mut Reader<'_>| entry(reader)?.ok_or_else(|| flaw("no header", b""));
+        let entry = self.read(piece.header, true, decoder, header)?;
         let pieces = self.chunks.index.pieces(piece.header);
         let mut place = self.place();
         let whole = self.read(number, true, decoder, |reader| {

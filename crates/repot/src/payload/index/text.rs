@@ -56,8 +56,8 @@ impl<'a> Lines<'a> {
 
     /// Takes the last line away, which must have the XXH64 of all before it.
     fn end(&mut self, text: &[u8]) -> Result<(), Flaw> {
-        let damaged =
-            Flaw { line: text.split(|byte| *byte == b'\n').count(), what: "it is damaged, or cut off" };
+        let line = text.split_inclusive(|byte| *byte == b'\n').count();
+        let damaged = Flaw { line, what: "it is damaged, or cut off" };
         let length = SUM.len() + 16 + 1;
         let (above, last) = text.split_at(text.len().saturating_sub(length));
         let sum = last
@@ -239,6 +239,20 @@ mod tests {
         assert_eq!(Index::parse(index.text().as_bytes()), Ok(index.clone()));
         assert_eq!(index.frames[1].chunks(), 0..=0);
         assert_eq!(index.frames[2].chunks(), 1..=1);
+    }
+
+    #[test]
+    fn ten_gibibytes_have_an_index() {
+        const FRAME: u64 = 3 << 20;
+        let chunk = Chunk { size: CHUNK, sum: u64::MAX, digest: [0xff; 32] };
+        let frame = |start| Frame { start, size: FRAME, content: 4 << 20, more: false };
+        let end = 10 << 30;
+        let index = Index {
+            chunks: vec![chunk; usize::try_from(end / CHUNK).expect("few")],
+            frames: (0..end / FRAME).map(|number| frame(number * FRAME)).collect(),
+            ..Index::default()
+        };
+        assert!(index.text().len() <= super::super::LIMIT);
     }
 
     #[test]
