@@ -66,7 +66,7 @@ pub fn is_bad(outcome: &Outcome) -> bool {
     !matches!(outcome, Outcome::Moved | Outcome::GaveUp(_) | Outcome::NotReached)
 }
 
-/// A small image, packed once: every kind of entry, several frames, an entry of the outer archive that overrides.
+/// A small image, packed once: every kind of entry, several frames, a file in pieces, an entry of the outer archive that overrides.
 #[derive(Debug)]
 pub struct Sweep {
     image: Vec<u8>,
@@ -90,6 +90,10 @@ impl Sweep {
         let packed = pack(&["mode=move", "threads=1", "onerror=poweroff"], |stage| {
             stage.plant(&one_of_each());
             stage.file("noise", &noise(7, 600_000));
+            // In two pieces.
+            let mut large = noise(8, 300_000);
+            large.resize(5 << 20, 0);
+            stage.file("large", &large);
             std::fs::hard_link(stage.path("noise"), stage.path("linked")).expect("linked");
         });
         Sweep { before: carried(&packed.before), image: packed.image }

@@ -270,7 +270,7 @@ impl Unpack<'_> {
     /// The programs that can be executed, of those that were asked for.
     fn inits(&self, facts: &Facts) -> Result<Vec<Vec<u8>>, Fault> {
         let mut able = Vec::new();
-        let mut told = String::new();
+        let mut told = Vec::new();
         for candidate in &facts.candidates {
             let test = || program::test(self.new.dir.as_fd(), &candidate.path, None, Machine::running());
             // There is no way back any more, so a no is asked for twice.
@@ -278,16 +278,14 @@ impl Unpack<'_> {
                 Ok(()) => able.push(candidate.path.clone()),
                 Err(why) => {
                     let comma = if told.is_empty() { "" } else { "; " };
-                    told += &format!("{comma}{} {why}", candidate.path.escape_ascii());
+                    told.extend_from_slice(comma.as_bytes());
+                    told.extend_from_slice(&candidate.path);
+                    told.extend_from_slice(format!(" {why}").as_bytes());
                 }
             }
         }
         if able.is_empty() {
-            return Err(Fault {
-                call: "no init can be executed:",
-                path: told.into_bytes(),
-                errno: Errno::NOEXEC,
-            });
+            return Err(Fault { call: "no init can be executed:", path: told, errno: Errno::NOEXEC });
         }
         Ok(able)
     }

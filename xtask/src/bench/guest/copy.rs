@@ -3,10 +3,12 @@
 use crate::{Done, say};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, ftruncate, openat, sendfile, unlinkat};
 use rustix::io::{pread, pwrite};
+use rustix::pipe::{SpliceFlags, fcntl_setpipe_size, pipe, splice};
 use rustix::time::{ClockId, clock_gettime};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::OnceLock;
 
 /// A way to copy a whole file.
 struct Method {
@@ -14,10 +16,11 @@ struct Method {
     copy: fn(&OwnedFd, &OwnedFd, u64, &mut [u8]) -> io::Result<()>,
 }
 
-const METHODS: [Method; 11] = [
+const METHODS: [Method; 12] = [
     Method { name: "sendfile", copy: |from, to, size, _| send(from, to, size, u64::MAX) },
     Method { name: "sendfile, 64 KiB a call", copy: |from, to, size, _| send(from, to, size, 64 << 10) },
     Method { name: "sendfile, 1 MiB a call", copy: |from, to, size, _| send(from, to, size, 1 << 20) },
+    Method { name: "splice, a pipe of 1 MiB", copy: |from, to, size, _| by_pipe(from, to, size) },
     Method {
         name: "pread and pwrite, 16 KiB",
         copy: |from, to, _, buffer| by_buffer(from, to, &mut buffer[..16 << 10]),
@@ -117,6 +120,30 @@ fn send(from: &OwnedFd, to: &OwnedFd, size: u64, at_once: u64) -> io::Result<()>
         let length = usize::try_from(at_once.min(size - at)).unwrap_or(usize::MAX);
         if sendfile(to, from, Some(&mut at), length)? == 0 {
             return Err(io::ErrorKind::WriteZero.into());
+        }
+    }
+    Ok(())
+}
+
+/// As repot does with what is larger than 64 KiB, by a pipe that is made once.
+fn by_pipe(from: &OwnedFd, to: &OwnedFd, size: u64) -> io::Result<()> {
+    static PIPE: OnceLock<Option<(OwnedFd, OwnedFd)>> = OnceLock::new();
+    let pipe = PIPE.get_or_init(|| {
+        let (outlet, inlet) = pipe().ok()?;
+        fcntl_setpipe_size(&inlet, 1 << 20).ok()?;
+        Some((outlet, inlet))
+    });
+    let (outlet, inlet) = pipe.as_ref().ok_or(io::ErrorKind::OutOfMemory)?;
+    let mut at = 0;
+    while at < size {
+        let held = splice(from, Some(&mut at.clone()), inlet, None, 1 << 20, SpliceFlags::empty())?;
+        let end = at + held as u64;
+        while held > 0 && at < end {
+            let left = usize::try_from(end - at).unwrap_or(usize::MAX);
+            splice(outlet, None, to, Some(&mut at), left, SpliceFlags::empty())?;
+        }
+        if held == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
     }
     Ok(())
