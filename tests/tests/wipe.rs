@@ -3,6 +3,7 @@ use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
 
 use repot_tests::intercept::{Call, Calls, Verdict};
+use repot_tests::payload::{RULES, arrived, carried, of_several_chunks, pack, unpacked};
 use repot_tests::rehome::run;
 use repot_tests::sandbox::{DEADLINE, End, Running, Setup};
 use repot_tests::snapshot::{Kind, difference, snapshot};
@@ -69,4 +70,35 @@ fn what_is_freed_was_overwritten() {
 fn without_it_nothing_is_overwritten() {
     let (bytes, _) = unwiped(&prepared(Fs::Tmpfs, "threads=1\n", &one_of_each()));
     assert!(bytes > 1 << 20, "{bytes}");
+}
+
+/// How many bytes that are not zero the chunks of a payload have when they are removed, and how many chunks there are.
+fn unwiped_chunks(config: &str) -> (usize, u32) {
+    let packed = pack(&["mode=move", "threads=2", config], of_several_chunks);
+    let prepared = unpacked(Fs::Ramfs, &[], &[&packed.image], |_| ());
+    let calls = Calls::These(vec![libc::SYS_unlinkat]);
+    let mut running = prepared.start(&Setup { calls, ..Setup::default() });
+    let pid = running.pid().as_raw_pid();
+    let (mut bytes, mut chunks) = (0, 0);
+    let end = running.wait_until(DEADLINE, None, &mut |call| {
+        let name = call.text(1);
+        if call.number == libc::SYS_unlinkat && !name.is_empty() && name.iter().all(u8::is_ascii_digit) {
+            let path = format!("/proc/{pid}/fd/{}/{}", call.args[0], String::from_utf8_lossy(&name));
+            let chunk = std::fs::read(path).expect("a chunk");
+            bytes += chunk.iter().filter(|&&byte| byte != 0).count();
+            chunks += 1;
+        }
+        Verdict::Continue
+    });
+    assert_eq!(end, End::Init("ready".into()), "{}", running.log());
+    let after = arrived(&snapshot(running.root()).expect("a snapshot"));
+    assert_eq!(difference(&carried(&packed.before), &after, RULES), "", "{}", running.log());
+    (bytes, chunks)
+}
+
+#[test]
+fn so_are_the_chunks_of_a_payload() {
+    let (bytes, chunks) = unwiped_chunks("wipe=yes");
+    assert!(bytes == 0 && chunks > 20, "{bytes} bytes of {chunks} chunks");
+    assert!(unwiped_chunks("wipe=no").0 > 1 << 20);
 }

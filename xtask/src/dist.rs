@@ -10,6 +10,8 @@ use crate::command::{read, run};
 use crate::{debian, place};
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
+use rustix::fs::{FlockOperation, flock};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -128,6 +130,9 @@ fn build_with(
     name: &str,
     more: &[(String, String)],
 ) -> Result<PathBuf> {
+    // Both inits come out of cargo under one name: until it is copied, no other xtask may build.
+    let lock = File::create(place::kept("lock")?.join("dist")).context("cannot make target/lock/dist")?;
+    flock(&lock, FlockOperation::LockExclusive).context("cannot lock target/lock/dist")?;
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(place::checkout()).args(["build", "--quiet", "--profile", profile]).args(package);
     let (triple, flags) = triple(arch).with_context(|| format!("cannot build {what}"))?;

@@ -71,7 +71,7 @@ impl fmt::Display for Refused<'_> {
     }
 }
 
-/// Executes the first of `inits` that lets itself be executed, as this program was called. `told` is called with each before it
+/// Executes the first of `inits` that lets itself be executed at the second try at the latest, as this program was called. `told` is called with each before it
 /// is tried, `refused` after it could not be. Returns when none could. Nothing is allocated: that may be what went wrong.
 pub fn execute<'i>(
     inits: impl IntoIterator<Item = &'i CStr>,
@@ -83,6 +83,8 @@ pub fn execute<'i>(
     let _ = chdir("/");
     for path in inits {
         told(path);
+        // What kept it from being executed may have passed, as want of memory does, and another init is not what was asked for.
+        invocation.execute(path);
         let errno = invocation.execute(path);
         refused(&Refused { path, errno });
     }

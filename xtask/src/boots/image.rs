@@ -6,6 +6,7 @@ use crate::place;
 use anyhow::{Context, Result, ensure};
 use repot_cli::codec::{Compression, Encoder};
 use repot_cli::newc::{Item, Reader};
+use repot_tests::payload::noise;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, makedev, mknodat, utimensat};
 use std::fs::{File, Permissions, create_dir_all};
 use std::os::fd::AsFd;
@@ -34,6 +35,10 @@ impl Image {
         }
         if scenario.payload && scenario.tree == Tree::Hostile {
             payload::dress(&root)?;
+        }
+        if scenario.understated {
+            // It fills chunks, and comes first: they are gone when the room ends.
+            std::fs::write(root.join("full"), noise(1, 5 << 20)).context("full")?;
         }
         // Reading attributes changes the working directory.
         let here = std::env::current_dir().context("the working directory")?;

@@ -1,7 +1,8 @@
 //! Images of scenarios whose root is a payload: what only that can carry, and the packing by the tool itself.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow, ensure};
 use clap::Parser;
+use repot::payload::index::Index;
 use repot_cli::cli::Cli;
 use rustix::fs::{CWD, FileType, Mode, XattrFlags, lsetxattr, makedev, mknodat};
 use std::path::Path;
@@ -52,10 +53,14 @@ pub(super) fn pack(root: &Path, init: &Path, archive: &Path) -> Result<()> {
 /// Makes the index of an image promise fewer pages, in as many digits.
 pub(super) fn understate(archive: &Path) -> Result<()> {
     let mut bytes = std::fs::read(archive)?;
-    let key = b"\npages=";
-    let found = bytes.windows(key.len()).position(|window| window == key).context("no number of pages")?;
-    let digits = bytes[found + key.len()..].iter_mut().take_while(|byte| byte.is_ascii_digit());
-    digits.enumerate().for_each(|(place, digit)| *digit = if place == 0 { b'1' } else { b'0' });
+    let find = |key: &[u8]| bytes.windows(key.len()).position(|window| window == key);
+    let (start, end) = find(b"format=1\nentries=").zip(find(b"\nxxh64=")).context("no index")?;
+    let place = start..end + "\nxxh64=0123456789abcdef\n".len();
+    let mut index = Index::parse(&bytes[place.clone()]).map_err(|flaw| anyhow!("{flaw}"))?;
+    index.pages = 10u64.pow(index.pages.ilog10());
+    let text = index.text();
+    ensure!(text.len() == place.len(), "the index has another length");
+    bytes[place].copy_from_slice(text.as_bytes());
     std::fs::write(archive, bytes).context("cannot write it")
 }
 

@@ -15,6 +15,7 @@ use twox_hash::XxHash64;
 
 use super::DIRECTORY;
 use super::index::{CHUNK, Chunk, Index, WINDOW_LOG, name};
+use crate::data;
 use crate::error::{Call, Fault};
 use crate::metadata::{At, Meta};
 use crate::sys::{self, Mutex};
@@ -44,13 +45,17 @@ pub(super) struct Chunks<'a> {
     needed: Vec<AtomicU32>,
     /// The frame with the directories, which is read twice.
     first: Vec<u8>,
-    /// Whether any was freed: from then on nothing can be put back.
+    /// Whether they are overwritten before they are freed.
+    wipe: bool,
+    /// Whether any was freed.
     freed: AtomicBool,
+    /// Whether any was changed: from then on nothing can be put back.
+    torn: AtomicBool,
 }
 
 impl<'a> Chunks<'a> {
     /// Opens the directory of chunks in `root`.
-    pub(super) fn open(root: BorrowedFd<'a>, index: &'a Index) -> Result<Self, Fault> {
+    pub(super) fn open(root: BorrowedFd<'a>, index: &'a Index, wipe: bool) -> Result<Self, Fault> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let directory = openat(root, DIRECTORY, flags, Mode::empty()).on("openat", DIRECTORY.as_bytes())?;
         let mut needed: Vec<_> = index.chunks.iter().map(|_| AtomicU32::new(0)).collect();
@@ -61,8 +66,8 @@ impl<'a> Chunks<'a> {
                 *needed[number].get_mut() += times;
             }
         }
-        let mut chunks =
-            Chunks { index, root, directory, needed, first: Vec::new(), freed: AtomicBool::new(false) };
+        let (freed, torn) = (AtomicBool::new(false), AtomicBool::new(false));
+        let mut chunks = Chunks { index, root, directory, needed, first: Vec::new(), wipe, freed, torn };
         let size = usize::try_from(index.frames[0].size).unwrap_or(usize::MAX);
         let mut first = Vec::new();
         first.try_reserve_exact(size).map_err(|_| Fault {
@@ -76,9 +81,9 @@ impl<'a> Chunks<'a> {
         Ok(chunks)
     }
 
-    /// Whether anything was freed.
+    /// Whether anything was changed.
     pub(super) fn torn(&self) -> bool {
-        self.freed.load(Ordering::Acquire)
+        self.torn.load(Ordering::Acquire)
     }
 
     /// Opens a chunk, which must have the size that the index says.
@@ -133,9 +138,23 @@ impl<'a> Chunks<'a> {
     }
 
     fn free(&self, number: usize) -> Result<(), Fault> {
+        if self.wipe {
+            self.overwrite(number)?;
+        }
         // Nothing is allocated between that and the note that there is no way back.
         unlinkat(&self.directory, name(number), AtFlags::empty())
-            .or_else(|errno| Err(errno).on("unlinkat", path(number).as_bytes()))
+            .or_else(|errno| Err(errno).on("unlinkat", path(number).as_bytes()))?;
+        self.torn.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    fn overwrite(&self, number: usize) -> Result<(), Fault> {
+        let named = || path(number).into_bytes();
+        let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = openat(&self.directory, name(number), flags, Mode::empty()).on("openat", &named())?;
+        self.torn.store(true, Ordering::Release);
+        data::zero(file.as_fd(), 0..self.index.chunks[number].size)
+            .map_err(|fault| Fault { path: named(), ..fault })
     }
 
     /// Removes what is left: the index and the directory.

@@ -53,11 +53,6 @@ pub(crate) fn decide(
         let mode = if options.mode == Mode::Bind { "bind" } else { "stay" };
         warnings.push(format!("mode={mode} does not apply: the root is a payload, which has to be unpacked"));
     }
-    if options.wipe {
-        warnings.push(
-            "wipe=yes does not reach the chunks of the payload, which are freed as they are".to_string(),
-        );
-    }
     if facts.others > 0 {
         warnings.push(format!("{} other processes run from the initramfs, which is emptied", facts.others));
     }

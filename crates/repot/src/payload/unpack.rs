@@ -54,7 +54,8 @@ pub(crate) fn unpack(
     let Found::Index(index, _) = &facts.payload else {
         return Err(flaw("no payload", b"").at(Step::Payload));
     };
-    let chunks = Chunks::open(new.site.old.as_fd(), index).map_err(|fault| fault.at(Step::Payload))?;
+    let chunks =
+        Chunks::open(new.site.old.as_fd(), index, plan.wipe).map_err(|fault| fault.at(Step::Payload))?;
     let refused = Refused::default();
     let work = Unpack {
         chunks: &chunks,
