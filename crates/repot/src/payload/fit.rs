@@ -15,6 +15,9 @@ use crate::survey::Survey;
 const WORKER: u64 = 4 << 20;
 /// What an inode and its name take on a tmpfs, in bytes.
 const PER_INODE: u64 = 1024;
+/// What may be had of the memory beyond what the kernel calls available: its reserves, and pages on the lists of its processors
+/// (`reserve` tells how much of each).
+const HELD_BACK: u64 = 16 << 20;
 
 /// The plan where the root comes as a payload; `None` where it does not.
 ///
@@ -81,9 +84,9 @@ pub(crate) fn decide(
         return refuse(format!("it does not fit: {why}"));
     }
     let available = facts.memory.available.saturating_add(chunks);
-    // What inodes and names take is left out, since what the kernel holds back will be used, too.
+    // Only what is certain is refused: there is nothing else to boot.
     let least = if page == 4096 { payload } else { index.bytes };
-    if available < least {
+    if available.saturating_add(HELD_BACK) < least {
         return refuse(format!(
             "it has {} KiB, and {} KiB of memory are available when its chunks are gone; the machine needs more memory",
             least >> 10,
