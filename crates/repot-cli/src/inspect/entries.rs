@@ -14,9 +14,9 @@ pub(crate) fn check(archive: &File, index: &Index) -> Result<()> {
     let last = index.frames.len() - 1;
     let mut start = 0;
     for (number, frame) in index.frames.iter().enumerate() {
-        let mut frames =
+        let mut source =
             Range { file: archive, at: start, end: start + frame.content, buffer: vec![0; 64 << 10] };
-        start = frames.end;
+        start = source.end;
         // What follows is a piece of a file whose header was read.
         if frame.more {
             continue;
@@ -25,7 +25,7 @@ pub(crate) fn check(archive: &File, index: &Index) -> Result<()> {
         let pieces: u64 = pieces.map(|frame| frame.content).sum();
         let flaw = |fault: Fault| anyhow!("frame {number} of the payload: {fault}");
         let (mut names, mut root) = (0u64, false);
-        while let Some(entry) = entry(&mut frames).map_err(flaw)? {
+        while let Some(entry) = entry(&mut source).map_err(flaw)? {
             let path = entry.path.escape_ascii();
             let belongs = match entry.kind {
                 Kind::Directory => number == 0,
@@ -38,7 +38,7 @@ pub(crate) fn check(archive: &File, index: &Index) -> Result<()> {
             root |= entry.path.is_empty();
             names += 1;
             if pieces == 0 {
-                contents(&mut frames, entry.size, |_| Ok(())).map_err(flaw)?;
+                contents(&mut source, entry.size, |_| Ok(())).map_err(flaw)?;
                 continue;
             }
             let size = entry.size.checked_next_multiple_of(512);
