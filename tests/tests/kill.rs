@@ -1,7 +1,7 @@
 //! The mover killed at random points: no byte is in neither tree.
 use std::time::{Duration, Instant};
 
-use repot::relocate::CHUNK;
+use repot::CHUNK;
 use repot_tests::intercept::Calls;
 use repot_tests::kill::{Torn, kill_after, kill_before_call};
 use repot_tests::sandbox::{DEADLINE, End, Setup};

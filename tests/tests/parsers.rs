@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use repot::cmdline::{self, same_key};
+use repot::facts::mountinfo;
+use repot::facts::program::{self, Machine};
+use repot::facts::unpacked::{complaints, marker};
 use repot::manifest::{self, Line};
-use repot::mountinfo;
 use repot::options::Options;
-use repot::program::{self, Machine};
-use repot::unpacking::{complaints, marker};
+use repot::options::cmdline::{self, same_key};
 
 /// Bytes without a pattern, and bytes that look like what the parsers know: their words, cut and joined anyhow.
 fn bytes() -> impl Strategy<Value = Vec<u8>> {

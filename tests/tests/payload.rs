@@ -4,7 +4,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use repot::payload::index::{Hex, Index, xxh64};
+use repot::display::Hex;
+use repot::payload::index::{Index, xxh64};
 use repot_tests::payload::runs::{MOVE, QUICK_END, assert_untouched, boot, refused, with_faults};
 use repot_tests::payload::{
     Packed, RULES, archive as archive_of, arrived, carried, chunks, edit, kept, noise, of_several_chunks,

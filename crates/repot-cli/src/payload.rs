@@ -13,8 +13,9 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
+use repot::display::Hex;
 use repot::payload::DIRECTORY;
-use repot::payload::index::{Hex, Index, name};
+use repot::payload::index::{Index, name};
 use sha2::{Digest, Sha256};
 
 use crate::cli::Pack;

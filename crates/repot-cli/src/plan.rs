@@ -8,9 +8,10 @@ use std::fs;
 use std::io::{self, Write};
 
 use anyhow::{Context, Result};
-use repot::facts::{self, Facts, RootFs, Site};
-use repot::mountinfo::{self, Mount};
+use repot::facts::mountinfo::{self, Mount};
+use repot::facts::{self, Facts, RootFs};
 use repot::plan::{Plan, plan};
+use repot::site::Site;
 use serde::Serialize;
 
 use crate::cli::PlanArgs;
@@ -128,7 +129,7 @@ fn tree(facts: &Facts) -> Tree {
         largest: facts.survey.largest,
         memory: facts.memory.total,
         available: facts.memory.available,
-        inits: facts.candidates.iter().map(repot::program::Candidate::account).collect(),
+        inits: facts.candidates.iter().map(repot::facts::program::Candidate::account).collect(),
     }
 }
 

@@ -10,13 +10,13 @@ use std::env;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use repot::facts::{self, Site};
+use repot::facts;
+use repot::facts::program::Candidate;
 use repot::options::Options;
-use repot::program::Candidate;
+use repot::site::Site;
 use serde::Serialize;
 
 use self::snapshot::Snapshot;
@@ -111,7 +111,7 @@ fn inside(args: &Rehearse, kind: &str) -> Result<()> {
     let mut facts = facts::look(&site, &options)?;
     // What runs afterwards is not rehearsed, nor is how the kernel unpacked this machine's initramfs.
     facts.candidates = vec![Candidate { path: b"/".to_vec(), why: None }];
-    facts.unpacking = repot::unpacking::Unpacking::default();
+    facts.unpacking = repot::facts::unpacked::Unpacking::default();
     if let Some(memory) = args.memory {
         facts.memory.total = memory;
         facts.memory.available = facts.memory.available.min(memory.saturating_sub(facts.survey.bytes));
@@ -122,7 +122,7 @@ fn inside(args: &Rehearse, kind: &str) -> Result<()> {
         bail!("on {kind}, repot would not move it: {}", plan.reason);
     }
     let began = Instant::now();
-    let ready = repot::rehome(&site, &facts, &plan, &|_| (), &|_| ())?;
+    let ready = repot::ladder::carry_out(&site, &facts, &plan, &|_| (), &|_| ())?;
     let milliseconds = began.elapsed().as_secs_f64() * 1000.0;
     report::warn(&ready.warnings);
 
@@ -132,9 +132,9 @@ fn inside(args: &Rehearse, kind: &str) -> Result<()> {
         from: plan::name(facts.rootfs),
         threads: plan.threads,
         entries: before.len(),
-        bytes: ready.progress.bytes.load(Ordering::Relaxed),
+        bytes: ready.progress.bytes(),
         milliseconds,
-        extra: ready.progress.peak.load(Ordering::Relaxed),
+        extra: ready.progress.peak(),
         old_root_empty: ready.empty,
         differences,
     };

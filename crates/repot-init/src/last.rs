@@ -5,38 +5,39 @@
 use core::ffi::CStr;
 
 use repot::facts::INITS;
-use repot::handoff::{self, Refused};
+use repot::facts::packed::is_packed;
+use repot::handoff::{self, NotExecuted};
+use repot::log::{Level, Log};
 use repot::options::OnError;
-use repot::report::{Level, Log};
 use repot::runtime::sleep;
 use rustix::system::{RebootCommand, reboot};
 
-use crate::sys::Process;
+use crate::process::Process;
 
 const SHELLS: [&CStr; 3] = [c"/bin/sh", c"/bin/bash", c"/bin/busybox"];
 
 /// Executes the first of the usual inits, the root being as the kernel left it. What lies beside a payload is no system.
 pub(crate) fn in_place(process: &Process) -> ! {
-    if repot::payload::is_packed() {
-        let log = Log::open(process.machine.get());
+    if is_packed() {
+        let log = process.log();
         log.line(
             Level::Error,
             format_args!("the root is a payload that is not unpacked: nothing is executed in its place"),
         );
         resort(&log, process)
     }
-    handoff::execute(INITS, &process.invocation, &|_| (), &|refused| tell(process, refused));
+    handoff::execute(INITS, &process.invocation, &|_| (), &|failed| report(process, failed));
     no_init(process)
 }
 
-/// Tells of an init that could not be executed. A log that was open is not any more on 5.10.
-pub(crate) fn tell(process: &Process, refused: &Refused<'_>) {
-    Log::open(process.machine.get()).line(Level::Error, format_args!("{refused}"));
+/// Logs an init that could not be executed.
+pub(crate) fn report(process: &Process, failed: &NotExecuted<'_>) {
+    process.log().line(Level::Error, format_args!("{failed}"));
 }
 
 /// When none of the inits that were tried could be executed.
 pub(crate) fn no_init(process: &Process) -> ! {
-    let log = Log::open(process.machine.get());
+    let log = process.log();
     log.line(Level::Error, format_args!("no init could be executed"));
     resort(&log, process)
 }
@@ -45,12 +46,12 @@ pub(crate) fn no_init(process: &Process) -> ! {
 pub(crate) fn resort(log: &Log, process: &Process) -> ! {
     let mut log = log;
     let reopened;
-    let panic = process.panic.get();
-    match process.onerror.get() {
+    let panic = process.panic();
+    match process.onerror() {
         OnError::Shell => {
             log.line(Level::Error, format_args!("starting a shell (onerror=shell)"));
-            handoff::execute(SHELLS, &process.invocation, &|_| (), &|refused| tell(process, refused));
-            reopened = Log::open(process.machine.get());
+            handoff::execute(SHELLS, &process.invocation, &|_| (), &|failed| report(process, failed));
+            reopened = process.log();
             log = &reopened;
             log.line(Level::Error, format_args!("there is no shell either"));
         }

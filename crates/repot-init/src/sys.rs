@@ -4,29 +4,17 @@
 //! aborts when /dev/null is missing, which is the situation this program is made for.
 #![allow(unsafe_code)]
 
-use core::cell::Cell;
 use core::ffi::{c_char, c_int};
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, Ordering};
 
-use repot::options::OnError;
-use repot::report::{Level, Log};
+use repot::log::{Level, Log};
 use repot::runtime::{Allocator, Invocation, is_torn, is_worker, sleep, worker_lost};
+
+use crate::process::Process;
 
 #[global_allocator]
 static MALLOC: Allocator = Allocator;
-
-/// What has to be known wherever this program is given up.
-pub(crate) struct Process {
-    /// What `main` was called with.
-    pub(crate) invocation: Invocation,
-    /// Whether the kernel's log is this machine's own.
-    pub(crate) machine: Cell<bool>,
-    /// `onerror=`
-    pub(crate) onerror: Cell<OnError>,
-    /// `panic=`
-    pub(crate) panic: Cell<i32>,
-}
 
 /// For the panic handler.
 static PROCESS: AtomicPtr<Process> = AtomicPtr::new(ptr::null_mut());
@@ -44,7 +32,7 @@ fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
     // SAFETY: null, or what `main` put there, which lives as long as the process. Its cells are not written to while there are
     // other threads.
     let process = unsafe { place.as_ref() };
-    let log = Log::open(process.is_none_or(|process| process.machine.get()));
+    let log = process.map_or_else(|| Log::open(true), Process::log);
     log.line(Level::Error, format_args!("this is a bug of repot, or the memory is at its end: {info}"));
     if worker {
         worker_lost();
@@ -85,8 +73,7 @@ extern "C" fn main(_argc: c_int, argv: *mut *const c_char, envp: *const *const c
     // SAFETY: the C library gives what the kernel gave: arrays that end with a null pointer, stay, and belong to the program.
     let invocation = unsafe { Invocation::of_main(argv, envp) };
     Allocator::set_aside();
-    let (machine, onerror) = (Cell::new(true), Cell::new(OnError::Continue));
-    let mut process = Process { invocation, machine, onerror, panic: Cell::new(0) };
+    let mut process = Process::new(invocation);
     PROCESS.store(&raw mut process, Ordering::Relaxed);
     crate::run(&process)
 }

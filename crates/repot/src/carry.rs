@@ -18,29 +18,29 @@ use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, MoveMountFlags, UnmountFlags, mount_change, move_mount, unmount};
 use rustix::process::{chdir, fchdir};
 
-use crate::error::{Call, Error, Fault, Step};
+use crate::error::{Call, Error, Fault, Step, Torn, retry_once};
 use crate::facts::Facts;
+use crate::facts::mountinfo::Mount;
 use crate::metadata::{At, Meta, kept_flags};
-use crate::mountinfo::Mount;
 use crate::relocate::Relocated;
 
 /// The mounts are on the new root, which is attached above the old one.
 #[derive(Debug)]
-pub struct Carried<'s> {
+pub(crate) struct Carried<'s> {
     pub(crate) relocated: Relocated<'s>,
     pub(crate) shared: bool,
     places: Places,
     /// How many mounts were moved, those on them not counted.
-    pub mounts: usize,
+    pub(crate) mounts: usize,
     /// What could not be removed afterwards.
-    pub left: Vec<Fault>,
+    pub(crate) left: Vec<Fault>,
 }
 
 /// Carries the mounts.
 ///
 /// # Errors
 /// The call that failed; mounts and tree are then back where they were.
-pub fn carry<'s>(relocated: Relocated<'s>, facts: &Facts) -> Result<Carried<'s>, Error> {
+pub(crate) fn carry<'s>(relocated: Relocated<'s>, facts: &Facts) -> Result<Carried<'s>, Error> {
     let mut places =
         Places { parked: Vec::new(), placed: Vec::new(), left: Vec::new(), attached: false, private: false };
     match places.carry(&relocated, facts) {
@@ -62,7 +62,7 @@ impl Carried<'_> {
 
 fn undo(mut places: Places, relocated: Relocated<'_>, shared: bool, mut error: Error) -> Error {
     let (mounts, tree) = (places.back(&relocated, shared), relocated.back());
-    error.torn = error.torn.or(mounts.and(tree).err());
+    error.torn = error.torn.or(mounts.map_err(Torn::Undo).and(tree).err());
     error
 }
 
@@ -247,7 +247,7 @@ impl<'a> Park<'a> {
         let mut outcome = Ok(());
         for (name, flags) in &self.names {
             let remove = || unlinkat(self.dir, name, *flags).on("unlinkat", name.to_bytes());
-            outcome = outcome.and(remove().or_else(|_| remove()));
+            outcome = outcome.and(retry_once(remove));
         }
         let finish = || {
             utimensat(self.dir, c".", &relocated.times(), AtFlags::empty()).on("utimensat", b"/")?;
@@ -256,7 +256,7 @@ impl<'a> Park<'a> {
             }
             ioctl_setflags(self.dir, self.flags).on("ioctl FS_IOC_SETFLAGS", b"/")
         };
-        outcome.and(finish().or_else(|_| finish()))
+        outcome.and(retry_once(finish))
     }
 }
 

@@ -7,6 +7,8 @@ use core::fmt;
 
 use rustix::io::Errno;
 
+use crate::display::Quoted;
+
 /// A step of the story, for messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -43,23 +45,50 @@ impl fmt::Display for Step {
     }
 }
 
-/// A call that failed and what it was called on, not yet placed in a step.
+/// What a [`Fault`] is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    /// A system call, by the kernel's name, or `malloc`.
+    Call(&'static str),
+    /// Something that was read is not what it must be.
+    Flaw(&'static str),
+    /// A worker thread panicked, which the log has told of.
+    LostWorker,
+}
+
+impl fmt::Display for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            What::Call(name) | What::Flaw(name) => name,
+            What::LostWorker => "panic",
+        })
+    }
+}
+
+/// What failed and on what, not yet placed in a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// The system call, by the kernel's name.
-    pub call: &'static str,
-    /// What it was called on, as far as that is known.
+    /// What failed.
+    pub what: What,
+    /// The path, or whatever else it was called on, as far as that is known.
     pub path: Vec<u8>,
-    /// The kernel's answer.
+    /// The kernel's answer; `EBADMSG` for a flaw.
     pub errno: Errno,
 }
 
-/// What undoing fails with where there is nothing left to go back to.
-const USED_UP: &str = "payload";
-
 impl Fault {
-    pub(crate) fn used_up() -> Fault {
-        Fault { call: USED_UP, path: Vec::new(), errno: Errno::CANCELED }
+    #[cfg(feature = "index")]
+    pub(crate) fn flaw(what: &'static str, path: &[u8]) -> Fault {
+        Fault { what: What::Flaw(what), path: path.to_vec(), errno: Errno::BADMSG }
+    }
+
+    pub(crate) fn lost_worker() -> Fault {
+        Fault { what: What::LostWorker, path: Vec::new(), errno: Errno::CANCELED }
+    }
+
+    /// The same, on another path.
+    pub(crate) fn on(self, path: Vec<u8>) -> Fault {
+        Fault { path, ..self }
     }
 
     /// Places the fault in a step.
@@ -70,7 +99,7 @@ impl Fault {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ", self.call)?;
+        write!(f, "{} ", self.what)?;
         if !self.path.is_empty() {
             write!(f, "{}: ", Quoted(&self.path))?;
         }
@@ -79,23 +108,26 @@ impl fmt::Display for Fault {
     }
 }
 
+impl core::error::Error for Fault {}
+
 /// What went wrong, where.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
     /// The step that failed.
     pub step: Step,
-    /// The call that failed.
+    /// What failed in it.
     pub fault: Fault,
-    /// The call that failed when it was to be undone: the tree is in two halves.
-    pub torn: Option<Fault>,
+    /// Why the system is not as it was before. `None`: it is.
+    pub torn: Option<Torn>,
 }
 
-#[cfg(feature = "payload")]
-impl Error {
-    /// The same, where there is nothing left to go back to.
-    pub(crate) fn used_up(self) -> Error {
-        Error { torn: Some(Fault::used_up()), ..self }
-    }
+/// Why there is no complete root any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Torn {
+    /// Rolling back failed as well: the tree is in two halves.
+    Undo(Fault),
+    /// There is nothing to roll back to: parts of the payload are gone.
+    Spent,
 }
 
 impl fmt::Display for Error {
@@ -103,21 +135,27 @@ impl fmt::Display for Error {
         write!(f, "{}: {}", self.step, self.fault)?;
         match &self.torn {
             None => Ok(()),
-            Some(Fault { call: USED_UP, .. }) => {
+            Some(Torn::Spent) => {
                 f.write_str("; parts of the payload are gone, so there is no system to go back to")
             }
-            Some(fault) => write!(f, "; undoing it failed as well: {fault}"),
+            Some(Torn::Undo(fault)) => write!(f, "; undoing it failed as well: {fault}"),
         }
     }
 }
 
 impl core::error::Error for Error {}
 
+/// Calls `call` a second time if it fails: for the calls whose failure could not be rolled back, since `ENOMEM` may be
+/// transient.
+pub(crate) fn retry_once<T, E>(mut call: impl FnMut() -> Result<T, E>) -> Result<T, E> {
+    call().or_else(|_| call())
+}
+
 /// Turns an errno into a [`Fault`] with its call and path.
 pub trait Call<T> {
     /// Names the call that failed.
     fn call(self, call: &'static str) -> Result<T, Fault>;
-    /// Names the call that failed and what it was called on.
+    /// Names the call that failed and its path.
     fn on(self, call: &'static str, path: &[u8]) -> Result<T, Fault>;
 }
 
@@ -126,17 +164,7 @@ impl<T> Call<T> for Result<T, Errno> {
         self.on(call, b"")
     }
     fn on(self, call: &'static str, path: &[u8]) -> Result<T, Fault> {
-        self.map_err(|errno| Fault { call, path: path.to_vec(), errno })
-    }
-}
-
-/// Bytes in double quotes; what is not printable ASCII as `\xNN`.
-#[derive(Debug)]
-pub struct Quoted<'a>(pub &'a [u8]);
-
-impl fmt::Display for Quoted<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "\"{}\"", self.0.escape_ascii())
+        self.map_err(|errno| Fault { what: What::Call(call), path: path.to_vec(), errno })
     }
 }
 

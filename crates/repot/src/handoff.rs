@@ -8,14 +8,15 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, StatxFlags, makedev, open
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::process::chdir;
 
-use crate::error::{Quoted, Step, name_of};
+use crate::display::Quoted;
+use crate::error::{Step, name_of, retry_once};
 use crate::sys::{self, Invocation};
 
 /// The kernel's console: character device 5:1.
 const CONSOLE: (u32, u32) = (5, 1);
 
-/// Opens the new root's console as standard input, output and error, where these are closed or are the old root's: they would
-/// keep the old root's memory. What an earlier stage has put there stays.
+/// Opens the new root's console as standard input, output and error, if these are closed or are the console of the old root:
+/// an open descriptor would keep the old root's memory. Whatever an earlier stage has put there stays.
 pub fn console() {
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
     let mut opened = None;
@@ -31,8 +32,8 @@ pub fn console() {
             if !is_device {
                 return;
             }
-            // A console without a driver behind it gives ENXIO or EIO. The copy is out of the way of 0, 1 and 2, one of which
-            // the kernel gives where they are closed.
+            // A console without a driver returns ENXIO or EIO. If 0, 1 or 2 is closed, the kernel returns that number, so the
+            // descriptor is moved out of the way.
             opened = openat(CWD, c"/dev/console", flags, Mode::empty())
                 .and_then(|console| fcntl_dupfd_cloexec(console, 3))
                 .ok();
@@ -56,14 +57,14 @@ fn wants_console(number: i32) -> bool {
 
 /// An init that could not be executed.
 #[derive(Clone, Copy, Debug)]
-pub struct Refused<'i> {
+pub struct NotExecuted<'i> {
     /// Its path.
     pub path: &'i CStr,
     /// The kernel's answer.
     pub errno: Errno,
 }
 
-impl fmt::Display for Refused<'_> {
+impl fmt::Display for NotExecuted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (name, meaning) = name_of(self.errno);
         let path = Quoted(self.path.to_bytes());
@@ -71,21 +72,24 @@ impl fmt::Display for Refused<'_> {
     }
 }
 
-/// Executes the first of `inits` that lets itself be executed at the second try at the latest, as this program was called. `told` is called with each before it
-/// is tried, `refused` after it could not be. Returns when none could. Nothing is allocated: that may be what went wrong.
+impl core::error::Error for NotExecuted<'_> {}
+
+/// Executes the first of `inits` that works, with this program's arguments and environment. Each is tried twice: a transient
+/// ENOMEM must not stop a boot, and another init is not what was asked for.
+///
+/// `before` is called with each init before it is tried, `failed` after it could not be executed. Returns if none could.
+/// Allocates nothing: memory may be what is lacking.
 pub fn execute<'i>(
     inits: impl IntoIterator<Item = &'i CStr>,
     invocation: &Invocation,
-    told: &dyn Fn(&CStr),
-    refused: &dyn Fn(&Refused<'_>),
+    before: &dyn Fn(&CStr),
+    failed: &dyn Fn(&NotExecuted<'_>),
 ) {
-    // Where the kernel would have started it.
+    // The kernel would have started it there.
     let _ = chdir("/");
     for path in inits {
-        told(path);
-        // What kept it from being executed may have passed, as want of memory does, and another init is not what was asked for.
-        invocation.execute(path);
-        let errno = invocation.execute(path);
-        refused(&Refused { path, errno });
+        before(path);
+        let Err(errno) = retry_once(|| Err::<(), _>(invocation.execute(path))) else { continue };
+        failed(&NotExecuted { path, errno });
     }
 }

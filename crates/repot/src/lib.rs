@@ -1,86 +1,83 @@
-//! Re-home a Linux system that lives in its initramfs.
+//! Re-home a Linux system that lives in its initramfs: move the running root onto a fresh tmpfs, in constant extra memory.
 //!
-//! The steps, each of which takes what the one before it gave:
+//! # From the top
 //!
-//! | step | does | gives |
+//! [`rehome`] does all of it, for the init that calls it:
+//!
+//! ```no_run
+//! # #[cfg(feature = "std")] {
+//! use repot::runtime::Invocation;
+//!
+//! match repot::rehome(&|_| ()) {
+//!     // "/" is a tmpfs now, or as good as it gets: mount what you need, then execute the real init.
+//!     Ok(outcome) => outcome.execute(&Invocation::of_process(), &|failed| eprintln!("{failed}")),
+//!     Err(failure) => eprintln!("{failure}"),
+//! }
+//! # }
+//! ```
+//!
+//! The decision alone, for a program that only wants to know:
+//!
+//! ```
+//! use repot::facts::{Facts, RootFs};
+//! use repot::options::Options;
+//! use repot::plan::{Method, plan};
+//!
+//! let mut facts = Facts::default();
+//! facts.rootfs = RootFs::Other(0xef53);
+//! facts.candidates.push(repot::facts::program::Candidate { path: b"/sbin/init".to_vec(), why: None });
+//! let plan = plan(&facts, &Options::default()).unwrap();
+//! assert_eq!((plan.method, plan.reason.as_str()), (Method::Stay, "/ is neither a ramfs nor a tmpfs"));
+//! ```
+//!
+//! # The steps
+//!
+//! Each takes what the one before it returned, so that the wrong order does not compile:
+//!
+//! | step | does | returns |
 //! |---|---|---|
-//! | [`facts`] | looks, touches nothing | [`facts::Site`], [`facts::Facts`] |
-//! | [`plan`] | decides, without looking | [`plan::Plan`] |
-//! | [`newroot`] | makes the new root, attached nowhere | [`newroot::NewRoot`] |
-//! | [`relocate`] | moves the tree | [`relocate::Relocated`] |
-//! | [`carry`] | moves the mounts | [`carry::Carried`] |
+//! | [`facts`] | inspects, changes nothing | [`site::Site`], [`facts::Facts`] |
+//! | [`mod@plan`] | decides, without looking | [`plan::Plan`] |
+//! | [`newroot`] | makes the new root, detached | [`newroot::NewRoot`] |
+//! | `relocate` | moves the tree, or unpacks the payload | `Relocated` |
+//! | `carry` | moves the mounts | `Carried` |
 //! | [`switch`] | makes the new root `/` | [`switch::Ready`] |
 //! | [`handoff`] | executes the real init | nothing: it does not return |
 //!
-//! A step that fails has put everything back as it was before the first. The library never exits, panics on purpose or
-//! prints: it returns errors.
+//! A step that fails has restored everything as it was before the first. The library never exits, panics on purpose or
+//! prints, and writes to no log but in [`rehome`].
 #![no_std]
 
 extern crate alloc;
 #[cfg(any(test, feature = "std"))]
 extern crate std;
 
-pub mod carry;
-pub mod cmdline;
-mod data;
+mod carry;
+pub mod display;
 pub mod error;
 pub mod facts;
-mod file;
-mod folios;
 pub mod handoff;
-mod links;
+pub mod ladder;
+pub mod log;
 pub mod manifest;
 mod metadata;
-pub mod mountinfo;
 mod mover;
 pub mod newroot;
 pub mod options;
 pub mod payload;
 pub mod plan;
-pub mod program;
-mod ranges;
-mod refused;
-pub mod relocate;
-pub mod report;
+pub mod progress;
+mod relocate;
+mod report;
 mod reserve;
 pub mod runtime;
-pub mod survey;
-mod sweep;
+pub mod site;
+mod skipped;
 pub mod switch;
 mod sys;
-mod tasks;
-mod undo;
-pub mod unpacking;
-mod walk;
-mod worker;
+#[cfg(feature = "payload")]
+mod unpack;
+pub mod walk;
 
-use error::Error;
-use facts::{Facts, Site};
-use newroot::NewRoot;
-use plan::Plan;
-use relocate::Progress;
-use switch::Ready;
-
-/// Carries out a plan whose method is not to stay: new root, tree, mounts, switch.
-///
-/// `made` is called with the new root before anything is changed, `meanwhile` once a second during the move.
-///
-/// # Errors
-/// What failed. The system is then as it was before, unless the error says that it is torn.
-pub fn rehome(
-    site: &Site,
-    facts: &Facts,
-    plan: &Plan,
-    made: &dyn Fn(&NewRoot<'_>),
-    meanwhile: &dyn Fn(&Progress),
-) -> Result<Ready, Error> {
-    let new = newroot::make(site, plan)?;
-    made(&new);
-    // Nothing has been changed up to here.
-    let outcome = relocate::relocate(new, facts, plan, meanwhile)
-        .and_then(|relocated| carry::carry(relocated, facts))
-        .and_then(switch::switch);
-    // From the first entry that is moved, see `relocate`, until here.
-    sys::tear(outcome.as_ref().is_err_and(|error| error.torn.is_some()));
-    outcome
-}
+pub use ladder::rehome;
+pub use mover::CHUNK;

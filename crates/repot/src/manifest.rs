@@ -12,8 +12,8 @@ use rustix::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, ResolveFlags, XattrFlags, chmod, fstat, openat2, setxattr};
 use rustix::io::{Errno, read};
 
-use crate::error::{Fault, Step};
-use crate::refused::{ACCESS_LIST, Refused};
+use crate::error::{Fault, Step, What, retry_once};
+use crate::skipped::{ACCESS_ACL, Skipped};
 
 /// Where it is.
 pub const NAME: &str = ".repot-xattrs";
@@ -110,15 +110,15 @@ fn base64(text: &[u8]) -> Option<Vec<u8>> {
 pub(crate) fn apply(root: BorrowedFd<'_>) -> Vec<String> {
     let flags = OFlags::RDONLY | OFlags::NOATIME | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-    let refused = Refused::default();
+    let skipped = Skipped::default();
     let failed = |call, path: &[u8], errno| {
-        refused.note(format!("{}", Fault { call, path: path.to_vec(), errno }));
+        skipped.note(format!("{}", Fault { what: What::Call(call), path: path.to_vec(), errno }));
     };
     let file = match openat2(root, NAME, flags, Mode::empty(), resolve) {
         Err(Errno::NOENT) => return Vec::new(),
         Err(errno) => {
             failed("openat2", NAME.as_bytes(), errno);
-            return refused.told(Step::Relocate);
+            return skipped.warnings(Step::Relocate);
         }
         Ok(file) => file,
     };
@@ -141,22 +141,21 @@ pub(crate) fn apply(root: BorrowedFd<'_>) -> Vec<String> {
             let through = format!("self/fd/{}", fd.as_raw_fd());
             let name = CString::new(name).unwrap_or_default();
             let set = || setxattr(&through, &name, &value, XattrFlags::empty());
-            // It may have been for want of memory, and is worth a second question.
-            let Err(errno) = set().or_else(|_| set()) else { return };
-            refused.attribute(name.to_bytes(), path, errno);
-            if name.to_bytes() == ACCESS_LIST
+            let Err(errno) = retry_once(set) else { return };
+            skipped.attribute(name.to_bytes(), path, errno);
+            if name.to_bytes() == ACCESS_ACL
                 && let Ok(status) = fstat(fd)
                 && let Err(errno) = chmod(&through, Mode::from_raw_mode(status.st_mode) - Mode::RWXG)
             {
                 failed("chmod", path, errno);
             }
         }
-        None => refused.note(format!("{NAME}:{number}: no line of getfattr --dump")),
+        None => skipped.note(format!("{NAME}:{number}: no line of getfattr --dump")),
     });
     if let Err(errno) = read {
         failed("read", NAME.as_bytes(), errno);
     }
-    refused.told(Step::Relocate)
+    skipped.warnings(Step::Relocate)
 }
 
 /// Calls `visit` with each line and its number, in memory for the longest line only.

@@ -14,8 +14,8 @@ use rustix::mount::{
 };
 
 use crate::error::{Call, Error, Fault, Step, name_of};
-use crate::facts::Site;
 use crate::plan::{Method, Plan, Tmpfs};
+use crate::site::Site;
 
 /// The new root, before it is attached.
 #[derive(Debug)]

@@ -2,13 +2,15 @@
 //!
 //! Nothing here is fatal: what cannot be understood is told and left out.
 
+pub mod cmdline;
+
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use crate::cmdline::{Param, same_key};
-use crate::error::Quoted;
+use crate::display::Quoted;
 use crate::payload::index;
+use cmdline::{Param, same_key};
 
 /// How the root is re-homed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,7 +44,7 @@ pub enum OnError {
 
 /// How much is written to the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Log {
+pub enum Verbosity {
     /// Warnings and errors.
     Quiet,
     /// One line more that tells what happened.
@@ -63,6 +65,7 @@ pub enum Amount {
 
 /// Everything that can be configured.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Options {
     /// `mode=`
     pub mode: Mode,
@@ -84,7 +87,7 @@ pub struct Options {
     /// `threads=`
     pub threads: Option<u32>,
     /// `log=`
-    pub log: Log,
+    pub log: Verbosity,
     /// `wipe=yes`: overwrite contents before they are freed.
     pub wipe: bool,
     /// `payload=`: the digests that the index of the payload must have, all of them; `None` for one that could not be understood,
@@ -92,6 +95,8 @@ pub struct Options {
     pub payload: Vec<Option<[u8; 32]>>,
     /// Whether the file or the command line could not be read, so that what is asked of a payload is not known.
     pub unread: bool,
+    /// `panic=`: seconds until the kernel reboots after a panic; 0 for never, negative for at once.
+    pub panic: i32,
     /// What could not be understood.
     pub warnings: Vec<String>,
 }
@@ -216,9 +221,9 @@ impl Options {
             }
         } else if is("log") {
             self.log = match word {
-                b"quiet" => Log::Quiet,
-                b"info" => Log::Info,
-                b"debug" => Log::Debug,
+                b"quiet" => Verbosity::Quiet,
+                b"info" => Verbosity::Info,
+                b"debug" => Verbosity::Debug,
                 _ => return bad("quiet, info or debug"),
             };
         } else if is("wipe") {
@@ -286,8 +291,8 @@ fn amount(text: &[u8]) -> Option<Amount> {
 
 #[cfg(test)]
 mod tests {
+    use super::cmdline::parse;
     use super::*;
-    use crate::cmdline::parse;
 
     fn read(file: &str, line: &str) -> Options {
         Options::read(Some(file.as_bytes()), &parse(line.as_bytes()))

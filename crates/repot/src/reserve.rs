@@ -13,7 +13,8 @@ use rustix::fd::{BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::pwrite;
 
-use crate::facts::read_whole;
+use crate::error::retry_once;
+use crate::site::read_whole;
 
 /// What is set meanwhile: no boost; the shortest lists of pages for each processor (from 5.14 on); little for interrupts; nothing for
 /// low addresses.
@@ -43,8 +44,7 @@ impl Reserve {
 impl Drop for Reserve {
     fn drop(&mut self) {
         for (file, was) in &self.0 {
-            // What the kernel keeps for itself must not stay as low, so a refusal is worth a second question.
-            let _ = pwrite(file, was, 0).or_else(|_| pwrite(file, was, 0));
+            let _ = retry_once(|| pwrite(file, was, 0));
         }
     }
 }

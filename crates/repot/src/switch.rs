@@ -15,11 +15,12 @@ use rustix::process::{chdir, chroot, fchdir, pivot_root};
 use crate::carry::Carried;
 use crate::error::{Call, Error, Step};
 use crate::plan::Method;
-use crate::relocate::Progress;
-use crate::sweep::sweep;
+use crate::progress::Progress;
+use crate::walk::sweep::sweep;
 
 /// The new root is `/`; all that is left is to execute the init.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Ready {
     /// What was moved.
     pub progress: Progress,
@@ -31,7 +32,7 @@ pub struct Ready {
     pub pivoted: bool,
     /// What this process itself has in memory, in bytes.
     pub resident: u64,
-    /// The programs that can be executed as init, where that shows only when they are unpacked.
+    /// The executable inits, best first.
     pub inits: Vec<Vec<u8>>,
     /// What did not go as it should, without harm to what comes next.
     pub warnings: Vec<String>,
@@ -41,8 +42,8 @@ pub struct Ready {
 ///
 /// # Errors
 /// The call that failed; everything is then back where it was.
-pub fn switch(carried: Carried<'_>) -> Result<Ready, Error> {
-    let mut warnings = carried.relocated.warnings.clone();
+pub(crate) fn switch(carried: Carried<'_>) -> Result<Ready, Error> {
+    let mut warnings = carried.relocated.arrived.warnings.clone();
     let new = &carried.relocated.new;
     let entered = fchdir(&new.dir).call("fchdir").and_then(|()| match pivot_root(".", ".") {
         Ok(()) => Ok(true),
@@ -78,7 +79,7 @@ pub fn switch(carried: Carried<'_>) -> Result<Ready, Error> {
         mounts: carried.mounts,
         progress: carried.relocated.progress,
         empty,
-        inits: carried.relocated.inits,
+        inits: carried.relocated.arrived.inits,
         pivoted,
         resident,
         warnings,

@@ -1,48 +1,30 @@
 //! What is decided in which situation: a row each.
 
-use repot::facts::{Facts, Memory, Room, RootFs};
+use repot::facts::packed::Found;
+use repot::facts::program::{Candidate, Why};
+use repot::facts::unpacked::{Marker, Unpacking};
+use repot::facts::{Capacity, Facts, Memory, RootFs};
 use repot::options::{Amount, Mode, Options};
-use repot::payload::Found;
 use repot::payload::index::{CHUNK, Chunk, Frame, Index};
 use repot::plan::{Method, Plan, Refusal, plan};
-use repot::program::{Candidate, Why};
-use repot::survey::Survey;
-use repot::unpacking::{Marker, Unpacking};
+use repot::walk::survey::Survey;
 
 const MIB: u64 = 1 << 20;
 
 /// A stock kernel that has just unpacked a tree of 100 MiB into its initial ramfs, with 1 GiB of memory.
 fn facts() -> Facts {
-    Facts {
-        first: true,
-        machine: true,
-        rootfs: RootFs::Ramfs,
-        initial: true,
-        absolute: true,
-        shared: false,
-        mounts: Vec::new(),
-        root_mount: 1,
-        room: Room::default(),
-        survey: Survey {
-            entries: 5000,
-            directories: 500,
-            bytes: 100 * MIB,
-            largest: 9 * MIB,
-            ..Survey::default()
-        },
-        unpacking: Unpacking::default(),
-        payload: Found::None,
-        manifest: 0,
-        flags: false,
-        memory: Memory { total: 1024 * MIB, available: 800 * MIB },
-        kernel: (6, 12),
-        page: 4096,
-        processors: 2,
-        program: None,
-        others: 0,
-        candidates: vec![Candidate { path: b"/sbin/init".to_vec(), why: None }],
-        panic: 0,
-    }
+    let mut facts = Facts::default();
+    facts.rootfs = RootFs::Ramfs;
+    facts.initial = true;
+    facts.absolute = true;
+    facts.root_mount = 1;
+    facts.survey =
+        Survey { entries: 5000, directories: 500, bytes: 100 * MIB, largest: 9 * MIB, ..Survey::default() };
+    facts.memory = Memory { total: 1024 * MIB, available: 800 * MIB };
+    facts.kernel = (6, 12);
+    facts.processors = 2;
+    facts.candidates = vec![Candidate { path: b"/sbin/init".to_vec(), why: None }];
+    facts
 }
 
 fn with(change: impl FnOnce(&mut Facts)) -> Facts {
@@ -63,7 +45,7 @@ fn mode(mode: Mode) -> Options {
 
 fn tmpfs(facts: &mut Facts) {
     facts.rootfs = RootFs::Tmpfs;
-    facts.room = Room { size: 500 * MIB, free: 400 * MIB, inodes: 128_000, free_inodes: 120_000 };
+    facts.capacity = Capacity { size: 500 * MIB, free: 400 * MIB, inodes: 128_000, free_inodes: 120_000 };
 }
 
 fn disk(facts: &mut Facts) {
@@ -276,7 +258,7 @@ fn half_a_system_is_not_booted() {
             "no blocks",
             with(|f| {
                 tmpfs(f);
-                f.room.free = 0
+                f.capacity.free = 0
             }),
             Some("all of its 500.0 MiB are used"),
         ),
@@ -284,7 +266,7 @@ fn half_a_system_is_not_booted() {
             "no inodes",
             with(|f| {
                 tmpfs(f);
-                f.room.free_inodes = 0
+                f.capacity.free_inodes = 0
             }),
             Some("all of its 128000 inodes are used"),
         ),
@@ -305,7 +287,7 @@ fn half_a_system_is_not_booted() {
             "not the initramfs",
             with(|f| {
                 rehomed(f);
-                f.room.free = 0
+                f.capacity.free = 0
             }),
             None,
         ),

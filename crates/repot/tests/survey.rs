@@ -1,6 +1,6 @@
 //! Surveys that run in parallel, as a program with the library may start them.
 
-use repot::survey::survey;
+use repot::walk::survey::survey;
 use rustix::fd::AsFd;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use std::fs::{self, File};

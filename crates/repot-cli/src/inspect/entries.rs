@@ -64,7 +64,11 @@ impl Source for Range<'_> {
         let left = usize::try_from(self.end - self.at).unwrap_or(usize::MAX);
         let want = most.min(left).min(self.buffer.len());
         let read = self.file.read_exact_at(&mut self.buffer[..want], self.at);
-        read.map_err(|_| Fault { call: "pread64", path: Vec::new(), errno: Errno::IO })?;
+        read.map_err(|_| Fault {
+            what: repot::error::What::Call("pread64"),
+            path: Vec::new(),
+            errno: Errno::IO,
+        })?;
         self.at += want as u64;
         Ok(&self.buffer[..want])
     }

@@ -7,8 +7,9 @@ use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 
 use anyhow::{Context, Result, ensure};
+use repot::display::Hex;
 use repot::payload::DIRECTORY;
-use repot::payload::index::{Chunk, Hex, Index, LIMIT, name};
+use repot::payload::index::{Chunk, Index, LIMIT, name};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use twox_hash::XxHash64;

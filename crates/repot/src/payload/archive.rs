@@ -8,8 +8,6 @@ mod records;
 
 use alloc::vec::Vec;
 
-use rustix::io::Errno;
-
 use crate::error::Fault;
 use header::Header;
 use records::Records;
@@ -83,7 +81,7 @@ pub struct Entry {
 }
 
 fn flaw<T>(what: &'static str, path: &[u8]) -> Result<T, Fault> {
-    Err(Fault { call: what, path: path.to_vec(), errno: Errno::BADMSG })
+    Err(Fault::flaw(what, path))
 }
 
 /// Fills the buffer; gives how much of it there was before the end.
@@ -196,6 +194,7 @@ fn place(name: &[u8], directory: bool) -> Result<Vec<u8>, Fault> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::What;
 
     fn header(name: &[u8], kind: u8, size: usize, link: &[u8]) -> Vec<u8> {
         let mut block = [0u8; BLOCK];
@@ -221,7 +220,10 @@ mod tests {
     }
 
     fn said(bytes: &[u8]) -> &'static str {
-        first(bytes).expect_err("a flaw").call
+        match first(bytes).expect_err("a flaw").what {
+            What::Flaw(flaw) => flaw,
+            other @ (What::Call(_) | What::LostWorker) => panic!("{other}"),
+        }
     }
 
     #[test]

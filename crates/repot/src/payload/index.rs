@@ -5,7 +5,6 @@ mod text;
 
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::fmt;
 
 #[cfg(feature = "index")]
 pub use text::{Flaw, xxh64};
@@ -109,16 +108,6 @@ pub(crate) fn hexadecimal<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
         *byte = digit(*high)? << 4 | digit(*low)?;
     }
     Some(out)
-}
-
-/// Bytes in hexadecimal.
-#[derive(Debug)]
-pub struct Hex<'a>(pub &'a [u8]);
-
-impl fmt::Display for Hex<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
 }
 
 impl Index {

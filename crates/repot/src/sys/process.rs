@@ -13,21 +13,42 @@ pub(crate) fn processors() -> u32 {
     rustix::thread::sched_getaffinity(None).map_or(1, |set| set.count().max(1))
 }
 
-/// How this program was called: what the next one is called with.
+/// The arguments and the environment of this program, which the real init gets.
 #[derive(Debug)]
 pub struct Invocation {
-    /// The kernel's own array, of which the first is replaced by what is executed.
+    /// The kernel's own array; its first element is replaced by the path that is executed.
     argv: *mut *const c_char,
     envp: *const *const c_char,
 }
 
 impl Invocation {
-    /// Takes what `main` was given; the library does not copy it, since there may be no memory for that.
+    /// Takes the arguments of a C `main`. They are not copied, since there may be no memory for that.
     ///
     /// # Safety
     /// Both must be arrays of C strings that end with a null pointer, live as long as the process, and are nobody else's.
     pub unsafe fn of_main(argv: *mut *const c_char, envp: *const *const c_char) -> Self {
         Invocation { argv, envp }
+    }
+
+    /// The arguments and the environment of a program with the standard library. Takes a copy that lives as long as the
+    /// process, so call it once.
+    #[cfg(feature = "std")]
+    pub fn of_process() -> Self {
+        use alloc::boxed::Box;
+        use alloc::ffi::CString;
+        use alloc::vec::Vec;
+        use std::os::unix::ffi::OsStringExt;
+
+        unsafe extern "C" {
+            static environ: *const *const c_char;
+        }
+        let arguments = std::env::args_os()
+            .map(|argument| CString::new(argument.into_vec()).unwrap_or_default().into_raw().cast_const());
+        let argv: Vec<*const c_char> = arguments.chain([ptr::null()]).collect();
+        let argv = Box::leak(argv.into_boxed_slice()).as_mut_ptr();
+        // SAFETY: `argv` was just made so; the C library's `environ` is such an array, and nothing in the library changes
+        // the environment.
+        unsafe { Invocation::of_main(argv, environ) }
     }
 
     /// The first argument after the program's name.
@@ -41,8 +62,8 @@ impl Invocation {
         }
     }
 
-    /// Executes `path` with this program's arguments, its own name aside, and its environment. Every descriptor but the three
-    /// standard ones is closed by that. Returns only on failure, on 5.10 with the descriptors closed.
+    /// Executes `path` with this program's arguments (but argv[0] is `path`) and environment. Closes every descriptor but the
+    /// three standard ones. Returns only if that fails, on 5.10 with the descriptors closed.
     pub fn execute(&self, path: &CStr) -> Errno {
         const ON_EXEC: u32 = 4;
         // SAFETY: CLOSE_RANGE_CLOEXEC (5.11) changes no descriptor until an exec succeeds. The wrapper is not in every C library.

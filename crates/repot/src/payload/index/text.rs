@@ -7,7 +7,8 @@ use core::fmt::{self, Write};
 
 use twox_hash::XxHash64;
 
-use super::{CHUNK, Chunk, Frame, Hex, Index, hexadecimal, name};
+use super::{CHUNK, Chunk, Frame, Index, hexadecimal, name};
+use crate::display::Hex;
 
 /// The XXH64 of some bytes, with the seed 0, as `xxhsum -H1` tells it.
 pub fn xxh64(bytes: &[u8]) -> u64 {
@@ -22,6 +23,8 @@ pub struct Flaw {
     /// What should have been there.
     pub what: &'static str,
 }
+
+impl core::error::Error for Flaw {}
 
 impl fmt::Display for Flaw {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

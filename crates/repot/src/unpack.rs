@@ -1,7 +1,13 @@
 //! Unpacks a payload into the new root: directories, then the rest in parallel, then further names, then what else the
 //! initramfs holds, then the directories' attributes.
 //!
-//! Nothing is changed before every chunk has been verified. From the first chunk that is freed on nothing can be put back.
+//! Nothing is changed before every chunk has been verified. The first chunk that is freed is the point of no return.
+
+mod chunks;
+mod frame;
+mod overrides;
+mod pieces;
+mod place;
 
 use alloc::format;
 use alloc::string::String;
@@ -12,78 +18,74 @@ use rustix::fd::AsFd;
 use rustix::io::Errno;
 use rustix::process::{getegid, geteuid};
 
-use super::Found;
-use super::archive::{Entry, Kind, entry};
-use super::chunks::{Chunks, at_frame, flaw};
-use super::frame::{Decoder, Reader};
-use super::index::Piece;
-use super::pieces::Begun;
-use super::place::Place;
-use super::room;
-use crate::error::{Error, Fault, Step};
+use crate::error::{Error, Fault, Step, Torn, What, retry_once};
 use crate::facts::Facts;
+use crate::facts::packed::Found;
+use crate::facts::program::{self, Machine};
 use crate::manifest;
-use crate::mover::Progress;
+use crate::metadata::{At, Meta};
+use crate::mover::{self, Arrived};
 use crate::newroot::NewRoot;
+use crate::payload::archive::{Entry, Kind, entry};
+use crate::payload::index::Piece;
 use crate::plan::Plan;
-use crate::program::{self, Machine};
-use crate::refused::Refused;
+use crate::progress::Progress;
 use crate::reserve::Reserve;
+use crate::skipped::Skipped;
 use crate::sys::{self, Mutex};
+use chunks::{Chunks, at_frame};
+use frame::{Decoder, Reader};
+use pieces::Begun;
+use place::Place;
 
-/// What was unpacked.
-pub(crate) struct Unpacked {
-    /// The programs of the new root that can be executed as init.
-    pub(crate) inits: Vec<Vec<u8>>,
-    /// What was done without.
-    pub(crate) warnings: Vec<String>,
-}
-
-/// Unpacks it; `rest` moves what else the old root holds. The working directory must be the root of a procfs, and the umask 0.
+/// Unpacks the payload. The working directory must be the root of a procfs, and the umask 0. `root` are the attributes of the
+/// old root directory.
 ///
 /// # Errors
-/// What failed; nothing has been changed then, unless the error says that it is torn.
-pub(crate) fn unpack(
+/// What failed. Nothing has changed then, unless the error says that it is torn.
+pub(crate) fn run(
     new: &NewRoot<'_>,
     facts: &Facts,
     plan: &Plan,
+    root: Meta,
     progress: &Progress,
     meanwhile: &dyn Fn(&Progress),
-    rest: &dyn Fn() -> Result<(), Fault>,
-) -> Result<Unpacked, Error> {
+) -> Result<Arrived, Error> {
     let Found::Index(index, _) = &facts.payload else {
-        return Err(flaw("no payload", b"").at(Step::Payload));
+        return Err(Fault::flaw("no payload", b"").at(Step::Payload));
     };
+    sys::tear(true);
     let chunks =
         Chunks::open(new.site.old.as_fd(), index, plan.wipe).map_err(|fault| fault.at(Step::Payload))?;
-    let refused = Refused::default();
+    let skipped = Skipped::default();
     let work = Unpack {
         chunks: &chunks,
         new,
-        refused: &refused,
+        skipped: &skipped,
         creator: (geteuid().as_raw(), getegid().as_raw()),
         progress,
         entries: AtomicU64::new(0),
         bytes: AtomicU64::new(0),
     };
-    // Only on a machine of its own: in a container it is someone else's setting.
+    // In a container these are the host's settings.
     let reserve = (facts.machine && plan.tight).then(|| Reserve::release(new.site.proc.as_fd()));
-    let outcome = work.all(facts, plan, &|| meanwhile(progress), rest);
+    let outcome = work.all(facts, plan, root, &|| meanwhile(progress));
     drop(reserve);
-    match outcome {
-        Ok(mut unpacked) => {
-            unpacked.warnings.extend(refused.told(Step::Payload));
-            Ok(unpacked)
-        }
-        Err(fault) if chunks.torn() => Err(fault.at(Step::Payload).used_up()),
-        Err(fault) => Err(fault.at(Step::Payload)),
-    }
+    let arrived = outcome.and_then(|(inits, mut warnings)| {
+        let root = Meta::read(At::Open(new.dir.as_fd()))?;
+        warnings.extend(skipped.warnings(Step::Payload));
+        Ok(Arrived { undo: None, root, inits, warnings })
+    });
+    arrived.map_err(|fault| {
+        let torn = chunks.torn().then_some(Torn::Spent);
+        Error { torn, ..fault.at(Step::Payload) }
+    })
 }
 
 struct Unpack<'a> {
     chunks: &'a Chunks<'a>,
     new: &'a NewRoot<'a>,
-    refused: &'a Refused,
+    skipped: &'a Skipped,
     creator: (u32, u32),
     progress: &'a Progress,
     /// What was unpacked, to be compared with what the index promises.
@@ -109,9 +111,9 @@ impl Unpack<'_> {
         &self,
         facts: &Facts,
         plan: &Plan,
+        root: Meta,
         meanwhile: &dyn Fn(),
-        rest: &dyn Fn() -> Result<(), Fault>,
-    ) -> Result<Unpacked, Fault> {
+    ) -> Result<(Vec<Vec<u8>>, Vec<String>), Fault> {
         let (chunks, site) = (self.chunks, self.new.site);
         let index = chunks.index;
         chunks.verify(plan.by_digest, plan.threads, meanwhile)?;
@@ -123,14 +125,14 @@ impl Unpack<'_> {
         self.frame(index.frames.len() - 1, Part::Links, &mut decoder)?;
         let counted = (self.entries.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed));
         if counted != (index.entries, index.bytes) {
-            return Err(flaw("the numbers of entries and bytes in", b"index"));
+            return Err(Fault::flaw("the numbers of entries and bytes in", b"index"));
         }
         chunks.remove()?;
-        room::make(&site.old, &self.new.dir)?;
-        rest()?;
+        overrides::remove_overridden(&site.old, &self.new.dir)?;
+        mover::merge(self.new, facts, plan, root, self.progress, meanwhile)?;
         let warnings = manifest::apply(self.new.dir.as_fd());
         self.frame(0, Part::Attributes { replaced: true }, &mut decoder)?;
-        Ok(Unpacked { inits: self.inits(facts)?, warnings })
+        Ok((self.inits(facts)?, warnings))
     }
 
     /// The frames between the first and the last, by a thread for each decoder. Gives back one of these.
@@ -169,10 +171,9 @@ impl Unpack<'_> {
                 idle.push(decoder);
             }
         };
-        let panic = || Fault { call: "panic", path: Vec::new(), errno: Errno::CANCELED };
-        sys::crew(threads, &work, meanwhile, &|| note(panic()));
+        sys::crew(threads, &work, meanwhile, &|| note(Fault::lost_worker()));
         fault.into_inner().map_or(Ok(()), Err)?;
-        idle.into_inner().pop().ok_or_else(panic)
+        idle.into_inner().pop().ok_or_else(Fault::lost_worker)
     }
 
     fn frame(&self, number: usize, part: Part, decoder: &mut Decoder) -> Result<(), Fault> {
@@ -182,7 +183,7 @@ impl Unpack<'_> {
 
     /// A piece of a large file, whose header is a frame by itself.
     fn piece(&self, number: usize, piece: Piece, begun: &Begun, decoder: &mut Decoder) -> Result<(), Fault> {
-        let header = |reader: &mut Reader<'_>| entry(reader)?.ok_or_else(|| flaw("no header", b""));
+        let header = |reader: &mut Reader<'_>| entry(reader)?.ok_or_else(|| Fault::flaw("no header", b""));
         let entry = self.read(piece.header, true, decoder, header)?;
         let pieces = self.chunks.index.pieces(piece.header);
         let mut place = self.place();
@@ -215,18 +216,18 @@ impl Unpack<'_> {
     }
 
     fn place(&self) -> Place<'_> {
-        Place::new(self.new.dir.as_fd(), self.refused, self.creator)
+        Place::new(self.new.dir.as_fd(), self.skipped, self.creator)
     }
 
     fn written(&self, bytes: u64) {
-        self.progress.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.progress.add_bytes(bytes);
     }
 
     /// Counts an entry that is there.
     fn count(&self, entry: &Entry) {
         self.bytes.fetch_add(entry.size, Ordering::Relaxed);
         self.entries.fetch_add(1, Ordering::Relaxed);
-        self.progress.entries.fetch_add(1, Ordering::Relaxed);
+        self.progress.add_entry();
     }
 
     fn entries(&self, part: Part, reader: &mut Reader<'_>) -> Result<(), Fault> {
@@ -236,7 +237,7 @@ impl Unpack<'_> {
             root |= entry.path.is_empty();
             self.entry(&entry, part, &mut place, reader).map_err(|fault| named(fault, &entry))?;
         }
-        if root || part != Part::Directories { Ok(()) } else { Err(flaw("no root directory", b"")) }
+        if root || part != Part::Directories { Ok(()) } else { Err(Fault::flaw("no root directory", b"")) }
     }
 
     fn entry(
@@ -262,7 +263,7 @@ impl Unpack<'_> {
             (Part::Files, kind) if !matches!(kind, Kind::Directory | Kind::Link) => {
                 place.entry(entry, reader, &|bytes| self.written(bytes))?;
             }
-            _ => return Err(flaw("an entry in the wrong frame:", &entry.path)),
+            _ => return Err(Fault::flaw("an entry in the wrong frame:", &entry.path)),
         }
         self.count(entry);
         Ok(())
@@ -273,9 +274,10 @@ impl Unpack<'_> {
         let mut able = Vec::new();
         let mut told = Vec::new();
         for candidate in &facts.candidates {
-            let test = || program::test(self.new.dir.as_fd(), &candidate.path, None, Machine::running());
-            // There is no way back any more, so a no is asked for twice.
-            match test().or_else(|_| test()) {
+            // This is past the point of no return.
+            match retry_once(|| {
+                program::test(self.new.dir.as_fd(), &candidate.path, None, Machine::running())
+            }) {
                 Ok(()) => able.push(candidate.path.clone()),
                 Err(why) => {
                     let comma = if told.is_empty() { "" } else { "; " };
@@ -286,7 +288,8 @@ impl Unpack<'_> {
             }
         }
         if able.is_empty() {
-            return Err(Fault { call: "no init can be executed:", path: told, errno: Errno::NOEXEC });
+            let what = What::Flaw("no init can be executed:");
+            return Err(Fault { what, path: told, errno: Errno::NOEXEC });
         }
         Ok(able)
     }
@@ -294,8 +297,7 @@ impl Unpack<'_> {
 
 /// Names the entry, where nothing else is named.
 fn named(fault: Fault, entry: &Entry) -> Fault {
-    let path = if fault.path.is_empty() { entry.path.clone() } else { fault.path };
-    Fault { path, ..fault }
+    if fault.path.is_empty() { fault.on(entry.path.clone()) } else { fault }
 }
 
 /// Names the place in the payload too.
@@ -305,5 +307,5 @@ fn located(fault: Fault, frame: usize, chunk: usize) -> Fault {
         b"" => place.into_bytes(),
         path => [path, b" of ", place.as_bytes()].concat(),
     };
-    Fault { path, ..fault }
+    fault.on(path)
 }

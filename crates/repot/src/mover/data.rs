@@ -12,6 +12,9 @@ use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice
 use crate::error::{Call, Fault};
 use crate::sys;
 
+/// At most this much of a file is in memory twice, in bytes.
+pub const CHUNK: u64 = 1 << 20;
+
 /// How a file system tells where a file has holes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Holes {

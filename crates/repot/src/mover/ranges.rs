@@ -11,10 +11,10 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::ftruncate;
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 
-use crate::data::{self, Buffer, Target};
+use super::data::{self, Buffer, CHUNK, Target};
+use super::folios::Folios;
 use crate::error::{Call, Fault};
-use crate::folios::Folios;
-use crate::mover::{CHUNK, Progress};
+use crate::progress::Progress;
 use crate::sys::{Event, Mutex};
 
 /// Where the thread that meets a large file finds another to help.

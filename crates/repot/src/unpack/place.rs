@@ -14,14 +14,13 @@ use rustix::fs::{
 };
 use rustix::io::{Errno, pwrite};
 
-use super::archive::{Entry, Kind, Source, contents};
-use super::chunks::flaw;
-use super::index::Piece;
 use super::pieces::Begun;
-use crate::error::{Call, Fault};
+use crate::error::{Call, Fault, retry_once};
 use crate::metadata::{At, set_xattr};
 use crate::mover::UNPACKED;
-use crate::refused::{ACCESS_LIST, Refused};
+use crate::payload::archive::{Entry, Kind, Source, contents};
+use crate::payload::index::Piece;
+use crate::skipped::{ACCESS_ACL, Skipped};
 
 const PATH: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 /// The kernel takes no longer path at once (PATH_MAX, with the zero at its end).
@@ -32,7 +31,7 @@ const BLOCK: u64 = 512;
 /// Where entries are made.
 pub(super) struct Place<'a> {
     root: BorrowedFd<'a>,
-    refused: &'a Refused,
+    skipped: &'a Skipped,
     /// The directory that was needed last, and its path.
     parent: (Vec<u8>, Option<OwnedFd>),
     /// Who owns what this process creates.
@@ -40,8 +39,8 @@ pub(super) struct Place<'a> {
 }
 
 impl<'a> Place<'a> {
-    pub(super) fn new(root: BorrowedFd<'a>, refused: &'a Refused, creator: (u32, u32)) -> Self {
-        Place { root, refused, parent: (Vec::new(), None), creator }
+    pub(super) fn new(root: BorrowedFd<'a>, skipped: &'a Skipped, creator: (u32, u32)) -> Self {
+        Place { root, skipped, parent: (Vec::new(), None), creator }
     }
 
     /// Opens the directory that an entry is in, and gives its name there.
@@ -50,7 +49,7 @@ impl<'a> Place<'a> {
             Some(at) => (&path[..at], &path[at + 1..]),
             None => (&b""[..], path),
         };
-        let name = CString::new(name).map_err(|_| flaw("a zero in a name:", path))?;
+        let name = CString::new(name).map_err(|_| Fault::flaw("a zero in a name:", path))?;
         if self.parent.0 != parent || (self.parent.1.is_none() && !parent.is_empty()) {
             self.parent.1 = None;
             self.parent.1 = walk(self.root, parent)?;
@@ -77,7 +76,7 @@ impl<'a> Place<'a> {
         let (uid, gid) = owner(entry);
         fchown(&directory, uid, gid).call("fchown")?;
         fchmod(&directory, Mode::from_raw_mode(entry.mode)).call("fchmod")?;
-        xattrs(At::Open(directory.as_fd()), entry, self.refused)?;
+        xattrs(At::Open(directory.as_fd()), entry, self.skipped)?;
         futimens(&directory, &times(entry)).call("utimensat")
     }
 
@@ -88,7 +87,7 @@ impl<'a> Place<'a> {
         source: &mut dyn Source,
         written: &dyn Fn(u64),
     ) -> Result<(), Fault> {
-        let (creator, refused) = (self.creator, self.refused);
+        let (creator, skipped) = (self.creator, self.skipped);
         let foreign = (entry.uid, entry.gid) != creator;
         let (dir, name) = self.enter(&entry.path)?;
         let mode = Mode::from_raw_mode(entry.mode);
@@ -96,21 +95,23 @@ impl<'a> Place<'a> {
             Kind::File => {
                 let file = make(dir, &name, entry.mode)?;
                 write(&file, 0, entry.size, source, written)?;
-                return whole(&file, entry, foreign, refused);
+                return whole(&file, entry, foreign, skipped);
             }
             Kind::Symlink => {
                 symlinkat(entry.target.as_slice(), dir, &name).call("symlinkat")?;
-                return attributes((dir, &name), entry, foreign, false, refused);
+                return attributes((dir, &name), entry, foreign, false, skipped);
             }
             Kind::Character => FileType::CharacterDevice,
             Kind::Block => FileType::BlockDevice,
             Kind::Fifo => FileType::Fifo,
             Kind::Socket => FileType::Socket,
-            Kind::Directory | Kind::Link => return Err(flaw("an entry in the wrong frame:", &entry.path)),
+            Kind::Directory | Kind::Link => {
+                return Err(Fault::flaw("an entry in the wrong frame:", &entry.path));
+            }
         };
         let (major, minor) = entry.device;
         mknodat(dir, &name, kind, mode, makedev(major, minor)).call("mknodat")?;
-        attributes((dir, &name), entry, foreign, true, refused)
+        attributes((dir, &name), entry, foreign, true, skipped)
     }
 
     /// Writes a piece of a file of so many. Whether that was the last of them, and the file is whole.
@@ -126,9 +127,9 @@ impl<'a> Place<'a> {
         let end = entry.size.checked_next_multiple_of(BLOCK).unwrap_or(u64::MAX);
         let fits = offset.checked_add(content).is_some_and(|to| if last { to == end } else { to < end });
         if entry.kind != Kind::File || !fits {
-            return Err(flaw("not the file of these pieces:", &entry.path));
+            return Err(Fault::flaw("not the file of these pieces:", &entry.path));
         }
-        let refused = self.refused;
+        let skipped = self.skipped;
         let (dir, name) = self.enter(&entry.path)?;
         let file = begun.open(header, pieces, |first| {
             if first {
@@ -141,7 +142,7 @@ impl<'a> Place<'a> {
         write(&file, offset, content.min(entry.size - offset), source, written)?;
         let done = begun.done(header);
         if done {
-            whole(&file, entry, true, refused)?;
+            whole(&file, entry, true, skipped)?;
         }
         Ok(done)
     }
@@ -215,7 +216,7 @@ fn write(
 }
 
 /// The attributes of a file whose contents are there: to write to it and to change its owner clear some of the mode, and capabilities.
-fn whole(file: &OwnedFd, entry: &Entry, foreign: bool, refused: &Refused) -> Result<(), Fault> {
+fn whole(file: &OwnedFd, entry: &Entry, foreign: bool, skipped: &Skipped) -> Result<(), Fault> {
     let mode = Mode::from_raw_mode(entry.mode);
     if foreign {
         let (uid, gid) = owner(entry);
@@ -224,7 +225,7 @@ fn whole(file: &OwnedFd, entry: &Entry, foreign: bool, refused: &Refused) -> Res
     if foreign || mode.intersects(Mode::SUID | Mode::SGID) {
         fchmod(file, mode).call("fchmod")?;
     }
-    xattrs(At::Open(file.as_fd()), entry, refused)?;
+    xattrs(At::Open(file.as_fd()), entry, skipped)?;
     futimens(file, &times(entry)).call("utimensat")
 }
 
@@ -234,7 +235,7 @@ fn attributes(
     entry: &Entry,
     foreign: bool,
     has_mode: bool,
-    refused: &Refused,
+    skipped: &Skipped,
 ) -> Result<(), Fault> {
     if foreign {
         let (uid, gid) = owner(entry);
@@ -243,19 +244,17 @@ fn attributes(
     if has_mode && (foreign || entry.mode & 0o6000 != 0) {
         chmodat(dir, name, Mode::from_raw_mode(entry.mode), AtFlags::empty()).call("fchmodat")?;
     }
-    xattrs(At::Named(dir, name), entry, refused)?;
+    xattrs(At::Named(dir, name), entry, skipped)?;
     utimensat(dir, name, &times(entry), AtFlags::SYMLINK_NOFOLLOW).call("utimensat")
 }
 
 /// Sets what the kernel takes.
-fn xattrs(at: At<'_>, entry: &Entry, refused: &Refused) -> Result<(), Fault> {
+fn xattrs(at: At<'_>, entry: &Entry, skipped: &Skipped) -> Result<(), Fault> {
     for (name, value) in &entry.xattrs {
         let attribute = CString::new(name.as_slice()).unwrap_or_default();
-        let set = || set_xattr(at, &attribute, value);
-        // It may have been for want of memory, and is worth a second question.
-        let Err(errno) = set().or_else(|_| set()) else { continue };
-        refused.attribute(name, &entry.path, errno);
-        if name == ACCESS_LIST {
+        let Err(errno) = retry_once(|| set_xattr(at, &attribute, value)) else { continue };
+        skipped.attribute(name, &entry.path, errno);
+        if name == ACCESS_ACL {
             let mode = Mode::from_raw_mode(entry.mode) - Mode::RWXG;
             match at {
                 At::Open(file) => fchmod(file, mode).call("fchmod")?,

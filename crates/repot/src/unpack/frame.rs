@@ -6,10 +6,10 @@ use rustix::fd::OwnedFd;
 use rustix::io::{Errno, pread};
 use zstd_safe::{DCtx, DParameter, InBuffer, OutBuffer, ResetDirective};
 
-use super::archive::Source;
-use super::chunks::{Chunks, flaw, path};
-use super::index::{CHUNK, Frame, WINDOW_LOG};
-use crate::error::{Call, Fault};
+use super::chunks::{Chunks, path};
+use crate::error::{Call, Fault, What};
+use crate::payload::archive::Source;
+use crate::payload::index::{CHUNK, Frame, WINDOW_LOG};
 
 /// What is read and what is decompressed at once, in bytes.
 const BUFFER: usize = 128 * 1024;
@@ -34,7 +34,8 @@ impl Decoder {
     }
 
     fn new() -> Result<Decoder, Fault> {
-        let no_memory = || Fault { call: "malloc", path: b"decoder".to_vec(), errno: Errno::NOMEM };
+        let no_memory =
+            || Fault { what: What::Call("malloc"), path: b"decoder".to_vec(), errno: Errno::NOMEM };
         let mut context = DCtx::try_create().ok_or_else(no_memory)?;
         context.set_parameter(DParameter::WindowLogMax(WINDOW_LOG)).map_err(|_| no_memory())?;
         // Last what falls back on the memory that is set aside: the C library's own does not.
@@ -83,7 +84,7 @@ impl<'a> Reader<'a> {
         frame: Frame,
         frees: bool,
     ) -> Result<Self, Fault> {
-        begin(&mut decoder.context).ok_or_else(|| flaw("the decoder cannot begin", b""))?;
+        begin(&mut decoder.context).ok_or_else(|| Fault::flaw("the decoder cannot begin", b""))?;
         let (input, output) = (0..0, 0..0);
         let left = frame.content;
         Ok(Reader {
@@ -108,10 +109,13 @@ impl<'a> Reader<'a> {
     /// Ends the frame, which must have been read to its end.
     pub(super) fn finish(mut self) -> Result<(), Fault> {
         if !self.next(1)?.is_empty() {
-            return Err(flaw("more in a frame than belongs there, chunk", path(self.chunk()).as_bytes()));
+            return Err(Fault::flaw(
+                "more in a frame than belongs there, chunk",
+                path(self.chunk()).as_bytes(),
+            ));
         }
         if self.at != self.frame.end() || !self.input.is_empty() {
-            return Err(flaw("a frame that ends too early, chunk", path(self.chunk()).as_bytes()));
+            return Err(Fault::flaw("a frame that ends too early, chunk", path(self.chunk()).as_bytes()));
         }
         Ok(())
     }
@@ -129,7 +133,7 @@ impl<'a> Reader<'a> {
         let number = usize::try_from(self.at / CHUNK).unwrap_or(usize::MAX);
         let end = self.frame.end().min((self.at / CHUNK + 1) * CHUNK);
         if self.at >= self.frame.end() {
-            return Err(flaw("a frame that ends too late, chunk", path(self.chunk()).as_bytes()));
+            return Err(Fault::flaw("a frame that ends too late, chunk", path(self.chunk()).as_bytes()));
         }
         let file = match &mut self.file {
             Some(file) => file,
@@ -139,7 +143,7 @@ impl<'a> Reader<'a> {
         let count = loop {
             match pread(&*file, &mut self.decoder.input[..length], self.at % CHUNK) {
                 Err(Errno::INTR) => {}
-                Ok(0) => return Err(flaw("the size of chunk", path(number).as_bytes())),
+                Ok(0) => return Err(Fault::flaw("the size of chunk", path(number).as_bytes())),
                 read => break read.on("pread64", path(number).as_bytes())?,
             }
         };
@@ -168,17 +172,17 @@ impl Source for Reader<'_> {
             let hint = self.decoder.context.decompress_stream(&mut output, &mut input);
             let (taken, made) = (input.pos(), output.pos());
             let hint =
-                hint.map_err(|_| flaw("zstd cannot decompress chunk", path(self.chunk()).as_bytes()))?;
+                hint.map_err(|_| Fault::flaw("zstd cannot decompress chunk", path(self.chunk()).as_bytes()))?;
             self.input.start += taken;
             self.output = 0..made;
             self.ended = hint == 0;
             if made as u64 > self.left || (taken == 0 && made == 0 && !self.ended) {
-                return Err(flaw("a frame that ends too late, chunk", path(self.chunk()).as_bytes()));
+                return Err(Fault::flaw("a frame that ends too late, chunk", path(self.chunk()).as_bytes()));
             }
             self.left -= made as u64;
         }
         if self.ended && self.output.is_empty() && self.left > 0 {
-            return Err(flaw("a frame that ends too early, chunk", path(self.chunk()).as_bytes()));
+            return Err(Fault::flaw("a frame that ends too early, chunk", path(self.chunk()).as_bytes()));
         }
         let piece = self.output.start..self.output.end.min(self.output.start.saturating_add(most));
         self.output.start = piece.end;

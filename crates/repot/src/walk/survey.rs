@@ -1,45 +1,41 @@
-//! Counts what is in a tree, without changing so much as an access time.
+//! Counts what a tree holds, without changing even an access time.
 
 use core::ffi::CStr;
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{FileType, Mode, OFlags, openat};
+use rustix::fs::FileType;
 
-use crate::error::{Call, Fault};
+use super::{Directory, Entered, Visitor, open, walk};
+use crate::error::Fault;
 use crate::metadata::{At, Meta};
-use crate::sys::{Event, Mutex};
-use crate::walk::{Visitor, walk};
+use crate::sys::Mutex;
 
-/// What is in a tree.
+/// What a tree holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Survey {
-    /// Names, directories included, the root not.
+    /// Names, directories included, the root excluded.
     pub entries: u64,
-    /// Of these, directories.
+    /// Directories among them.
     pub directories: u64,
-    /// Names of entries, other than directories, that have several.
+    /// Names of inodes that have several, directories excluded.
     pub hard_links: u64,
     /// Devices, fifos and sockets.
     pub special: u64,
-    /// What the contents of the files take in memory, in bytes.
+    /// What file contents take in memory, in bytes.
     pub bytes: u64,
-    /// The largest file, in bytes, holes included.
+    /// The size of the largest file, in bytes, holes included.
     pub largest: u64,
     /// Files with holes.
     pub sparse: u64,
-    /// Symbolic links so long that a tmpfs gives them a page of their own.
+    /// Symbolic links that a tmpfs stores in a page, since they are too long for the inode.
     pub long_symlinks: u64,
 }
 
 /// The longest target that tmpfs keeps in the inode (`SHORT_SYMLINK_LEN` less the final zero).
 const SHORT_SYMLINK: u64 = 127;
 
-/// Each thread counts by itself: numbers that several threads change at once would cost as much as the rest.
-#[derive(Default)]
-struct Count {
-    bell: Event,
-    total: Mutex<Survey>,
-}
+/// Each thread counts for itself: counters that several threads change would cost as much as everything else.
+struct Count(Mutex<Survey>);
 
 impl core::ops::AddAssign for Survey {
     fn add_assign(&mut self, other: Survey) {
@@ -54,21 +50,15 @@ impl core::ops::AddAssign for Survey {
     }
 }
 
-const DIRECTORY: OFlags = OFlags::RDONLY
-    .union(OFlags::DIRECTORY)
-    .union(OFlags::NOATIME)
-    .union(OFlags::NOFOLLOW)
-    .union(OFlags::CLOEXEC);
-
-/// Counts what is below `root`, which is walked across no mount if it is the root of a mount that was cloned alone.
+/// Counts what is below `root`, with `threads` threads. If `root` belongs to a clone of a single mount, mounts below it are
+/// not crossed.
 ///
 /// # Errors
 /// The call that failed, with the path.
 pub fn survey(root: BorrowedFd<'_>, threads: u32) -> Result<Survey, Fault> {
-    let count = Count::default();
-    let root = openat(root, c".", DIRECTORY, Mode::empty()).call("openat")?;
-    walk(&count, root, (), threads, &|| ()).map_err(|broken| broken.fault)?;
-    Ok(count.total.into_inner())
+    let count = Count(Mutex::new(Survey::default()));
+    walk(&count, open(root, c".")?, (), threads, &|| ()).map_err(|broken| broken.fault)?;
+    Ok(count.0.into_inner())
 }
 
 impl Visitor for Count {
@@ -76,22 +66,9 @@ impl Visitor for Count {
     type Meta = ();
     type Scratch = Survey;
     const REMOVES: bool = false;
-    const DESCRIPTORS: usize = 1;
 
-    fn bell(&self) -> &Event {
-        &self.bell
-    }
-
-    fn list(dir: &OwnedFd) -> BorrowedFd<'_> {
-        dir.as_fd()
-    }
-
-    fn parent(&self, dir: &OwnedFd) -> Result<OwnedFd, Fault> {
-        openat(dir, c"..", DIRECTORY, Mode::empty()).call("openat")
-    }
-
-    fn enter(&self, dir: &OwnedFd, name: &CStr) -> Result<Option<(OwnedFd, ())>, Fault> {
-        openat(dir, name, DIRECTORY, Mode::empty()).call("openat").map(|dir| Some((dir, ())))
+    fn enter(&self, dir: &OwnedFd, name: &CStr) -> Result<Entered<Self>, Fault> {
+        dir.open(name).map(|dir| Some((dir, ())))
     }
 
     fn entry(&self, found: &mut Survey, dir: &OwnedFd, name: &CStr, kind: FileType) -> Result<(), Fault> {
@@ -99,7 +76,7 @@ impl Visitor for Count {
         found.entries += 1;
         found.hard_links += u64::from(meta.links > 1);
         if kind == FileType::RegularFile {
-            // Each name of a file stands for its share, so that the sum is right without remembering files.
+            // Each name counts its share of the file: the sum is right, and no file has to be remembered.
             found.bytes += meta.allocated.div_ceil(u64::from(meta.links.max(1)));
             found.largest = found.largest.max(meta.size);
             found.sparse += u64::from(meta.allocated < meta.size);
@@ -126,6 +103,6 @@ impl Visitor for Count {
     }
 
     fn done(&self, found: Survey) {
-        *self.total.lock() += found;
+        *self.0.lock() += found;
     }
 }

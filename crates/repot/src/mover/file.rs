@@ -10,14 +10,40 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FallocateFlags, Mode, OFlags, fallocate, ftruncate, openat};
 use rustix::io::Errno;
 
-use crate::data::{self, Buffer, Holes, Target};
+use super::data::{self, Buffer, CHUNK, Holes, Target};
+use super::folios::Folios;
+use super::ranges::Board;
 use crate::error::{Call, Fault};
 use crate::metadata::{At, Attributes, Capability, Meta};
-use crate::mover::{CHUNK, FOLLOW_NOT, Mover, Pair};
+use crate::progress::Progress;
+use crate::walk::Pair;
+
+pub(super) const NO_FOLLOW: OFlags = OFlags::NOFOLLOW.union(OFlags::CLOEXEC);
+
+/// How files are moved.
+#[derive(Debug)]
+pub(super) struct Means<'a> {
+    pub(super) attributes: Attributes,
+    pub(super) holes: Holes,
+    /// Device and inode of the running program, which must not be truncated. The kernel refuses that with ETXTBSY, except
+    /// in 6.11.0 to 6.11.10 and 6.12.0 to 6.12.1.
+    pub(super) program: Option<((u32, u32), u64)>,
+    /// Whether contents are overwritten before they are freed.
+    pub(super) wipe: bool,
+    pub(super) folios: &'a Folios,
+    pub(super) board: &'a Board,
+    pub(super) progress: &'a Progress,
+}
+
+impl Means<'_> {
+    fn is_program(&self, meta: &Meta) -> bool {
+        self.program == Some((meta.device, meta.inode))
+    }
+}
 
 /// One file on its way.
 pub(crate) struct FileCopy<'a> {
-    mover: &'a Mover<'a>,
+    means: &'a Means<'a>,
     meta: &'a Meta,
     old: BorrowedFd<'a>,
     new: BorrowedFd<'a>,
@@ -32,12 +58,12 @@ pub(crate) struct FileCopy<'a> {
 
 impl<'a> FileCopy<'a> {
     pub(crate) fn new(
-        mover: &'a Mover<'a>,
+        means: &'a Means<'a>,
         meta: &'a Meta,
         old: BorrowedFd<'a>,
         new: BorrowedFd<'a>,
     ) -> Self {
-        FileCopy { mover, meta, old, new, target: Target::new(new), freed: false, capability: None, twice: 0 }
+        FileCopy { means, meta, old, new, target: Target::new(new), freed: false, capability: None, twice: 0 }
     }
 
     /// Copies it, with attributes, and frees what does not go away with the old name.
@@ -53,10 +79,10 @@ impl<'a> FileCopy<'a> {
         // What gives up its memory by being truncated: what is too large to be there twice, what does not go away when this
         // name is unlinked, and what must be overwritten.
         let mut shrinking = None;
-        let whole = first || self.mover.wipe;
+        let whole = first || self.means.wipe;
         let large = size > CHUNK;
-        if (large || (whole && size > 0)) && !self.mover.is_program(self.meta) {
-            shrinking = match openat(&dir.old, name, OFlags::WRONLY | FOLLOW_NOT, Mode::empty()) {
+        if (large || (whole && size > 0)) && !self.means.is_program(self.meta) {
+            shrinking = match openat(&dir.old, name, OFlags::WRONLY | NO_FOLLOW, Mode::empty()) {
                 // Another program that runs.
                 Err(Errno::TXTBSY) => None,
                 opened => Some(opened.call("openat")?),
@@ -64,9 +90,9 @@ impl<'a> FileCopy<'a> {
         }
         if sparse || large {
             if !sparse {
-                let ahead = self.mover.folios.prepare(buffer, self.old, &mut self.target, size)?;
+                let ahead = self.means.folios.prepare(buffer, self.old, &mut self.target, size)?;
                 self.twice += ahead;
-                self.mover.progress.doubled(ahead);
+                self.means.progress.doubled(ahead);
             }
             ftruncate(self.new, size).call("ftruncate")?;
         }
@@ -78,9 +104,9 @@ impl<'a> FileCopy<'a> {
                 self.before_release()?;
                 self.release(buffer, old, start..end)?;
                 self.twice -= copied;
-                self.mover.progress.freed(copied);
+                self.means.progress.freed(copied);
                 end = start;
-                if !sparse && !self.mover.wipe {
+                if !sparse && !self.means.wipe {
                     end = self.together(buffer, old, end)?;
                 }
             }
@@ -96,7 +122,7 @@ impl<'a> FileCopy<'a> {
     /// Moves more of a large file, if there is an idle thread; gives the length that the old file has then.
     fn together(&mut self, buffer: &mut Buffer, old: &OwnedFd, end: u64) -> Result<u64, Fault> {
         let files = [self.old, old.as_fd(), self.new];
-        let Mover { board, folios, progress, .. } = self.mover;
+        let Means { board, folios, progress, .. } = self.means;
         self.target = Target::anywhere(self.new);
         board.together(files, end, buffer, folios, progress)
     }
@@ -104,7 +130,7 @@ impl<'a> FileCopy<'a> {
     /// What has been freed must be whole in the new tree, attributes included, and the capabilities are lost with the first byte.
     fn before_release(&mut self) -> Result<(), Fault> {
         if !self.freed {
-            self.capability = Some(self.mover.attributes.capability(self.old)?);
+            self.capability = Some(self.means.attributes.capability(self.old)?);
             self.attributes()?;
         }
         Ok(())
@@ -112,11 +138,11 @@ impl<'a> FileCopy<'a> {
 
     /// Frees the end of the old file.
     fn release(&mut self, buffer: &mut Buffer, old: &OwnedFd, range: Range<u64>) -> Result<(), Fault> {
-        if !self.mover.wipe {
+        if !self.means.wipe {
             ftruncate(old, range.start).call("ftruncate")?;
         } else {
             let zero = |part| data::zero(old.as_fd(), part);
-            let wiped = data::parts(self.mover.holes, self.old, range.clone(), zero)
+            let wiped = data::parts(self.means.holes, self.old, range.clone(), zero)
                 .and_then(|()| ftruncate(old, range.start).call("ftruncate"));
             if let Err(fault) = wiped {
                 // The length says that the old file has it still, so it must.
@@ -139,19 +165,19 @@ impl<'a> FileCopy<'a> {
             data::copy(buffer, self.old, &mut self.target, part)
         };
         if sparse {
-            data::parts(self.mover.holes, self.old, range, part)?
+            data::parts(self.means.holes, self.old, range, part)?
         } else {
-            self.mover.folios.timed(range.end - range.start, || part(range))?
+            self.means.folios.timed(range.end - range.start, || part(range))?
         }
         self.twice += copied;
-        self.mover.progress.copied(copied);
+        self.means.progress.copied(copied);
         Ok(copied)
     }
 
     /// Gives the new file all attributes, whatever has been done to it.
     pub(crate) fn attributes(&self) -> Result<(), Fault> {
         let (old, new) = (At::Open(self.old), At::Open(self.new));
-        let copied = self.mover.attributes.copy(self.meta, old, new, self.capability.is_none());
+        let copied = self.means.attributes.copy(self.meta, old, new, self.capability.is_none());
         copied.and(self.capability.as_ref().map_or(Ok(()), |capability| capability.give(self.new)))
     }
 }
@@ -165,8 +191,8 @@ pub(crate) fn merge_contents(
     (new_dir, new_name): (BorrowedFd<'_>, &CStr),
     meta: &Meta,
 ) -> Result<(), Fault> {
-    let old = openat(old_dir, old_name, OFlags::RDWR | FOLLOW_NOT, Mode::empty()).call("openat")?;
-    let new = openat(new_dir, new_name, OFlags::WRONLY | FOLLOW_NOT, Mode::empty()).call("openat")?;
+    let old = openat(old_dir, old_name, OFlags::RDWR | NO_FOLLOW, Mode::empty()).call("openat")?;
+    let new = openat(new_dir, new_name, OFlags::WRONLY | NO_FOLLOW, Mode::empty()).call("openat")?;
     let capability = attributes.capability(old.as_fd())?;
     let mut target = Target::new(new.as_fd());
     let mut at = Meta::read(At::Open(new.as_fd()))?.size;

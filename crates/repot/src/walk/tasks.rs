@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use crate::error::Fault;
-use crate::sys::Mutex;
+use crate::sys::{Event, Mutex};
 use crate::walk::Visitor;
 
 /// A directory that is not finished.
@@ -50,6 +50,8 @@ pub(crate) struct Task<V: Visitor> {
 /// What the threads share.
 pub(crate) struct Shared<'a, V: Visitor> {
     pub(crate) visitor: &'a V,
+    /// What idle workers wait for.
+    bell: &'a Event,
     pub(crate) threads: u32,
     queue: Mutex<Queue<V>>,
     /// How many threads wait for a task, less the tasks that wait for a thread.
@@ -74,13 +76,14 @@ pub(crate) struct Broken {
 
 impl<'a, V: Visitor> Shared<'a, V> {
     /// The root is the first task.
-    pub(crate) fn new(visitor: &'a V, root: V::Dir, meta: V::Meta, threads: u32) -> Self {
+    pub(crate) fn new(visitor: &'a V, bell: &'a Event, root: V::Dir, meta: V::Meta, threads: u32) -> Self {
         let node = Node::new(None, CString::default(), meta);
         // Room for all that can ever wait, so that nothing is allocated while the lock is held.
         let mut tasks = Vec::with_capacity(2 * threads as usize + 1);
         tasks.push(Task { node, dir: root });
         Shared {
             visitor,
+            bell,
             threads,
             queue: Mutex::new(Queue { tasks, waiting: 0, over: false, broken: None }),
             hungry: AtomicU32::new(0),
@@ -99,7 +102,7 @@ impl<V: Visitor> Shared<'_, V> {
     pub(crate) fn take(&self, scratch: &mut V::Scratch) -> Option<Task<V>> {
         let mut waiting = false;
         loop {
-            let seen = self.visitor.bell().seen();
+            let seen = self.bell.seen();
             let mut queue = self.queue.lock();
             let task = queue.tasks.pop();
             if task.is_some() || queue.over {
@@ -114,7 +117,7 @@ impl<V: Visitor> Shared<'_, V> {
             }
             drop(queue);
             if !self.visitor.assist(scratch) {
-                self.visitor.bell().wait(seen);
+                self.bell.wait(seen);
             }
         }
     }
@@ -139,7 +142,7 @@ impl<V: Visitor> Shared<'_, V> {
         queue.tasks.push(task);
         self.count_hungry(&queue);
         drop(queue);
-        self.visitor.bell().tell();
+        self.bell.tell();
     }
 
     fn count_hungry(&self, queue: &Queue<V>) {
@@ -161,11 +164,11 @@ impl<V: Visitor> Shared<'_, V> {
             broken.abandoned = true;
         }
         drop(queue);
-        self.visitor.bell().tell();
+        self.bell.tell();
     }
 
     pub(crate) fn over(&self) {
         self.queue.lock().over = true;
-        self.visitor.bell().tell();
+        self.bell.tell();
     }
 }

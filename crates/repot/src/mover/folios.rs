@@ -20,9 +20,8 @@ use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags, ftruncate, openat, statx};
 use rustix::io::fcntl_dupfd_cloexec;
 use rustix::mount::{FsPickFlags, fsconfig_reconfigure, fsconfig_set_string, fspick};
 
-use crate::data::{self, Buffer, Target};
-use crate::error::Fault;
-use crate::mover::CHUNK;
+use super::data::{self, Buffer, CHUNK, Target};
+use crate::error::{Fault, retry_once};
 use crate::sys;
 
 /// A huge page, in bytes. Where it is larger, more pages than needed are put in place.
@@ -137,8 +136,8 @@ impl Folios {
             fsconfig_set_string(context.as_fd(), "huge", huge)?;
             fsconfig_reconfigure(context.as_fd())
         };
-        // The option must not stay as nobody asked for, so a refusal is worth a second question.
-        let turned = turn().or_else(|_| turn()).is_ok();
+        // The option must not stay as the move has set it.
+        let turned = retry_once(turn).is_ok();
         self.large.store(large && turned, Ordering::Relaxed);
         if !turned {
             self.rest.store(u64::MAX, Ordering::Relaxed);

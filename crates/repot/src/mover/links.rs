@@ -19,11 +19,11 @@ use crate::error::{Call, Fault};
 use crate::sys::{Event, Mutex};
 
 /// Old inode number to new inode; `None` while the first name is on its way.
-type Table = BTreeMap<u64, Option<Moved>>;
+type Table = BTreeMap<u64, Option<NewInode>>;
 
 /// An inode in the new tree that further names are linked to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Moved {
+pub(crate) struct NewInode {
     /// Its number.
     pub(crate) inode: u64,
     /// The flags that it gets when nothing will be linked to it any more: the kernel links no immutable file.
@@ -161,7 +161,7 @@ impl Links {
     }
 
     /// The first name has been moved and has become `new`: lets the others be linked.
-    pub(crate) fn moved(&self, inode: u64, new: Moved) {
+    pub(crate) fn moved(&self, inode: u64, new: NewInode) {
         self.table.lock().insert(inode, Some(new));
         self.known.note(inode);
         self.changed.tell();
@@ -189,7 +189,7 @@ impl Links {
     }
 
     /// Old inode numbers, and the inodes that they have become.
-    pub(crate) fn pairs(&self) -> Vec<(u64, Moved)> {
+    pub(crate) fn pairs(&self) -> Vec<(u64, NewInode)> {
         self.table.lock().iter().filter_map(|(old, new)| new.map(|new| (*old, new))).collect()
     }
 
@@ -209,7 +209,7 @@ impl Links {
     /// Removes the staging directory, and sets the flags that had to wait.
     pub(crate) fn clear(&self) -> Result<(), Fault> {
         for (inode, new) in &mut *self.table.lock() {
-            let Some(Moved { flags, .. }) = new else { continue };
+            let Some(NewInode { flags, .. }) = new else { continue };
             if flags.is_empty() {
                 self.unstage(*inode)?;
                 continue;

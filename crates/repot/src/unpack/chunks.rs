@@ -13,27 +13,17 @@ use rustix::io::{Errno, pread};
 use sha2::{Digest, Sha256};
 use twox_hash::XxHash64;
 
-use super::DIRECTORY;
-use super::index::{CHUNK, Chunk, Index, WINDOW_LOG, name};
-use crate::data;
-use crate::error::{Call, Fault};
+use crate::error::{Call, Fault, What};
 use crate::metadata::{At, Meta};
+use crate::mover::zero;
+use crate::payload::DIRECTORY;
+use crate::payload::index::{CHUNK, Chunk, Index, WINDOW_LOG, name};
 use crate::sys::{self, Mutex};
 
 /// What is read at once where it is only verified: it is still in the processor's cache when it is summed up.
 const READ: usize = 64 * 1024;
 /// The longest header of a frame (RFC 8878, 3.1.1.1).
 const HEADER: usize = 18;
-
-/// The SHA-256 of some bytes.
-pub(super) fn sha256(bytes: &[u8]) -> [u8; 32] {
-    Sha256::digest(bytes).into()
-}
-
-/// What is not as the index says.
-pub(super) fn flaw(what: &'static str, path: &[u8]) -> Fault {
-    Fault { call: what, path: path.to_vec(), errno: Errno::BADMSG }
-}
 
 /// The chunks of a payload.
 #[derive(Debug)]
@@ -71,7 +61,7 @@ impl<'a> Chunks<'a> {
         let size = usize::try_from(index.frames[0].size).unwrap_or(usize::MAX);
         let mut first = Vec::new();
         first.try_reserve_exact(size).map_err(|_| Fault {
-            call: "malloc",
+            what: What::Call("malloc"),
             path: b"directories".to_vec(),
             errno: Errno::NOMEM,
         })?;
@@ -94,10 +84,10 @@ impl<'a> Chunks<'a> {
         let file = openat(&self.directory, name, flags, Mode::empty()).on("openat", &path())?;
         let meta = Meta::read(At::Open(file.as_fd()))?;
         if meta.kind != FileType::RegularFile {
-            return Err(flaw("a chunk that is no file:", &path()));
+            return Err(Fault::flaw("a chunk that is no file:", &path()));
         }
         if meta.size != self.index.chunks[number].size {
-            return Err(flaw("the size of chunk", &path()));
+            return Err(Fault::flaw("the size of chunk", &path()));
         }
         Ok(file)
     }
@@ -110,7 +100,7 @@ impl<'a> Chunks<'a> {
             let number = usize::try_from(at / CHUNK).unwrap_or(usize::MAX);
             let file = self.file(number)?;
             match pread(&file, &mut into[filled..], at % CHUNK) {
-                Ok(0) => return Err(flaw("the size of chunk", path(number).as_bytes())),
+                Ok(0) => return Err(Fault::flaw("the size of chunk", path(number).as_bytes())),
                 Ok(count) => filled += count,
                 Err(Errno::INTR) => {}
                 Err(errno) => return Err(errno).on("pread64", path(number).as_bytes()),
@@ -153,8 +143,7 @@ impl<'a> Chunks<'a> {
         let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = openat(&self.directory, name(number), flags, Mode::empty()).on("openat", &named())?;
         self.torn.store(true, Ordering::Release);
-        data::zero(file.as_fd(), 0..self.index.chunks[number].size)
-            .map_err(|fault| Fault { path: named(), ..fault })
+        zero(file.as_fd(), 0..self.index.chunks[number].size).map_err(|fault| fault.on(named()))
     }
 
     /// Removes what is left: the index and the directory.
@@ -189,7 +178,7 @@ impl<'a> Chunks<'a> {
                 }
             }
         };
-        let lost = || note(Fault { call: "panic", path: Vec::new(), errno: Errno::CANCELED });
+        let lost = || note(Fault::lost_worker());
         sys::crew(threads, &work, meanwhile, &lost);
         fault.into_inner().map_or(Ok(()), Err)?;
         (0..self.index.frames.len()).try_for_each(|number| self.verify_frame(number))
@@ -210,7 +199,7 @@ impl<'a> Chunks<'a> {
             let known = number
                 .is_some_and(|number| number < self.index.chunks.len() && name(number).as_bytes() == bytes);
             if !known {
-                return Err(flaw("not in the index:", &[list().as_bytes(), bytes].concat()));
+                return Err(Fault::flaw("not in the index:", &[list().as_bytes(), bytes].concat()));
             }
             found += 1;
         }
@@ -248,7 +237,7 @@ impl<'a> Chunks<'a> {
             false if xxh64.finish() != sum => "the XXH64 of chunk",
             _ => return Ok(()),
         };
-        Err(flaw(what, path(number).as_bytes()))
+        Err(Fault::flaw(what, path(number).as_bytes()))
     }
 
     /// The head of a frame says the same as the index, and asks for no more memory than agreed.
@@ -260,11 +249,11 @@ impl<'a> Chunks<'a> {
         let named = || at_frame(number, *frame.chunks().start());
         match zstd_safe::get_frame_content_size(&head[..filled]) {
             Ok(Some(content)) if content == frame.content => {}
-            _ => return Err(flaw("no frame as the index has it:", named().as_bytes())),
+            _ => return Err(Fault::flaw("no frame as the index has it:", named().as_bytes())),
         }
         match window(&head) {
             Some(window) if window <= 1 << WINDOW_LOG => Ok(()),
-            _ => Err(flaw("a frame that needs too much memory:", named().as_bytes())),
+            _ => Err(Fault::flaw("a frame that needs too much memory:", named().as_bytes())),
         }
     }
 }

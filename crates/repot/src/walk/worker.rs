@@ -7,9 +7,9 @@ use core::sync::atomic::Ordering;
 
 use rustix::fs::{AtFlags, FileType, RawDir, SeekFrom, seek, statat};
 
-use crate::error::{Call, Fault};
-use crate::tasks::{Node, Shared, Task};
-use crate::walk::Visitor;
+use crate::error::{Call, Fault, retry_once};
+use crate::walk::tasks::{Node, Shared, Task};
+use crate::walk::{Directory, Visitor};
 
 /// All descriptors that the walk may hold, over all its threads.
 const DESCRIPTORS: usize = 160;
@@ -52,7 +52,7 @@ pub(crate) struct Worker<'a, V: Visitor> {
 
 impl<'a, V: Visitor> Worker<'a, V> {
     pub(crate) fn new(shared: &'a Shared<'a, V>) -> Self {
-        let each = DESCRIPTORS / (shared.threads.max(1) as usize * V::DESCRIPTORS);
+        let each = DESCRIPTORS / (shared.threads.max(1) as usize * V::Dir::DESCRIPTORS);
         Worker {
             shared,
             stack: Vec::new(),
@@ -71,11 +71,11 @@ impl<'a, V: Visitor> Worker<'a, V> {
             self.push(task);
             while !self.stack.is_empty() {
                 let failed = self.shared.failed.load(Ordering::Acquire);
-                let step = if failed { Ok(Step::Broken) } else { self.step() };
+                let step = if failed { Ok(Next::Broken) } else { self.step() };
                 match step {
-                    Ok(Step::More) => {}
-                    Ok(Step::Done) => self.pop(true),
-                    Ok(Step::Broken) => self.pop(false),
+                    Ok(Next::More) => {}
+                    Ok(Next::Done) => self.pop(true),
+                    Ok(Next::Broken) => self.pop(false),
                     Err(fault) => self.shared.fail(fault),
                 }
             }
@@ -104,7 +104,7 @@ impl<'a, V: Visitor> Worker<'a, V> {
     }
 
     /// One step in the directory on top of the stack.
-    fn step(&mut self) -> Result<Step, Fault> {
+    fn step(&mut self) -> Result<Next, Fault> {
         let top = self.stack.len() - 1;
         let frame = &mut self.stack[top];
         if self.names.len() > frame.names {
@@ -121,9 +121,9 @@ impl<'a, V: Visitor> Worker<'a, V> {
             frame.end = false;
             frame.moved = true;
         } else {
-            return Ok(Step::Done);
+            return Ok(Next::Done);
         }
-        Ok(Step::More)
+        Ok(Next::More)
     }
 
     /// Reads one batch of the directory: visits what is no directory, remembers the names of those that are.
@@ -134,12 +134,12 @@ impl<'a, V: Visitor> Worker<'a, V> {
         let Some(dir) = &frame.dir else { return Ok(()) };
         let visitor = self.shared.visitor;
         // A path is put together only when it is needed.
-        let here = |fault: Fault| Fault { path: node.path(b""), ..fault };
+        let here = |fault: Fault| fault.on(node.path(b""));
         if frame.moved {
-            seek(V::list(dir), SeekFrom::Start(frame.position)).call("lseek").map_err(here)?;
+            seek(dir.listed(), SeekFrom::Start(frame.position)).call("lseek").map_err(here)?;
             frame.moved = false;
         }
-        let mut entries = RawDir::new(V::list(dir), self.batch.spare_capacity_mut());
+        let mut entries = RawDir::new(dir.listed(), self.batch.spare_capacity_mut());
         loop {
             let Some(entry) = entries.next() else {
                 frame.end = true;
@@ -151,16 +151,16 @@ impl<'a, V: Visitor> Worker<'a, V> {
             if bytes != b"." && bytes != b".." {
                 let mut kind = entry.file_type();
                 if kind == FileType::Unknown {
-                    let stat = statat(V::list(dir), name, AtFlags::SYMLINK_NOFOLLOW)
+                    let stat = statat(dir.listed(), name, AtFlags::SYMLINK_NOFOLLOW)
                         .call("newfstatat")
-                        .map_err(|fault| Fault { path: node.path(bytes), ..fault })?;
+                        .map_err(|fault| fault.on(node.path(bytes)))?;
                     kind = FileType::from_raw_mode(stat.st_mode);
                 }
                 let filled = self.names.len() + bytes.len() + 2;
                 if kind != FileType::Directory {
                     visitor
                         .entry(&mut self.scratch, dir, name, kind)
-                        .map_err(|fault| Fault { path: node.path(bytes), ..fault })?;
+                        .map_err(|fault| fault.on(node.path(bytes)))?;
                     if self.shared.failed.load(Ordering::Relaxed) {
                         return Ok(());
                     }
@@ -203,7 +203,7 @@ impl<'a, V: Visitor> Worker<'a, V> {
             .shared
             .visitor
             .enter(dir, &name)
-            .map_err(|fault| Fault { path: frame.node.path(name.to_bytes()), ..fault })?;
+            .map_err(|fault| fault.on(frame.node.path(name.to_bytes())))?;
         if let Some((dir, meta)) = entered {
             frame.progress = true;
             let node = Node::new(Some(frame.node.clone()), name, meta);
@@ -221,10 +221,9 @@ impl<'a, V: Visitor> Worker<'a, V> {
         if !whole {
             node.broken.store(true, Ordering::Release);
         }
-        let visitor = self.shared.visitor;
         let top = self.stack.len();
-        // The one call whose failure would leave directories unfinished is tried twice.
-        let reopen = |dir: &V::Dir| visitor.parent(dir).or_else(|_| visitor.parent(dir));
+        // The one call whose failure would leave directories unfinished.
+        let reopen = |dir: &V::Dir| retry_once(|| dir.open(c".."));
         if let Some(below) = self.stack.last_mut()
             && below.dir.is_none()
         {
@@ -268,7 +267,7 @@ impl<'a, V: Visitor> Worker<'a, V> {
             parent.broken.store(true, Ordering::Release);
         }
         if let Err(fault) = left {
-            self.shared.fail(Fault { path: node.path(b""), ..fault });
+            self.shared.fail(fault.on(node.path(b"")));
         }
     }
 
@@ -276,7 +275,7 @@ impl<'a, V: Visitor> Worker<'a, V> {
     fn strand(&mut self, fault: Fault, node: &Node<V::Meta>) {
         // From the top, so that no directory is dropped together with its chain of parents, which would recurse.
         while self.stack.pop().is_some() {}
-        self.shared.abandon(Fault { path: node.path(b".."), ..fault });
+        self.shared.abandon(fault.on(node.path(b"..")));
     }
 }
 
@@ -301,10 +300,8 @@ fn share<V: Visitor>(
     *above -= length + 2;
     let frame = &mut below[at];
     let Some(dir) = &frame.dir else { return Ok(()) };
-    let entered = shared
-        .visitor
-        .enter(dir, &name)
-        .map_err(|fault| Fault { path: frame.node.path(name.to_bytes()), ..fault })?;
+    let entered =
+        shared.visitor.enter(dir, &name).map_err(|fault| fault.on(frame.node.path(name.to_bytes())))?;
     if let Some((dir, meta)) = entered {
         frame.progress = true;
         shared.put(Task { node: Node::new(Some(frame.node.clone()), name, meta), dir });
@@ -313,7 +310,7 @@ fn share<V: Visitor>(
 }
 
 /// What is to be done with the directory on top of the stack.
-enum Step {
+enum Next {
     More,
     Done,
     Broken,

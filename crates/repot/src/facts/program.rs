@@ -10,7 +10,8 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::{Errno, pread};
 
-use crate::error::{Quoted, name_of};
+use crate::display::Quoted;
+use crate::error::name_of;
 use crate::metadata::{At, Meta};
 
 /// Why a program cannot be executed.

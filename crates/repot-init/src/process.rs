@@ -1,0 +1,56 @@
+//! What must be known wherever this program gives up, its panic handler included.
+
+use core::cell::Cell;
+
+use repot::ladder::Known;
+use repot::log::Log;
+use repot::options::OnError;
+use repot::runtime::Invocation;
+
+/// This process and what was configured.
+pub(crate) struct Process {
+    /// The arguments of `main`.
+    pub(crate) invocation: Invocation,
+    /// Whether the kernel's log is ours to write to.
+    machine: Cell<bool>,
+    /// `onerror=`
+    onerror: Cell<OnError>,
+    /// `panic=`, in seconds
+    panic: Cell<i32>,
+}
+
+impl Process {
+    pub(crate) fn new(invocation: Invocation) -> Self {
+        Process {
+            invocation,
+            machine: Cell::new(true),
+            onerror: Cell::new(OnError::Continue),
+            panic: Cell::new(0),
+        }
+    }
+
+    /// Remembers what `last` needs. Called before any thread is started.
+    pub(crate) fn learn(&self, known: Known<'_>) {
+        match known {
+            Known::Machine(machine) => self.machine.set(machine),
+            Known::Options(options) => {
+                self.onerror.set(options.onerror);
+                self.panic.set(options.panic);
+            }
+            _ => {}
+        }
+    }
+
+    pub(crate) fn onerror(&self) -> OnError {
+        self.onerror.get()
+    }
+
+    pub(crate) fn panic(&self) -> i32 {
+        self.panic.get()
+    }
+
+    /// Opens the log. On 5.10 an exec that failed has closed all descriptors, so it is opened each time.
+    pub(crate) fn log(&self) -> Log {
+        Log::open(self.machine.get())
+    }
+}

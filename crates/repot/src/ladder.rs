@@ -1,0 +1,224 @@
+//! The whole story in one call: inspect, plan, carry the plan out, and try the next best thing if it fails.
+//!
+//! The ladder is move, bind, stay. A payload is no system before it is unpacked, so it has no next best thing: it is tried
+//! a second time, with one thread.
+
+use alloc::ffi::CString;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::ffi::CStr;
+use core::fmt;
+
+use rustix::io::Errno;
+
+use crate::carry;
+use crate::error::Error;
+use crate::facts::packed::{Found, is_packed};
+use crate::facts::{self, Facts};
+use crate::handoff::{self, NotExecuted};
+use crate::log::{Level, Log};
+use crate::newroot::{self, NewRoot};
+use crate::options::Options;
+use crate::plan::{Method, Plan, Refusal, plan};
+use crate::progress::Progress;
+use crate::relocate;
+use crate::report::{decided, found, so_far, summary};
+use crate::runtime::Invocation;
+use crate::site::Site;
+use crate::switch::{self, Ready};
+use crate::sys;
+
+/// `/` is as good as it gets, and an init can be executed.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Outcome {
+    /// What was done, and why.
+    pub plan: Plan,
+    /// What came of it; `None` if the root stayed as it was.
+    pub ready: Option<Ready>,
+    /// The inits to execute, best first.
+    pub inits: Vec<CString>,
+    /// How long it took, in nanoseconds.
+    pub nanoseconds: u64,
+    log: Log,
+}
+
+impl Outcome {
+    /// The line for the log, with the init that comes next.
+    pub fn summary(&self, init: &CStr) -> String {
+        summary(&self.plan, self.ready.as_ref(), self.nanoseconds, init.to_bytes())
+    }
+
+    /// Executes the first init that works, with the arguments and the environment of this program. `failed` is called for
+    /// each that does not.
+    ///
+    /// Opens `/dev/console` for standard streams that are closed, and closes every other descriptor. Returns if no init
+    /// works.
+    pub fn execute(&self, invocation: &Invocation, failed: &dyn Fn(&NotExecuted<'_>)) {
+        handoff::console();
+        let before = |init: &CStr| self.log.line(Level::Info, format_args!("{}", self.summary(init)));
+        handoff::execute(self.inits.iter().map(CString::as_c_str), invocation, &before, failed);
+    }
+}
+
+/// Why nothing must be executed, or what is wrong with the root.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Failure {
+    /// The system could not be inspected. Nothing has changed; the root is as the kernel left it.
+    Unseen(Error),
+    /// Nothing was changed, and nothing must be executed.
+    Refused(Refusal),
+    /// There is no complete root any more.
+    Torn(Error),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Unseen(error) => {
+                let hint = match error.fault.errno {
+                    Errno::NOSYS => "; this kernel is too old",
+                    Errno::PERM => "; nobody may mount here",
+                    _ => "",
+                };
+                write!(f, "{error}{hint}; staying")
+            }
+            Failure::Refused(refusal) => refusal.fmt(f),
+            Failure::Torn(error) => error.fmt(f),
+        }
+    }
+}
+
+impl core::error::Error for Failure {}
+
+/// What [`rehome`] learns before it changes anything.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum Known<'a> {
+    /// Whether this process is in the initial PID namespace, so that the kernel's log is ours to write to.
+    Machine(bool),
+    /// The configuration.
+    Options(&'a Options),
+}
+
+/// Re-homes the system that this process is PID 1 of: inspects it, makes a plan, carries it out, and goes down the ladder if
+/// that fails. Logs what happens, except for the failure that it returns.
+///
+/// `learned` is called with what the caller's own last resort may need, as soon as it is known.
+///
+/// While it runs, the working directory is not `/` and the umask is 0; afterwards they are `/` and what the umask was.
+/// Up to eight threads are started, and have ended when it returns. If one of them panics, the move is rolled back; see
+/// [`crate::runtime`] for what a program without `std` does for that.
+///
+/// # Errors
+/// A [`Failure`]. Only with [`Failure::Torn`] has anything changed.
+pub fn rehome(learned: &dyn Fn(Known<'_>)) -> Result<Outcome, Failure> {
+    if !rustix::process::getpid().is_init() {
+        return Err(Failure::Refused(Refusal::NotFirst));
+    }
+    let start = sys::now();
+    let Seen { site, options, facts, log } = look_well(learned).map_err(Failure::Unseen)?;
+    let mut plan = plan(&facts, &options).map_err(Failure::Refused)?;
+    log.line(Level::Debug, format_args!("{}", found(&facts)));
+    log.line(Level::Debug, format_args!("{}", decided(&plan)));
+    warn(&log, &plan.warnings);
+    let ready = climb_down(&log, &site, &facts, &mut plan).map_err(Failure::Torn)?;
+    let inits = ready.as_ref().map_or(&plan.inits, |ready| &ready.inits);
+    let inits = inits.iter().filter_map(|path| CString::new(path.as_slice()).ok()).collect();
+    Ok(Outcome { plan, ready, inits, nanoseconds: sys::now() - start, log })
+}
+
+/// Carries out a plan whose method is not [`Method::Stay`]: new root, tree, mounts, switch.
+///
+/// `made` is called with the new root before anything changes, `meanwhile` once a second during the move.
+///
+/// # Errors
+/// What failed. The system is then as it was before, unless the error says that it is torn.
+pub fn carry_out(
+    site: &Site,
+    facts: &Facts,
+    plan: &Plan,
+    made: &dyn Fn(&NewRoot<'_>),
+    meanwhile: &dyn Fn(&Progress),
+) -> Result<Ready, Error> {
+    let new = newroot::make(site, plan)?;
+    made(&new);
+    // Nothing has changed up to here.
+    let outcome = relocate::relocate(new, facts, plan, meanwhile)
+        .and_then(|relocated| carry::carry(relocated, facts))
+        .and_then(switch::switch);
+    // Set by the first entry that moves.
+    sys::tear(outcome.as_ref().is_err_and(|error| error.torn.is_some()));
+    outcome
+}
+
+/// What is known of the system, and the log.
+struct Seen {
+    site: Site,
+    options: Options,
+    facts: Facts,
+    log: Log,
+}
+
+/// Looks; twice if the root is a payload and something kept it from being read: there would be nothing to stay on.
+fn look_well(learned: &dyn Fn(Known<'_>)) -> Result<Seen, Error> {
+    let seen = look(learned);
+    let clear = seen
+        .as_ref()
+        .is_ok_and(|seen| !seen.options.unread && !matches!(seen.facts.payload, Found::Useless(_)));
+    if clear || !is_packed() {
+        return seen;
+    }
+    drop(seen);
+    look(learned)
+}
+
+fn look(learned: &dyn Fn(Known<'_>)) -> Result<Seen, Error> {
+    let site = Site::open()?;
+    let machine = site.machine();
+    learned(Known::Machine(machine));
+    let options = facts::options(&site);
+    learned(Known::Options(&options));
+    let log = Log::open(machine).with(options.log);
+    warn(&log, &options.warnings);
+    let facts = facts::look(&site, &options)?;
+    Ok(Seen { site, options, facts, log })
+}
+
+fn warn(log: &Log, warnings: &[String]) {
+    warnings.iter().for_each(|warning| log.line(Level::Warning, format_args!("{warning}")));
+}
+
+/// Carries out the plan, or what comes next; the plan then says what was done.
+fn climb_down(log: &Log, site: &Site, facts: &Facts, plan: &mut Plan) -> Result<Option<Ready>, Error> {
+    let made = |new: &NewRoot<'_>| warn(log, &new.warnings);
+    let meanwhile = |progress: &Progress| {
+        log.line(Level::Info, format_args!("{}", so_far(progress, facts)));
+    };
+    let mut tried = false;
+    while plan.method != Method::Stay {
+        let error = match carry_out(site, facts, plan, &made, &meanwhile) {
+            Ok(ready) => {
+                warn(log, &ready.warnings);
+                return Ok(Some(ready));
+            }
+            Err(error) => error,
+        };
+        let payload = plan.method == Method::Payload;
+        // What is corrupt stays corrupt.
+        if error.torn.is_some() || (payload && (tried || error.fault.errno == Errno::BADMSG)) {
+            return Err(error);
+        }
+        log.line(Level::Error, format_args!("{error}"));
+        if payload {
+            tried = true;
+            plan.threads = 1;
+            continue;
+        }
+        plan.reason = format!("{} failed ({error})", plan.method.name());
+        plan.method = if plan.method == Method::Move { Method::Bind } else { Method::Stay };
+    }
+    Ok(None)
+}

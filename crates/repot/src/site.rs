@@ -1,0 +1,114 @@
+//! The descriptors through which everything is inspected and changed.
+//!
+//! procfs is read through a detached mount. The tree is seen through a clone of the root mount alone: nothing mounted
+//! below it can be seen, copied or deleted through it, and whatever a mount hides is visible.
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2, readlinkat};
+use rustix::io::{Errno, read};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsmount, fsopen, open_tree,
+};
+
+use crate::error::{Call, Error, Fault, Step};
+
+/// What stays open of the system while it is inspected and changed.
+#[derive(Debug)]
+pub struct Site {
+    /// A procfs that is mounted nowhere.
+    pub(crate) proc: OwnedFd,
+    /// `/`, through which mounts are seen.
+    pub(crate) root: OwnedFd,
+    /// The same directory through a clone of its mount alone, which is mounted nowhere.
+    pub(crate) old: OwnedFd,
+}
+
+impl Site {
+    /// Opens them; mounts nothing.
+    ///
+    /// # Errors
+    /// Where the kernel lacks a call (`fsopen` and `open_tree` came with 5.2) or this process may not mount.
+    pub fn open() -> Result<Site, Error> {
+        Site::try_open().map_err(|fault| fault.at(Step::Facts))
+    }
+
+    fn try_open() -> Result<Site, Fault> {
+        let context = fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC).on("fsopen", b"proc")?;
+        fsconfig_create(context.as_fd()).on("fsconfig", b"proc")?;
+        let proc = fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
+            .on("fsmount", b"proc")?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOATIME | OFlags::CLOEXEC;
+        let root = openat(CWD, "/", flags, Mode::empty()).on("openat", b"/")?;
+        let clone = open_tree(
+            &root,
+            "",
+            OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH,
+        )
+        .on("open_tree", b"/")?;
+        let old = openat(&clone, c".", flags, Mode::empty()).on("openat", b"/")?;
+        Ok(Site { proc, root, old })
+    }
+
+    /// Whether this process is in the initial PID namespace, so that the kernel's log and sysctls are ours to use.
+    pub fn machine(&self) -> bool {
+        readlinkat(&self.proc, "self/ns/pid", Vec::new()).is_ok_and(|name| name.as_bytes() == INITIAL_PIDS)
+    }
+
+    /// What this process has in memory, in bytes, without the parts of the trees that are or were mapped: these are counted as moved.
+    pub(crate) fn resident(&self) -> u64 {
+        let status = self.proc_file("self/status").unwrap_or_default();
+        kibibytes(&status, b"RssAnon:") + kibibytes(&status, b"RssFile:")
+    }
+
+    /// A file of procfs, whole.
+    pub(crate) fn proc_file(&self, path: &str) -> Result<Vec<u8>, Fault> {
+        let file = openat(&self.proc, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .on("openat", path.as_bytes())?;
+        read_whole(&file, 16 << 20).on("read", path.as_bytes())
+    }
+
+    /// A small file of the root, symbolic links resolved inside it; `None` where there is none.
+    pub(crate) fn root_file(&self, path: &str, limit: usize) -> Result<Option<Vec<u8>>, Fault> {
+        let flags = OFlags::RDONLY | OFlags::NOATIME | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        match openat2(&self.root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT) {
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+            opened => {
+                let file = opened.on("openat2", path.as_bytes())?;
+                read_whole(&file, limit).on("read", path.as_bytes()).map(Some)
+            }
+        }
+    }
+}
+
+/// Reads up to `limit` bytes, or fails with EFBIG where there are more.
+pub(crate) fn read_whole(file: &OwnedFd, limit: usize) -> Result<Vec<u8>, Errno> {
+    let mut text = Vec::new();
+    let mut part = vec![0; 4096];
+    loop {
+        match read(file, &mut part[..]) {
+            Ok(0) => return Ok(text),
+            Ok(count) if text.len() + count > limit => return Err(Errno::FBIG),
+            Ok(count) => text.extend_from_slice(&part[..count]),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// The number of the first pid namespace never changes (`PROC_PID_INIT_INO`).
+const INITIAL_PIDS: &[u8] = b"pid:[4026531836]";
+
+/// The bytes on the line of a procfs file that begins with `name`; 0 if no line does.
+pub(crate) fn kibibytes(text: &[u8], name: &[u8]) -> u64 {
+    number(text, name).unwrap_or(0).saturating_mul(1024)
+}
+
+/// The number on the line that begins with `name`.
+pub(crate) fn number(text: &[u8], name: &[u8]) -> Option<u64> {
+    let line = text.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(name))?;
+    let digits = line.trim_ascii().split(|byte| *byte == b' ').next()?;
+    core::str::from_utf8(digits).ok()?.parse().ok()
+}

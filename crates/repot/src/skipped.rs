@@ -1,0 +1,65 @@
+//! Extended attributes that the kernel refuses: skipped with a warning. No kernel takes all of them on every kind of entry,
+//! and a root without one is better than no root.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::io::Errno;
+
+use crate::display::Quoted;
+use crate::error::{Step, name_of};
+use crate::sys::Mutex;
+
+/// The access ACL of a file. With an ACL, the group bits of the mode are its mask, not the rights of the group. So a file that
+/// loses its ACL gives its group no rights.
+pub(crate) const ACCESS_ACL: &[u8] = b"system.posix_acl_access";
+
+/// The number of warnings in full; more are only counted.
+const LISTED: usize = 8;
+
+/// What any thread has skipped.
+#[derive(Debug)]
+pub(crate) struct Skipped {
+    noted: Mutex<Vec<String>>,
+    more: AtomicU64,
+}
+
+impl Default for Skipped {
+    fn default() -> Self {
+        Skipped { noted: Mutex::new(Vec::with_capacity(LISTED)), more: AtomicU64::new(0) }
+    }
+}
+
+impl Skipped {
+    /// Notes that an attribute of an entry was refused.
+    pub(crate) fn attribute(&self, name: &[u8], path: &[u8], errno: Errno) {
+        let (error, meaning) = name_of(errno);
+        self.note(format!("setxattr {} of {}: {error} ({meaning}); left out", Quoted(name), Quoted(path)));
+    }
+
+    /// Notes another warning.
+    pub(crate) fn note(&self, text: String) {
+        // Nothing is allocated while the lock is held: a thread lost in the middle would never release it.
+        let mut noted = self.noted.lock();
+        if noted.len() < LISTED {
+            noted.push(text);
+        } else {
+            self.more.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The warnings.
+    pub(crate) fn warnings(self, step: Step) -> Vec<String> {
+        let mut list = self.noted.into_inner();
+        for text in &mut list {
+            *text = format!("{step}: {text}");
+        }
+        match self.more.into_inner() {
+            0 => {}
+            more => list.push(format!("{step}: {more} more attributes that could not be set")),
+        }
+        list
+    }
+}

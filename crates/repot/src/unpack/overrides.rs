@@ -1,0 +1,50 @@
+//! Clears the way for the files beside a payload: whatever else the initramfs holds overrides the payload.
+//!
+//! A directory in both trees stays, and the mover merges it. Anything else of the payload that has the name of an entry of
+//! the old root is removed, with everything below it.
+
+use core::ffi::CStr;
+
+use rustix::fd::OwnedFd;
+use rustix::fs::{AtFlags, FileType, Mode, openat, unlinkat};
+use rustix::io::Errno;
+
+use crate::error::{Call, Fault};
+use crate::walk::sweep::sweep;
+use crate::walk::{DIRECTORY, Entered, Pair, Visitor, open, walk};
+
+/// Removes from `new` what is in the way of `old`.
+pub(super) fn remove_overridden(old: &OwnedFd, new: &OwnedFd) -> Result<(), Fault> {
+    walk(&Overrides, Pair::reopen(old, new)?, (), 1, &|| ()).map_err(|broken| broken.fault)
+}
+
+struct Overrides;
+
+impl Visitor for Overrides {
+    type Dir = Pair;
+    type Meta = ();
+    type Scratch = ();
+    const REMOVES: bool = false;
+
+    fn entry(&self, (): &mut (), dir: &Pair, name: &CStr, _: FileType) -> Result<(), Fault> {
+        match unlinkat(&dir.new, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => return Ok(()),
+            // unlink(2) returns EISDIR for a directory.
+            Err(Errno::ISDIR) => {}
+            Err(errno) => return Err(errno).call("unlinkat"),
+        }
+        sweep(&open(&dir.new, name)?)?;
+        unlinkat(&dir.new, name, AtFlags::REMOVEDIR).call("unlinkat")
+    }
+
+    fn enter(&self, dir: &Pair, name: &CStr) -> Result<Entered<Self>, Fault> {
+        match openat(&dir.new, name, DIRECTORY, Mode::empty()) {
+            Ok(new) => Ok(Some((Pair { old: open(&dir.old, name)?, new }, ()))),
+            Err(Errno::NOENT) => Ok(None),
+            Err(Errno::NOTDIR | Errno::LOOP) => {
+                unlinkat(&dir.new, name, AtFlags::empty()).call("unlinkat").map(|()| None)
+            }
+            Err(errno) => Err(errno).call("openat"),
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! Empties a tree: the mount points that had to stay in the old root until the mounts had moved, or a directory that is
+//! in the way.
+
+use core::ffi::CStr;
+
+use rustix::fd::OwnedFd;
+use rustix::fs::{AtFlags, FileType, unlinkat};
+
+use super::{Directory, Entered, Visitor, open, walk};
+use crate::error::{Call, Fault};
+
+/// Removes everything below `root`.
+///
+/// # Errors
+/// The first entry that could not be removed; others may remain too.
+pub(crate) fn sweep(root: &OwnedFd) -> Result<(), Fault> {
+    walk(&Sweep, open(root, c".")?, (), 1, &|| ()).map_err(|broken| broken.fault)
+}
+
+struct Sweep;
+
+impl Visitor for Sweep {
+    type Dir = OwnedFd;
+    type Meta = ();
+    type Scratch = ();
+    const REMOVES: bool = true;
+
+    fn entry(&self, (): &mut (), dir: &OwnedFd, name: &CStr, _: FileType) -> Result<(), Fault> {
+        unlinkat(dir, name, AtFlags::empty()).call("unlinkat")
+    }
+
+    fn enter(&self, dir: &OwnedFd, name: &CStr) -> Result<Entered<Self>, Fault> {
+        dir.open(name).map(|dir| Some((dir, ())))
+    }
+
+    fn leave(
+        &self,
+        (): &mut (),
+        parent: Option<(&OwnedFd, &CStr)>,
+        _: &OwnedFd,
+        (): &(),
+        whole: bool,
+    ) -> Result<(), Fault> {
+        match parent {
+            Some((dir, name)) if whole => unlinkat(dir, name, AtFlags::REMOVEDIR).call("unlinkat"),
+            _ => Ok(()),
+        }
+    }
+}
