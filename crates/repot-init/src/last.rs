@@ -8,7 +8,7 @@ use repot::facts::INITS;
 use repot::handoff::{self, Refused};
 use repot::options::OnError;
 use repot::report::{Level, Log};
-use repot::sys::sleep;
+use repot::runtime::sleep;
 use rustix::system::{RebootCommand, reboot};
 
 use crate::sys::Process;

@@ -17,7 +17,7 @@
 #![no_std]
 
 extern crate alloc;
-#[cfg(test)]
+#[cfg(any(test, feature = "std"))]
 extern crate std;
 
 pub mod carry;
@@ -43,10 +43,11 @@ mod refused;
 pub mod relocate;
 pub mod report;
 mod reserve;
+pub mod runtime;
 pub mod survey;
 mod sweep;
 pub mod switch;
-pub mod sys;
+mod sys;
 mod tasks;
 mod undo;
 pub mod unpacking;

@@ -3,7 +3,6 @@
 //! A directory that is in both stays, and is merged by the mover. Whatever else of the payload has the name of an entry of the
 //! old root is removed, with all that is below it.
 
-use alloc::ffi::CString;
 use core::ffi::CStr;
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -13,7 +12,7 @@ use rustix::io::Errno;
 use crate::error::{Call, Fault};
 use crate::mover::Pair;
 use crate::sweep::sweep;
-use crate::sys::{Event, Mutex};
+use crate::sys::Event;
 use crate::walk::{Visitor, walk};
 
 const DIRECTORY: OFlags = OFlags::RDONLY
@@ -25,22 +24,11 @@ const DIRECTORY: OFlags = OFlags::RDONLY
 /// Removes from `new` what is in the way of `old`.
 pub(super) fn make(old: &OwnedFd, new: &OwnedFd) -> Result<(), Fault> {
     let open = |dir| openat(dir, c".", DIRECTORY, Mode::empty()).on("openat", b"/");
-    loop {
-        let room = Room { tree: Mutex::new(None), bell: Event::new() };
-        let pair = Pair { old: open(old)?, new: open(new)? };
-        walk(&room, pair, (), 1, &|| ()).map_err(|broken| broken.fault)?;
-        let Some((parent, name)) = room.tree.into_inner() else { return Ok(()) };
-        let tree = openat(&parent, &name, DIRECTORY, Mode::empty()).call("openat")?;
-        sweep(&tree)?;
-        unlinkat(&parent, &name, AtFlags::REMOVEDIR).call("unlinkat")?;
-    }
+    let pair = Pair { old: open(old)?, new: open(new)? };
+    walk(&Room(Event::new()), pair, (), 1, &|| ()).map_err(|broken| broken.fault)
 }
 
-struct Room {
-    /// A directory that has to go, one at a time: to sweep it is another walk, and they cannot be nested.
-    tree: Mutex<Option<(OwnedFd, CString)>>,
-    bell: Event,
-}
+struct Room(Event);
 
 impl Visitor for Room {
     type Dir = Pair;
@@ -50,7 +38,7 @@ impl Visitor for Room {
     const DESCRIPTORS: usize = 2;
 
     fn bell(&self) -> &Event {
-        &self.bell
+        &self.0
     }
 
     fn list(dir: &Pair) -> BorrowedFd<'_> {
@@ -69,9 +57,9 @@ impl Visitor for Room {
             Err(Errno::ISDIR) => {}
             Err(errno) => return Err(errno).call("unlinkat"),
         }
-        let parent = rustix::io::fcntl_dupfd_cloexec(&dir.new, 0).call("fcntl")?;
-        self.tree.lock().get_or_insert((parent, name.into()));
-        Ok(())
+        let tree = openat(&dir.new, name, DIRECTORY, Mode::empty()).call("openat")?;
+        sweep(&tree)?;
+        unlinkat(&dir.new, name, AtFlags::REMOVEDIR).call("unlinkat")
     }
 
     fn enter(&self, dir: &Pair, name: &CStr) -> Result<Option<(Pair, ())>, Fault> {

@@ -1,0 +1,34 @@
+//! Time, from the C library.
+//!
+//! rustix asks the vDSO, and panics where it finds the vDSO neither through `PR_GET_AUXV` (6.4) nor through /proc. The C
+//! library knows the auxiliary vector from the start.
+
+use core::mem::MaybeUninit;
+
+/// Nanoseconds since the machine started (`CLOCK_MONOTONIC`).
+pub fn now() -> u64 {
+    clock(libc::CLOCK_MONOTONIC)
+}
+
+/// Nanoseconds of CPU time that this thread has used, in user space and in the kernel.
+pub(crate) fn worked() -> u64 {
+    clock(libc::CLOCK_THREAD_CPUTIME_ID)
+}
+
+fn clock(which: libc::clockid_t) -> u64 {
+    let mut time = MaybeUninit::<libc::timespec>::zeroed();
+    // SAFETY: the kernel fills the struct; zero is valid for it too.
+    let time = unsafe {
+        libc::clock_gettime(which, time.as_mut_ptr());
+        time.assume_init()
+    };
+    #[allow(clippy::cast_sign_loss, clippy::unnecessary_cast)]
+    let nanoseconds = time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64;
+    nanoseconds
+}
+
+/// Sleeps for `seconds`, or until a signal arrives.
+pub fn sleep(seconds: u32) {
+    // SAFETY: sleep has no preconditions.
+    unsafe { libc::sleep(seconds) };
+}

@@ -1,0 +1,273 @@
+//! Threads for one piece of work: started together, awaited together.
+
+use alloc::sync::Arc;
+use core::ffi::c_void;
+use core::mem::MaybeUninit;
+use core::ptr;
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use super::futex::{Event, Mutex};
+
+type Work<'a> = dyn Fn(u32) + Sync + 'a;
+
+/// What the threads of one crew share. Each thread holds a reference, so that the last one may still wake a waiter
+/// that has returned in the meantime.
+struct Crew {
+    /// Valid until `ended` and `lost` add up to the number of threads that were started.
+    work: *const Work<'static>,
+    /// The number of the next thread.
+    next: AtomicU32,
+    ended: AtomicU32,
+    lost: AtomicU32,
+    /// Counts threads that ended or were lost.
+    tick: Event,
+}
+
+// SAFETY: `work` points to something `Sync`; everything else is atomic.
+unsafe impl Send for Crew {}
+// SAFETY: as above.
+unsafe impl Sync for Crew {}
+
+impl Crew {
+    fn count(&self, how: &AtomicU32) {
+        how.fetch_add(1, Ordering::Release);
+        self.tick.tell();
+    }
+
+    fn is_over(&self, started: u32) -> bool {
+        self.ended.load(Ordering::Acquire) + self.lost.load(Ordering::Acquire) == started
+    }
+}
+
+/// The thread-specific key under which a worker finds its crew; `None` until the first crew.
+static KEY: Mutex<Option<libc::pthread_key_t>> = Mutex::new(None);
+
+/// The key, created when it is first needed; `None` where the C library has none left.
+fn key() -> Option<libc::pthread_key_t> {
+    let mut key = KEY.lock();
+    if key.is_none() {
+        let mut created = 0;
+        // SAFETY: the key is written to `created`; there is no destructor.
+        if unsafe { libc::pthread_key_create(&raw mut created, None) } == 0 {
+            *key = Some(created);
+        }
+    }
+    *key
+}
+
+/// The crew that the calling thread works for; null on every other thread.
+fn own_crew() -> *const Crew {
+    match *KEY.lock() {
+        // SAFETY: the key was created and is never deleted.
+        Some(key) => unsafe { libc::pthread_getspecific(key) }.cast_const().cast(),
+        None => ptr::null(),
+    }
+}
+
+extern "C" fn start(crew: *mut c_void) -> *mut c_void {
+    // SAFETY: `crew` was made by `Arc::into_raw` for this thread alone.
+    let crew = unsafe { Arc::from_raw(crew.cast_const().cast::<Crew>()) };
+    if let Some(key) = key() {
+        // SAFETY: the key exists. Whoever reads the value is this thread, which holds `crew` until it ends.
+        unsafe { libc::pthread_setspecific(key, Arc::as_ptr(&crew).cast()) };
+    }
+    let number = crew.next.fetch_add(1, Ordering::Relaxed);
+    // SAFETY: this thread is not counted yet, so the caller of `crew` still waits and `work` is alive.
+    let work = unsafe { &*crew.work };
+    crew.count(if completes(work, number) { &crew.ended } else { &crew.lost });
+    ptr::null_mut()
+}
+
+/// Does the work. Without `std` a panic never gets here: its handler calls [`worker_lost`].
+#[cfg(not(feature = "std"))]
+fn completes(work: &Work<'_>, number: u32) -> bool {
+    work(number);
+    true
+}
+
+/// Does the work; `false` if it panicked.
+#[cfg(feature = "std")]
+fn completes(work: &Work<'_>, number: u32) -> bool {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(number))).is_ok()
+}
+
+/// Awaits the threads, even while the caller unwinds: they borrow from it.
+struct Join<'a> {
+    crew: &'a Crew,
+    started: u32,
+}
+
+impl Drop for Join<'_> {
+    fn drop(&mut self) {
+        loop {
+            let seen = self.crew.tick.seen();
+            if self.crew.is_over(self.started) {
+                return;
+            }
+            self.crew.tick.wait(seen);
+        }
+    }
+}
+
+/// Runs `work(0)` to `work(threads - 1)`, each on a thread of its own, and calls `meanwhile` once a second until all have
+/// ended. Crews may run beside and inside one another.
+///
+/// If a thread panics (see [`worker_lost`]), `lost` is called once, to make the others end. With `threads` 0, or if no
+/// thread can be started, `work(0)` runs on the calling thread.
+pub(crate) fn crew(threads: u32, work: &Work<'_>, meanwhile: &dyn Fn(), lost: &dyn Fn()) {
+    if threads == 0 || key().is_none() {
+        return work(0);
+    }
+    let work_for_good: *const Work<'_> = work;
+    let crew = Arc::new(Crew {
+        // SAFETY: only the lifetime changes; `Join` keeps this function from ending before the threads have.
+        work: unsafe { core::mem::transmute::<*const Work<'_>, *const Work<'static>>(work_for_good) },
+        next: AtomicU32::new(0),
+        ended: AtomicU32::new(0),
+        lost: AtomicU32::new(0),
+        tick: Event::new(),
+    });
+    let mut join = Join { crew: &crew, started: 0 };
+    while join.started < threads {
+        let mut thread = MaybeUninit::<libc::pthread_t>::uninit();
+        let own = Arc::into_raw(crew.clone());
+        // SAFETY: `start` takes over the reference `own`.
+        if unsafe { libc::pthread_create(thread.as_mut_ptr(), ptr::null(), start, own.cast_mut().cast()) }
+            != 0
+        {
+            // SAFETY: no thread was started that could have taken it.
+            drop(unsafe { Arc::from_raw(own) });
+            break;
+        }
+        join.started += 1;
+        // SAFETY: pthread_create succeeded and filled it in. Nobody joins: a lost thread would never come.
+        unsafe { libc::pthread_detach(thread.assume_init()) };
+    }
+    if join.started == 0 {
+        return work(0);
+    }
+    let mut told = false;
+    loop {
+        let seen = crew.tick.seen();
+        if !told && crew.lost.load(Ordering::Acquire) > 0 {
+            told = true;
+            lost();
+        }
+        if crew.is_over(join.started) {
+            return;
+        }
+        if crew.tick.wait_for(seen, 1) {
+            meanwhile();
+        }
+    }
+}
+
+/// Whether the calling thread is a worker of a crew.
+pub fn is_worker() -> bool {
+    !own_crew().is_null()
+}
+
+/// For a panic handler: counts the calling worker as lost and never returns, so that the thread that waits for it can
+/// roll the move back.
+pub fn worker_lost() -> ! {
+    // SAFETY: null, or the crew that this thread holds a reference to, which it never drops since it never returns.
+    if let Some(crew) = unsafe { own_crew().as_ref() } {
+        crew.count(&crew.lost);
+    }
+    loop {
+        // SAFETY: pause has no arguments and only sleeps.
+        unsafe { libc::pause() };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::sync::atomic::AtomicU64;
+
+    fn sum(threads: u32) -> u64 {
+        let sum = AtomicU64::new(0);
+        crew(threads, &|number| _ = sum.fetch_add(1 << (8 * number), Ordering::Relaxed), &|| (), &|| {
+            panic!("nobody panics")
+        });
+        sum.into_inner()
+    }
+
+    #[test]
+    fn every_number_once() {
+        assert_eq!(sum(0), 1);
+        assert_eq!(sum(1), 1);
+        assert_eq!(sum(4), 0x0101_0101);
+    }
+
+    #[test]
+    fn crews_beside_one_another() {
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..50 {
+                        assert_eq!(sum(3), 0x0001_0101);
+                    }
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn a_crew_inside_a_crew() {
+        let total = AtomicU64::new(0);
+        let inner = |_| _ = total.fetch_add(sum(3), Ordering::Relaxed);
+        crew(4, &inner, &|| (), &|| panic!("nobody panics"));
+        assert_eq!(total.into_inner(), 4 * 0x0001_0101);
+    }
+
+    #[test]
+    fn only_workers_are_workers() {
+        assert!(!is_worker());
+        let workers = AtomicU32::new(0);
+        let count = |_| _ = workers.fetch_add(is_worker().into(), Ordering::Relaxed);
+        crew(2, &count, &|| (), &|| ());
+        assert_eq!(workers.into_inner(), 2);
+        assert!(!is_worker());
+    }
+
+    #[cfg(feature = "std")]
+    #[test]
+    fn a_panicking_worker_is_lost_and_the_others_are_awaited() {
+        let (told, done) = (AtomicU32::new(0), AtomicU32::new(0));
+        let stop = Event::new();
+        let work = |number| {
+            if number == 1 {
+                panic!("as planned");
+            }
+            while told.load(Ordering::Acquire) == 0 {
+                stop.wait(0);
+            }
+            done.fetch_add(1, Ordering::Relaxed);
+        };
+        let lost = || {
+            told.fetch_add(1, Ordering::Release);
+            stop.tell();
+        };
+        crew(4, &work, &|| (), &lost);
+        assert_eq!((told.into_inner(), done.into_inner()), (1, 3));
+    }
+
+    #[cfg(feature = "std")]
+    #[test]
+    fn a_caller_that_unwinds_awaits_its_threads() {
+        let (go, done) = (Event::new(), AtomicU32::new(0));
+        let work = |_| {
+            go.wait(0);
+            done.fetch_add(1, Ordering::Relaxed);
+        };
+        let meanwhile = || {
+            go.tell();
+            panic!("as planned");
+        };
+        let caught =
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| crew(3, &work, &meanwhile, &|| ())));
+        assert!(caught.is_err());
+        assert_eq!(done.into_inner(), 3);
+    }
+}

@@ -1,0 +1,77 @@
+//! This process: its arguments, its standard streams, its CPUs.
+
+use core::ffi::{CStr, c_char, c_int};
+use core::ptr;
+
+use rustix::fd::{AsRawFd, BorrowedFd};
+use rustix::io::Errno;
+
+use super::last_error;
+
+/// How many CPUs this process may run on.
+pub(crate) fn processors() -> u32 {
+    rustix::thread::sched_getaffinity(None).map_or(1, |set| set.count().max(1))
+}
+
+/// How this program was called: what the next one is called with.
+#[derive(Debug)]
+pub struct Invocation {
+    /// The kernel's own array, of which the first is replaced by what is executed.
+    argv: *mut *const c_char,
+    envp: *const *const c_char,
+}
+
+impl Invocation {
+    /// Takes what `main` was given; the library does not copy it, since there may be no memory for that.
+    ///
+    /// # Safety
+    /// Both must be arrays of C strings that end with a null pointer, live as long as the process, and are nobody else's.
+    pub unsafe fn of_main(argv: *mut *const c_char, envp: *const *const c_char) -> Self {
+        Invocation { argv, envp }
+    }
+
+    /// The first argument after the program's name.
+    pub fn argument(&self) -> Option<&CStr> {
+        // SAFETY: the promise made to `of_main`: null pointers, or C strings that stay.
+        unsafe {
+            if (*self.argv).is_null() || (*self.argv.add(1)).is_null() {
+                return None;
+            }
+            Some(CStr::from_ptr(*self.argv.add(1)))
+        }
+    }
+
+    /// Executes `path` with this program's arguments, its own name aside, and its environment. Every descriptor but the three
+    /// standard ones is closed by that. Returns only on failure, on 5.10 with the descriptors closed.
+    pub fn execute(&self, path: &CStr) -> Errno {
+        const ON_EXEC: u32 = 4;
+        // SAFETY: CLOSE_RANGE_CLOEXEC (5.11) changes no descriptor until an exec succeeds. The wrapper is not in every C library.
+        if unsafe { libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, ON_EXEC) } != 0 {
+            // SAFETY: as the last act before an exec. If that fails, an OwnedFd may be closed twice, which is harmless as
+            // nothing opens descriptors in between.
+            unsafe { libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, 0u32) };
+        }
+        // SAFETY: both arrays end with a null pointer and are ours, by the promise made to `of_main`.
+        unsafe {
+            if (*self.argv).is_null() {
+                libc::execve(path.as_ptr(), [path.as_ptr(), ptr::null()].as_ptr(), self.envp);
+            } else {
+                *self.argv = path.as_ptr();
+                libc::execve(path.as_ptr(), self.argv, self.envp);
+            }
+        }
+        last_error()
+    }
+}
+
+/// Makes `wanted` the standard stream `number`.
+pub(crate) fn take_as(wanted: BorrowedFd<'_>, number: c_int) -> Result<(), Errno> {
+    // SAFETY: dup2 on plain numbers; whatever was open as `number` is nobody's OwnedFd (0, 1 and 2 never are).
+    if unsafe { libc::dup2(wanted.as_raw_fd(), number) } < 0 { Err(last_error()) } else { Ok(()) }
+}
+
+/// A standard stream: 0, 1 or 2. Where it is closed, calls on it fail with EBADF.
+pub(crate) fn stream(number: c_int) -> BorrowedFd<'static> {
+    // SAFETY: nothing in this program closes 0, 1 or 2, and whether they are open does not matter to what is done with them.
+    unsafe { BorrowedFd::borrow_raw(number.clamp(0, 2)) }
+}
