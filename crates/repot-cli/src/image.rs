@@ -1,16 +1,21 @@
 //! Making a root bootable: `/init`, the device nodes the kernel wants, the configuration, and the files that
 //! say what cpio cannot.
 
+pub mod config;
+mod split;
+pub mod xattr_list;
+
 use std::io::Write;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::config::{self, Setting};
 use crate::init_binary::{self, InitBinary};
+use crate::marker;
 use crate::newc::{Header, Totals, Writer};
 use crate::tree::{Attributes, Contents, Id, Inode, Kind, Tree};
-use crate::{manifest, marker};
+
+use self::config::Setting;
 
 /// Where the root's own `/init` goes.
 pub(crate) const REAL_INIT: &str = "init.real";
@@ -36,15 +41,15 @@ impl Image {
         let newest = tree.clamp_times(epoch.unwrap_or(u32::MAX));
         let mtime = epoch.unwrap_or(newest);
         let mut image = Image { tree, mtime, warnings: Vec::new() };
-        for made_anew in [marker::BEGIN, marker::NAME, manifest::NAME] {
+        for made_anew in [marker::BEGIN, marker::NAME, xattr_list::NAME] {
             image.tree.unlink(Tree::ROOT, made_anew);
         }
         let kept = image.init(init)?;
         image.file(Tree::ROOT, marker::BEGIN, 0o444, Arc::default());
         image.nodes();
         image.configuration(settings, kept)?;
-        if let Some(text) = manifest::contents(&image.tree) {
-            image.file(Tree::ROOT, manifest::NAME, 0o400, text.into());
+        if let Some(text) = xattr_list::contents(&image.tree) {
+            image.file(Tree::ROOT, xattr_list::NAME, 0o400, text.into());
         }
         Ok(image)
     }
@@ -55,29 +60,10 @@ impl Image {
         &self.tree
     }
 
-    /// The root as it will be, to be changed.
-    pub(crate) fn edit(&mut self) -> &mut Tree {
-        &mut self.tree
-    }
-
-    /// Takes the root apart: what `cut` leaves of it, and an image of what `cut` gives.
-    pub(crate) fn split(mut self, cut: impl FnOnce(&mut Tree) -> Result<Tree>) -> Result<(Tree, Image)> {
-        let outer = cut(&mut self.tree)?;
-        let inner = std::mem::replace(&mut self.tree, outer);
-        Ok((inner, self))
-    }
-
-    /// Adds a file that only root can read.
-    pub(crate) fn add(&mut self, directory: Id, name: &[u8], contents: Contents) {
-        let attributes = Attributes { permissions: 0o400, mtime: self.mtime, ..Attributes::default() };
-        let id = self.tree.add(Inode { attributes, kind: Kind::File(contents) });
-        self.tree.link(directory, name, id);
-    }
-
     /// Writes the archive: `/init` first, the end marker last.
     pub fn write<W: Write>(&self, out: W, progress: &mut dyn FnMut(u64)) -> Result<(W, Totals)> {
         let mut writer = Writer::new(out);
-        self.tree.write_with(&mut writer, &[b"init", marker::BEGIN, manifest::NAME], progress)?;
+        self.tree.write_with(&mut writer, &[b"init", marker::BEGIN, xattr_list::NAME], progress)?;
         let totals = writer.totals();
         let ino = u32::try_from(totals.inodes + 1).context("newc cannot number that many inodes")?;
         let header = Header {

@@ -3,7 +3,9 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use repot_cli::{Reported, Usage, cli::Cli, run};
+use repot_cli::cli::Cli;
+use repot_cli::errors::{Reported, Usage};
+use repot_cli::run;
 
 fn main() -> ExitCode {
     // Wrong usage that clap notices ends here, with 2.

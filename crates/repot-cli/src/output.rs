@@ -116,6 +116,12 @@ impl Write for Output {
     }
 }
 
+/// Whether an image written to `path` goes to standard output, where nothing else may go then.
+#[must_use]
+pub fn is_stdout(path: &Path) -> bool {
+    path == Path::new("-") || path == Path::new("/dev/stdout")
+}
+
 /// Counts what passes to a file on its way.
 #[derive(Debug)]
 pub(crate) struct Counted {

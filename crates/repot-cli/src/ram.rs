@@ -9,7 +9,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::size;
+use crate::report::size;
 use crate::tree::{Id, Kind, Tree};
 
 const PAGE: u64 = 4096;

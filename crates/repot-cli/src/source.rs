@@ -4,6 +4,7 @@ pub mod acl;
 pub mod directory;
 pub mod layer;
 pub mod limits;
+mod member;
 pub mod oci;
 pub mod pax;
 pub mod tarball;

@@ -4,6 +4,7 @@
 //! table and directories map names to it, so a hard link is two names for one number, and no directory can be
 //! linked into a cycle.
 
+pub mod beneath;
 mod contents;
 mod edit;
 mod resolve;
@@ -13,7 +14,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::sync::Arc;
 
-use crate::beneath::Beneath;
+use self::beneath::Beneath;
 
 /// A number of an inode in its tree. The root is [`Tree::ROOT`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

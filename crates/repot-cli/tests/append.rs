@@ -84,9 +84,12 @@ fn what_cannot_be_appended_to_is_refused() {
     fs::write(work.path("initramfs"), "?").unwrap();
     assert!(work.fails(&["append", "initramfs", "-o", "image"]).contains("neither a cpio archive"));
     fs::write(work.path("initramfs"), "").unwrap();
-    assert!(work.fails(&["append", "initramfs", "-o", "image"]).contains("there is nothing in it"));
+    assert!(work.fails(&["append", "initramfs", "-o", "image"]).contains("is empty"));
     assert!(!work.path("image").exists());
     work.done(&["pack", "root", "-o", "packed"]);
-    assert!(work.fails(&["append", "packed", "-o", "image"]).contains("its /init is this repot already"));
+    assert!(
+        work.fails(&["append", "packed", "-o", "image"])
+            .contains("/init is already repot, and --config changes nothing")
+    );
     work.done(&["append", "packed", "-o", "image", "--config", "mode=bind"]);
 }

@@ -96,7 +96,7 @@ fn what_is_no_image_gets_one_line() {
     for (name, expected) in [
         ("init", "init: neither a cpio archive nor compressed by anything the kernel knows, at byte 0"),
         ("root", "root: cannot read the image: Is a directory"),
-        ("empty", "empty: there is nothing in it"),
+        ("empty", "empty is empty"),
     ] {
         fs::write(work.path("empty"), "").unwrap();
         assert!(work.fails(&["inspect", name]).contains(expected), "{name}");
@@ -108,9 +108,7 @@ fn what_is_no_image_gets_one_line() {
 #[test]
 fn a_payload_is_verified() {
     let work = Work::new();
-    let mut elf = work.read("init");
-    elf.extend(b"\nrepot-init 1 with payload\n");
-    fs::write(work.path("init-payload"), elf).unwrap();
+    work.init_with_payload();
     work.done(&["pack", "root", "-o", "image", "--payload", "--init", "init-payload"]);
     let payload = &work.inspect("image")["payload"];
     assert_eq!((&payload["chunks"], &payload["frames"]), (&1.into(), &3.into()), "{payload}");

@@ -125,9 +125,7 @@ fn attributes_that_no_kernel_takes_are_warned_of() {
         let record = format!("--pax-option=SCHILY.xattr.{key}:=hello");
         work.run("tar", &["-C", "root", "--format=pax", &record, "-cf", "root.tar", "bin"]);
     };
-    let mut elf = work.read("init");
-    elf.extend(b"\nrepot-init 1 with payload\n");
-    fs::write(work.path("init-payload"), elf).unwrap();
+    work.init_with_payload();
     let ways: [&[&str]; 2] = [&[], &["--payload", "--init", "init-payload"]];
     for (key, warned) in [("user.note", true), ("trusted.note", false)] {
         archive(key);

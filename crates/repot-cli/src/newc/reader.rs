@@ -7,7 +7,7 @@
 use std::fmt;
 use std::io::{self, BufRead, Read};
 
-use crate::name::shown;
+use crate::report::name::shown;
 
 use super::header::{HEADER_LEN, Header, padding};
 use super::{NAME_MAX, TRAILER};

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::io::{self, Read, Write};
 
-use crate::name::shown;
+use crate::report::name::shown;
 
 use super::header::{Header, padding};
 use super::{NAME_MAX, TRAILER};

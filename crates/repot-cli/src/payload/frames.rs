@@ -12,11 +12,10 @@ use repot::payload::index::{Frame, Index, LIMIT, WINDOW_LOG};
 use zstd::stream::Encoder;
 use zstd::zstd_safe::CParameter;
 
-use super::Payload;
 use super::chunks::Chunks;
 use super::ordered::ordered;
-use super::tape::{BLOCK, header, pad};
-use crate::name::shown;
+use super::tar_header::{BLOCK, header, pad};
+use crate::report::name::shown;
 use crate::tree::{Contents, Id, Kind, Tree};
 
 /// About how many bytes of archive a frame has. See docs/payload.md for what was measured.
@@ -25,6 +24,15 @@ const FRAME: u64 = 4 << 20;
 const SHORT_SYMLINK: usize = 127;
 /// What an extended attribute takes besides its name and value.
 const XATTR: u64 = 32;
+
+/// A payload that was written to a file.
+#[derive(Debug)]
+pub struct Payload {
+    /// What it is.
+    pub index: Index,
+    /// The chunks, one after the other.
+    pub file: File,
+}
 
 /// What becomes one frame.
 enum Part {
@@ -235,73 +243,4 @@ fn compress(archive: &[u8], level: i32, window: u32) -> io::Result<Vec<u8>> {
     encoder.set_pledged_src_size(Some(archive.len() as u64))?;
     encoder.write_all(archive)?;
     encoder.finish()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::inspect::entries::check;
-    use crate::tree::{Attributes, Inode};
-
-    /// A root with a file in two pieces and one in none, as the archive and its index.
-    fn packed() -> (File, Index) {
-        let mut tree = Tree::new(Attributes { permissions: 0o755, ..Attributes::default() });
-        for (name, size) in [(&b"large"[..], FRAME + 700), (b"small", 700)] {
-            let bytes = vec![b'x'; usize::try_from(size).unwrap()];
-            let kind = Kind::File(Contents::Bytes(bytes.into()));
-            let id = tree.add(Inode { attributes: Attributes::default(), kind });
-            tree.link(Tree::ROOT, name, id);
-            tree.link(Tree::ROOT, &[name, b"-2"].concat(), id);
-        }
-        let file = || tempfile::tempfile().unwrap();
-        let mut bytes = 0;
-        let Payload { index, file: chunks } = write(&tree, 1, file(), &mut |more| bytes += more).unwrap();
-        assert_eq!((bytes, index.bytes), (FRAME + 1400, FRAME + 1400));
-        let mut archive = file();
-        zstd::stream::copy_decode(Contents::Range(chunks.into(), 0, 0).open().unwrap(), &mut archive)
-            .unwrap();
-        (archive, index)
-    }
-
-    #[test]
-    fn the_header_of_a_large_file_and_each_piece_are_frames() {
-        let (archive, index) = packed();
-        let contents: Vec<_> = index.frames.iter().map(|frame| (frame.content, frame.more)).collect();
-        assert_eq!(
-            contents,
-            [(512, false), (512, false), (FRAME, true), (1024, true), (1536, false), (2048, false)]
-        );
-        check(&archive, &index).unwrap();
-    }
-
-    #[test]
-    fn an_index_that_says_otherwise_is_told() {
-        let (archive, index) = packed();
-        type Lie = fn(&mut Index);
-        let lies: [(Lie, &str); 5] = [
-            (
-                |index| index.frames[4].more = true,
-                "frame 1 of the payload: not the file of its pieces: large",
-            ),
-            (
-                |index| index.frames[3].more = false,
-                "frame 1 of the payload: not the file of its pieces: large",
-            ),
-            (
-                |index| index.frames[2].more = false,
-                "frame 1 of the payload: an archive that ends within an entry",
-            ),
-            (
-                |index| index.frames[0].content = 1024,
-                "frame 0 of the payload: an entry in the wrong frame: large",
-            ),
-            (|index| index.frames.truncate(5), "frame 4 of the payload: an entry in the wrong frame: small"),
-        ];
-        for (lie, told) in lies {
-            let mut index = index.clone();
-            lie(&mut index);
-            let error = check(&archive, &index).unwrap_err().to_string();
-            assert!(error.starts_with(told), "{told}: {error}");
-        }
-    }
 }

@@ -4,6 +4,7 @@
 //! with `O_NOFOLLOW`, so a link swapped in while we look leads nowhere.
 
 use std::collections::{BTreeMap, HashMap};
+use std::io::Write;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::Path;
 use std::sync::Arc;
@@ -12,9 +13,9 @@ use anyhow::{Context, Result};
 use rustix::fs::{AtFlags, Dir, FileType, RawMode, Stat};
 use rustix::io::Errno;
 
-use crate::beneath::Beneath;
-use crate::name::shown;
-use crate::newc::NAME_MAX;
+use crate::newc::{NAME_MAX, Totals, Writer};
+use crate::report::name::shown;
+use crate::tree::beneath::Beneath;
 use crate::tree::{Attributes, Contents, Entries, Id, Inode, Kind, Seen, Tree};
 
 /// What a directory held.
@@ -46,6 +47,26 @@ pub fn scan(root: &Path) -> Result<Scan> {
     }
     scanner.mounts.sort();
     Ok(Scan { tree: scanner.tree, mounts: scanner.mounts })
+}
+
+/// Packs the directory at `root` as one archive: sorted by name, hard links kept, inode numbers in order of
+/// appearance.
+///
+/// What is mounted below the directory is left out; each mount point is packed as an empty directory.
+///
+/// ```no_run
+/// let out = std::fs::File::create("root.cpio")?;
+/// let totals = repot_cli::source::directory::pack("root".as_ref(), out)?;
+/// println!("{} entries", totals.entries);
+/// # anyhow::Ok(())
+/// ```
+pub fn pack<W: Write>(root: &Path, out: W) -> Result<Totals> {
+    let scan = scan(root)?;
+    let mut writer = Writer::new(out);
+    scan.tree.write(&mut writer)?;
+    let totals = writer.totals();
+    writer.finish()?;
+    Ok(totals)
 }
 
 struct Scanner {

@@ -15,10 +15,10 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail, ensure};
 use tar::{Entry, EntryType};
 
-use super::tarball::{Member, Range, plain};
+use super::member::{Member, Range, plain};
 use super::{acl, limits, pax};
-use crate::name::shown;
 use crate::newc::NAME_MAX;
+use crate::report::name::shown;
 use crate::tree::{Attributes, Contents, Entries, Id, Inode, Kind, Tree};
 
 /// Permissions of directories that no member describes.

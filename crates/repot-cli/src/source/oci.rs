@@ -214,7 +214,7 @@ impl Store {
     fn open(&self, path: &str) -> Result<Box<dyn Read>> {
         match self {
             Store::Directory(directory) => {
-                let beneath = crate::beneath::Beneath::open(directory)?;
+                let beneath = crate::tree::beneath::Beneath::open(directory)?;
                 let file = beneath
                     .file(path.as_bytes())
                     .with_context(|| format!("cannot open {}/{path}", self.name()))?;

@@ -9,16 +9,16 @@ use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use tar::{Archive, Entry, EntryType};
 
 use super::layer::Layer;
 use super::limits;
+use super::member::{Member, Range, plain};
 use super::pax::{self, Places, Records};
 use crate::codec::{self, Compression};
-use crate::name::shown;
+use crate::report::name::shown;
 
 /// How many links lead to a file in an archive.
 const LINKS: usize = 4;
@@ -116,7 +116,7 @@ impl Tarball {
     /// Reads part of the archive.
     #[must_use]
     pub fn range(&self, offset: u64, len: u64) -> Range {
-        Range { file: self.file.clone(), offset, left: len, budget: Arc::new(AtomicU64::new(u64::MAX)) }
+        Range::new(self.file.clone(), offset, len)
     }
 
     /// Applies every member to the tree.
@@ -137,10 +137,10 @@ impl Tarball {
         );
         let places = Places::find(self.range(0, len)).with_context(|| self.name.clone())?;
         let range = self.range(0, len);
-        let budget = range.budget.clone();
+        let budget = range.budget();
         let mut archive = Archive::new(range);
         // Long names and PAX records are read into memory between two entries: not more than this of them.
-        budget.store(limits::RECORDS, Ordering::Relaxed);
+        budget.set(limits::RECORDS);
         let mut end = 0;
         for entry in archive.entries_with_seek().with_context(|| format!("cannot read {}", self.name))? {
             let mut entry = match entry {
@@ -172,10 +172,10 @@ impl Tarball {
                     shown(&member.path)
                 );
             }
-            budget.store(u64::MAX, Ordering::Relaxed);
+            budget.set(u64::MAX);
             visit(&mut member)
                 .with_context(|| format!("{}: \"{}\", at byte {position}", self.name, shown(&member.path)))?;
-            budget.store(limits::RECORDS, Ordering::Relaxed);
+            budget.set(limits::RECORDS);
         }
         Ok(())
     }
@@ -192,68 +192,6 @@ impl Tarball {
         let mut bytes = vec![0; usize::try_from(len)?];
         self.file.read_exact_at(&mut bytes, data)?;
         pax::parse(&bytes)
-    }
-}
-
-/// One member of an archive, with what its records say.
-pub(super) struct Member<'a, 'b> {
-    /// As the tar reader has it.
-    pub(super) entry: &'a mut Entry<'b, Range>,
-    /// Its name.
-    pub(super) path: Vec<u8>,
-    /// Where a link leads.
-    pub(super) target: Option<Vec<u8>>,
-    /// What is in no header.
-    pub(super) records: Records,
-    /// Where its data begins.
-    pub(super) position: u64,
-}
-
-impl<'a, 'b> Member<'a, 'b> {
-    fn new(entry: &'a mut Entry<'b, Range>, records: Records, position: u64) -> Member<'a, 'b> {
-        let record = |wanted: &[u8]| {
-            let found = records.iter().rfind(|(key, value)| key == wanted && !value.is_empty());
-            found.map(|(_, value)| value.clone())
-        };
-        let path = record(b"path").unwrap_or_else(|| entry.path_bytes().into_owned());
-        let target = record(b"linkpath").or_else(|| Some(entry.link_name_bytes()?.into_owned()));
-        Member { entry, path, target, records, position }
-    }
-}
-
-/// Part of a file, read without moving its position.
-#[derive(Debug)]
-pub struct Range {
-    file: Arc<File>,
-    offset: u64,
-    left: u64,
-    /// How much more may be read before someone allows more.
-    budget: Arc<AtomicU64>,
-}
-
-impl Read for Range {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let want = buffer.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
-        let got = self.file.read_at(&mut buffer[..want], self.offset)?;
-        let budget = self.budget.load(Ordering::Relaxed);
-        let rest = budget
-            .checked_sub(got as u64)
-            .ok_or_else(|| io::Error::other("longer names or records than any"))?;
-        self.budget.store(rest, Ordering::Relaxed);
-        self.offset += got as u64;
-        self.left -= got as u64;
-        Ok(got)
-    }
-}
-
-impl Seek for Range {
-    /// Only what the tar reader does: forward from where it is.
-    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        let SeekFrom::Current(step) = to else { return Err(io::ErrorKind::Unsupported.into()) };
-        let step = u64::try_from(step).map_err(|_| io::ErrorKind::Unsupported)?.min(self.left);
-        self.offset += step;
-        self.left -= step;
-        Ok(self.offset)
     }
 }
 
@@ -290,16 +228,4 @@ impl<R: Read> Read for Counted<'_, R> {
         self.bytes.set(self.bytes.get() + got as u64);
         Ok(got)
     }
-}
-
-/// A path without `./` in front and without slashes at the end.
-pub(super) fn plain(path: &[u8]) -> &[u8] {
-    let mut path = path;
-    while let Some(rest) = path.strip_prefix(b"./").or_else(|| path.strip_prefix(b"/")) {
-        path = rest;
-    }
-    while let Some(rest) = path.strip_suffix(b"/").or_else(|| path.strip_suffix(b"/.")) {
-        path = rest;
-    }
-    if path == b"." { b"" } else { path }
 }

@@ -10,8 +10,8 @@ use std::io::Write;
 use anyhow::{Context, Result, bail};
 
 use super::{Contents, Id, Kind, Tree};
-use crate::name;
 use crate::newc::{Header, TRAILER, Writer};
+use crate::report::name;
 
 impl Tree {
     /// Appends every entry, the root directory as `.`.

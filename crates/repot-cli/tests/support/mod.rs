@@ -30,6 +30,13 @@ impl Work {
         work
     }
 
+    /// Adds `init-payload`, an init that claims to unpack payloads.
+    pub(crate) fn init_with_payload(&self) {
+        let mut elf = self.read("init");
+        elf.extend(b"\nrepot-init 1 with payload\n");
+        fs::write(self.path("init-payload"), elf).unwrap();
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }

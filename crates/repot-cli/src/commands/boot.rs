@@ -11,8 +11,8 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use crate::cli::Boot;
-use crate::inspect::Survey;
-use crate::{segments, size};
+use crate::report::size;
+use crate::survey::{Survey, segments};
 
 /// Small images get this much memory all the same.
 const MEMORY: u64 = 512 << 20;

@@ -8,36 +8,18 @@ use std::os::unix::fs::FileExt;
 
 use anyhow::{Context, Result, ensure};
 use repot::payload::DIRECTORY;
-use repot::payload::index::{Chunk, Hex, Index, LIMIT, name};
-use serde::Serialize;
+use repot::payload::index::{CHUNK, Chunk, Index, LIMIT, name};
 use sha2::{Digest, Sha256};
 use twox_hash::XxHash64;
 
 use super::entries;
+use crate::payload::Facts;
+use crate::ram::Footprint;
 use crate::source::layer::Layer;
 use crate::source::limits;
 use crate::source::limits::Weight;
 use crate::source::tarball::Tarball;
 use crate::tree::{Attributes, Id, Kind, Tree};
-
-/// What is said of a payload.
-#[derive(Debug, Clone, Serialize)]
-pub struct Facts {
-    /// What `payload=` may ask for.
-    pub digest: String,
-    /// Names in it.
-    pub entries: u64,
-    /// Bytes of its files.
-    pub bytes: u64,
-    /// Its largest file.
-    pub largest: u64,
-    /// Bytes of its chunks.
-    pub compressed: u64,
-    /// How many chunks.
-    pub chunks: usize,
-    /// How many frames.
-    pub frames: usize,
-}
 
 /// The root that `/init` makes of an image with a payload.
 #[derive(Debug)]
@@ -49,7 +31,7 @@ pub struct Root {
     /// What is said of the payload.
     pub facts: Facts,
     /// The payload alone, for what it takes.
-    pub inner: crate::ram::Footprint,
+    pub inner: Footprint,
 }
 
 /// Members below the payload's directory, as they come.
@@ -133,16 +115,8 @@ impl Spool {
         let tarball = Tarball::open(archive, "the payload", &scratch, &mut weight)?;
         let mut tree = Tree::new(Attributes { permissions: 0o755, ..Attributes::default() });
         tarball.apply(&mut Layer::root(&mut tree, &scratch, &mut weight))?;
-        let facts = Facts {
-            digest: format!("sha256:{}", Hex(&Sha256::digest(text))),
-            entries: index.entries,
-            bytes: index.bytes,
-            largest: index.largest,
-            compressed: index.compressed(),
-            chunks: index.chunks.len(),
-            frames: index.frames.len(),
-        };
-        let inner = crate::ram::Footprint::of(&tree);
+        let facts = Facts::of(&index);
+        let inner = Footprint::of(&tree);
         let mut root = Root { tree, outer: HashMap::new(), facts, inner };
         root.lay_over(outer, Tree::ROOT, Tree::ROOT);
         Ok(root)
@@ -201,7 +175,6 @@ struct Frame<'a> {
 
 impl Read for Frame<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        use repot::payload::index::CHUNK;
         let Some(file) = &self.spool.file else { return Ok(0) };
         let number = usize::try_from(self.at / CHUNK).unwrap_or(usize::MAX);
         let known =

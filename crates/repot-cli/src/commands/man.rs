@@ -3,24 +3,24 @@
 
 use anyhow::Result;
 use clap::{Command, CommandFactory};
-use clap_complete::Shell;
 use clap_mangen::Man;
 
 use crate::cli::Cli;
+use crate::errors::usage;
 use crate::report;
 
 /// Of the last change to the commands.
 const DATE: &str = "2026-11-24";
 
 /// Prints the manual page of the program, or of one command.
-pub fn page(command: Option<&str>) -> Result<()> {
+pub fn run(command: Option<&str>) -> Result<()> {
     let mut program = Cli::command();
     program.build();
     let shown = match command {
         None => program,
         Some(name) => {
             let found = program.find_subcommand(name).cloned();
-            found.ok_or_else(|| crate::usage(format!("there is no command {name}")))?
+            found.ok_or_else(|| usage(format!("there is no command {name}")))?
         }
     };
     report::print(&render(shown)?)
@@ -59,7 +59,7 @@ fn render(command: Command) -> Result<String> {
         }
     }
     if !subcommands {
-        roff += ".SH \"EXIT STATUS\"\n0 done, 1 failed, 2 wrong usage.\n";
+        roff += ".SH \"EXIT STATUS\"\n0 success, 1 failure, 2 wrong usage.\n";
     }
     // What a checker finds in what clap_mangen writes: blanks at the ends of lines, and an empty line between two
     // breaks, which is a space.
@@ -87,11 +87,4 @@ fn filled(text: &str) -> String {
 fn escaped(line: &str) -> String {
     let line = line.replace('\\', "\\e").replace('-', "\\-");
     if line.starts_with(['.', '\'']) { format!("\\&{line}") } else { line }
-}
-
-/// Prints a completion script.
-pub fn completions(shell: Shell) -> Result<()> {
-    let mut text = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "repot", &mut text);
-    report::print(&String::from_utf8(text)?)
 }
