@@ -122,7 +122,8 @@ impl Survey {
         self.tree().resolve(b"init").is_some_and(|id| self.repots.contains(&id))
     }
 
-    /// The name whose member carried the contents of the file called `name`: another one if it is a hard link.
+    /// The name whose member carried the contents of the file called `name`: another one if it is a hard
+    /// link.
     #[must_use]
     pub fn source(&self, name: &[u8]) -> Vec<u8> {
         let id = self.tree().find(name);

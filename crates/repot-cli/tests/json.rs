@@ -10,7 +10,7 @@ use support::{Work, text};
 fn json(work: &Work, line: &str) -> Value {
     let out = work.repot(&line.split_whitespace().collect::<Vec<_>>());
     assert!(out.status.success(), "repot {line}: {}", text(&out.stderr));
-    assert_eq!(text(&out.stderr), "", "repot {line}: warnings belong into the JSON");
+    assert_eq!(text(&out.stderr), "", "repot {line}: warnings belong in the JSON");
     serde_json::from_slice(&out.stdout)
         .unwrap_or_else(|error| panic!("repot {line}: {error}: {}", text(&out.stdout)))
 }

@@ -1,4 +1,4 @@
-//! What we write, GNU cpio and bsdtar read.
+//! GNU cpio and bsdtar read what we write.
 
 use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
-/// A tree with one of each kind that needs no privilege.
+/// A tree with one entry of each kind that does not need root.
 fn tree(root: &Path) {
     fs::create_dir_all(root.join("b/deep")).unwrap();
     fs::set_permissions(root.join("b"), fs::Permissions::from_mode(0o1775)).unwrap();

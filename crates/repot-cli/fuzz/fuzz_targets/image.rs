@@ -1,4 +1,4 @@
-//! A whole image, with its compressed segments, as `inspect` reads it.
+//! A whole image with compressed segments, as `inspect` reads it.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -133,8 +133,8 @@ impl<'a> Segment<'a> {
         let parent = name.rsplit_once('/').map_or("", |(parent, _)| parent);
         self.directories(parent)?;
         if args.rdinit.is_none() {
-            // The kernel would overwrite an existing file in place, through every hard link to it. A member of
-            // another type makes it remove the file first.
+            // The kernel would overwrite an existing file in place, through every hard link to it. A member
+            // of another type makes it remove the file first.
             self.member(b"init", 0o120_777, b"init.real")?;
         }
         self.member(name.as_bytes(), 0o100_755, &init.bytes)?;

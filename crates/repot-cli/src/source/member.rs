@@ -11,17 +11,17 @@ use tar::Entry;
 
 use super::pax::Records;
 
-/// One member of an archive, with what its records say.
+/// One member of an archive, with its records.
 pub(super) struct Member<'a, 'b> {
-    /// As the tar reader has it.
+    /// The entry of the tar crate.
     pub(super) entry: &'a mut Entry<'b, Range>,
     /// Its name.
     pub(super) path: Vec<u8>,
-    /// Where a link leads.
+    /// The target of a link.
     pub(super) target: Option<Vec<u8>>,
-    /// What is in no header.
+    /// The PAX records.
     pub(super) records: Records,
-    /// Where its data begins.
+    /// Offset of its data.
     pub(super) position: u64,
 }
 
@@ -46,7 +46,7 @@ pub struct Range {
     budget: Budget,
 }
 
-/// How many bytes may be read from a [`Range`] until its owner allows more.
+/// Number of bytes that may be read from a [`Range`] until its owner allows more.
 #[derive(Debug, Clone)]
 pub(super) struct Budget(Rc<Cell<u64>>);
 
@@ -73,7 +73,7 @@ impl Read for Range {
         let want = buffer.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
         let got = self.file.read_at(&mut buffer[..want], self.offset)?;
         let rest = self.budget.0.get().checked_sub(got as u64);
-        self.budget.set(rest.ok_or_else(|| io::Error::other("longer names or records than any"))?);
+        self.budget.set(rest.ok_or_else(|| io::Error::other("names or records are too long"))?);
         self.offset += got as u64;
         self.left -= got as u64;
         Ok(got)
@@ -81,7 +81,7 @@ impl Read for Range {
 }
 
 impl Seek for Range {
-    /// Only what the tar reader does: forward from where it is.
+    /// Only seeks forward, relative to the current position, as the tar crate does.
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
         let SeekFrom::Current(step) = to else { return Err(io::ErrorKind::Unsupported.into()) };
         let step = u64::try_from(step).map_err(|_| io::ErrorKind::Unsupported)?.min(self.left);
@@ -91,7 +91,7 @@ impl Seek for Range {
     }
 }
 
-/// A path without `./` in front and without slashes at the end.
+/// A path without `./` at its start and slashes at its end.
 pub(super) fn plain(path: &[u8]) -> &[u8] {
     let mut path = path;
     while let Some(rest) = path.strip_prefix(b"./").or_else(|| path.strip_prefix(b"/")) {

@@ -1,4 +1,4 @@
-//! The entries of a payload, frame by frame, read by the parser of the init: what that would refuse is no payload here either.
+//! Checks the entries of a payload, frame by frame, with the parser that the init uses.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -9,7 +9,7 @@ use repot::payload::archive::{Kind, Source, contents, entry};
 use repot::payload::index::Index;
 use rustix::io::Errno;
 
-/// Reads every frame of the archive, which begins at the start of the file; an error names the frame.
+/// Checks every frame of an archive. An error names the frame.
 pub(crate) fn check(archive: &File, index: &Index) -> Result<()> {
     let last = index.frames.len() - 1;
     let mut start = 0;
@@ -17,7 +17,7 @@ pub(crate) fn check(archive: &File, index: &Index) -> Result<()> {
         let mut source =
             Range { file: archive, at: start, end: start + frame.content, buffer: vec![0; 64 << 10] };
         start = source.end;
-        // What follows is a piece of a file whose header was read.
+        // A piece of a file: its header was checked in an earlier frame.
         if frame.more {
             continue;
         }
@@ -34,7 +34,7 @@ pub(crate) fn check(archive: &File, index: &Index) -> Result<()> {
                     number != 0 && number != last
                 }
             };
-            ensure!(belongs, "frame {number} of the payload: an entry in the wrong frame: {path}");
+            ensure!(belongs, "frame {number} of the payload: wrong frame for {path}");
             root |= entry.path.is_empty();
             names += 1;
             if pieces == 0 {
@@ -43,10 +43,10 @@ pub(crate) fn check(archive: &File, index: &Index) -> Result<()> {
             }
             let size = entry.size.checked_next_multiple_of(512);
             let whole = names == 1 && entry.kind == Kind::File && size == Some(pieces);
-            ensure!(whole, "frame {number} of the payload: not the file of its pieces: {path}");
+            ensure!(whole, "frame {number} of the payload: the pieces do not match the size of {path}");
         }
         ensure!(number != 0 || root, "frame 0 of the payload has no root directory");
-        ensure!(pieces == 0 || names == 1, "frame {number} of the payload: no header of its pieces");
+        ensure!(pieces == 0 || names == 1, "frame {number} of the payload: no header for its pieces");
     }
     Ok(())
 }
@@ -60,9 +60,9 @@ struct Range<'a> {
 }
 
 impl Source for Range<'_> {
-    fn next(&mut self, most: usize) -> Result<&[u8], Fault> {
+    fn next(&mut self, limit: usize) -> Result<&[u8], Fault> {
         let left = usize::try_from(self.end - self.at).unwrap_or(usize::MAX);
-        let want = most.min(left).min(self.buffer.len());
+        let want = limit.min(left).min(self.buffer.len());
         let read = self.file.read_exact_at(&mut self.buffer[..want], self.at);
         read.map_err(|_| Fault { call: "pread64", path: Vec::new(), errno: Errno::IO })?;
         self.at += want as u64;
@@ -111,33 +111,30 @@ mod tests {
     }
 
     #[test]
-    fn an_index_that_says_otherwise_is_told() {
+    fn an_index_that_does_not_match_is_an_error() {
         let (archive, index) = packed();
         type Lie = fn(&mut Index);
         let lies: [(Lie, &str); 5] = [
             (
                 |index| index.frames[4].more = true,
-                "frame 1 of the payload: not the file of its pieces: large",
+                "frame 1 of the payload: the pieces do not match the size of large",
             ),
             (
                 |index| index.frames[3].more = false,
-                "frame 1 of the payload: not the file of its pieces: large",
+                "frame 1 of the payload: the pieces do not match the size of large",
             ),
             (
                 |index| index.frames[2].more = false,
                 "frame 1 of the payload: an archive that ends within an entry",
             ),
-            (
-                |index| index.frames[0].content = 1024,
-                "frame 0 of the payload: an entry in the wrong frame: large",
-            ),
-            (|index| index.frames.truncate(5), "frame 4 of the payload: an entry in the wrong frame: small"),
+            (|index| index.frames[0].content = 1024, "frame 0 of the payload: wrong frame for large"),
+            (|index| index.frames.truncate(5), "frame 4 of the payload: wrong frame for small"),
         ];
-        for (lie, told) in lies {
+        for (lie, expected) in lies {
             let mut index = index.clone();
             lie(&mut index);
             let error = check(&archive, &index).unwrap_err().to_string();
-            assert!(error.starts_with(told), "{told}: {error}");
+            assert!(error.starts_with(expected), "{expected}: {error}");
         }
     }
 }
