@@ -199,7 +199,7 @@ pub struct Pack {
     /// Name or tag of the container image, if ROOT holds several
     #[arg(long, value_name = "NAME")]
     pub image: Option<String>,
-    /// Architecture of the container image in OCI terms: amd64, arm64, …
+    /// Architecture of the container image in OCI terms, such as amd64 or arm64
     #[arg(long, value_name = "ARCH", default_value = oci_architecture())]
     pub arch: String,
     /// Print JSON
