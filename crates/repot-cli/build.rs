@@ -1,5 +1,7 @@
-//! Embeds the inits: a released `repot` is built with `REPOT_EMBED=/path/to/init`, and `REPOT_EMBED_PAYLOAD` for the one that unpacks
-//! payloads, and then needs no path to them.
+//! Embeds the inits in the program.
+//!
+//! `REPOT_EMBED=/path/to/init` names the init, `REPOT_EMBED_PAYLOAD` the one that unpacks payloads. A program
+//! built with both needs no `--init`.
 
 use std::env;
 use std::fs;
@@ -11,7 +13,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     embed("REPOT_EMBED_PAYLOAD", &out.join("init-payload"))
 }
 
-/// Copies the file that a variable names; an empty one where it is not set.
+/// Copies the file that a variable names, or creates an empty file if the variable is not set.
 fn embed(variable: &str, to: &Path) -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-env-changed={variable}");
     match env::var_os(variable) {

@@ -1,4 +1,4 @@
-//! The command line: every command with its options and an example or two.
+//! The command line: every command with its options and examples.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -6,21 +6,21 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::codec::Compression;
-use crate::config::{self, Setting};
-use crate::size;
+use crate::image::config::{self, Setting};
+use crate::report::size;
 
-/// Pack, inspect, boot and rehearse initramfs images that move their root onto a tmpfs of its own.
+/// Pack, inspect, boot and rehearse initramfs images that move their root onto a tmpfs
 #[derive(Debug, Parser)]
 #[command(name = "repot", version, propagate_version = true, max_term_width = 100)]
 #[command(after_help = "Examples:
-  repot pack rootfs/ -o image.zst          a directory becomes an initramfs that boots
+  repot pack rootfs/ -o image.zst          turn a directory into an initramfs that boots
   docker export c1 | repot pack - -o image.zst
   repot boot image.zst                     try it in QEMU
-  repot inspect image.zst                  what is inside, what RAM it needs, what is wrong
+  repot inspect image.zst                  list contents, memory needed, and problems
 
-Exit codes: 0 done, 1 failed, 2 wrong usage.")]
+Exit codes: 0 success, 1 failure, 2 wrong usage.")]
 pub struct Cli {
-    /// What to do.
+    /// The command to run
     #[command(subcommand)]
     pub command: Command,
 }
@@ -28,53 +28,54 @@ pub struct Cli {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Make an initramfs from a directory, a tar archive or an image of containers
+    /// Build an initramfs from a directory, a tar archive or a container image
     #[command(after_help = "Examples:
   repot pack rootfs/ -o image.zst
   repot pack rootfs.tar.xz -o image.xz --compress xz
   podman export c1 | repot pack - -o image.zst --config size=70%
   repot pack oci-layout/ --image latest -o image.zst
-  repot pack rootfs/ --payload -o image.cpio         boots in less memory than any other
+  repot pack rootfs/ --payload -o image.cpio         boots in the least memory
   repot pack --json rootfs/ -o image.zst | jq .ram.tmpfs
 
-ROOT may be a directory, a tar archive (plain, gzip, xz, zstd), an OCI image layout (directory or
-archive), or what docker save writes. The same input gives the same bytes; with SOURCE_DATE_EPOCH
-set, no time in the image is later than that.")]
+ROOT is a directory, a tar archive (uncompressed, gzip, xz or zstd), an OCI image layout (a
+directory or an archive), or the output of docker save. The same input always gives the same
+bytes. If SOURCE_DATE_EPOCH is set, no timestamp in the image is later than that.")]
     Pack(Pack),
 
-    /// Show what is in an initramfs, what RAM it needs, and what is wrong with it
+    /// Show what is in an initramfs, how much memory it needs, and what is wrong with it
     #[command(after_help = "Examples:
   repot inspect image.zst
   repot inspect /boot/initrd.img-6.1.0-40-amd64
   repot inspect --json image.zst | jq .ram
 
-Reads any initramfs that the kernel reads, whoever made it. A damaged one is reported up to the
-damage, and the exit code is 1.")]
+Reads every initramfs that the kernel reads, whichever tool made it. A corrupt image is shown up to
+the corruption, and the exit code is 1.")]
     Inspect(Inspect),
 
     /// Add repot to an existing initramfs as one more segment, without unpacking it
     #[command(after_help = "Examples:
   repot append /boot/initrd.img -o initrd.repot
-      repot becomes /init; the /init of the image is kept as /init.real and runs after the move
+      repot becomes /init; the old /init is kept as /init.real and runs after the move
   repot append initrd -o initrd.repot --rdinit /repot
-      the image stays as it is; boot it with rdinit=/repot to move its root")]
+      the old /init stays in place; boot with rdinit=/repot to move the root first")]
     Append(Append),
 
     /// Boot an initramfs in QEMU, with its console on this terminal
     #[command(after_help = "Examples:
   repot boot image.zst
-  repot boot image.zst --shell                       a shell on the new root
+  repot boot image.zst --shell                       run a shell on the new root
   repot boot image.zst --memory 400M --append 'rootfstype=ramfs repot.log=debug'
   repot boot image.zst --console log.txt -- -serial file:report.txt
-      for scripts: the console goes into a file, and the guest has a second serial port
+      for scripts: write the console to a file, and give the guest a second serial port
 
-Takes the newest kernel it finds in target/kernels, /boot and /usr/lib/modules, or $REPOT_KERNEL.
-What follows -- is for QEMU. QEMU ends when the guest powers off, reboots or panics.")]
+The kernel is the newest in target/kernels, /boot and /usr/lib/modules, unless --kernel or
+$REPOT_KERNEL names one. Arguments after -- go to QEMU. QEMU exits when the guest powers off,
+reboots or panics.")]
     Boot(Boot),
 
-    /// Say why pivot_root works or fails on this machine, and what repot would do here
+    /// Explain whether pivot_root works on this machine, and show what repot would do
     #[command(after_help = "Examples:
-  repot plan                   without root, what the mounts tell
+  repot plan                   without root: pivot_root only
   sudo repot plan --json
 
 Nothing is changed.")]
@@ -83,18 +84,19 @@ Nothing is changed.")]
     /// Move a copy of a directory for real, in a private mount namespace, and compare every attribute
     #[command(after_help = "Examples:
   sudo repot rehearse rootfs/
-  sudo repot rehearse / --memory 512M      as if the machine had that much
+  sudo repot rehearse / --memory 512M      plan as if the machine had 512 MiB
   sudo repot rehearse --json rootfs/ | jq '.[] | {from, milliseconds, extra}'
 
-Copies the directory into memory twice, one after the other: onto a ramfs and onto a tmpfs. This machine's
-own mounts are not touched.")]
+Copies the directory into memory twice, one copy after the other: onto a ramfs and onto a tmpfs.
+The mounts of this machine are not touched.")]
     Rehearse(Rehearse),
 
     /// Print a completion script for a shell
-    #[command(after_help = "Example:
-  repot completions bash > /etc/bash_completion.d/repot")]
+    #[command(after_help = "Examples:
+  repot completions bash > /etc/bash_completion.d/repot
+  repot completions zsh > ~/.zfunc/_repot")]
     Completions {
-        /// Which shell
+        /// The shell
         shell: clap_complete::Shell,
     },
 
@@ -103,7 +105,7 @@ own mounts are not touched.")]
   repot man | man -l -
   repot man pack > repot-pack.1")]
     Man {
-        /// The page of this command instead of the whole
+        /// Print the page of this command instead of the overview
         command: Option<String>,
     },
 }
@@ -111,27 +113,27 @@ own mounts are not touched.")]
 /// The options of `boot`.
 #[derive(Debug, Args)]
 pub struct Boot {
-    /// The image
+    /// The image to boot
     pub image: PathBuf,
-    /// The kernel
+    /// The kernel to boot
     #[arg(long, value_name = "FILE")]
     pub kernel: Option<PathBuf>,
-    /// The guest's memory; what the image needs, and 512M at least, when not given
+    /// Memory of the guest [default: what the image needs, at least 512M]
     #[arg(short, long, value_name = "SIZE", value_parser = size::parse)]
     pub memory: Option<u64>,
-    /// The guest's CPUs
+    /// Number of CPUs of the guest
     #[arg(long, default_value_t = 2, value_name = "N")]
     pub cpus: u32,
-    /// Emulate the processor even where KVM works
+    /// Emulate the CPU even if KVM works
     #[arg(long)]
     pub no_kvm: bool,
-    /// Words to add to the kernel command line
-    #[arg(short, long, value_name = "WORDS", allow_hyphen_values = true)]
+    /// Add parameters to the kernel command line
+    #[arg(short, long, value_name = "PARAMETERS", allow_hyphen_values = true)]
     pub append: Vec<String>,
     /// Run /bin/sh as the init
     #[arg(long)]
     pub shell: bool,
-    /// Write the guest's console to a file instead of this terminal
+    /// Write the console of the guest to a file instead of this terminal
     #[arg(long, value_name = "FILE")]
     pub console: Option<PathBuf>,
     /// More arguments for QEMU
@@ -142,20 +144,23 @@ pub struct Boot {
 /// The options of `append`.
 #[derive(Debug, Args)]
 pub struct Append {
-    /// The initramfs to add to
+    /// The initramfs to add repot to
     pub initramfs: PathBuf,
     /// The image to write; - is standard output
     #[arg(short, long, value_name = "IMAGE")]
     pub output: PathBuf,
-    /// Put repot at this path instead of /init, for rdinit=PATH on the kernel command line
+    /// Install repot at this path instead of /init; boot with rdinit=PATH
     #[arg(long, value_name = "PATH", value_parser = absolute)]
     pub rdinit: Option<String>,
-    /// Write a setting to /etc/repot.conf, such as size=70% or mode=bind
+    /// Add a setting to /etc/repot.conf, such as size=70% or mode=bind
     #[arg(long, value_name = "KEY=VALUE", value_parser = config::parse)]
     pub config: Vec<Setting>,
-    /// The init to use instead of the one built in
+    /// Use this init instead of the built-in one
     #[arg(long, value_name = "FILE")]
     pub init: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// The options of `inspect`.
@@ -163,7 +168,7 @@ pub struct Append {
 pub struct Inspect {
     /// The image; - is standard input
     pub image: PathBuf,
-    /// For programs to read
+    /// Print JSON
     #[arg(long)]
     pub json: bool,
 }
@@ -176,28 +181,28 @@ pub struct Pack {
     /// The image to write; - is standard output
     #[arg(short, long, value_name = "IMAGE")]
     pub output: PathBuf,
-    /// How to compress
+    /// Compression format
     #[arg(short, long, value_enum, default_value = "zstd", value_name = "FORMAT")]
     pub compress: Compression,
-    /// Leave the root compressed in the image, for /init to unpack: needs the least memory
+    /// Keep the root compressed in the image; /init unpacks it. Needs the least memory
     #[arg(long)]
     pub payload: bool,
-    /// How hard to compress: zstd 1-22 (default 9), gzip 1-9 (6), xz 0-9 (6)
+    /// Compression level: zstd 1-22 [default: 9], gzip 1-9 [6], xz 0-9 [6]
     #[arg(short, long)]
     pub level: Option<u32>,
-    /// Write a setting to /etc/repot.conf, such as size=70% or mode=bind
+    /// Add a setting to /etc/repot.conf, such as size=70% or mode=bind
     #[arg(long, value_name = "KEY=VALUE", value_parser = config::parse)]
     pub config: Vec<Setting>,
-    /// The init to use instead of the one built in
+    /// Use this init instead of the built-in one
     #[arg(long, value_name = "FILE")]
     pub init: Option<PathBuf>,
-    /// Which image, when there are several
+    /// Name or tag of the container image, if ROOT holds several
     #[arg(long, value_name = "NAME")]
     pub image: Option<String>,
-    /// Which architecture of an image, as OCI calls it: amd64, arm64, …
+    /// Architecture of the container image in OCI terms, such as amd64 or arm64
     #[arg(long, value_name = "ARCH", default_value = oci_architecture())]
     pub arch: String,
-    /// Say what was packed for programs to read
+    /// Print JSON
     #[arg(long)]
     pub json: bool,
 }
@@ -205,7 +210,7 @@ pub struct Pack {
 /// The options of `plan`.
 #[derive(Debug, Args)]
 pub struct PlanArgs {
-    /// For programs to read
+    /// Print JSON
     #[arg(long)]
     pub json: bool,
 }
@@ -213,23 +218,23 @@ pub struct PlanArgs {
 /// The options of `rehearse`.
 #[derive(Debug, Args)]
 pub struct Rehearse {
-    /// What to copy and move
+    /// The directory to copy and move
     pub directory: PathBuf,
     /// Plan as if the machine had this much memory
     #[arg(long, value_name = "SIZE", value_parser = size::parse)]
     pub memory: Option<u64>,
-    /// For programs to read
+    /// Print JSON
     #[arg(long)]
     pub json: bool,
-    /// The kind of root to start from, in the namespaces made for it
+    /// The file system type to start from; used by the child process in its namespaces
     #[arg(long, hide = true)]
     pub inside: Option<String>,
-    /// Where the copy is mounted
+    /// The mount point of the copy
     #[arg(long, hide = true)]
     pub stage: Option<PathBuf>,
 }
 
-/// This machine's architecture as OCI calls it.
+/// The OCI name of this machine's architecture.
 fn oci_architecture() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
@@ -243,5 +248,9 @@ fn absolute(path: &str) -> Result<String, &'static str> {
     let plain = path.starts_with('/')
         && path.len() > 1
         && path.split('/').skip(1).all(|name| !matches!(name, "" | "." | ".."));
-    if plain { Ok(path.to_string()) } else { Err("not an absolute path of plain names") }
+    if plain {
+        Ok(path.to_string())
+    } else {
+        Err("must be an absolute path without . and .., such as /repot")
+    }
 }

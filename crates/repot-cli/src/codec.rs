@@ -1,8 +1,8 @@
-//! The compressions of an initramfs, in the variants that the kernel's own small decompressors read.
+//! Compression formats of an initramfs, in the variants that the kernel's decompressors read.
 //!
-//! One zstd frame, one gzip member, one xz stream with a CRC32: the kernel stops at the end of the first and
-//! takes what follows for a new segment. Several threads work on every format, and their number does not
-//! change the bytes.
+//! The kernel stops at the end of the first zstd frame, gzip member or xz stream, and takes what follows
+//! for a new segment. So each segment is a single one. Every format is compressed by several threads, and
+//! their number does not change the bytes.
 
 mod gzip;
 mod lz4;
@@ -18,29 +18,29 @@ use liblzma::stream::{Check, MtStreamBuilder, Stream};
 /// How a segment is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Compression {
-    /// The default: the fastest to unpack for its size.
+    /// The default: unpacks fastest for its size
     Zstd,
-    /// For kernels built with nothing else.
+    /// For kernels that support nothing else
     Gzip,
-    /// The smallest and the slowest.
+    /// Smallest and slowest
     Xz,
-    /// The legacy frame of `lz4 -l`, which is the one the kernel reads.
+    /// The legacy frame of lz4 -l, the only one the kernel reads
     Lz4,
-    /// Not compressed.
+    /// No compression
     None,
-    /// The old `lzma` format, which is read but not written.
+    /// The old `lzma` format, which repot reads but does not write.
     #[value(skip)]
     Lzma,
 }
 
-/// A decompressor may use this much: twice what `xz -9` asks for.
+/// Memory limit of the xz decompressor in bytes: three times what `xz -9` needs.
 const XZ_MEMORY: u64 = 192 << 20;
 
 /// The kernel's `ZSTD_WINDOWSIZE_MAX`, as a power of two.
 const ZSTD_WINDOW_LOG: u32 = 27;
 
 impl Compression {
-    /// What the first bytes of a segment say, by the kernel's table (`lib/decompress.c`).
+    /// The compression of a segment by its first bytes, after the kernel's table in `lib/decompress.c`.
     pub fn detect(start: &[u8]) -> Result<Compression, &'static str> {
         match start {
             [0x28, 0xb5, ..] => Ok(Compression::Zstd),
@@ -49,15 +49,15 @@ impl Compression {
             [0x02, 0x21, ..] => Ok(Compression::Lz4),
             [0x5d, 0x00, ..] => Ok(Compression::Lzma),
             [0x04, 0x22, ..] => {
-                Err("lz4 in the modern frame, which the kernel does not read (lz4 -l writes the legacy one)")
+                Err("compressed with lz4 in its modern frame, which the kernel does not read (use lz4 -l)")
             }
-            [b'B', b'Z', ..] => Err("bzip2, which this program does not read"),
-            [0x89, 0x4c, ..] => Err("lzo, which this program does not read"),
+            [b'B', b'Z', ..] => Err("compressed with bzip2, which repot does not support"),
+            [0x89, 0x4c, ..] => Err("compressed with lzo, which repot does not support"),
             _ => Err("neither a cpio archive nor compressed by anything the kernel knows"),
         }
     }
 
-    /// The level used when none is asked for: what initramfs-tools uses, where it has an opinion.
+    /// The default level. For zstd, gzip and xz, that of initramfs-tools.
     #[must_use]
     pub fn default_level(self) -> u32 {
         match self {
@@ -67,7 +67,7 @@ impl Compression {
         }
     }
 
-    /// The levels there are.
+    /// The valid levels.
     #[must_use]
     pub fn levels(self) -> std::ops::RangeInclusive<u32> {
         match self {
@@ -78,7 +78,7 @@ impl Compression {
         }
     }
 
-    /// A reader of one compressed stream in `input`, which is left right behind it.
+    /// A reader of one compressed stream. It leaves `input` right after the end of the stream.
     pub fn decoder<'a, R: BufRead>(self, input: &'a mut R) -> io::Result<Box<dyn Read + 'a>> {
         Ok(match self {
             Compression::Zstd => {
@@ -116,15 +116,15 @@ impl fmt::Display for Compression {
 
 /// Compresses what is written to it.
 pub enum Encoder<W: Write> {
-    /// zstd, on its own threads.
+    /// zstd, with the threads of the C library.
     Zstd(zstd::stream::write::Encoder<'static, W>),
     /// gzip, block by block.
     Gzip(gzip::Encoder<W>),
-    /// xz, on its own threads.
+    /// xz, with the threads of the C library.
     Xz(Box<liblzma::write::XzEncoder<W>>),
     /// lz4, block by block.
     Lz4(parallel::Blocks<W>),
-    /// Nothing at all: the small parts of headers are gathered.
+    /// No compression. Small writes are buffered.
     None(io::BufWriter<W>),
 }
 
@@ -144,14 +144,14 @@ impl<W: Write> Encoder<W> {
                 let level = i32::try_from(level).map_err(io::Error::other)?;
                 let mut encoder = zstd::stream::write::Encoder::new(out, level)?;
                 encoder.include_checksum(true)?;
-                // With a thread of its own even where there is one: without, the bytes would differ.
+                // One CPU gets a worker thread too: without any, zstd produces different bytes.
                 encoder.multithread(count)?;
                 Encoder::Zstd(encoder)
             }
             Compression::Gzip => Encoder::Gzip(gzip::Encoder::new(out, level, threads)?),
             Compression::Xz => {
-                // The kernel's decoder knows no CRC64. Blocks of a fixed size make the bytes independent of
-                // the threads.
+                // The kernel's decoder does not support CRC64. Blocks of a fixed size make the bytes
+                // independent of the number of threads.
                 let stream = MtStreamBuilder::new()
                     .preset(level)
                     .check(Check::Crc32)
@@ -162,11 +162,11 @@ impl<W: Write> Encoder<W> {
             }
             Compression::Lz4 => Encoder::Lz4(lz4::encoder(out, threads)?),
             Compression::None => Encoder::None(io::BufWriter::with_capacity(256 << 10, out)),
-            Compression::Lzma => return Err(io::Error::other("lzma is read but not written")),
+            Compression::Lzma => return Err(io::Error::other("repot does not write lzma")),
         })
     }
 
-    /// Writes what is left and gives the output back.
+    /// Writes the rest and returns the output.
     pub fn finish(self) -> io::Result<W> {
         match self {
             Encoder::Zstd(encoder) => encoder.finish(),
@@ -189,14 +189,15 @@ impl<W: Write> Write for Encoder<W> {
         }
     }
 
-    /// Does nothing: a flush in the middle would cost compression, and [`Encoder::finish`] ends the stream.
+    /// Does nothing: flushing in the middle would make the output larger.
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
 }
 
-/// A reader of everything in `input`, whatever it is compressed with: several gzip members or zstd frames are
-/// one stream here, as the tools take them. What is compressed with nothing comes as it is.
+/// A decompressing reader for all of `input`. Uncompressed input passes unchanged.
+///
+/// Unlike the kernel, it reads several gzip members or zstd frames as one stream, as gzip and zstd do.
 pub fn decompressed<'a, R: BufRead + 'a>(mut input: R) -> io::Result<Box<dyn Read + 'a>> {
     let mut magic = Vec::with_capacity(2);
     input.by_ref().take(2).read_to_end(&mut magic)?;
@@ -205,7 +206,9 @@ pub fn decompressed<'a, R: BufRead + 'a>(mut input: R) -> io::Result<Box<dyn Rea
     let input = io::Cursor::new(magic).chain(input);
     Ok(match compression {
         Compression::None if refused => {
-            return Err(io::Error::other("compressed with bzip2 or lz4, which is not read here"));
+            return Err(io::Error::other(
+                "compressed with bzip2 or lz4, which repot does not read here: decompress it first",
+            ));
         }
         Compression::None => Box::new(input),
         Compression::Zstd => {

@@ -1,85 +1,71 @@
-//! Making a root bootable: `/init`, the device nodes the kernel wants, the configuration, and the files that
-//! say what cpio cannot.
+//! Making a root bootable: `/init`, device nodes, the configuration, and the files that hold what cpio
+//! cannot.
+
+pub mod config;
+mod split;
+pub mod xattr_list;
 
 use std::io::Write;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::config::{self, Setting};
 use crate::init_binary::{self, InitBinary};
+use crate::marker;
 use crate::newc::{Header, Totals, Writer};
 use crate::tree::{Attributes, Contents, Id, Inode, Kind, Tree};
-use crate::{manifest, marker};
 
-/// Where the root's own `/init` goes.
+use self::config::Setting;
+
+/// The new name of the root's own `/init`.
 pub(crate) const REAL_INIT: &str = "init.real";
 
-/// Nodes without which there is no console, or a program aborts before it starts.
+/// Device nodes that programs need before `/dev` is mounted: name, major, minor, permissions.
 pub(crate) const NODES: [(&[u8], u32, u32, u32); 3] =
     [(b"console", 5, 1, 0o600), (b"null", 1, 3, 0o666), (b"kmsg", 1, 11, 0o600)];
 
-/// A root that is ready to be written, and what was noticed while it was made so.
+/// A root that is ready to be written.
 #[derive(Debug)]
 pub struct Image {
     tree: Tree,
-    /// The time of what was added.
+    /// Modification time of added files, in seconds since 1970.
     mtime: u32,
-    /// What the person who packs should know.
+    /// Warnings for the user.
     pub warnings: Vec<String>,
 }
 
 impl Image {
-    /// Adds to a root what an image needs. With `epoch`, no time is later than that.
+    /// Adds to a root what an image needs. Times later than `epoch` become `epoch`.
     pub fn new(tree: Tree, init: &InitBinary, settings: &[Setting], epoch: Option<u32>) -> Result<Image> {
         let mut tree = tree;
         let newest = tree.clamp_times(epoch.unwrap_or(u32::MAX));
         let mtime = epoch.unwrap_or(newest);
         let mut image = Image { tree, mtime, warnings: Vec::new() };
-        for made_anew in [marker::BEGIN, marker::NAME, manifest::NAME] {
-            image.tree.unlink(Tree::ROOT, made_anew);
+        for generated in [marker::BEGIN, marker::NAME, xattr_list::NAME] {
+            image.tree.unlink(Tree::ROOT, generated);
         }
         let kept = image.init(init)?;
         image.file(Tree::ROOT, marker::BEGIN, 0o444, Arc::default());
         image.nodes();
         image.configuration(settings, kept)?;
-        if let Some(text) = manifest::contents(&image.tree) {
-            image.file(Tree::ROOT, manifest::NAME, 0o400, text.into());
+        if let Some(text) = xattr_list::contents(&image.tree) {
+            image.file(Tree::ROOT, xattr_list::NAME, 0o400, text.into());
         }
         Ok(image)
     }
 
-    /// The root as it will be.
+    /// The root as it will be written.
     #[must_use]
     pub fn tree(&self) -> &Tree {
         &self.tree
     }
 
-    /// The root as it will be, to be changed.
-    pub(crate) fn edit(&mut self) -> &mut Tree {
-        &mut self.tree
-    }
-
-    /// Takes the root apart: what `cut` leaves of it, and an image of what `cut` gives.
-    pub(crate) fn split(mut self, cut: impl FnOnce(&mut Tree) -> Result<Tree>) -> Result<(Tree, Image)> {
-        let outer = cut(&mut self.tree)?;
-        let inner = std::mem::replace(&mut self.tree, outer);
-        Ok((inner, self))
-    }
-
-    /// Adds a file that only root can read.
-    pub(crate) fn add(&mut self, directory: Id, name: &[u8], contents: Contents) {
-        let attributes = Attributes { permissions: 0o400, mtime: self.mtime, ..Attributes::default() };
-        let id = self.tree.add(Inode { attributes, kind: Kind::File(contents) });
-        self.tree.link(directory, name, id);
-    }
-
     /// Writes the archive: `/init` first, the end marker last.
     pub fn write<W: Write>(&self, out: W, progress: &mut dyn FnMut(u64)) -> Result<(W, Totals)> {
         let mut writer = Writer::new(out);
-        self.tree.write_with(&mut writer, &[b"init", marker::BEGIN, manifest::NAME], progress)?;
+        self.tree.write_with(&mut writer, &[b"init", marker::BEGIN, xattr_list::NAME], progress)?;
         let totals = writer.totals();
-        let ino = u32::try_from(totals.inodes + 1).context("newc cannot number that many inodes")?;
+        let ino = u32::try_from(totals.inodes + 1).context("too many inodes for the newc format")?;
         let header = Header {
             name: marker::NAME.to_vec(),
             ino,
@@ -92,7 +78,7 @@ impl Image {
         Ok((writer.finish()?, totals))
     }
 
-    /// Puts repot at `/init`. What was there and is not repot is kept, and the path it is kept at returned.
+    /// Installs repot as `/init`. Returns the new path of the `/init` that was there, unless that was repot.
     fn init(&mut self, init: &InitBinary) -> Result<Option<String>> {
         let mut kept = None;
         if let Some(id) = self.tree.child(Tree::ROOT, b"init")
@@ -100,7 +86,7 @@ impl Image {
         {
             ensure!(
                 self.tree.child(Tree::ROOT, REAL_INIT.as_bytes()).is_none(),
-                "the root has an /init of its own and /{REAL_INIT} too: rename one of them"
+                "the root has an /init that is not repot, and /{REAL_INIT} exists too: rename one of them"
             );
             self.tree.unlink(Tree::ROOT, b"init");
             self.tree.link(Tree::ROOT, REAL_INIT.as_bytes(), id);
@@ -112,7 +98,7 @@ impl Image {
 
     fn is_repot(&self, id: Id, init: &InitBinary) -> Result<bool> {
         let Kind::File(contents) = &self.tree.inode(id).kind else { return Ok(false) };
-        // A larger program is some other's: repot's is below a megabyte.
+        // repot's init is smaller than 1 MiB.
         if contents.len() > 16 << 20 {
             return Ok(false);
         }
@@ -125,7 +111,7 @@ impl Image {
         if let Some(id) = self.tree.child(Tree::ROOT, b"dev")
             && self.tree.entries(id).is_none()
         {
-            self.warnings.push("/dev is no directory: no device nodes were added".into());
+            self.warnings.push("/dev is not a directory: no device nodes were added".into());
             return;
         }
         let dev = self.tree.directory(Tree::ROOT, b"dev", &attributes);
@@ -140,8 +126,7 @@ impl Image {
                 }
                 Some(_) => {
                     let name = name.escape_ascii();
-                    self.warnings
-                        .push(format!("/dev/{name} is not the device {major}:{minor}: left as it is"));
+                    self.warnings.push(format!("/dev/{name} is not the device {major}:{minor}: not changed"));
                 }
             }
         }
@@ -154,11 +139,13 @@ impl Image {
             Some(Kind::File(contents)) if contents.len() <= 1 << 20 => {
                 String::from_utf8(contents.read()?).context("/etc/repot.conf is not text")?
             }
-            Some(_) => bail!("/etc/repot.conf is no file, or no small one"),
+            Some(_) => bail!("/etc/repot.conf is not a regular file of at most 1 MiB"),
         };
         let before = text.clone();
         if let Some(path) = kept {
-            self.warnings.push(format!("the root's own /init is kept as {path} and runs after the move (init={path} in /etc/repot.conf)"));
+            self.warnings.push(format!(
+                "the root's own /init is kept as {path} and runs after the move (init={path} in /etc/repot.conf)"
+            ));
             text = config::set(&text, &Setting { key: "init".into(), value: path });
         }
         for setting in settings {

@@ -1,4 +1,4 @@
-//! The binary that becomes `/init`: built in, or found in the places where it is put.
+//! The binary that becomes `/init`: built in, or found on disk.
 
 use std::env;
 use std::fs;
@@ -9,9 +9,9 @@ use anyhow::{Context, Result, bail};
 
 use crate::elf::{HEAD, Machine, Program};
 
-/// Empty unless this program was built with `REPOT_EMBED`.
+/// The init, empty unless this program was built with `REPOT_EMBED`.
 static EMBEDDED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/init"));
-/// The same with `REPOT_EMBED_PAYLOAD`.
+/// The init for payloads, empty unless this program was built with `REPOT_EMBED_PAYLOAD`.
 static EMBEDDED_PAYLOAD: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/init-payload"));
 
 /// repot's `/init`.
@@ -19,13 +19,13 @@ static EMBEDDED_PAYLOAD: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/init-
 pub struct InitBinary {
     /// The program.
     pub bytes: Arc<[u8]>,
-    /// Where it was found, for messages.
+    /// Where it comes from, for messages.
     pub origin: String,
-    /// What it runs on; none for a script.
+    /// The machine that it is built for, unknown for a script.
     pub machine: Option<Machine>,
 }
 
-/// The init given with `--init`, else `REPOT_INIT`, else the one built in, else one from the usual places.
+/// The init of `--init`, else of `REPOT_INIT`, else the built-in one, else the first one in the usual places.
 pub fn find(given: Option<&Path>) -> Result<InitBinary> {
     let named = given.map(Path::to_path_buf).or_else(|| env::var_os("REPOT_INIT").map(PathBuf::from));
     if let Some(path) = named {
@@ -40,13 +40,13 @@ pub fn find(given: Option<&Path>) -> Result<InitBinary> {
     }
     let looked: Vec<_> = places.iter().map(|path| path.display().to_string()).collect();
     bail!(
-        "there is no repot init: this program was built without one, and it is not in {}. \
-         Build it with `cargo xtask dist` in repot's sources, or give --init FILE",
+        "no repot init found: this program has none built in, and none of these exist: {}. Build it with \
+         `cargo xtask dist` in the source tree of repot, or use --init FILE",
         looked.join(", ")
     );
 }
 
-/// The init that can unpack payloads, from the same places; `REPOT_INIT_PAYLOAD` names another.
+/// The init that unpacks payloads, from the same places. Its environment variable is `REPOT_INIT_PAYLOAD`.
 pub fn find_for_payload(given: Option<&Path>) -> Result<InitBinary> {
     let named = given.map(Path::to_path_buf).or_else(|| env::var_os("REPOT_INIT_PAYLOAD").map(PathBuf::from));
     if named.is_none() && !EMBEDDED_PAYLOAD.is_empty() {
@@ -63,21 +63,24 @@ pub fn find_for_payload(given: Option<&Path>) -> Result<InitBinary> {
     let Some(path) = named.or_else(|| places.iter().find(|path| path.is_file()).cloned()) else {
         let looked: Vec<_> = places.iter().map(|path| path.display().to_string()).collect();
         bail!(
-            "there is no repot init that unpacks payloads in {}. Build it with `cargo xtask dist` in repot's sources, or give \
-             --init FILE",
+            "no repot init that unpacks payloads found: none of these exist: {}. Build it with `cargo xtask dist` \
+             in the source tree of repot, or use --init FILE",
             looked.join(", ")
         );
     };
     let init = load(&path)?;
-    // What it says when asked for its version.
+    // The end of its version line.
     let mark = b" with payload\n";
     if init.machine.is_some() && !init.bytes.windows(mark.len()).any(|window| window == mark) {
-        bail!("{} cannot unpack payloads: it is another program, or a repot init without that", init.origin);
+        bail!(
+            "{} is not a repot init that unpacks payloads: use the init-payload that `cargo xtask dist` builds",
+            init.origin
+        );
     }
     Ok(init)
 }
 
-/// Whether a program is a repot init: it is an ELF program that knows the name of its configuration.
+/// Whether a program is a repot init: an ELF program that contains the path of the configuration.
 #[must_use]
 pub fn is_repot(bytes: &[u8]) -> bool {
     let name = b"etc/repot.conf";
@@ -89,7 +92,7 @@ fn places() -> Vec<PathBuf> {
     let mut places = Vec::new();
     if let Some(directory) = env::current_exe().ok().as_deref().and_then(Path::parent) {
         places.push(directory.join("repot-init"));
-        // target/release/repot has target/dist/ARCH/init beside it.
+        // For target/release/repot this is target/dist/ARCH/init.
         places.extend(directory.parent().map(|target| target.join("dist").join(arch).join("init")));
     }
     places.push(PathBuf::from("/usr/lib/repot/init"));
@@ -105,12 +108,12 @@ fn load(path: &Path) -> Result<InitBinary> {
 fn check(bytes: Arc<[u8]>, origin: String) -> Result<InitBinary> {
     let machine = match Program::parse(bytes.get(..HEAD).unwrap_or(&bytes)) {
         Program::Elf { interpreter: Some(interpreter), .. } => bail!(
-            "{origin}: this init needs {}, but the init that moves the root must be static",
+            "{origin} is dynamically linked (it needs {}), but the init must be static",
             interpreter.escape_ascii()
         ),
         Program::Elf { machine, interpreter: None } => Some(machine),
         Program::Script(_) => None,
-        Program::Unknown => bail!("{origin}: this is no program"),
+        Program::Unknown => bail!("{origin} is neither an ELF program nor a script"),
     };
     Ok(InitBinary { bytes, origin, machine })
 }

@@ -1,12 +1,14 @@
-//! `repot`, the command.
+//! The `repot` command.
 
 use std::process::ExitCode;
 
 use clap::Parser;
-use repot_cli::{Reported, Usage, cli::Cli, run};
+use repot_cli::cli::Cli;
+use repot_cli::errors::{Reported, Usage};
+use repot_cli::run;
 
 fn main() -> ExitCode {
-    // Wrong usage that clap notices ends here, with 2.
+    // On wrong usage, clap exits here with 2.
     let Err(error) = run(&Cli::parse()) else { return ExitCode::SUCCESS };
     if !error.is::<Reported>() {
         eprintln!("repot: {error:#}");

@@ -1,7 +1,7 @@
-//! The file a command writes: it appears under its name when it is whole, or not at all.
+//! The file that a command writes. It appears under its name only once it is complete.
 //!
-//! Until then it has no name (`O_TMPFILE`), so that nothing stays behind even when the program is killed.
-//! What is not a regular file (`-`, `/dev/stdout`, a fifo) is written to as it is.
+//! Until then it has no name (`O_TMPFILE`), so a killed program leaves nothing behind. A path that exists and
+//! is not a regular file (`/dev/stdout`, a fifo) is written directly.
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use tempfile::NamedTempFile;
 
-/// A file on its way.
+/// A file that is being written.
 #[derive(Debug)]
 pub struct Output {
     path: PathBuf,
@@ -28,11 +28,11 @@ enum To {
 }
 
 impl Output {
-    /// Prepares to write `path`; `-` is the standard output.
+    /// Prepares to write `path`; `-` is standard output.
     pub fn create(path: &Path) -> Result<Output> {
         let to = if path == Path::new("-") {
             if io::stdout().is_terminal() {
-                bail!("an image is nothing for a terminal: give -o FILE");
+                bail!("refusing to write an image to a terminal: use -o FILE");
             }
             To::Stdout(io::stdout())
         } else if path.metadata().is_ok_and(|metadata| !metadata.is_file()) {
@@ -43,13 +43,13 @@ impl Output {
         Ok(Output { path: path.to_path_buf(), to })
     }
 
-    /// The directory the file will be in: there is room there, if anywhere.
+    /// The directory of the file. It also gets temporary files, since it must have space for the image.
     #[must_use]
     pub fn directory(&self) -> &Path {
         directory(&self.path)
     }
 
-    /// Gives the file its name, in place of what had it before.
+    /// Gives the file its name, and so replaces an older file.
     pub fn commit(mut self) -> Result<()> {
         self.flush().with_context(|| cannot_create(&self.path))?;
         match self.to {
@@ -64,7 +64,7 @@ impl Output {
     }
 }
 
-/// What went wrong is the output: whatever was being read then has nothing to do with it.
+/// An error of the output. It hides what was read at that time, which is not to blame.
 #[derive(Debug)]
 struct Unwritable {
     path: PathBuf,
@@ -79,10 +79,10 @@ impl std::fmt::Display for Unwritable {
 
 impl std::error::Error for Unwritable {}
 
-/// An error without what was being done when the output turned out to be the cause.
+/// The error, reduced to the output if that is its cause.
 pub(crate) fn cause(error: anyhow::Error) -> anyhow::Error {
     let of_output = |cause: &(dyn std::error::Error + 'static)| {
-        // An io::Error hides the error it was made of from the chain.
+        // The error inside an io::Error is not part of the chain.
         let inner = cause.downcast_ref::<io::Error>()?.get_ref()?;
         inner.downcast_ref::<Unwritable>().map(ToString::to_string)
     };
@@ -116,7 +116,13 @@ impl Write for Output {
     }
 }
 
-/// Counts what passes to a file on its way.
+/// Whether an image written to `path` goes to standard output, where nothing else may go then.
+#[must_use]
+pub fn is_stdout(path: &Path) -> bool {
+    path == Path::new("-") || path == Path::new("/dev/stdout")
+}
+
+/// Counts the bytes that are written.
 #[derive(Debug)]
 pub(crate) struct Counted {
     pub(crate) out: Output,
@@ -144,13 +150,13 @@ fn temporary(directory: &Path) -> io::Result<To> {
     if let Ok(file) = rustix::fs::openat(CWD, directory, flags, Mode::from_raw_mode(0o666)) {
         return Ok(To::Unnamed(File::from(file)));
     }
-    // A file system without unnamed files, or no directory at all, which this tells.
+    // The file system does not support O_TMPFILE, or the directory does not exist: then this fails too.
     use std::os::unix::fs::PermissionsExt;
     let permissions = std::fs::Permissions::from_mode(0o666);
     tempfile::Builder::new().prefix(".repot-").permissions(permissions).tempfile_in(directory).map(To::Named)
 }
 
-/// A link cannot take another file's name, a rename can: so a temporary name comes first.
+/// Links the file under a temporary name and renames it: a rename replaces an existing file, a link does not.
 fn name(file: &File, path: &Path) -> io::Result<()> {
     let from = format!("/proc/self/fd/{}", file.as_raw_fd());
     let free = tempfile::Builder::new().prefix(".repot-").make_in(directory(path), |temporary| {

@@ -1,8 +1,8 @@
 //! Which program of a root would run, and whether it can: there, executable, of the right architecture, with
 //! its interpreter.
 
-use crate::config;
 use crate::elf::{Machine, Program};
+use crate::image::config;
 use crate::init_binary;
 use crate::tree::{Id, Kind, Tree};
 

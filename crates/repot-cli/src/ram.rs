@@ -1,33 +1,34 @@
-//! How much memory an image needs in order to boot.
+//! The memory that an image needs to boot.
 //!
-//! The peak is at the end of the kernel's unpacking: the compressed image is still there, and the whole tree
-//! already. A tmpfs root adds a condition of its own: the kernel caps it at half of the memory it counts when
-//! it makes it, from which the kernel itself and the compressed image are missing. Moving the root adds
-//! nothing to the peak, because the image is gone by then and one chunk per worker is smaller.
+//! The peak is at the end of the kernel's unpacking, when both the compressed image and the whole tree are
+//! in memory. A tmpfs root has a limit too: half of the memory that the kernel counts when it mounts the
+//! root, which is all memory except for the kernel and the compressed image. Moving the root does not raise
+//! the peak: the image is freed by then, and it is larger than one chunk for each worker.
 
 use std::fmt;
 
 use serde::Serialize;
 
-use crate::size;
+use crate::report::size;
 use crate::tree::{Id, Kind, Tree};
 
 const PAGE: u64 = 4096;
 
-/// Inode and directory entry, ramfs and tmpfs alike.
+/// Bytes of an inode and its directory entry, on ramfs and on tmpfs.
 const INODE: u64 = 1024;
 
-/// A stock Debian kernel with its early allocations and room to unpack: measured as the least that boots on 6.12, rounded up.
+/// Bytes for a stock Debian kernel, its early allocations and its decompressor. Measured on 6.12 as the
+/// minimum that boots, and rounded up.
 pub const KERNEL: u64 = 80 << 20;
 
-/// What is missing, besides the image, from the memory that a tmpfs root is half of. Measured: such a root
-/// has 57 581 pages in a machine of 512 MiB.
+/// Bytes that the kernel does not count for the limit of a tmpfs root, besides the image. Measured: in a
+/// machine of 512 MiB the limit is 57,581 pages.
 const EARLY: u64 = 60 << 20;
 
-/// Sizes are rounded up to steps of this.
+/// Results are rounded up to a multiple of this.
 const STEP: u64 = 8 << 20;
 
-/// What is counted in a tree.
+/// The size of a tree.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Footprint {
     /// Bytes of files in whole pages.
@@ -66,7 +67,7 @@ impl Footprint {
         }
     }
 
-    /// What a tree takes.
+    /// Measures a tree.
     #[must_use]
     pub fn of(tree: &Tree) -> Footprint {
         let mut footprint = Footprint::default();
@@ -81,7 +82,7 @@ impl Footprint {
         footprint
     }
 
-    /// The tree in memory, on ramfs.
+    /// Bytes of the tree in memory on ramfs.
     #[must_use]
     pub fn unpacked(&self) -> u64 {
         self.on_tmpfs().saturating_add(self.symlinks * PAGE)
@@ -91,18 +92,18 @@ impl Footprint {
         self.data.saturating_add(self.inodes * INODE)
     }
 
-    /// The memory to boot it as a payload of `compressed` bytes in an image of `image` bytes. The kernel has image and chunks in
-    /// memory at once; then chunks go as the tree grows.
+    /// The memory to boot the tree as a payload of `compressed` bytes in an image of `image` bytes. The
+    /// kernel has image and chunks in memory at once; then chunks are freed as the tree grows.
     #[must_use]
     pub fn payload(&self, image: u64, compressed: u64) -> Need {
         let unpacking = self.on_tmpfs().saturating_add(UNPACKING);
         let need = round(KERNEL.saturating_add(unpacking.max(image.saturating_add(compressed))));
-        // On a tmpfs root the chunks have to fit into half of the memory that the kernel counts then.
+        // On a tmpfs root, the chunks must fit into half of the memory that the kernel counts.
         let cap = round(compressed.saturating_mul(2).saturating_add(image).saturating_add(EARLY));
         Need { ramfs: need, tmpfs: need.max(cap), after: round(KERNEL.saturating_add(self.on_tmpfs())) }
     }
 
-    /// The memory to boot it from an image of `compressed` bytes.
+    /// The memory to boot the tree from an image of `compressed` bytes.
     #[must_use]
     pub fn need(&self, compressed: u64) -> Need {
         let peak = |tree: u64| round(KERNEL.saturating_add(compressed).saturating_add(tree));
@@ -115,7 +116,7 @@ impl Footprint {
     }
 }
 
-/// What `/init` needs at the end of a payload, beyond what [`KERNEL`] allows for: a thread, and chunks that are not used up yet.
+/// Bytes that `/init` needs at the end of a payload, besides [`KERNEL`]: a thread, and chunks not yet freed.
 const UNPACKING: u64 = 4 << 20;
 
 fn round(bytes: u64) -> u64 {

@@ -1,9 +1,55 @@
-//! What a command says at its end: a table on standard output, warnings on standard error.
+//! What a command prints at its end: its summary on standard output, warnings on standard error.
+
+pub mod name;
+pub mod size;
 
 use std::io::{self, Write};
 
 use anyhow::{Context, Result};
 use comfy_table::{CellAlignment, Table, presets};
+use serde::Serialize;
+
+/// What a command did or found: one type for people and for programs.
+///
+/// The fields are the keys of the JSON output.
+pub trait Summary: Serialize {
+    /// The summary for people, in whole lines.
+    fn text(&self) -> String;
+
+    /// Warnings, which are part of the JSON, and go to standard error with the text.
+    fn warnings(&self) -> &[String] {
+        &[]
+    }
+}
+
+/// How a command prints its summary.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Format {
+    /// Print JSON, and no warnings beside it.
+    pub json: bool,
+    /// The image goes to standard output, so the summary goes to standard error.
+    pub stdout_taken: bool,
+}
+
+/// Ends a command: prints its summary.
+pub fn finish(format: Format, summary: &impl Summary) -> Result<()> {
+    let text = if format.json { serde_json::to_string_pretty(summary)? + "\n" } else { summary.text() };
+    if format.stdout_taken {
+        io::stderr().write_all(text.as_bytes()).context("cannot write to standard error")?;
+    } else {
+        print(&text)?;
+    }
+    if !format.json {
+        warn(summary.warnings());
+    }
+    Ok(())
+}
+
+/// A row of [`table`].
+#[must_use]
+pub fn row(name: &str, value: impl Into<String>) -> (String, String) {
+    (name.to_string(), value.into())
+}
 
 /// A table of names and values.
 #[must_use]
@@ -22,19 +68,19 @@ pub fn table(rows: &[(String, String)]) -> String {
     table.lines().map(|line| line.trim_end().to_string() + "\n").collect()
 }
 
-/// To standard output, where a pipe that nobody reads is an error and no panic.
+/// Writes to standard output. `println!` would panic when the reader of a pipe is gone.
 pub fn print(text: &str) -> Result<()> {
     io::stdout().write_all(text.as_bytes()).context("cannot write to standard output")
 }
 
-/// One line for each warning.
+/// Writes one line to standard error for each warning.
 pub fn warn(warnings: &[String]) {
     for warning in warnings {
         eprintln!("repot: warning: {warning}");
     }
 }
 
-/// For JSON: as it is displayed.
+/// Serializes a value as the string that `Display` gives.
 pub fn as_text<S: serde::Serializer>(
     value: &impl std::fmt::Display,
     serializer: S,

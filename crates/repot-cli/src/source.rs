@@ -1,9 +1,10 @@
-//! Where a root comes from: each source reads one kind of input into a [`Tree`].
+//! Sources of a root: each reads one kind of input into a [`Tree`].
 
 pub mod acl;
 pub mod directory;
 pub mod layer;
 pub mod limits;
+mod member;
 pub mod oci;
 pub mod pax;
 pub mod tarball;
@@ -20,21 +21,20 @@ use self::oci::{Choice, Store};
 use self::tarball::Tarball;
 use crate::tree::{Attributes, Tree};
 
-/// A root that was read, and what its reader noticed.
+/// A root that was read.
 #[derive(Debug)]
 pub struct Source {
     /// The root.
     pub tree: Tree,
-    /// What the person who packs should know.
+    /// Warnings for the user.
     pub warnings: Vec<String>,
 }
 
-/// Reads a directory, a tar archive (`-` is the standard input), or an image of containers. What has to be
-/// decompressed goes to files without a name in `scratch`.
+/// Reads a directory, a tar archive (`-` is standard input) or a container image. Compressed input is
+/// decompressed into unnamed files in `scratch`.
 pub fn open(root: &Path, choice: &Choice, scratch: &Path) -> Result<Source> {
     if root == Path::new("-") {
-        let stdin =
-            std::io::stdin().as_fd().try_clone_to_owned().context("cannot read the standard input")?;
+        let stdin = std::io::stdin().as_fd().try_clone_to_owned().context("cannot read standard input")?;
         return archive(File::from(stdin), "standard input", choice, scratch);
     }
     let shown = root.display().to_string();
@@ -49,7 +49,7 @@ pub fn open(root: &Path, choice: &Choice, scratch: &Path) -> Result<Source> {
     }
     let scan = directory::scan(root)?;
     let left_out = |mount: &Vec<u8>| {
-        format!("{}/{} is a mount point: packed without what is mounted there", shown, mount.escape_ascii())
+        format!("{shown}/{} is a mount point: packed as an empty directory", mount.escape_ascii())
     };
     Ok(Source { tree: scan.tree, warnings: scan.mounts.iter().map(left_out).collect() })
 }
@@ -76,7 +76,8 @@ fn image(store: &Store, choice: &Choice, scratch: &Path, weight: &mut Weight) ->
 fn finished(mut tree: Tree, acls: &[acl::Text]) -> Source {
     let left = acl::apply(&mut tree, acls);
     let warning = format!(
-        "{left} ACLs have names that the root's /etc/passwd and /etc/group do not, and are left out: pack the directory itself to keep them"
+        "{left} ACLs have names that are not in the root's /etc/passwd or /etc/group, and are lost: pack the \
+         directory itself to keep them"
     );
     Source { tree, warnings: if left == 0 { Vec::new() } else { vec![warning] } }
 }

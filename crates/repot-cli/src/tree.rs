@@ -1,9 +1,9 @@
-//! A root file system in memory: names, attributes, and where each file's contents are to be read from.
+//! A root file system in memory: names, attributes, and where to read the contents of each file.
 //!
-//! Every source fills one, every edit is made on one, and one is written as an archive. Inodes live in one
-//! table and directories map names to it, so a hard link is two names for one number, and no directory can be
-//! linked into a cycle.
+//! Every source fills a tree, edits change it, and it is written as an archive. Inodes are in one table, and
+//! directories map names to their numbers. So hard links are names with the same number.
 
+pub mod beneath;
 mod contents;
 mod edit;
 mod resolve;
@@ -13,92 +13,92 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::sync::Arc;
 
-use crate::beneath::Beneath;
+use self::beneath::Beneath;
 
-/// A number of an inode in its tree. The root is [`Tree::ROOT`].
+/// The number of an inode in its tree. The root is [`Tree::ROOT`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Id(usize);
 
-/// A directory's entries, in the order of their bytes.
+/// The entries of a directory, sorted by the bytes of their names.
 pub type Entries = BTreeMap<Box<[u8]>, Id>;
 
-/// A file system, from its root down.
+/// A root file system.
 #[derive(Debug)]
 pub struct Tree {
     inodes: Vec<Inode>,
 }
 
-/// One file, directory, link or node.
+/// One inode.
 #[derive(Debug, Clone)]
 pub struct Inode {
-    /// Owner, permissions, time.
+    /// Owner, permissions, times and so on.
     pub attributes: Attributes,
-    /// What it is.
+    /// Its kind.
     pub kind: Kind,
 }
 
-/// What every inode has.
+/// The attributes that every inode has.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Attributes {
-    /// Permission bits with set-user-id, set-group-id and sticky; no type.
+    /// Permission bits including set-user-ID, set-group-ID and sticky, without the file type.
     pub permissions: u32,
     /// Owner.
     pub uid: u32,
     /// Group.
     pub gid: u32,
-    /// Seconds since 1970.
+    /// Modification time in seconds since 1970.
     pub mtime: u32,
-    /// Nanoseconds behind that, where they are known; newc has no room for them.
+    /// Nanoseconds of that time, 0 if unknown. newc cannot hold them.
     pub nanoseconds: u32,
-    /// Extended attributes, ACLs and capabilities included, by name.
+    /// Extended attributes by name, including ACLs and capabilities.
     pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
-/// The kind of an inode, with what only that kind has.
+/// The kind of an inode, with its data.
 #[derive(Debug, Clone)]
 pub enum Kind {
-    /// A directory and what is in it.
+    /// A directory and its entries.
     Directory(Entries),
     /// A regular file.
     File(Contents),
     /// A symbolic link and its target.
     Symlink(Box<[u8]>),
-    /// A character device.
+    /// A character device: major and minor number.
     Character(u32, u32),
-    /// A block device.
+    /// A block device: major and minor number.
     Block(u32, u32),
     /// A named pipe.
     Fifo,
-    /// A socket's name.
+    /// A socket.
     Socket,
 }
 
-/// Where a regular file's bytes are.
+/// Where the bytes of a regular file are.
 #[derive(Debug, Clone)]
 pub enum Contents {
-    /// Here.
+    /// In memory.
     Bytes(Arc<[u8]>),
-    /// In a directory on disk, at this path.
+    /// At this path of a directory on disk.
     Disk(Arc<Beneath>, Box<[u8]>, Seen),
-    /// In a file, from this offset on.
+    /// In a file: offset and length.
     Range(Arc<File>, u64, u64),
-    /// Nowhere that we can read again: only the size is known.
+    /// Not available. Only the size in bytes is known.
     Size(u64),
 }
 
-/// A file as it was when its directory was read.
+/// The state of a file when its directory was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Seen {
     /// Its size in bytes.
     pub size: u64,
-    /// Its inode.
+    /// Its inode number.
     pub inode: u64,
-    /// When it was written to, in seconds and nanoseconds.
+    /// Its modification time in seconds and nanoseconds.
     pub modified: (i64, i64),
 }
 
 impl Contents {
-    /// The file's size.
+    /// The size in bytes.
     #[must_use]
     pub fn len(&self) -> u64 {
         match self {
@@ -117,7 +117,7 @@ impl Contents {
 }
 
 impl Inode {
-    /// Type and permissions as in `st_mode`.
+    /// File type and permissions as in `st_mode`.
     #[must_use]
     pub fn mode(&self) -> u32 {
         let file_type = match self.kind {
@@ -134,10 +134,10 @@ impl Inode {
 }
 
 impl Tree {
-    /// The root directory's number.
+    /// The number of the root directory.
     pub const ROOT: Id = Id(0);
 
-    /// A root directory with nothing in it.
+    /// A tree with an empty root directory.
     #[must_use]
     pub fn new(attributes: Attributes) -> Tree {
         Tree { inodes: vec![Inode { attributes, kind: Kind::Directory(Entries::new()) }] }
@@ -149,12 +149,12 @@ impl Tree {
         &self.inodes[id.0]
     }
 
-    /// The inode with this number, to change it.
+    /// The inode with this number, for changing it.
     pub fn inode_mut(&mut self, id: Id) -> &mut Inode {
         &mut self.inodes[id.0]
     }
 
-    /// The entries of a directory, nothing for anything else.
+    /// The entries of a directory; `None` if it is not a directory.
     #[must_use]
     pub fn entries(&self, id: Id) -> Option<&Entries> {
         if let Kind::Directory(entries) = &self.inode(id).kind { Some(entries) } else { None }

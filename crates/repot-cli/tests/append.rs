@@ -1,5 +1,4 @@
-//! `repot append`, from the outside: what the kernel would make of both segments, and that the first is not
-//! touched.
+//! The command `repot append`: what the kernel would make of both segments. The first must not change.
 
 mod support;
 
@@ -8,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use support::{Work, text};
 
-/// An initramfs as another tool makes it, with an `/init` that is one more name of its shell.
+/// An initramfs of another tool, with an `/init` that is a hard link to its shell.
 fn initramfs(work: &Work, compress: &str) {
     fs::write(work.path("root/init"), "#!/bin/tool\n").unwrap();
     fs::set_permissions(work.path("root/init"), fs::Permissions::from_mode(0o750)).unwrap();
@@ -19,7 +18,7 @@ fn initramfs(work: &Work, compress: &str) {
     );
 }
 
-/// The last segment of an image, by itself.
+/// The last segment of an image.
 fn last_segment(work: &Work, image: &str) -> Vec<u8> {
     let found = work.inspect(image);
     let offset = found["segments"].as_array().unwrap().last().unwrap()["offset"].as_u64().unwrap();
@@ -27,7 +26,7 @@ fn last_segment(work: &Work, image: &str) -> Vec<u8> {
 }
 
 #[test]
-fn the_init_of_the_image_is_chained_and_its_other_names_are_spared() {
+fn the_init_of_the_image_runs_next_and_its_hard_links_keep_their_contents() {
     let work = Work::new();
     for (compress, expected) in
         [("cat", "none"), ("gzip", "gzip"), ("zstd -q", "zstd"), ("xz --check=crc32", "xz")]
@@ -55,7 +54,7 @@ fn the_init_of_the_image_is_chained_and_its_other_names_are_spared() {
             .lines()
             .filter(|line| line.split("2 init").count() > 1 || line.contains(" init"))
             .collect();
-        // The link takes the old file's place, so that the file behind it is a new one.
+        // The symbolic link makes the kernel remove the old file, so its hard links keep their contents.
         assert!(
             inits.iter().any(|line| line.starts_with("lrwxrwxrwx") && line.contains("init -> init.real")),
             "{listing}"
@@ -76,7 +75,7 @@ fn with_rdinit_the_image_keeps_its_init() {
 }
 
 #[test]
-fn what_cannot_be_appended_to_is_refused() {
+fn images_that_cannot_be_extended_are_refused() {
     let work = Work::new();
     initramfs(&work, "lz4 -l -q");
     let error = work.fails(&["append", "initramfs", "-o", "image"]);
@@ -84,9 +83,12 @@ fn what_cannot_be_appended_to_is_refused() {
     fs::write(work.path("initramfs"), "?").unwrap();
     assert!(work.fails(&["append", "initramfs", "-o", "image"]).contains("neither a cpio archive"));
     fs::write(work.path("initramfs"), "").unwrap();
-    assert!(work.fails(&["append", "initramfs", "-o", "image"]).contains("there is nothing in it"));
+    assert!(work.fails(&["append", "initramfs", "-o", "image"]).contains("is empty"));
     assert!(!work.path("image").exists());
     work.done(&["pack", "root", "-o", "packed"]);
-    assert!(work.fails(&["append", "packed", "-o", "image"]).contains("its /init is this repot already"));
+    assert!(
+        work.fails(&["append", "packed", "-o", "image"])
+            .contains("/init is already repot, and --config changes nothing")
+    );
     work.done(&["append", "packed", "-o", "image", "--config", "mode=bind"]);
 }

@@ -1,4 +1,4 @@
-//! `repot boot` as far as no machine is needed: what it says when something is missing. The boots themselves are xtask's.
+//! `repot boot` without a machine: its errors. The boots themselves are tests of the workspace.
 
 mod support;
 
@@ -9,15 +9,16 @@ use support::Work;
 #[test]
 fn what_is_missing_is_named() {
     let work = Work::new();
-    assert!(work.fails(&["boot", "nothing", "--kernel", "init"]).contains("there is no image nothing"));
+    assert!(work.fails(&["boot", "nothing", "--kernel", "init"]).contains("image nothing does not exist"));
     work.done(&["pack", "root", "-o", "image"]);
-    assert!(work.fails(&["boot", "image", "--kernel", "nothing"]).contains("there is no kernel nothing"));
+    assert!(work.fails(&["boot", "image", "--kernel", "nothing"]).contains("kernel nothing does not exist"));
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_repot"));
     command.args(["boot", "image", "--kernel", "init", "--console", "console"]).current_dir(work.dir.path());
     let out = command.env("PATH", "").output().unwrap();
     let said = String::from_utf8_lossy(&out.stderr).into_owned();
     assert!(
-        said.contains("there is no qemu-system-") && said.contains("(Debian: apt install qemu-system-"),
+        said.contains("repot: qemu-system-")
+            && said.contains(" is not installed (Debian: apt install qemu-system-"),
         "{said}"
     );
 }
@@ -34,7 +35,7 @@ fn the_manual_and_the_completions_come_from_the_command_line() {
     for page in ["", "pack", "append", "inspect", "boot", "plan", "rehearse", "completions", "man"] {
         let args: Vec<_> = ["man", page].into_iter().filter(|word| !word.is_empty()).collect();
         fs::write(work.path("page"), work.done(&args)).unwrap();
-        // It fails when there is anything.
+        // mandoc fails if it has any warning.
         work.run("sh", &["-c", "mandoc -Tlint -Wwarning page >&2"]);
     }
     assert!(work.done(&["completions", "zsh"]).starts_with("#compdef repot"));

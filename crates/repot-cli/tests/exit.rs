@@ -1,4 +1,4 @@
-//! What a script relies on: exit codes, JSON, silence where there is no terminal.
+//! What scripts rely on: exit codes, JSON, no progress bar without a terminal.
 
 mod support;
 
@@ -64,12 +64,12 @@ fn exit_codes() {
 }
 
 #[test]
-fn json_says_what_the_table_says() {
+fn pack_inspect_and_rehearse_print_json() {
     let work = Work::new();
     let packed: serde_json::Value =
         serde_json::from_slice(&work.repot(&["pack", "root", "-o", "image", "--json"]).stdout).unwrap();
     let found = work.inspect("image");
-    // The end marker counts what is before it.
+    // pack does not count the end marker.
     assert_eq!(packed["entries"].as_u64().unwrap() + 1, found["entries"].as_u64().unwrap());
     assert_eq!((&packed["compression"], &packed["image"]), (&"zstd".into(), &"image".into()));
     assert_eq!(packed["compressed"], found["bytes"]);
@@ -105,7 +105,7 @@ fn progress_is_for_terminals() {
     work.run("sh", &["-c", "chmod 755 root/sbin/init; head -c 30M /dev/urandom > root/noise"]);
     let out = work.repot(&["pack", "root", "-o", "image"]);
     assert_eq!(text(&out.stderr), "");
-    // A terminal, as far as the program can tell.
+    // script(1) gives the program a terminal.
     let line = format!("REPOT_INIT=init {} pack root -o image", env!("CARGO_BIN_EXE_repot"));
     let seen = text(&work.run("script", &["-qec", &line, "/dev/null"]));
     assert!(seen.contains("MiB/30.") && seen.contains("/s"), "{seen:?}");

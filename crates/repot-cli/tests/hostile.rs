@@ -1,5 +1,5 @@
-//! What comes from someone who means harm, and a disk that is full: one error that names the file, nothing left
-//! behind, no more room taken than there is reason for.
+//! Hostile input and full disks: one error that names the file, nothing left behind, bounded memory and disk
+//! space.
 
 mod support;
 
@@ -11,7 +11,7 @@ use support::{Work, tar, text};
 use tar::EntryType;
 
 #[test]
-fn a_bomb_is_refused_long_before_it_has_gone_off() {
+fn a_decompression_bomb_is_refused_early() {
     let work = Work::new();
     // A file of 3 GiB of zeros, in 100 KB.
     let mut header = tar::Header::new_gnu();
@@ -26,7 +26,7 @@ fn a_bomb_is_refused_long_before_it_has_gone_off() {
     fs::remove_file(work.path("header")).unwrap();
     let before = work.files();
     let error = work.fails(&["pack", "bomb.tar.zst", "-o", "image"]);
-    assert!(error.contains("bomb.tar.zst: a decompression bomb"), "{error}");
+    assert!(error.contains("bomb.tar.zst: looks like a decompression bomb"), "{error}");
     assert_eq!(work.files(), before);
 }
 
@@ -39,7 +39,7 @@ fn inspecting_a_bomb_takes_no_memory() {
     let header = header + &format!("{:08x}{:08x}zeros\0\0\0\0\0", 6, 0);
     fs::write(work.path("header"), &header[..116]).unwrap();
     work.run("sh", &["-c", "(cat header; head -c 512M /dev/zero) | zstd -q > image"]);
-    // An address space in which half of the member would not fit.
+    // An address space that could not hold half of the member.
     let script = "ulimit -v 262144; exec \"$0\" inspect --json image";
     let mut shell = Command::new("sh");
     shell.args(["-c", script, env!("CARGO_BIN_EXE_repot")]).current_dir(work.dir.path());
@@ -54,7 +54,7 @@ fn inspecting_a_bomb_takes_no_memory() {
 }
 
 #[test]
-fn files_with_holes_take_no_room_and_keep_their_bytes() {
+fn sparse_files_take_no_space_and_keep_their_bytes() {
     let work = Work::new();
     fs::create_dir(work.path("holes")).unwrap();
     for name in ["a", "b", "c"] {
@@ -80,7 +80,7 @@ fn a_killed_run_leaves_nothing() {
         .current_dir(work.dir.path())
         .env("REPOT_INIT", work.path("init"));
     let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
-    // More than a pipe holds: when this returns, the program has begun to read and to write.
+    // More than a pipe holds: once this returns, the program has started to read and write.
     let mut stdin = child.stdin.take().unwrap();
     std::io::Write::write_all(&mut stdin, &tar(&[("a", EntryType::Regular, &"x".repeat(1 << 20))])).unwrap();
     child.kill().unwrap();
@@ -88,15 +88,15 @@ fn a_killed_run_leaves_nothing() {
     assert_eq!(work.files(), before);
 }
 
-/// Runs as root, with a small tmpfs in a mount namespace of its own; says so where it is not.
+/// Needs root: it mounts a small tmpfs in a private mount namespace. Skipped otherwise.
 #[test]
 fn no_space_left_is_one_error_about_the_output_and_leaves_nothing() {
     let work = Work::new();
     if !rustix::process::geteuid().is_root() {
-        eprintln!("not run: it mounts a tmpfs, which needs root");
+        eprintln!("skipped: mounting a tmpfs needs root");
         return;
     }
-    // Noise, so that it stays as large as it is in every form.
+    // Random bytes do not compress.
     work.run("sh", &["-c", "mkdir full && head -c 3M /dev/urandom > root/noise && (cd root && find . | cpio -o -H newc --quiet) > initramfs"]);
     work.run(
         "sh",
@@ -138,15 +138,12 @@ fn no_space_left_is_one_error_about_the_output_and_leaves_nothing() {
 }
 
 #[test]
-fn an_initramfs_is_no_root() {
+fn an_initramfs_is_not_a_source() {
     let work = Work::new();
     for compress in ["none", "zstd"] {
         work.done(&["pack", "root", "-o", "image", "--compress", compress]);
         let error = work.fails(&["pack", "image", "-o", "again"]);
-        assert!(
-            error.contains("image: this is an initramfs already") && error.contains("repot append"),
-            "{error}"
-        );
+        assert!(error.contains("image is already an initramfs") && error.contains("repot append"), "{error}");
     }
 }
 
@@ -168,10 +165,10 @@ fn hostile_members_of_an_initramfs_are_read_as_the_kernel_would() {
         member("../../outside", 0o100_644, 1, 1, "data"),
         member("/init", 0o100_755, 2, 1, "#!/bin/a\n"),
         member("bin", 0o040_755, 3, 2, ""),
-        // A loop of links, and one that goes up and out.
+        // A loop of links, and a link that leads out of the root.
         member("bin/a", 0o120_777, 4, 1, "b"),
         member("bin/b", 0o120_777, 5, 1, "../../../../bin/a"),
-        // A file that links to a directory's number, and a directory with the names of a file.
+        // A file below a file, and a file with the number of a directory.
         member("x", 0o100_644, 6, 2, ""),
         member("x/y", 0o100_644, 6, 2, "data"),
         member("bin", 0o100_644, 3, 2, ""),

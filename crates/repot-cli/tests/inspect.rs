@@ -1,4 +1,4 @@
-//! `repot inspect`, from the outside: whole images, damaged ones, and those of other tools.
+//! The command `repot inspect`: whole images, corrupt images, and images of other tools.
 
 mod support;
 
@@ -16,10 +16,11 @@ fn a_cut_image_is_reported_with_the_offset() {
     assert_eq!(out.status.code(), Some(1));
     let error = text(&out.stderr);
     assert!(
-        error.contains("cut: in the archive at byte 0") && error.contains("in a member's data at byte"),
+        error.contains("cut: in the archive at byte 0")
+            && error.contains("of a member's data are missing at byte"),
         "{error}"
     );
-    // What was there before the cut is shown all the same.
+    // The part before the cut is shown.
     assert!(text(&out.stdout).contains("entries"));
 }
 
@@ -83,7 +84,7 @@ fn an_init_that_cannot_run_is_named() {
 fn a_member_that_was_removed_is_missed() {
     let work = Work::new();
     work.done(&["pack", "root", "-o", "image", "--compress", "none"]);
-    // Rename a member to the name of its neighbour's directory: one inode less arrives than the marker says.
+    // Pack again without one member, but with the old end marker.
     let script = "mkdir out && cd out && cpio -id --quiet < ../image && rm bin/link && \
                   (find . ! -name .repot-end; echo .repot-end) | cpio -o -H newc --quiet > ../less";
     work.run("sh", &["-c", script]);
@@ -96,7 +97,7 @@ fn what_is_no_image_gets_one_line() {
     for (name, expected) in [
         ("init", "init: neither a cpio archive nor compressed by anything the kernel knows, at byte 0"),
         ("root", "root: cannot read the image: Is a directory"),
-        ("empty", "empty: there is nothing in it"),
+        ("empty", "empty is empty"),
     ] {
         fs::write(work.path("empty"), "").unwrap();
         assert!(work.fails(&["inspect", name]).contains(expected), "{name}");
@@ -104,28 +105,26 @@ fn what_is_no_image_gets_one_line() {
     }
 }
 
-/// What is damaged in a payload is told by the name of the chunk.
+/// An error in a payload names the chunk.
 #[test]
 fn a_payload_is_verified() {
     let work = Work::new();
-    let mut elf = work.read("init");
-    elf.extend(b"\nrepot-init 1 with payload\n");
-    fs::write(work.path("init-payload"), elf).unwrap();
+    work.init_with_payload();
     work.done(&["pack", "root", "-o", "image", "--payload", "--init", "init-payload"]);
     let payload = &work.inspect("image")["payload"];
     assert_eq!((&payload["chunks"], &payload["frames"]), (&1.into(), &3.into()), "{payload}");
     let whole = work.read("image");
     let find = |words: &[u8]| whole.windows(words.len()).position(|window| window == words).unwrap();
     let places = [
-        (find(b"\x28\xb5\x2f\xfd") + 20, "chunk 000000 of the payload is damaged"),
+        (find(b"\x28\xb5\x2f\xfd") + 20, "chunk 000000 of the payload is corrupt"),
         (find(b"\nentries=") + 9, "index:"),
     ];
-    for (at, told) in places {
+    for (at, expected) in places {
         let mut bytes = whole.clone();
         bytes[at] ^= 1;
         fs::write(work.path("bad"), bytes).unwrap();
         let out = work.repot(&["inspect", "bad"]);
         assert_eq!(out.status.code(), Some(1));
-        assert!(text(&out.stderr).contains(told), "{told}: {}", text(&out.stderr));
+        assert!(text(&out.stderr).contains(expected), "{expected}: {}", text(&out.stderr));
     }
 }

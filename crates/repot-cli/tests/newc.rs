@@ -1,4 +1,4 @@
-//! What we write, GNU cpio and bsdtar read.
+//! GNU cpio and bsdtar read what we write.
 
 use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
-/// A tree with one of each kind that needs no privilege.
+/// A tree with one entry of each kind that does not need root.
 fn tree(root: &Path) {
     fs::create_dir_all(root.join("b/deep")).unwrap();
     fs::set_permissions(root.join("b"), fs::Permissions::from_mode(0o1775)).unwrap();
@@ -30,7 +30,7 @@ fn run(program: &str, args: &[&str], within: &Path) -> String {
 }
 
 fn pack(root: &Path, to: &Path) -> repot_cli::newc::Totals {
-    repot_cli::newc::pack_directory(root, File::create(to).unwrap()).unwrap()
+    repot_cli::source::directory::pack(root, File::create(to).unwrap()).unwrap()
 }
 
 #[test]
@@ -73,6 +73,6 @@ fn a_file_of_four_gibibytes_is_refused() {
     let root = work.path().join("root");
     fs::create_dir(&root).unwrap();
     File::create(root.join("big")).unwrap().set_len(1 << 32).unwrap();
-    let error = repot_cli::newc::pack_directory(&root, std::io::sink()).unwrap_err();
+    let error = repot_cli::source::directory::pack(&root, std::io::sink()).unwrap_err();
     assert_eq!(error.to_string(), "big: newc cannot hold a file of 4 GiB or more (4294967296 bytes)");
 }

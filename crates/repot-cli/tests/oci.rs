@@ -1,5 +1,5 @@
-//! Images of containers as sources: layouts written by hand, with the cases the specification names, and one
-//! made by umoci and skopeo.
+//! Container images as sources: handwritten layouts with the cases of the specification, and one made by umoci
+//! and skopeo.
 
 mod support;
 
@@ -26,7 +26,7 @@ fn layout(work: &Work, layers: &[Vec<u8>]) {
     fs::write(work.path("oci/oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
 }
 
-/// The names in the image, without those that repot adds.
+/// The names in the image except for those that repot adds.
 fn names(work: &Work, image: &str) -> Vec<String> {
     let added = ["init", ".repot-begin", ".", ".repot-end", "dev", "dev/console", "dev/null", "dev/kmsg"];
     let listing = text(&work.run("sh", &["-c", &format!("zstd -dc {image} | cpio -t --quiet")]));
@@ -50,9 +50,9 @@ fn whiteouts_hide_what_is_below_and_nothing_of_their_own_layer() {
         ("d/.wh.gone", Regular, ""),
         ("o/new", Regular, "2"),
         ("o/deep/new", Regular, "2"),
-        // After what it must spare, as the specification allows.
+        // The specification allows a whiteout after the entries that it must not hide.
         ("o/.wh..wh..opq", Regular, ""),
-        // A file in place of a directory, and the other way round.
+        // A file replaces a directory, and a directory a file.
         ("t", Regular, "2"),
         ("f/", Directory, ""),
         ("f/in", Regular, "2"),
@@ -89,7 +89,7 @@ fn a_blob_that_is_not_what_it_says_is_refused() {
     bytes[600] ^= 1;
     fs::write(path, bytes).unwrap();
     let error = work.fails(&["pack", "oci", "-o", "image"]);
-    assert!(error.contains(&hex) && error.contains("damaged: its sha256 is"), "{error}");
+    assert!(error.contains(&hex) && error.contains("corrupt: its sha256 is"), "{error}");
     assert!(!work.path("image").exists());
 }
 
@@ -100,7 +100,7 @@ fn a_digest_is_no_path() {
     let index = r#"{"manifests":[{"digest":"sha256:../../../etc/passwd"}]}"#;
     fs::write(work.path("oci/index.json"), index).unwrap();
     let error = work.fails(&["pack", "oci", "-o", "image"]);
-    assert!(error.contains("is no sha256 digest"), "{error}");
+    assert!(error.contains("is not a sha256 digest"), "{error}");
 }
 
 #[test]
@@ -109,7 +109,7 @@ fn the_archive_of_docker_save_is_read() {
     let manifest = r#"[{"Config":"c.json","RepoTags":["a:1"],"Layers":["1/layer.tar","2/layer.tar"]},
                        {"Config":"c.json","RepoTags":["b:1"],"Layers":["1/layer.tar"]}]"#;
     let (one, two) = (tar(&[("one", Regular, "")]), tar(&[("two", Regular, "")]));
-    // The tar helper takes text; these layers are nothing but ASCII.
+    // The tar helper takes text, and these layers are ASCII.
     let (one, two) = (String::from_utf8(one).unwrap(), String::from_utf8(two).unwrap());
     let saved = [
         ("manifest.json", Regular, manifest),
@@ -118,7 +118,7 @@ fn the_archive_of_docker_save_is_read() {
     ];
     fs::write(work.path("saved.tar"), tar(&saved)).unwrap();
     let error = work.fails(&["pack", "saved.tar", "-o", "image"]);
-    assert!(error.contains("several images (a:1, b:1): choose one with --image"), "{error}");
+    assert!(error.contains("several images match (a:1, b:1): choose one with --image"), "{error}");
     work.done(&["pack", "saved.tar", "-o", "image", "--image", "a:1"]);
     assert_eq!(names(&work, "image"), ["one", "two"]);
 }
@@ -141,7 +141,7 @@ fn a_layer_that_docker_save_wrote_as_a_link_is_found() {
         [("manifest.json", Regular, r#"[{"Layers":["a"]}]"#), ("a", Symlink, "../b"), ("b", Symlink, "a")];
     fs::write(work.path("saved.tar"), tar(&lost)).unwrap();
     let error = work.fails(&["pack", "saved.tar", "-o", "image"]);
-    assert!(error.contains("saved.tar: has no a"), "{error}");
+    assert!(error.contains("saved.tar: no file a"), "{error}");
 }
 
 #[test]
@@ -152,10 +152,10 @@ fn what_layers_may_hold_is_counted_together() {
     work.done(&["pack", "oci", "-o", "image", "--compress", "none"]);
     layout(&work, &vec![layer; 1025]);
     let error = work.fails(&["pack", "oci", "-o", "image"]);
-    assert!(error.contains("1025 layers are more than any image has"), "{error}");
+    assert!(error.contains("the image has 1025 layers, more than the limit of 1024"), "{error}");
 }
 
-/// Runs where umoci and skopeo are installed and the test is run as root; says so where not.
+/// Needs root, umoci and skopeo. Skipped otherwise.
 #[test]
 fn a_layout_by_umoci_and_its_copy_by_skopeo_make_the_image_of_the_directory() {
     let work = Work::new();

@@ -1,4 +1,4 @@
-//! `repot pack`, from the outside.
+//! The command `repot pack`.
 
 mod support;
 
@@ -78,7 +78,7 @@ fn an_init_of_its_own_is_kept_and_chained() {
         text(&work.run("bsdtar", &["-xOf", "image", "etc/repot.conf"])),
         "init=/init.real\nsize=70%\n"
     );
-    // Packing what was unpacked from such an image changes nothing: its /init is repot now.
+    // Packing the unpacked image again changes nothing: its /init is repot now.
     fs::create_dir(work.path("again")).unwrap();
     work.run("bsdtar", &["-xpf", "image", "-C", "again"]);
     let said = work.done(&["pack", "again", "-o", "image2"]);
@@ -90,7 +90,7 @@ fn an_init_of_its_own_is_kept_and_chained() {
 }
 
 #[test]
-fn attributes_go_into_the_manifest_as_getfattr_writes_them() {
+fn attributes_are_listed_as_getfattr_writes_them() {
     let work = Work::new();
     let odd = "root/bin/new\nline";
     fs::write(work.path(odd), "").unwrap();
@@ -104,36 +104,34 @@ fn attributes_go_into_the_manifest_as_getfattr_writes_them() {
     let theirs = "getfattr -h -R -P -d -m - -e hex . | LC_ALL=C sed '/^$/d'";
     let theirs = text(&work.run("sh", &["-c", &format!("cd root && {theirs}")]));
     let sorted = |text: &str| {
-        // One entry is one string; ours come in the order of members, theirs in that of the directory.
+        // One entry is one string. Ours are in the order of members, theirs in the order of the directory.
         let mut entries: Vec<_> =
             text.split("# file: ").map(|entry| entry.replace("\n\n", "\n").trim().to_string()).collect();
         entries.sort();
         entries
     };
-    // The other name of the hard link is listed by getfattr too.
+    // getfattr lists both names of the hard link.
     let theirs: Vec<_> = sorted(&theirs).into_iter().filter(|entry| !entry.starts_with("bin/tool")).collect();
     assert_eq!(sorted(&ours), theirs);
     assert_eq!(work.inspect("image")["xattrs"], 3);
 }
 
-/// A tar can hold what no kernel will take.
+/// A tar archive can hold attributes that the kernel refuses.
 #[test]
-fn attributes_that_no_kernel_takes_are_warned_of() {
+fn attributes_that_the_kernel_refuses_cause_a_warning() {
     let work = Work::new();
     work.run("mkfifo", &["root/bin/pipe"]);
     let archive = |key: &str| {
         let record = format!("--pax-option=SCHILY.xattr.{key}:=hello");
         work.run("tar", &["-C", "root", "--format=pax", &record, "-cf", "root.tar", "bin"]);
     };
-    let mut elf = work.read("init");
-    elf.extend(b"\nrepot-init 1 with payload\n");
-    fs::write(work.path("init-payload"), elf).unwrap();
+    work.init_with_payload();
     let ways: [&[&str]; 2] = [&[], &["--payload", "--init", "init-payload"]];
     for (key, warned) in [("user.note", true), ("trusted.note", false)] {
         archive(key);
         for way in ways {
             let said = work.done(&[&["pack", "root.tar", "-o", "image"], way].concat());
-            let line = "attributes user.* of /bin/link and 1 more will be left out: no kernel takes them on symbolic links";
+            let line = "user.* attributes of /bin/link and 1 more will be lost: the kernel allows none on symbolic links";
             assert_eq!(said.contains(line), warned, "{key} {way:?}: {said}");
             assert!(!said.contains("bin/tool"), "{said}");
         }
@@ -146,7 +144,7 @@ fn records_of_a_tar_may_hold_line_feeds() {
     let long = format!("root/bin/{}\n{}", "n".repeat(120), "m".repeat(100));
     fs::write(work.path(&long), "data").unwrap();
     std::os::unix::fs::symlink(format!("{}\nx", "t".repeat(150)), work.path("root/bin/target")).unwrap();
-    // A value that looks like records of its own.
+    // A value that looks like a record.
     work.run("setfattr", &["-n", "user.note", "-v", "a\n12 path=no\n", "root/bin/tool"]);
     work.run("setfattr", &["-n", "user.a=b%", "-v", "c", "root/bin"]);
     work.done(&["pack", "root", "-o", "directory"]);
@@ -186,21 +184,21 @@ fn hostile_archives_are_refused_with_name_and_offset() {
             "\"a/../../b\", at byte 1024: a name with \"..\"",
         ),
         ("absolute", tar(&[("/etc/passwd", file, "")]), "an absolute name"),
-        ("link", tar(&[("x", EntryType::Link, "y")]), "a hard link to \"y\", which is not there"),
-        ("self", tar(&[("x", EntryType::Link, "x")]), "a hard link to \"x\", which is not there"),
+        ("link", tar(&[("x", EntryType::Link, "y")]), "hard link to \"y\", which does not exist"),
+        ("self", tar(&[("x", EntryType::Link, "x")]), "hard link to \"x\", which does not exist"),
         (
             "loop",
             tar(&[("a", EntryType::Symlink, "b"), ("b", EntryType::Symlink, "a"), ("a/c", file, "")]),
             "loop",
         ),
-        ("cut", tar(&[("a", file, "data")])[..514].to_vec(), "ends at byte 514, in the data of \"a\""),
-        ("noise", vec![b'?'; 5000], "noise: damaged at byte 0"),
+        ("cut", tar(&[("a", file, "data")])[..514].to_vec(), "truncated at byte 514, in the data of \"a\""),
+        ("noise", vec![b'?'; 5000], "noise: corrupt at byte 0"),
         (
             "text",
             b"root:x:0:0:root:/root:/bin/sh\n".repeat(100),
-            "text: damaged at byte 0, or no tar archive",
+            "text: corrupt at byte 0, or not a tar archive",
         ),
-        ("empty", Vec::new(), "an empty file is no archive"),
+        ("empty", Vec::new(), "empty is empty"),
     ];
     for (name, bytes, expected) in cases {
         let work = Work::new();
@@ -237,7 +235,7 @@ fn a_bomb_of_names_is_refused() {
     bytes.resize(64 << 20, b'n');
     fs::write(work.path("bomb"), bytes).unwrap();
     let error = work.fails(&["pack", "bomb", "-o", "image"]);
-    assert!(error.contains("longer names or records than any"), "{error}");
+    assert!(error.contains("names or records are too long"), "{error}");
 }
 
 #[test]
@@ -285,7 +283,7 @@ fn a_tree_deeper_than_any_name_is_refused() {
     header.set_uid(0);
     header.set_gid(0);
     header.set_mtime(0);
-    // Each link leads to the deepest directory so far, and the next member goes on from there.
+    // Each link leads to the deepest directory so far, where the next member continues.
     for step in 0..30 {
         let deepest = format!("l{step}{}", "/d".repeat(2000));
         header.set_entry_type(EntryType::Directory);

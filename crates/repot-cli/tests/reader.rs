@@ -1,12 +1,12 @@
-//! The nine cases of the kernel's own test of its newc reader (`init/initramfs_test.c`), and properties of
-//! ours.
+//! The nine cases of the kernel's own test of its newc reader (`init/initramfs_test.c`), and properties of our
+//! reader.
 
 use std::io::{self, Read};
 
 use proptest::prelude::*;
 use repot_cli::newc::{Damage, Header, Item, Reader, Writer};
 
-/// A member as the kernel's test writes it: every field by hand, so that it can be wrong.
+/// A member as the kernel's test writes it. Any field can be wrong.
 struct Raw<'a> {
     magic: &'a str,
     header: Header,
@@ -59,7 +59,7 @@ fn archive(members: &[Raw<'_>]) -> Vec<u8> {
     bytes
 }
 
-/// Everything in an archive with its data, up to its end or the damage.
+/// Everything in an archive with its data, up to its end or to the first error.
 fn read(bytes: &[u8]) -> (Vec<(Item, Vec<u8>)>, Option<io::Error>) {
     let mut reader = Reader::new(bytes, 0);
     let mut items = Vec::new();
@@ -117,7 +117,8 @@ fn fname_overrun() {
         bytes[zero] = b'P';
     }
     assert!(
-        complaint(&bytes).starts_with("a name without its NUL: \"initramfs_test_fname_overrun\" at byte 0")
+        complaint(&bytes)
+            .starts_with("a name has no NUL at its end: \"initramfs_test_fname_overrun\" at byte 0")
     );
 }
 
@@ -133,7 +134,7 @@ fn csum() {
     let with = |sum| Raw { magic: "070702", sum, ..Raw::file("initramfs_test_csum", b"ASDF") };
     let without = || Raw { sum: 5555, ..Raw::file("initramfs_test_csum_not_here", b"ASDF") };
     assert_eq!(whole(&archive(&[with(sum), without()])).len(), 2);
-    assert!(complaint(&archive(&[with(sum - 1), without()])).starts_with("bad checksum"));
+    assert!(complaint(&archive(&[with(sum - 1), without()])).starts_with("wrong checksum"));
 }
 
 #[test]
@@ -180,17 +181,17 @@ fn hdr_hex() {
         let mut bytes =
             archive(&[Raw::file("initramfs_test_hdr_hex", b"this file data will not be unpacked")]);
         bytes[22..24].copy_from_slice(prefix.as_bytes());
-        assert!(complaint(&bytes).starts_with("a damaged header"), "{prefix}");
+        assert!(complaint(&bytes).starts_with("corrupt header"), "{prefix}");
     }
 }
 
 #[test]
-fn sizes_are_not_believed() {
+fn a_wrong_size_does_not_allocate() {
     let mut bytes = archive(&[Raw::file("small", b"data")]);
     bytes[54..62].copy_from_slice(b"ffffffff");
     assert_eq!(
         complaint(&bytes),
-        "ends 4294967291 bytes early, in a member's data at byte 120 of the archive"
+        "truncated: 4294967291 bytes of a member's data are missing at byte 120 of the archive"
     );
 }
 

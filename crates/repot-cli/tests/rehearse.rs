@@ -1,4 +1,4 @@
-//! `repot plan` and `repot rehearse`. The second needs root and says so where it has not.
+//! `repot plan` and `repot rehearse`. The second needs root.
 
 mod support;
 
@@ -7,7 +7,7 @@ use std::fs;
 use support::{Work, text};
 
 #[test]
-fn plan_tells_about_pivot_root() {
+fn plan_explains_pivot_root() {
     let work = Work::new();
     let found: serde_json::Value = serde_json::from_str(&work.done(&["plan", "--json"])).unwrap();
     assert!(found["pivot_root"]["works"].is_boolean(), "{found}");

@@ -72,7 +72,8 @@ impl Image {
 /// Packs a directory as the kernel wants it.
 pub(crate) fn pack(root: &Path, archive: &Path) -> Result<()> {
     let out = File::create(archive).with_context(|| format!("cannot write {}", archive.display()))?;
-    repot_cli::newc::pack_directory(root, out).with_context(|| format!("cannot pack {}", root.display()))?;
+    repot_cli::source::directory::pack(root, out)
+        .with_context(|| format!("cannot pack {}", root.display()))?;
     Ok(())
 }
 
@@ -90,7 +91,7 @@ fn write(scenario: &Scenario, root: &Path, init: &Path, archive: &Path) -> Resul
         let init = repot_cli::init_binary::find(Some(init))?;
         repot_cli::image::Image::new(tree, &init, &[], None)?.write(&mut encoder, &mut |_| ())?;
     } else {
-        repot_cli::newc::pack_directory(root, &mut encoder)?;
+        repot_cli::source::directory::pack(root, &mut encoder)?;
     }
     encoder.finish()?;
     Ok(())

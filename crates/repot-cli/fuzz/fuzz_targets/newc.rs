@@ -1,4 +1,4 @@
-//! The newc reader on any bytes: it ends, and what it accepts it writes and reads again as the same.
+//! The newc reader on any bytes: it terminates, and members that it accepts survive writing and reading.
 #![no_main]
 
 use std::io::Read;
@@ -16,17 +16,17 @@ fuzz_target!(|bytes: &[u8]| {
         if reader.read_to_end(&mut data).is_err() {
             break;
         }
-        // A member called like the trailer can only be a symbolic link, which we do not write.
+        // The writer refuses a symbolic link called TRAILER!!!.
         if writer.append(&header, &data).is_ok() {
             members.push((header, data));
         }
     }
-    let archive = writer.finish().expect("memory takes everything");
+    let archive = writer.finish().expect("writing to memory succeeds");
     let mut reader = Reader::new(&archive[..], 0);
     for (header, data) in members {
-        let item = reader.next_item().expect("what we write is not damaged").expect("nothing is missing");
+        let item = reader.next_item().expect("our own archive is valid").expect("no member is missing");
         let mut again = Vec::new();
-        reader.read_to_end(&mut again).expect("what we write is not damaged");
+        reader.read_to_end(&mut again).expect("our own archive is valid");
         assert_eq!((item, again), (Item::Member(header), data));
     }
 });

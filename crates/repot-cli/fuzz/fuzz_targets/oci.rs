@@ -1,5 +1,4 @@
-//! An image layout: the bytes are an index, a manifest and layers, divided by their first three bytes;
-//! digests are made to fit.
+//! An image layout: the first bytes split the input into an index, a manifest and layers. Digests are correct.
 #![no_main]
 
 use std::fs;

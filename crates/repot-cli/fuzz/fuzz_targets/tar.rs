@@ -1,5 +1,4 @@
-//! A tar archive as a source: whatever it holds, the tree it makes is written as an archive that our reader
-//! takes whole.
+//! A tar archive as a source: its tree can be written as an archive that our reader accepts.
 #![no_main]
 
 use std::io::Write;
@@ -17,7 +16,7 @@ fuzz_target!(|bytes: &[u8]| {
     if source.tree.write(&mut writer).is_err() {
         return;
     }
-    let archive = writer.finish().expect("memory takes everything");
+    let archive = writer.finish().expect("writing to memory succeeds");
     let mut reader = Reader::new(&archive[..], 0);
-    while reader.next_item().expect("what we write is not damaged").is_some() {}
+    while reader.next_item().expect("our own archive is valid").is_some() {}
 });

@@ -1,7 +1,7 @@
-//! gzip on several threads, as one member: the kernel takes a second member for a new segment.
+//! gzip in parallel, as one member: the kernel takes a second member for a new segment.
 //!
-//! Each block is deflated by itself and ends at a byte border (a sync flush), so that blocks can be put one
-//! after the other; an empty last block and the checksum of the whole end the member.
+//! Each block is compressed on its own and ends at a byte boundary (a sync flush), so blocks can be
+//! concatenated. An empty final block and the checksum of all data end the member.
 
 use std::io::{self, Write};
 
@@ -11,10 +11,10 @@ use super::parallel::Blocks;
 
 const BLOCK: usize = 1 << 20;
 
-/// Magic, deflate, no flags, no time, no hint, Unix: the same for the same input.
+/// Magic, deflate, no flags, no time, no hint, Unix. It does not depend on when and where it is written.
 const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3];
 
-/// An empty block marked as the last.
+/// An empty block with the "final" bit set.
 const LAST_BLOCK: [u8; 2] = [3, 0];
 
 #[derive(Debug)]
@@ -57,12 +57,12 @@ fn deflate(block: &[u8], level: u32) -> io::Result<Vec<u8>> {
     loop {
         let done = usize::try_from(compress.total_in()).map_err(io::Error::other)?;
         let status = compress.compress_vec(&block[done..], &mut packed, FlushCompress::Sync)?;
-        // Room left means that the flush is out as well.
+        // zlib fills the buffer as long as flushed bytes remain, so free space means that none do.
         if packed.len() < packed.capacity() && compress.total_in() == block.len() as u64 {
             return Ok(packed);
         }
         if status == Status::StreamEnd {
-            return Err(io::Error::other("deflate ended a stream that goes on"));
+            return Err(io::Error::other("deflate ended the stream too early"));
         }
         packed.reserve(64 << 10);
     }

@@ -1,7 +1,7 @@
-//! The legacy frame of lz4, the only one the kernel reads (`lib/decompress_unlz4.c`).
+//! The legacy lz4 frame, the only one the kernel reads (`lib/decompress_unlz4.c`).
 //!
-//! A magic number, then for every 8 MiB of input the size of the compressed block and the block. Nothing
-//! marks the end, so in an image such a segment must be the last.
+//! A magic number, then for every 8 MiB of input the size of the compressed block and the block. The format
+//! has no end mark, so such a segment must be the last of an image.
 
 use std::io::{self, BufRead, Read, Write};
 
@@ -37,7 +37,7 @@ impl<R: BufRead> Decoder<R> {
         Ok(Decoder { input, block: Vec::new(), read: 0, ended: false })
     }
 
-    /// Decompresses the next block; false at the end of the input, or at zeros that pad it.
+    /// Decompresses the next block. Returns false at the end of the input, or at zero padding.
     fn next_block(&mut self) -> io::Result<bool> {
         let mut size = [0; 4];
         let got = read_up_to(&mut self.input, &mut size)?;
@@ -46,18 +46,19 @@ impl<R: BufRead> Decoder<R> {
             return Ok(false);
         }
         if got < 4 {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "ends in the size of a block"));
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "truncated in the size of a block"));
         }
         if size == MAGIC {
-            // `cat a.lz4 b.lz4` has the magic in the middle: an empty block, and the caller comes again.
+            // `cat a.lz4 b.lz4` repeats the magic. It counts as an empty block, and the caller asks again.
             self.block.clear();
             self.read = 0;
             return Ok(true);
         }
-        let most = lz4_flex::block::get_maximum_output_size(BLOCK);
-        let size = usize::try_from(size).ok().filter(|size| *size <= most);
-        let size = size
-            .ok_or_else(|| invalid("a block larger than any (or a segment behind lz4, which has no end)"))?;
+        let limit = lz4_flex::block::get_maximum_output_size(BLOCK);
+        let size = usize::try_from(size).ok().filter(|size| *size <= limit);
+        let size = size.ok_or_else(|| {
+            invalid("a block is larger than 8 MiB (or a segment follows lz4, which has no end mark)")
+        })?;
         let mut packed = vec![0; size];
         self.input.read_exact(&mut packed)?;
         self.block.resize(BLOCK, 0);

@@ -1,7 +1,7 @@
-//! Blocks of one size, compressed on several threads and written in order.
+//! Blocks of one size, compressed in parallel and written in order.
 //!
-//! At most two blocks per thread are in flight, whatever the input: the memory is bounded and the output the
-//! same for any number of threads.
+//! At most two blocks per thread are in flight, so memory is bounded. The output is the same for any number
+//! of threads.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -12,7 +12,7 @@ use std::thread;
 type Packed = io::Result<Vec<u8>>;
 type Job = (Vec<u8>, SyncSender<Packed>);
 
-/// Writes each full block, and at the end the rest, as `compress` turns it out.
+/// Splits what is written into blocks, compresses each and writes the results in order.
 #[derive(Debug)]
 pub struct Blocks<W: Write> {
     out: W,
@@ -35,12 +35,12 @@ impl<W: Write> Blocks<W> {
         let (queue, compress) = (Arc::new(Mutex::new(queue)), Arc::new(compress));
         for _ in 0..threads {
             let (queue, compress) = (queue.clone(), compress.clone());
-            // A worker ends when the sender of jobs is dropped.
+            // A worker exits when the sender of jobs is dropped.
             thread::spawn(move || {
                 loop {
                     let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
                     let Ok((block, done)) = job else { return };
-                    // The receiver is gone only when writing failed, and then nobody wants the block.
+                    // The receiver is dropped only after a write error: the block is not needed then.
                     let _ = done.send(compress(&block));
                 }
             });
@@ -48,7 +48,7 @@ impl<W: Write> Blocks<W> {
         Blocks { out, size, block: Vec::with_capacity(size), jobs, pending: VecDeque::new(), in_flight }
     }
 
-    /// Compresses what is left, waits for all blocks and gives the output back.
+    /// Compresses the rest, waits for all blocks and returns the output.
     pub(super) fn finish(mut self) -> io::Result<W> {
         if !self.block.is_empty() {
             self.dispatch()?;
@@ -91,5 +91,5 @@ impl<W: Write> Write for Blocks<W> {
 }
 
 fn lost() -> io::Error {
-    io::Error::other("a compressing thread ended early")
+    io::Error::other("a compression thread panicked")
 }

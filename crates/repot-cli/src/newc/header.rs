@@ -1,9 +1,9 @@
-//! One member's header: the numbers, and their form in the archive.
+//! The header of a member.
 
-/// What a newc member says about itself.
+/// Everything about a member but its data.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Header {
-    /// The path without a leading slash; `.` is the root. Any bytes but NUL.
+    /// The path, without a leading slash; `.` is the root. Any bytes but NUL.
     pub name: Vec<u8>,
     /// Members with the same `ino` and device and an `nlink` of two or more are one inode.
     pub ino: u32,
@@ -13,23 +13,23 @@ pub struct Header {
     pub uid: u32,
     /// Group.
     pub gid: u32,
-    /// How many names the inode has; the kernel looks for the others from two on.
+    /// Number of names of the inode. The kernel looks for hard links if it is 2 or more.
     pub nlink: u32,
     /// Seconds since 1970, unsigned.
     pub mtime: u32,
-    /// Bytes of data that follow: a file's contents or a symbolic link's target.
+    /// Bytes of data: the contents of a file or the target of a symbolic link.
     pub filesize: u32,
-    /// Major number of the device the inode lives on.
+    /// Major number of the device that holds the inode.
     pub devmajor: u32,
-    /// Minor number of the device the inode lives on.
+    /// Minor number of the device that holds the inode.
     pub devminor: u32,
-    /// Major number of the device the node stands for.
+    /// Major number of a device node.
     pub rdevmajor: u32,
-    /// Minor number of the device the node stands for.
+    /// Minor number of a device node.
     pub rdevminor: u32,
 }
 
-/// Bytes of a header, magic included.
+/// Bytes of a header, including the magic.
 pub(super) const HEADER_LEN: usize = 110;
 
 /// The file type bits of a mode.
@@ -42,31 +42,31 @@ impl Header {
         self.mode & S_IFMT
     }
 
-    /// A regular file.
+    /// Whether it is a regular file.
     #[must_use]
     pub fn is_file(&self) -> bool {
         self.file_type() == 0o100_000
     }
 
-    /// A symbolic link.
+    /// Whether it is a symbolic link.
     #[must_use]
     pub fn is_symlink(&self) -> bool {
         self.file_type() == 0o120_000
     }
 
-    /// A directory.
+    /// Whether it is a directory.
     #[must_use]
     pub fn is_dir(&self) -> bool {
         self.file_type() == 0o040_000
     }
 
-    /// A character or block device.
+    /// Whether it is a character or block device.
     #[must_use]
     pub fn is_device(&self) -> bool {
         matches!(self.file_type(), 0o020_000 | 0o060_000)
     }
 
-    /// The header's 110 bytes. The checksum field is zero, as `070701` asks for.
+    /// The encoded header. The checksum is zero, as the magic `070701` requires.
     pub(super) fn encode(&self, namesize: u32) -> [u8; HEADER_LEN] {
         let fields = [
             self.ino,
@@ -94,7 +94,7 @@ impl Header {
     }
 }
 
-/// How many zero bytes take `offset` to the next multiple of four.
+/// Number of zeros from `offset` to the next multiple of 4.
 pub(super) fn padding(offset: u64) -> usize {
     (offset.wrapping_neg() & 3) as usize
 }

@@ -1,37 +1,37 @@
-//! The streaming reader: the kernel's state machine (`init/initramfs.c`, 7.2 and later), with offsets in its
-//! complaints.
+//! The streaming reader: the kernel's state machine (`init/initramfs.c`, 7.2 and later), with offsets in
+//! errors.
 //!
-//! What the kernel passes over without a word is reported as [`Item::Skipped`], what stops it is [`Damage`].
-//! Memory is bounded by one name: a size in a header is never believed until that many bytes were read.
+//! Members that the kernel skips silently are returned as [`Item::Skipped`]; what stops the kernel is a
+//! [`Damage`]. The reader allocates memory for one name at a time, never by a size in a header.
 
 use std::fmt;
 use std::io::{self, BufRead, Read};
 
-use crate::name::shown;
+use crate::report::name::shown;
 
 use super::header::{HEADER_LEN, Header, padding};
 use super::{NAME_MAX, TRAILER};
 
-/// The kernel's `PATH_MAX`: a name with its NUL, and a symbolic link's target.
+/// The kernel's `PATH_MAX`: limit of a name with its NUL, and of the target of a symbolic link.
 const PATH_MAX: u32 = 4096;
 
-/// What comes next in an archive.
+/// The next part of an archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Item {
-    /// A member. Its data is what the reader reads next.
+    /// A member. Read its data from the reader.
     Member(Header),
-    /// A member that the kernel passes over, and why.
+    /// A member that the kernel skips, and why.
     Skipped(Header, &'static str),
-    /// `TRAILER!!!`: the table of hard links begins anew. More members may follow.
+    /// `TRAILER!!!`, which empties the table of hard links. More members may follow.
     Trailer,
 }
 
-/// Where and why the kernel would stop.
+/// Why and where the kernel would stop.
 #[derive(Debug)]
 pub struct Damage {
-    /// Bytes from the beginning of the (decompressed) archive.
+    /// Bytes from the start of the decompressed archive.
     pub offset: u64,
-    /// The complaint.
+    /// What is wrong.
     pub what: String,
 }
 
@@ -43,32 +43,33 @@ impl fmt::Display for Damage {
 
 impl std::error::Error for Damage {}
 
-/// Reads members one after the other from `R`.
+/// Reads the members of an archive in order.
 #[derive(Debug)]
 pub struct Reader<R: BufRead> {
     input: R,
     offset: u64,
-    /// Bytes of the current member's data not yet read.
+    /// Unread bytes of the data of the current member.
     left: u32,
-    /// The sum of the bytes read, where the header carries one to compare with.
+    /// The checksum in the header, if it has one, and the sum of the bytes read so far.
     sum: Option<(u32, u32)>,
 }
 
 impl<R: BufRead> Reader<R> {
-    /// A reader for an archive whose first byte is next in `input` and is byte `offset` of the segment.
+    /// A reader for an archive that starts at the next byte of `input`, which is byte `offset` of the
+    /// segment.
     pub fn new(input: R, offset: u64) -> Reader<R> {
         Reader { input, offset, left: 0, sum: None }
     }
 
-    /// Bytes from the beginning of the segment to what is read next.
+    /// Bytes from the start of the segment to the next byte to read.
     pub fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// The next member, past what was not read of the last one's data and the zeros between members.
+    /// The next part. Skips unread data of the last member, and zeros between members.
     ///
-    /// `None` at the end of the input, or before a byte other than zero that begins no member: see
-    /// [`Reader::input_mut`].
+    /// Returns `None` at the end of the input, or before a byte that cannot start a member: the caller can
+    /// inspect it through [`Reader::input_mut`].
     pub fn next_item(&mut self) -> io::Result<Option<Item>> {
         self.skip_data()?;
         let Some(byte) = self.skip_zeros()? else { return Ok(None) };
@@ -77,16 +78,19 @@ impl<R: BufRead> Reader<R> {
         }
         let start = self.offset;
         if start & 3 != 0 {
-            return Err(damage(start, "broken padding: a member begins where no multiple of four is"));
+            return Err(damage(
+                start,
+                "wrong padding: a member starts at an offset that is not a multiple of 4",
+            ));
         }
         let mut bytes = [0; HEADER_LEN];
-        self.fill(&mut bytes).map_err(|error| cut(error, start, "the header"))?;
+        self.fill(&mut bytes).map_err(|error| truncated(error, start, "the header"))?;
         let (header, namesize, check) = parse(&bytes).map_err(|what| damage(start, what))?;
         self.left = header.filesize;
         self.body(header, namesize, check, start).map(Some)
     }
 
-    /// What the archive is read from, to look at what follows it.
+    /// The input, for looking at what follows the archive.
     pub fn input_mut(&mut self) -> &mut R {
         &mut self.input
     }
@@ -99,18 +103,18 @@ impl<R: BufRead> Reader<R> {
         start: u64,
     ) -> io::Result<Item> {
         if namesize == 0 || namesize > PATH_MAX {
-            self.skip(u64::from(namesize)).map_err(|error| cut(error, start, "the name"))?;
+            self.skip(u64::from(namesize)).map_err(|error| truncated(error, start, "the name"))?;
             self.pad()?;
             let why = if namesize == 0 { "it has no name" } else { "its name is longer than PATH_MAX" };
             return Ok(Item::Skipped(header, why));
         }
         let mut name = vec![0; namesize as usize];
-        self.fill(&mut name).map_err(|error| cut(error, start, "the name"))?;
+        self.fill(&mut name).map_err(|error| truncated(error, start, "the name"))?;
         self.pad()?;
         if name.pop() != Some(0) {
-            return Err(damage(start, format!("a name without its NUL: \"{}\"", shown(&name))));
+            return Err(damage(start, format!("a name has no NUL at its end: \"{}\"", shown(&name))));
         }
-        // A name may be padded with zeros, to align the data that follows.
+        // Packers pad names with zeros to align the data.
         let end = name.iter().position(|&byte| byte == 0).unwrap_or(name.len());
         name.truncate(end.min(NAME_MAX));
         header.name = name;
@@ -118,7 +122,7 @@ impl<R: BufRead> Reader<R> {
             return Ok(Item::Skipped(header, "its target is longer than PATH_MAX"));
         }
         if !header.is_symlink() && !header.is_file() && header.filesize > 0 {
-            return Ok(Item::Skipped(header, "it has data but is no regular file"));
+            return Ok(Item::Skipped(header, "it has data but is not a regular file"));
         }
         if header.name == TRAILER && !header.is_symlink() {
             return Ok(Item::Trailer);
@@ -130,7 +134,7 @@ impl<R: BufRead> Reader<R> {
         Ok(Item::Member(header))
     }
 
-    /// Reads what is left of the current member's data, and compares its checksum where it has one.
+    /// Skips the rest of the data of the current member, and verifies its checksum if it has one.
     pub fn skip_data(&mut self) -> io::Result<()> {
         let mut sink = [0; 8192];
         while self.left > 0 {
@@ -141,13 +145,13 @@ impl<R: BufRead> Reader<R> {
         {
             return Err(damage(
                 self.offset,
-                format!("bad checksum of the data: {sum:08x}, not {expected:08x}"),
+                format!("wrong checksum of the data: {sum:08x}, expected {expected:08x}"),
             ));
         }
         self.pad()
     }
 
-    /// The zeros that align the next part. At the end of the input they may be missing.
+    /// Skips the zeros that align the next part. They may be missing at the end of the input.
     fn pad(&mut self) -> io::Result<()> {
         let zeros = padding(self.offset) as u64;
         match self.skip(zeros) {
@@ -191,7 +195,7 @@ impl<R: BufRead> Reader<R> {
     }
 }
 
-/// The data of the member that [`Reader::next_item`] returned last.
+/// Reads the data of the member that [`Reader::next_item`] returned last.
 impl<R: BufRead> Read for Reader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let want = buffer.len().min(self.left as usize);
@@ -200,7 +204,10 @@ impl<R: BufRead> Read for Reader<R> {
         }
         let got = self.input.read(&mut buffer[..want])?;
         if got == 0 {
-            return Err(damage(self.offset, format!("ends {} bytes early, in a member's data", self.left)));
+            return Err(damage(
+                self.offset,
+                format!("truncated: {} bytes of a member's data are missing", self.left),
+            ));
         }
         if let Some((_, sum)) = &mut self.sum {
             *sum = buffer[..got].iter().fold(*sum, |sum, &byte| sum.wrapping_add(u32::from(byte)));
@@ -214,7 +221,7 @@ impl<R: BufRead> Read for Reader<R> {
 fn fill_buf<R: BufRead>(input: &mut R) -> io::Result<&[u8]> {
     loop {
         match input.fill_buf() {
-            // The borrow of a returned buffer would outlive the loop: look again.
+            // Returning the buffer here would extend its borrow over the loop.
             Ok(_) => break,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
@@ -223,25 +230,27 @@ fn fill_buf<R: BufRead>(input: &mut R) -> io::Result<&[u8]> {
     input.fill_buf()
 }
 
-/// The header, the name's size, and the checksum where the magic says there is one.
+/// Returns the header, the size of the name, and the checksum if the format has one.
 fn parse(bytes: &[u8; HEADER_LEN]) -> Result<(Header, u32, Option<u32>), String> {
     let check = match &bytes[..6] {
         b"070701" => false,
         b"070702" => true,
         b"070707" => {
-            return Err("the old cpio format (made without -H newc), which the kernel does not read".into());
+            return Err(
+                "this is the old cpio format, which the kernel does not read: use cpio -H newc".into()
+            );
         }
-        magic => return Err(format!("no cpio magic: \"{}\"", magic.escape_ascii())),
+        magic => return Err(format!("not a cpio magic: \"{}\"", magic.escape_ascii())),
     };
     let mut fields = [0; 13];
     for (field, digits) in fields.iter_mut().zip(bytes[6..].chunks_exact(8)) {
-        // from_str_radix() would take a sign.
+        // from_str_radix() alone would accept a sign.
         *field = std::str::from_utf8(digits)
             .ok()
             .filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()))
             .and_then(|digits| u32::from_str_radix(digits, 16).ok())
             .ok_or_else(|| {
-                format!("a damaged header: \"{}\" is no hexadecimal number", digits.escape_ascii())
+                format!("corrupt header: \"{}\" is not a hexadecimal number", digits.escape_ascii())
             })?;
     }
     let [
@@ -281,9 +290,9 @@ fn damage(offset: u64, what: impl Into<String>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, Damage { offset, what: what.into() })
 }
 
-fn cut(error: io::Error, offset: u64, within: &str) -> io::Error {
+fn truncated(error: io::Error, offset: u64, within: &str) -> io::Error {
     if error.kind() == io::ErrorKind::UnexpectedEof {
-        return damage(offset, format!("ends in {within} of a member"));
+        return damage(offset, format!("truncated in {within} of a member"));
     }
     error
 }

@@ -1,25 +1,25 @@
-//! The streaming writer: one pass, nothing but the hard links' numbers kept in memory.
+//! The streaming writer. It keeps the numbers of hard-linked inodes in memory, and nothing else.
 
 use std::collections::HashSet;
 use std::io::{self, Read, Write};
 
-use crate::name::shown;
+use crate::report::name::shown;
 
 use super::header::{Header, padding};
 use super::{NAME_MAX, TRAILER};
 
-/// What was written so far, as the end marker reports it.
+/// Counts of what was written, as in the end marker.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// Members: every name of a hard link counts, `TRAILER!!!` does not.
+    /// Members. Every hard link counts, `TRAILER!!!` does not.
     pub entries: u64,
     /// Distinct inodes.
     pub inodes: u64,
-    /// Bytes of data of regular files, each inode once.
+    /// Bytes of data of regular files. Each inode counts once.
     pub bytes: u64,
 }
 
-/// Writes members one after the other to `W`.
+/// Writes the members of an archive in order.
 #[derive(Debug)]
 pub struct Writer<W: Write> {
     out: W,
@@ -30,7 +30,7 @@ pub struct Writer<W: Write> {
 }
 
 impl<W: Write> Writer<W> {
-    /// An archive that begins where `out` stands, which must be a multiple of four bytes into the image.
+    /// Starts an archive. Its offset in the image must be a multiple of 4.
     pub fn new(out: W) -> Writer<W> {
         Writer {
             out,
@@ -41,7 +41,7 @@ impl<W: Write> Writer<W> {
         }
     }
 
-    /// Appends a member whose data is at hand. `header.filesize` is taken from `data`.
+    /// Appends a member with its data, which also gives `header.filesize`.
     pub fn append(&mut self, header: &Header, data: &[u8]) -> io::Result<()> {
         let filesize = u32::try_from(data.len()).map_err(|_| too_large(&header.name))?;
         self.start(&Header { filesize, ..header.clone() })?;
@@ -49,9 +49,9 @@ impl<W: Write> Writer<W> {
         self.pad()
     }
 
-    /// Appends a member and reads exactly `header.filesize` bytes of data for it.
+    /// Appends a member with exactly `header.filesize` bytes from `data`.
     ///
-    /// Data that ends too early is an error of kind `UnexpectedEof`; the archive is then useless.
+    /// If `data` ends early, the error has the kind `UnexpectedEof`, and the archive is useless.
     pub fn append_from(&mut self, header: &Header, data: &mut impl Read) -> io::Result<()> {
         self.start(header)?;
         let mut left = header.filesize as usize;
@@ -70,7 +70,7 @@ impl<W: Write> Writer<W> {
         self.pad()
     }
 
-    /// What was appended so far.
+    /// Counts of the members appended so far.
     pub fn totals(&self) -> Totals {
         self.totals
     }
@@ -80,7 +80,7 @@ impl<W: Write> Writer<W> {
         self.offset
     }
 
-    /// Ends the archive, padded to 512 bytes as `gen_init_cpio` does, and gives the output back.
+    /// Ends the archive, pads it to 512 bytes like `gen_init_cpio`, and returns the output.
     pub fn finish(mut self) -> io::Result<W> {
         let trailer = Header { name: TRAILER.to_vec(), nlink: 1, ..Header::default() };
         self.head(&trailer)?;
@@ -98,7 +98,7 @@ impl<W: Write> Writer<W> {
     }
 
     fn head(&mut self, header: &Header) -> io::Result<()> {
-        // A name is at most NAME_MAX long here.
+        // start() checks that a name has at most NAME_MAX bytes.
         let namesize = u32::try_from(header.name.len() + 1).map_err(io::Error::other)?;
         self.put(&header.encode(namesize))?;
         self.put(&header.name)?;
@@ -136,7 +136,7 @@ fn check_name(name: &[u8]) -> io::Result<()> {
     } else if name.contains(&0) {
         "a name with a NUL byte"
     } else if name == TRAILER {
-        "the name that ends an archive"
+        "the name that marks the end of an archive"
     } else {
         return Ok(());
     };
@@ -145,7 +145,7 @@ fn check_name(name: &[u8]) -> io::Result<()> {
 }
 
 fn shrunk(name: &[u8], missing: usize) -> io::Error {
-    let text = format!("{}: ended {missing} bytes early, did it shrink?", shown(name));
+    let text = format!("{}: {missing} bytes are missing: did the file shrink?", shown(name));
     io::Error::new(io::ErrorKind::UnexpectedEof, text)
 }
 

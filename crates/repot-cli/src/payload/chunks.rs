@@ -1,4 +1,4 @@
-//! The compressed stream on its way into a file, and what the index says of its chunks.
+//! Writes the compressed stream to a file, and collects sizes and digests of its chunks for the index.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -6,11 +6,11 @@ use std::io::{self, Write};
 use repot::payload::index::{CHUNK, Chunk, xxh64};
 use sha2::{Digest, Sha256};
 
-/// Writes a stream and keeps the sizes and digests of its chunks.
+/// A stream that is split into chunks.
 #[derive(Debug)]
 pub(super) struct Chunks {
     file: File,
-    /// What of the chunk at hand is there.
+    /// The bytes of the current chunk.
     chunk: Vec<u8>,
     done: Vec<Chunk>,
 }
@@ -20,7 +20,7 @@ impl Chunks {
         Chunks { file, chunk: Vec::new(), done: Vec::new() }
     }
 
-    /// Where the stream is.
+    /// Bytes written so far.
     pub(super) fn position(&self) -> u64 {
         self.done.len() as u64 * CHUNK + self.chunk.len() as u64
     }

@@ -1,7 +1,8 @@
-//! The archive in frames: directories first, then what has contents or a single name, then further names.
+//! The archive in frames: directories first, then everything else by its first name, then hard links.
 //!
-//! A frame is some MiB of archive and begins at a header, so that each can be unpacked by itself; of a larger file, the header is a
-//! frame, and each piece of the contents is one. Frames are the same for any number of threads.
+//! A frame holds a few MiB of archive and starts at a header, so each can be unpacked independently. For a
+//! file larger than a frame, the header is a frame and so is each piece of the contents. The number of
+//! threads does not change the frames.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -12,46 +13,54 @@ use repot::payload::index::{Frame, Index, LIMIT, WINDOW_LOG};
 use zstd::stream::Encoder;
 use zstd::zstd_safe::CParameter;
 
-use super::Payload;
 use super::chunks::Chunks;
 use super::ordered::ordered;
-use super::tape::{BLOCK, header, pad};
-use crate::name::shown;
+use super::tar_header::{BLOCK, header, pad};
+use crate::report::name::shown;
 use crate::tree::{Contents, Id, Kind, Tree};
 
-/// About how many bytes of archive a frame has. See docs/payload.md for what was measured.
+/// Bytes of archive in one frame, about. docs/payload.md has the measurements.
 const FRAME: u64 = 4 << 20;
-/// The longest target that tmpfs keeps in the inode (`SHORT_SYMLINK_LEN` less the final zero).
+/// Maximum length of a target that tmpfs stores in the inode (`SHORT_SYMLINK_LEN` without the NUL).
 const SHORT_SYMLINK: usize = 127;
-/// What an extended attribute takes besides its name and value.
+/// Bytes of memory for an extended attribute besides its name and value.
 const XATTR: u64 = 32;
 
-/// What becomes one frame.
+/// A payload in a file.
+#[derive(Debug)]
+pub struct Payload {
+    /// Its index.
+    pub index: Index,
+    /// The chunks, concatenated.
+    pub file: File,
+}
+
+/// The contents of one frame.
 enum Part {
-    /// Entries, by their paths; of the further names that are the last frame, the contents are elsewhere.
+    /// Entries by their paths. `last` is for the frame of hard links, which has no contents.
     Entries { entries: Vec<(Box<[u8]>, Id)>, last: bool },
-    /// The header of a file that does not fit into a frame.
+    /// The header of a file that is larger than a frame.
     Header(Box<[u8]>, Id),
-    /// A piece of its contents.
+    /// A piece of the contents of such a file.
     Piece { path: Box<[u8]>, id: Id, from: u64, length: u64 },
 }
 
-/// What of a tree goes where.
+/// A tree, sorted into frames.
 struct Parts<'a> {
     tree: &'a Tree,
     directories: Vec<(Box<[u8]>, Id)>,
-    /// Files that are larger than a frame, in pieces.
+    /// Files larger than a frame, in pieces.
     large: Vec<Part>,
-    /// Other files and what else has one name, in frames, and how much archive the last of these is at most.
+    /// Other files, links and nodes by frame, and an upper bound for the bytes of archive in the last frame.
     files: Vec<Vec<(Box<[u8]>, Id)>>,
     filled: u64,
-    /// Further names, with the first.
+    /// Hard links, and the first name of each inode.
     links: Vec<(Box<[u8]>, Id)>,
     first: HashMap<Id, Box<[u8]>>,
     index: Index,
 }
 
-/// Writes the tree.
+/// Writes the payload of a tree to `file`.
 pub(super) fn write(tree: &Tree, level: i32, file: File, progress: &mut dyn FnMut(u64)) -> Result<Payload> {
     let mut parts = Parts {
         tree,
@@ -75,7 +84,7 @@ pub(super) fn write(tree: &Tree, level: i32, file: File, progress: &mut dyn FnMu
     let mut chunks = Chunks::new(file);
     let work = |part: &Part| {
         let archive = part.archive(tree, &first)?;
-        let packed = compress(&archive, level, part.window(tree)).context("cannot compress")?;
+        let packed = compress(&archive, level, part.window(tree)).context("cannot compress the payload")?;
         Ok((packed, archive.len() as u64))
     };
     ordered(&all, work, |part, (packed, content)| {
@@ -88,7 +97,10 @@ pub(super) fn write(tree: &Tree, level: i32, file: File, progress: &mut dyn FnMu
     })?;
     let (file, chunks) = chunks.finish().context("cannot write a temporary file")?;
     index.chunks = chunks;
-    ensure!(index.text().len() <= LIMIT, "a payload of more than 10 GiB, which no index holds");
+    ensure!(
+        index.text().len() <= LIMIT,
+        "the payload is too large: its index would exceed {LIMIT} bytes, which is enough for about 10 GiB"
+    );
     Ok(Payload { index, file })
 }
 
@@ -163,8 +175,8 @@ fn contents(tree: &Tree, id: Id) -> Option<&Contents> {
 }
 
 impl Part {
-    /// The window that unpacking it needs: headers alone do well with little, and the first frame is read once more when memory is
-    /// shortest.
+    /// The zstd window. A small one is enough for headers, and `/init` reads the first frame a second time
+    /// when memory is shortest.
     fn window(&self, tree: &Tree) -> u32 {
         match self {
             Part::Entries { entries, last } => {
@@ -176,7 +188,7 @@ impl Part {
         }
     }
 
-    /// How many bytes of files it holds.
+    /// Bytes of file contents.
     fn bytes(&self, tree: &Tree) -> u64 {
         match self {
             Part::Entries { last: true, .. } | Part::Header(..) => 0,
@@ -200,7 +212,7 @@ impl Part {
                     }
                 }
                 if *last {
-                    // The end of the archive.
+                    // Two blocks of zeros end the archive.
                     bytes.resize(bytes.len() + 2 * BLOCK, 0);
                 }
             }
@@ -216,17 +228,17 @@ impl Part {
     }
 }
 
-/// Reads so many bytes of a file.
+/// Appends `length` bytes of a file.
 fn copy(path: &[u8], contents: &Contents, from: u64, length: u64, to: &mut Vec<u8>) -> Result<()> {
     let reader = contents.open_at(from).with_context(|| format!("cannot read {}", shown(path)))?;
     let copied =
         io::copy(&mut reader.take(length), to).with_context(|| format!("cannot pack {}", shown(path)))?;
     let missing = length - copied;
-    ensure!(missing == 0, "{}: ended {missing} bytes early, did it shrink?", shown(path));
+    ensure!(missing == 0, "{}: {missing} bytes are missing: did the file shrink?", shown(path));
     Ok(())
 }
 
-/// A frame whose size is known, and that needs no larger window than the init allows.
+/// One zstd frame with its content size in the header.
 fn compress(archive: &[u8], level: i32, window: u32) -> io::Result<Vec<u8>> {
     let mut encoder = Encoder::new(Vec::new(), level)?;
     encoder.set_parameter(CParameter::WindowLog(window))?;
@@ -235,73 +247,4 @@ fn compress(archive: &[u8], level: i32, window: u32) -> io::Result<Vec<u8>> {
     encoder.set_pledged_src_size(Some(archive.len() as u64))?;
     encoder.write_all(archive)?;
     encoder.finish()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::inspect::entries::check;
-    use crate::tree::{Attributes, Inode};
-
-    /// A root with a file in two pieces and one in none, as the archive and its index.
-    fn packed() -> (File, Index) {
-        let mut tree = Tree::new(Attributes { permissions: 0o755, ..Attributes::default() });
-        for (name, size) in [(&b"large"[..], FRAME + 700), (b"small", 700)] {
-            let bytes = vec![b'x'; usize::try_from(size).unwrap()];
-            let kind = Kind::File(Contents::Bytes(bytes.into()));
-            let id = tree.add(Inode { attributes: Attributes::default(), kind });
-            tree.link(Tree::ROOT, name, id);
-            tree.link(Tree::ROOT, &[name, b"-2"].concat(), id);
-        }
-        let file = || tempfile::tempfile().unwrap();
-        let mut bytes = 0;
-        let Payload { index, file: chunks } = write(&tree, 1, file(), &mut |more| bytes += more).unwrap();
-        assert_eq!((bytes, index.bytes), (FRAME + 1400, FRAME + 1400));
-        let mut archive = file();
-        zstd::stream::copy_decode(Contents::Range(chunks.into(), 0, 0).open().unwrap(), &mut archive)
-            .unwrap();
-        (archive, index)
-    }
-
-    #[test]
-    fn the_header_of_a_large_file_and_each_piece_are_frames() {
-        let (archive, index) = packed();
-        let contents: Vec<_> = index.frames.iter().map(|frame| (frame.content, frame.more)).collect();
-        assert_eq!(
-            contents,
-            [(512, false), (512, false), (FRAME, true), (1024, true), (1536, false), (2048, false)]
-        );
-        check(&archive, &index).unwrap();
-    }
-
-    #[test]
-    fn an_index_that_says_otherwise_is_told() {
-        let (archive, index) = packed();
-        type Lie = fn(&mut Index);
-        let lies: [(Lie, &str); 5] = [
-            (
-                |index| index.frames[4].more = true,
-                "frame 1 of the payload: not the file of its pieces: large",
-            ),
-            (
-                |index| index.frames[3].more = false,
-                "frame 1 of the payload: not the file of its pieces: large",
-            ),
-            (
-                |index| index.frames[2].more = false,
-                "frame 1 of the payload: an archive that ends within an entry",
-            ),
-            (
-                |index| index.frames[0].content = 1024,
-                "frame 0 of the payload: an entry in the wrong frame: large",
-            ),
-            (|index| index.frames.truncate(5), "frame 4 of the payload: an entry in the wrong frame: small"),
-        ];
-        for (lie, told) in lies {
-            let mut index = index.clone();
-            lie(&mut index);
-            let error = check(&archive, &index).unwrap_err().to_string();
-            assert!(error.starts_with(told), "{told}: {error}");
-        }
-    }
 }

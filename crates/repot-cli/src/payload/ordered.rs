@@ -1,5 +1,4 @@
-//! Jobs done by several threads, their results taken in order; the memory is bounded, and the outcome the same for any number of
-//! threads.
+//! Runs jobs in parallel and consumes their results in order, with bounded memory.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,7 +8,7 @@ use std::thread;
 
 use anyhow::{Context, Result};
 
-/// Calls `work` with each job, on several threads, and `take` with each result, in the order of the jobs.
+/// Calls `work` for each job on several threads, and `take` for each result, in the order of the jobs.
 pub(super) fn ordered<J: Sync, R: Send>(
     jobs: &[J],
     work: impl Fn(&J) -> Result<R> + Sync,
@@ -26,7 +25,7 @@ pub(super) fn ordered<J: Sync, R: Send>(
                     let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
                     let Ok((job, done)) = next else { return };
                     if stop.load(Ordering::Relaxed) == 0 {
-                        // Nobody waits for it any more when an earlier one failed.
+                        // The receiver is dropped if an earlier job failed.
                         let _ = done.send(work(&jobs[job]));
                     }
                 }
@@ -35,7 +34,7 @@ pub(super) fn ordered<J: Sync, R: Send>(
         let mut pending: VecDeque<(usize, Receiver<Result<R>>)> = VecDeque::new();
         let mut collect = |pending: &mut VecDeque<(usize, Receiver<Result<R>>)>| {
             let Some((job, result)) = pending.pop_front() else { return Ok(()) };
-            take(&jobs[job], result.recv().ok().context("a thread ended early")??)
+            take(&jobs[job], result.recv().ok().context("a thread panicked")??)
         };
         let mut all = || {
             for job in 0..jobs.len() {
@@ -43,7 +42,7 @@ pub(super) fn ordered<J: Sync, R: Send>(
                     collect(&mut pending)?;
                 }
                 let (done, result) = sync_channel(1);
-                queue.send((job, done)).ok().context("the threads ended early")?;
+                queue.send((job, done)).ok().context("all threads panicked")?;
                 pending.push_back((job, result));
             }
             while !pending.is_empty() {

@@ -1,24 +1,24 @@
-//! ACLs in the form of text, as `tar --acls` writes them, into the form that the kernel stores.
+//! Converts ACLs from text, as `tar --acls` writes them, to the kernel's format.
 //!
-//! GNU tar gives names alone, bsdtar names and numbers. What a name means, the root's own `/etc/passwd` and
-//! `/etc/group` say, which may come later in the archive: so this is done when all is read.
+//! GNU tar writes names only, bsdtar writes names and numbers. Names are looked up in the root's own
+//! `/etc/passwd` and `/etc/group`. Those may come late in the archive, so the conversion waits for its end.
 
 use std::collections::HashMap;
 
 use crate::tree::{Id, Kind, Tree};
 
-/// An ACL of an inode, as it was found.
+/// An ACL as text.
 #[derive(Debug)]
 pub struct Text {
-    /// Whose.
+    /// The inode that it belongs to.
     pub inode: Id,
-    /// For what is made in a directory, not for itself.
+    /// Whether it is the default ACL, for new entries of a directory.
     pub default: bool,
-    /// As `acl_to_text()` writes it.
+    /// The format of `acl_to_text()`.
     pub text: String,
 }
 
-/// `ACL_USER_OBJ` and so on, in the order that the kernel asks for.
+/// `ACL_USER_OBJ` and so on, in the order that the kernel requires.
 const USER_OBJ: u16 = 0x01;
 const USER: u16 = 0x02;
 const GROUP_OBJ: u16 = 0x04;
@@ -26,13 +26,13 @@ const GROUP: u16 = 0x08;
 const MASK: u16 = 0x10;
 const OTHER: u16 = 0x20;
 
-/// What has no number.
+/// `ACL_UNDEFINED_ID`, for entries without a number.
 const NOBODY: u32 = u32::MAX;
 
-/// A list of users is smaller than this.
+/// Bytes of `/etc/passwd` that are read at most.
 const NAMES: u64 = 1 << 20;
 
-/// Gives the inodes their ACLs, and returns how many could not be understood.
+/// Sets the ACLs of the inodes, and returns how many could not be converted.
 pub fn apply(tree: &mut Tree, texts: &[Text]) -> usize {
     let (users, groups) = match texts {
         [] => return 0,
@@ -44,7 +44,7 @@ pub fn apply(tree: &mut Tree, texts: &[Text]) -> usize {
             left += 1;
             continue;
         };
-        // Owner, group and others alone are the mode, which is there already.
+        // An ACL of owner, group and others only is the same as the mode, which is set already.
         let more = acl.default || entries.len() > 3;
         let name = if acl.default { "system.posix_acl_default" } else { "system.posix_acl_access" };
         if more {
@@ -60,7 +60,7 @@ pub fn apply(tree: &mut Tree, texts: &[Text]) -> usize {
 
 type Entry = (u16, u32, u16);
 
-/// The entries in the kernel's order: kind, number, permissions.
+/// Parses the entries, in the kernel's order: kind, number, permissions.
 fn parse(text: &str, users: &HashMap<String, u32>, groups: &HashMap<String, u32>) -> Option<Vec<Entry>> {
     let mut entries = Vec::new();
     for entry in text.split([',', '\n']) {
@@ -95,7 +95,7 @@ fn parse(text: &str, users: &HashMap<String, u32>, groups: &HashMap<String, u32>
     (once(USER_OBJ) && once(GROUP_OBJ) && once(OTHER)).then_some(entries)
 }
 
-/// What `stat` shows with the ACL in place: the mask stands for the group, which bsdtar has there.
+/// The mode that `stat` shows with the ACL set: the group bits are the mask, which bsdtar does not store.
 fn mode(entries: &[Entry]) -> u32 {
     let of = |kind| entries.iter().find(|entry| entry.0 == kind).map(|entry| u32::from(entry.2));
     let group = of(MASK).or(of(GROUP_OBJ)).unwrap_or(0);
@@ -112,7 +112,7 @@ fn bytes(entries: &[Entry]) -> Vec<u8> {
     bytes
 }
 
-/// The numbers of names, of `NAME:x:NUMBER:…` lines.
+/// Maps names to numbers, from `NAME:x:NUMBER:…` lines.
 fn numbers(tree: &Tree, path: &[u8]) -> HashMap<String, u32> {
     let file = tree.resolve(path).map(|id| &tree.inode(id).kind);
     let Some(Kind::File(contents)) = file else { return HashMap::new() };

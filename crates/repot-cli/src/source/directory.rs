@@ -1,9 +1,10 @@
-//! A directory on disk as a source: everything in it, but nothing that is mounted below it.
+//! A directory on disk as a source, without what is mounted below it.
 //!
-//! Names and attributes are read here; contents when they are packed. Directories are opened by descriptor
-//! with `O_NOFOLLOW`, so a link swapped in while we look leads nowhere.
+//! Names and attributes are read first, file contents when the image is written. Directories are opened
+//! through descriptors with `O_NOFOLLOW`, so a symbolic link that is swapped in meanwhile is not followed.
 
 use std::collections::{BTreeMap, HashMap};
+use std::io::Write;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::Path;
 use std::sync::Arc;
@@ -12,17 +13,17 @@ use anyhow::{Context, Result};
 use rustix::fs::{AtFlags, Dir, FileType, RawMode, Stat};
 use rustix::io::Errno;
 
-use crate::beneath::Beneath;
-use crate::name::shown;
-use crate::newc::NAME_MAX;
+use crate::newc::{NAME_MAX, Totals, Writer};
+use crate::report::name::shown;
+use crate::tree::beneath::Beneath;
 use crate::tree::{Attributes, Contents, Entries, Id, Inode, Kind, Seen, Tree};
 
-/// What a directory held.
+/// The contents of a directory.
 #[derive(Debug)]
 pub struct Scan {
     /// The tree, whose files are read from the directory.
     pub tree: Tree,
-    /// Mount points below the directory, which are packed empty.
+    /// Mount points below the directory, which are empty directories in the tree.
     pub mounts: Vec<Vec<u8>>,
 }
 
@@ -31,7 +32,7 @@ pub fn scan(root: &Path) -> Result<Scan> {
     let beneath = Arc::new(Beneath::open(root)?);
     let stat = rustix::fs::fstat(beneath.fd()).with_context(|| format!("cannot stat {}", root.display()))?;
     let link = format!("/proc/self/fd/{}", beneath.fd().as_raw_fd());
-    // The link to the open directory is followed here, as it must be; everything below is looked at itself.
+    // This follows the link in /proc to the open directory. Below it, links are never followed.
     let xattrs =
         xattrs(|out| rustix::fs::listxattr(&*link, out), |name, out| rustix::fs::getxattr(&*link, name, out))
             .with_context(|| format!("cannot read the extended attributes of {}", root.display()))?;
@@ -46,6 +47,26 @@ pub fn scan(root: &Path) -> Result<Scan> {
     }
     scanner.mounts.sort();
     Ok(Scan { tree: scanner.tree, mounts: scanner.mounts })
+}
+
+/// Packs the directory at `root` as one archive: sorted by name, hard links kept, inode numbers in order of
+/// appearance.
+///
+/// What is mounted below the directory is left out; each mount point is packed as an empty directory.
+///
+/// ```no_run
+/// let out = std::fs::File::create("root.cpio")?;
+/// let totals = repot_cli::source::directory::pack("root".as_ref(), out)?;
+/// println!("{} entries", totals.entries);
+/// # anyhow::Ok(())
+/// ```
+pub fn pack<W: Write>(root: &Path, out: W) -> Result<Totals> {
+    let scan = scan(root)?;
+    let mut writer = Writer::new(out);
+    scan.tree.write(&mut writer)?;
+    let totals = writer.totals();
+    writer.finish()?;
+    Ok(totals)
 }
 
 struct Scanner {
@@ -81,7 +102,10 @@ impl Scanner {
         path: &[u8],
         waiting: &mut Vec<(Id, Vec<u8>)>,
     ) -> Result<Id> {
-        anyhow::ensure!(path.len() <= NAME_MAX, "the path is longer than the {NAME_MAX} bytes newc can hold");
+        anyhow::ensure!(
+            path.len() <= NAME_MAX,
+            "the path is longer than {NAME_MAX} bytes, the limit of newc"
+        );
         let stat = rustix::fs::statat(fd, name, AtFlags::SYMLINK_NOFOLLOW)?;
         let directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
         if !directory
@@ -114,7 +138,7 @@ impl Scanner {
         Ok(match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory => Kind::Directory(Entries::new()),
             FileType::RegularFile => {
-                let size = u64::try_from(stat.st_size).context("a negative size")?;
+                let size = u64::try_from(stat.st_size).context("its size is negative")?;
                 let modified = (stat.st_mtime, stat.st_mtime_nsec.try_into().unwrap_or(0));
                 let seen = Seen { size, inode: stat.st_ino, modified };
                 Kind::File(Contents::Disk(self.beneath.clone(), path.into(), seen))
@@ -126,21 +150,21 @@ impl Scanner {
             FileType::BlockDevice => Kind::Block(major, minor),
             FileType::Fifo => Kind::Fifo,
             FileType::Socket => Kind::Socket,
-            FileType::Unknown => anyhow::bail!("an unknown type of file (mode {:o})", stat.st_mode),
+            FileType::Unknown => anyhow::bail!("unknown file type (mode {:o})", stat.st_mode),
         })
     }
 }
 
 fn attributes(stat: &Stat, xattrs: BTreeMap<Vec<u8>, Vec<u8>>) -> Attributes {
     let permissions: RawMode = stat.st_mode & 0o7777;
-    // newc holds unsigned seconds: what is before 1970 or after 2106 comes as near as it can.
+    // newc holds unsigned seconds: times before 1970 or after 2106 are clamped.
     let mtime = u32::try_from(stat.st_mtime.max(0)).unwrap_or(u32::MAX);
     let kept = stat.st_mtime >= 0 && mtime != u32::MAX;
     let nanoseconds = if kept { u32::try_from(stat.st_mtime_nsec).unwrap_or(0) } else { 0 };
     Attributes { permissions, uid: stat.st_uid, gid: stat.st_gid, mtime, nanoseconds, xattrs }
 }
 
-/// The extended attributes a tmpfs can hold; the others mean something to the file system they are on only.
+/// The extended attributes that a tmpfs can hold. Others have a meaning only for their own file system.
 fn xattrs(
     list: impl Fn(&mut [u8]) -> rustix::io::Result<usize>,
     get: impl Fn(&[u8], &mut [u8]) -> rustix::io::Result<usize>,
@@ -162,8 +186,7 @@ fn xattrs(
     Ok(found)
 }
 
-/// A list or value as large as the kernel has any (`XATTR_LIST_MAX`, `XATTR_SIZE_MAX` are 64 KiB), small ones
-/// in one call.
+/// Reads a list or value of up to 64 KiB (`XATTR_LIST_MAX`, `XATTR_SIZE_MAX`), a small one with one call.
 fn whole(read: impl Fn(&mut [u8]) -> rustix::io::Result<usize>) -> rustix::io::Result<Vec<u8>> {
     let mut buffer = [0; 512];
     match read(&mut buffer) {

@@ -1,8 +1,7 @@
-//! An archive's members applied to a tree, over what is there: a whole root, or one layer of an image with
-//! its whiteouts.
+//! Applies the members of an archive to a tree: a whole root, or one layer of a container image.
 //!
-//! Nothing is written anywhere: a name with `..` or a leading slash is an error, and a symbolic link in the
-//! middle of a name leads to where it leads inside the tree, as it would when the layers are mounted.
+//! Nothing is written to disk. A name with `..` or a leading slash is an error. A symbolic link in the middle
+//! of a name is followed inside the tree, as it would be in a mounted container.
 #![expect(clippy::wildcard_enum_match_arm, reason = "the tar crate's entry types are not exhaustive")]
 
 use std::collections::{BTreeMap, HashSet};
@@ -15,28 +14,28 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail, ensure};
 use tar::{Entry, EntryType};
 
-use super::tarball::{Member, Range, plain};
+use super::member::{Member, Range, plain};
 use super::{acl, limits, pax};
-use crate::name::shown;
 use crate::newc::NAME_MAX;
+use crate::report::name::shown;
 use crate::tree::{Attributes, Contents, Entries, Id, Inode, Kind, Tree};
 
-/// Permissions of directories that no member describes.
+/// Permissions of directories that the archive implies but does not contain.
 const IMPLIED: u32 = 0o755;
 
-/// One archive being applied to a tree, over what is there already.
+/// One archive that is being applied to a tree.
 #[derive(Debug)]
 pub struct Layer<'a> {
     tree: &'a mut Tree,
-    /// What this layer made or changed, so that its own whiteouts spare it. `None` where names mean only
-    /// themselves.
+    /// What this layer has added or changed, which its whiteouts do not delete. `None` if the archive is a
+    /// root without whiteouts.
     touched: Option<HashSet<Id>>,
-    /// ACLs in the form of text, for when all names are known.
+    /// ACLs as text, to be converted once the whole root is read.
     pub acls: Vec<acl::Text>,
     weight: &'a mut limits::Weight,
-    /// Where there is room.
+    /// The directory for temporary files.
     scratch: &'a Path,
-    /// What of this archive had to be put together, one after the other, and its length.
+    /// The temporary file with the contents of sparse files, concatenated, and its length.
     together: Option<(Arc<File>, u64)>,
 }
 
@@ -70,7 +69,7 @@ impl<'a> Layer<'a> {
             None => (&path[..0], path),
         };
         if name.is_empty() {
-            ensure!(entry_type.is_dir(), "the root is no directory");
+            ensure!(entry_type.is_dir(), "the root is not a directory");
             self.tree.inode_mut(Tree::ROOT).attributes = attributes;
             self.remember(Tree::ROOT, acls);
             return Ok(());
@@ -86,7 +85,7 @@ impl<'a> Layer<'a> {
                 id
             }
             EntryType::Link => {
-                let target = member.target.as_ref().context("a hard link to nothing")?;
+                let target = member.target.as_ref().context("the hard link has no target")?;
                 check(target)?;
                 let id = self.linked(plain(target))?;
                 self.tree.link(parent, name, id);
@@ -116,13 +115,15 @@ impl<'a> Layer<'a> {
         self.acls.extend(acls.into_iter().map(|(default, text)| acl::Text { inode, default, text }));
     }
 
-    /// The directory a member goes into, made when no member described it.
+    /// The directory of a member, which is created if the archive does not contain it.
     fn parent(&mut self, path: &[u8]) -> Result<Id> {
         let implied = Attributes { permissions: IMPLIED, ..Attributes::default() };
-        let id =
-            self.tree.make_directories(path, &implied).context("its path is a loop of symbolic links")?;
+        let id = self
+            .tree
+            .make_directories(path, &implied)
+            .context("the path contains a loop of symbolic links")?;
         if let Some(touched) = &mut self.touched {
-            // Everything above it holds something of this layer now, under the names it was reached by.
+            // Every directory above now contains something of this layer.
             let mut here = Some(id);
             for end in (0..path.len()).rev().filter(|&end| path[end] == b'/') {
                 touched.extend(here.take());
@@ -133,7 +134,7 @@ impl<'a> Layer<'a> {
         Ok(id)
     }
 
-    /// The inode a hard link stands for.
+    /// The inode of a hard link.
     fn linked(&self, target: &[u8]) -> Result<Id> {
         let (parent, name) = match target.iter().rposition(|&byte| byte == b'/') {
             Some(slash) => (&target[..slash], &target[slash + 1..]),
@@ -141,12 +142,12 @@ impl<'a> Layer<'a> {
         };
         let parent = self.tree.resolve(parent);
         let id = parent.and_then(|parent| self.tree.child(parent, name));
-        let id = id.with_context(|| format!("a hard link to \"{}\", which is not there", shown(target)))?;
-        ensure!(self.tree.entries(id).is_none(), "a hard link to the directory \"{}\"", shown(target));
+        let id = id.with_context(|| format!("hard link to \"{}\", which does not exist", shown(target)))?;
+        ensure!(self.tree.entries(id).is_none(), "hard link to the directory \"{}\"", shown(target));
         Ok(id)
     }
 
-    /// Whether the name was a whiteout, which is done then.
+    /// Applies the name if it is a whiteout, and returns whether it is.
     fn whiteout(&mut self, parent: Id, name: &[u8]) -> bool {
         let (Some(touched), Some(hidden)) = (&self.touched, name.strip_prefix(b".wh.")) else { return false };
         if hidden == b".wh..opq" {
@@ -154,12 +155,12 @@ impl<'a> Layer<'a> {
         } else if let Some(id) = self.tree.child(parent, hidden) {
             hide(self.tree, touched, parent, hidden, id);
         }
-        // Other names with two prefixes are aufs' own housekeeping.
+        // Other names with two prefixes are internal to aufs.
         true
     }
 
-    /// A file with holes in the old GNU form: its bytes are not together in the archive, so they are put
-    /// together elsewhere.
+    /// Extracts a sparse file in the old GNU format into a temporary file: the archive has no contiguous
+    /// copy.
     fn sparse(&mut self, entry: &mut Entry<'_, Range>) -> Result<Kind> {
         let size = entry.size();
         ensure!(size <= u64::from(u32::MAX), "newc cannot hold a file of 4 GiB or more ({size} bytes)");
@@ -171,7 +172,7 @@ impl<'a> Layer<'a> {
             }
         };
         self.weight.unpack(size)?;
-        // Holes stay holes: nothing but the data takes room.
+        // Sparse files stay sparse: zeros are not written.
         let mut buffer = [0; 64 << 10];
         let mut at = offset;
         loop {
@@ -191,7 +192,7 @@ impl<'a> Layer<'a> {
     }
 }
 
-/// Removes from a directory what this layer did not put there.
+/// Removes the entries of a directory that come from lower layers.
 fn hide_below(tree: &mut Tree, touched: &HashSet<Id>, directory: Id) {
     let entries: Vec<_> =
         tree.entries(directory).into_iter().flatten().map(|(name, id)| (name.clone(), *id)).collect();
@@ -208,7 +209,7 @@ fn hide(tree: &mut Tree, touched: &HashSet<Id>, parent: Id, name: &[u8], id: Id)
     }
 }
 
-/// Attributes, and the ACLs in the form of text: whether for what is made in it, and what they say.
+/// The attributes of a member, and its ACLs as text: whether it is the default ACL, and the text.
 fn attributes(member: &Member<'_, '_>) -> Result<(Attributes, Vec<(bool, String)>)> {
     let mut acls = Vec::new();
     let header = member.entry.header();
@@ -216,40 +217,40 @@ fn attributes(member: &Member<'_, '_>) -> Result<(Attributes, Vec<(bool, String)
         value
             .map_err(anyhow::Error::from)
             .and_then(|value| Ok(u32::try_from(value)?))
-            .with_context(|| format!("a bad {what}"))
+            .with_context(|| format!("invalid {what}"))
     };
     let mut attributes = Attributes {
-        permissions: header.mode().context("a bad mode")? & 0o7777,
+        permissions: header.mode().context("invalid mode")? & 0o7777,
         uid: number(header.uid(), "owner")?,
         gid: number(header.gid(), "group")?,
-        // A time before 1970 is a huge number here or an error; newc can hold neither.
+        // A time before 1970 is a huge number or an error here. newc cannot hold it.
         mtime: header.mtime().map_or(0, |mtime| u32::try_from(mtime).unwrap_or(0)),
         nanoseconds: 0,
         xattrs: BTreeMap::new(),
     };
     for (key, value) in &member.records {
-        let text = || std::str::from_utf8(value).context("a damaged PAX record");
+        let text = || std::str::from_utf8(value).context("corrupt PAX record");
         if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
             attributes.xattrs.insert(pax::unescaped(name), value.clone());
         } else if key.starts_with(b"SCHILY.acl.") {
             acls.push((key == b"SCHILY.acl.default", String::from_utf8_lossy(value).into_owned()));
         } else if key.starts_with(b"GNU.sparse.") {
-            bail!("a sparse file in PAX form, which is not read (make the archive without --sparse)");
+            bail!("sparse files in PAX format are not supported: create the archive without --sparse");
         } else if key == b"mtime" {
             let (seconds, fraction) = text()?.split_once('.').unwrap_or((text()?, ""));
             attributes.mtime = seconds.parse().unwrap_or(0);
-            // To the right of the point: 5 is half a second.
+            // Pad with zeros: .5 is 500,000,000 ns.
             let fraction = format!("{fraction:0<9.9}").parse().unwrap_or(0);
             attributes.nanoseconds = if seconds.parse() == Ok(attributes.mtime) { fraction } else { 0 };
         } else if key == b"uid" || key == b"gid" {
-            let id = text()?.parse().context("a bad owner")?;
+            let id = text()?.parse().context("invalid owner")?;
             if key == b"uid" { attributes.uid = id } else { attributes.gid = id }
         }
     }
     Ok((attributes, acls))
 }
 
-/// Whether a fifo stands for a socket, which tar has no type for, by star's keyword.
+/// Whether a fifo is a socket, by the keyword of star. tar has no type for sockets.
 fn is_socket(member: &Member<'_, '_>) -> bool {
     member.records.iter().any(|(key, value)| key == b"SCHILY.filetype" && value == b"socket")
 }
@@ -257,18 +258,18 @@ fn is_socket(member: &Member<'_, '_>) -> bool {
 fn kind(member: &Member<'_, '_>, file: &Arc<File>) -> Result<Kind> {
     let header = member.entry.header();
     let device = || -> Result<(u32, u32)> {
-        let major = header.device_major()?.context("a device without numbers")?;
-        Ok((major, header.device_minor()?.context("a device without numbers")?))
+        let major = header.device_major()?.context("the device has no numbers")?;
+        Ok((major, header.device_minor()?.context("the device has no numbers")?))
     };
     Ok(match header.entry_type() {
         EntryType::Regular | EntryType::Continuous => {
             Kind::File(Contents::Range(file.clone(), member.position, member.entry.size()))
         }
         EntryType::Symlink => {
-            let target = member.target.as_ref().context("a symbolic link to nothing")?;
+            let target = member.target.as_ref().context("the symbolic link has no target")?;
             ensure!(
                 !target.is_empty() && target.len() <= NAME_MAX,
-                "a symbolic link with a target that no kernel takes"
+                "the target of the symbolic link is empty or longer than {NAME_MAX} bytes"
             );
             Kind::Symlink(target[..].into())
         }
@@ -276,17 +277,17 @@ fn kind(member: &Member<'_, '_>, file: &Arc<File>) -> Result<Kind> {
         EntryType::Block => device().map(|(major, minor)| Kind::Block(major, minor))?,
         EntryType::Fifo => Kind::Fifo,
         EntryType::Directory => Kind::Directory(Entries::new()),
-        other => bail!("a member of unknown type {:?}", char::from(other.as_byte())),
+        other => bail!("unknown member type {:?}", char::from(other.as_byte())),
     })
 }
 
 fn check(path: &[u8]) -> Result<()> {
-    ensure!(!path.starts_with(b"/"), "an absolute name, which is not followed");
+    ensure!(!path.starts_with(b"/"), "an absolute name would lead out of the root");
     ensure!(
         path.split(|&byte| byte == b'/').all(|name| name != b".."),
-        "a name with \"..\", which leads out of the root"
+        "a name with \"..\" would lead out of the root"
     );
-    ensure!(!path.contains(&0), "a name with a NUL byte");
-    ensure!(path.len() <= NAME_MAX, "a name longer than the {NAME_MAX} bytes newc can hold");
+    ensure!(!path.contains(&0), "the name contains a NUL byte");
+    ensure!(path.len() <= NAME_MAX, "the name is longer than {NAME_MAX} bytes, the limit of newc");
     Ok(())
 }

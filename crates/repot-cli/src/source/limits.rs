@@ -1,32 +1,31 @@
-//! How much a hostile archive may make us keep: a root file system is smaller than this, or it fits into no
-//! memory.
+//! Limits against hostile archives. No root file system that fits in memory reaches them.
 
 use std::io::{self, Read};
 
-/// Entries of one source, a few hundred bytes of memory each.
+/// Entries of one source. Each takes a few hundred bytes of memory.
 pub const ENTRIES: usize = 2 << 20;
 
 /// Bytes of names, link targets and extended attributes of one source.
 pub const WORDS: usize = 512 << 20;
 
-/// Bytes that a source may unpack to on disk while it is read.
+/// Bytes of temporary files for one source.
 pub const UNPACKED: u64 = 64 << 30;
 
-/// How many times its size it may, and what is never too much. Real roots compress to a tenth or a twentieth.
+/// Maximum compression ratio of a stream of more than [`HARMLESS`] bytes. Real roots reach 10 to 20.
 pub const RATIO: u64 = 200;
-/// See [`RATIO`].
+/// Bytes to which any stream may unpack, whatever its ratio.
 pub const HARMLESS: u64 = 256 << 20;
 
-/// Layers of one image: container engines end at 127.
+/// Layers of one image. Container engines allow 127.
 pub const LAYERS: usize = 1024;
 
-/// Long names and PAX records before one entry of a tar archive.
+/// Bytes of long names and PAX records of one entry of a tar archive.
 pub const RECORDS: u64 = 4 << 20;
 
-/// One file of JSON in an image.
+/// Bytes of a JSON file in a container image.
 pub const JSON: u64 = 16 << 20;
 
-/// A reader that fails when more than `left` bytes come.
+/// A reader that fails after `left` bytes.
 #[derive(Debug)]
 pub struct Limited<R> {
     input: R,
@@ -34,9 +33,9 @@ pub struct Limited<R> {
 }
 
 impl<R> Limited<R> {
-    /// Lets `most` bytes pass.
-    pub fn new(input: R, most: u64) -> Limited<R> {
-        Limited { input, left: most }
+    /// Allows `limit` bytes.
+    pub fn new(input: R, limit: u64) -> Limited<R> {
+        Limited { input, left: limit }
     }
 }
 
@@ -46,12 +45,12 @@ impl<R: Read> Read for Limited<R> {
         self.left = self
             .left
             .checked_sub(got as u64)
-            .ok_or_else(|| io::Error::new(io::ErrorKind::FileTooLarge, "larger than any"))?;
+            .ok_or_else(|| io::Error::new(io::ErrorKind::FileTooLarge, "larger than allowed"))?;
         Ok(got)
     }
 }
 
-/// Counts what is kept of a source, in memory and on disk.
+/// Counts what a source takes in memory and on disk.
 #[derive(Debug, Default)]
 pub struct Weight {
     entries: usize,
@@ -60,28 +59,29 @@ pub struct Weight {
 }
 
 impl Weight {
-    /// One more entry, with so many bytes of names, targets and attributes.
+    /// Counts an entry with `words` bytes of names, targets and attributes.
     pub fn add(&mut self, words: usize) -> anyhow::Result<()> {
         self.entries += 1;
         self.words = self.words.saturating_add(words);
-        anyhow::ensure!(self.entries <= ENTRIES, "more entries than any root file system has");
-        anyhow::ensure!(self.words <= WORDS, "longer names and attributes than any root file system has");
+        anyhow::ensure!(self.entries <= ENTRIES, "too many entries: the limit is {ENTRIES}");
+        anyhow::ensure!(self.words <= WORDS, "too many names and attributes: the limit is {WORDS} bytes");
         Ok(())
     }
 
-    /// So many bytes more that were not there in the source: unpacked, or holes.
+    /// Counts bytes of temporary files, holes included.
     pub fn unpack(&mut self, bytes: u64) -> anyhow::Result<()> {
         self.unpacked = self.unpacked.saturating_add(bytes);
-        anyhow::ensure!(self.unpacked <= UNPACKED, "it unpacks to more than any memory holds");
+        anyhow::ensure!(self.unpacked <= UNPACKED, "it unpacks to more than {UNPACKED} bytes, the limit");
         Ok(())
     }
 }
 
-/// Refuses what comes out of a compression in no proportion to what went in.
+/// Refuses a stream whose compression ratio is too high.
 pub fn proportion(unpacked: u64, packed: u64) -> anyhow::Result<()> {
     anyhow::ensure!(
         unpacked <= HARMLESS.max(packed.saturating_mul(RATIO)),
-        "a decompression bomb: {packed} bytes unpack to more than {unpacked} (if they should, unpack it and pack the directory)"
+        "looks like a decompression bomb: {packed} bytes unpack to more than {unpacked}. If you trust it, unpack it and \
+         pack the directory"
     );
     Ok(())
 }

@@ -1,8 +1,8 @@
-//! An image of containers as a source: an OCI image layout (a directory, or a tar of one) or what `docker
-//! save` writes.
+//! A container image as a source: an OCI image layout (a directory or a tar archive), or the output of
+//! `docker save`.
 //!
-//! Finds the layers of one image and applies them in order. Every blob is compared with its digest before it
-//! is believed.
+//! The layers of one image are found and applied in order. Every blob is verified against its digest before
+//! it is used.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -18,24 +18,24 @@ use super::limits::{self, Limited, Weight};
 use super::tarball::Tarball;
 use crate::tree::{Attributes, Tree};
 
-/// Indexes may point to indexes, but not for ever.
+/// Maximum depth of indexes that point to indexes.
 const INDEX_DEPTH: usize = 4;
 
-/// Where the image's files are.
+/// The location of the files of an image.
 #[derive(Debug)]
 pub enum Store {
-    /// In a directory.
+    /// A directory.
     Directory(PathBuf),
-    /// In a tar archive.
+    /// A tar archive.
     Archive(Tarball),
 }
 
-/// Which image of several.
+/// Which of several images to use.
 #[derive(Debug, Clone, Default)]
 pub struct Choice {
     /// Its name or tag.
     pub image: Option<String>,
-    /// Its architecture, as OCI calls it.
+    /// Its architecture in OCI terms.
     pub architecture: String,
 }
 
@@ -77,7 +77,7 @@ struct Saved {
 }
 
 impl Store {
-    /// Whether this holds an image rather than a root file system.
+    /// Whether this is a container image and not a root file system.
     pub fn is_image(&self) -> Result<bool> {
         if self.has("oci-layout")? && self.has("index.json")? {
             return Ok(true);
@@ -85,11 +85,11 @@ impl Store {
         if !self.has("manifest.json")? {
             return Ok(false);
         }
-        // A root file system may have a manifest.json of its own.
+        // A root file system may contain an unrelated manifest.json.
         Ok(serde_json::from_slice::<Vec<Saved>>(&self.json("manifest.json")?).is_ok())
     }
 
-    /// Applies the layers of the chosen image. Decompressed layers go to unnamed files in `scratch`.
+    /// Applies the layers of the chosen image. Layers are decompressed into unnamed files in `scratch`.
     pub fn load(
         &self,
         choice: &Choice,
@@ -100,9 +100,10 @@ impl Store {
         ensure!(!layers.is_empty(), "{}: the image has no layers", self.name());
         ensure!(
             layers.len() <= limits::LAYERS,
-            "{}: {} layers are more than any image has",
+            "{}: the image has {} layers, more than the limit of {}",
             self.name(),
-            layers.len()
+            layers.len(),
+            limits::LAYERS
         );
         let mut tree = Tree::new(Attributes { permissions: 0o755, ..Attributes::default() });
         let mut acls = Vec::new();
@@ -115,7 +116,7 @@ impl Store {
         Ok((tree, acls))
     }
 
-    /// The files of the layers of an OCI layout, the lowest first.
+    /// The paths of the layers of an OCI layout, lowest first.
     fn layers(&self, choice: &Choice) -> Result<Vec<String>> {
         let index: Index = self.parse("index.json")?;
         let mut manifests = index.manifests;
@@ -128,7 +129,7 @@ impl Store {
             }
             manifests = manifest.manifests;
         }
-        bail!("{}: indexes within indexes", self.name());
+        bail!("{}: indexes are nested more than {INDEX_DEPTH} deep", self.name());
     }
 
     fn choose<'a>(&self, manifests: &'a [Descriptor], choice: &Choice) -> Result<&'a Descriptor> {
@@ -149,7 +150,7 @@ impl Store {
             ),
             _ => {
                 let tags: Vec<_> = fitting.iter().filter_map(|one| tag(one)).collect();
-                bail!("{}: several images ({}): choose one with --image", self.name(), tags.join(", "))
+                bail!("{}: several images match ({}): choose one with --image", self.name(), tags.join(", "))
             }
         }
     }
@@ -172,10 +173,10 @@ impl Store {
         let fitting: Vec<_> = images.iter().filter(named).collect();
         match *fitting {
             [one] => Ok(one.layers.clone()),
-            [] => bail!("{}: no image called {}", self.name(), choice.image.as_deref().unwrap_or("anything")),
+            [] => bail!("{}: no image called {}", self.name(), choice.image.as_deref().unwrap_or("*")),
             _ => {
                 let tags: Vec<_> = fitting.iter().flat_map(|one| tags(one)).collect();
-                bail!("{}: several images ({}): choose one with --image", self.name(), tags.join(", "))
+                bail!("{}: several images match ({}): choose one with --image", self.name(), tags.join(", "))
             }
         }
     }
@@ -192,8 +193,7 @@ impl Store {
     fn parse<T: for<'a> Deserialize<'a>>(&self, path: &str) -> Result<T> {
         let bytes = self.json(path)?;
         verify(path, &Sha256::digest(&bytes)).with_context(|| format!("{}/{path}", self.name()))?;
-        serde_json::from_slice(&bytes)
-            .with_context(|| format!("{}/{path}: not what it should be", self.name()))
+        serde_json::from_slice(&bytes).with_context(|| format!("{}/{path}: unexpected JSON", self.name()))
     }
 
     fn json(&self, path: &str) -> Result<Vec<u8>> {
@@ -214,7 +214,7 @@ impl Store {
     fn open(&self, path: &str) -> Result<Box<dyn Read>> {
         match self {
             Store::Directory(directory) => {
-                let beneath = crate::beneath::Beneath::open(directory)?;
+                let beneath = crate::tree::beneath::Beneath::open(directory)?;
                 let file = beneath
                     .file(path.as_bytes())
                     .with_context(|| format!("cannot open {}/{path}", self.name()))?;
@@ -222,7 +222,7 @@ impl Store {
             }
             Store::Archive(tarball) => {
                 let (offset, len) =
-                    tarball.member(path)?.with_context(|| format!("{}: has no {path}", self.name()))?;
+                    tarball.member(path)?.with_context(|| format!("{}: no file {path}", self.name()))?;
                 Ok(Box::new(tarball.range(offset, len)))
             }
         }
@@ -236,25 +236,25 @@ impl Store {
     }
 }
 
-/// The file of a digest. Only sha256 is used in practice, and only hexadecimal digits make a file's name.
+/// The path of a blob. Only sha256 is used in practice. Checking the digits keeps the path inside the image.
 fn blob(digest: &str) -> Result<String> {
     let hex = digest.strip_prefix("sha256:").unwrap_or_default();
     ensure!(
         hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit()),
-        "{digest:?} is no sha256 digest"
+        "{digest:?} is not a sha256 digest"
     );
     Ok(format!("blobs/sha256/{hex}"))
 }
 
-/// Compares a blob with the digest in its name; other files have none.
+/// Verifies a blob against the digest in its path. Other files have none.
 fn verify(path: &str, hash: &[u8]) -> Result<()> {
     let Some(expected) = path.strip_prefix("blobs/sha256/") else { return Ok(()) };
     let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-    ensure!(hash == expected, "damaged: its sha256 is {hash}");
+    ensure!(hash == expected, "corrupt: its sha256 is {hash}");
     Ok(())
 }
 
-/// Hashes what is read through it.
+/// Hashes the bytes that are read through it.
 struct Hashed<R> {
     input: R,
     hash: Sha256,

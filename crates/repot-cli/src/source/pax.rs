@@ -1,7 +1,7 @@
-//! The extended records of a PAX archive, by their own lengths.
+//! The extended records of a PAX archive.
 //!
-//! A value may be any bytes: that of an attribute, an ACL as text, a name with a line feed. The tar crate divides records
-//! at line feeds and loses those, so they are found and read here.
+//! A value can be any bytes: an attribute, an ACL as text, a name with a line feed. The tar crate splits
+//! records at line feeds and would corrupt these, so they are located and read here.
 #![expect(clippy::wildcard_enum_match_arm, reason = "the tar crate's entry types are not exhaustive")]
 
 use std::io::{Read, Seek};
@@ -11,21 +11,21 @@ use tar::{Archive, EntryType};
 
 use super::limits;
 
-/// Where an entry's records are.
+/// The location of the records of an entry.
 #[derive(Debug, Clone, Copy)]
 struct Place {
-    /// The header of the entry they are for.
+    /// Offset of the header of that entry.
     entry: u64,
     data: u64,
     len: u64,
 }
 
-/// The places of all records of an archive.
+/// The locations of all records of an archive.
 #[derive(Debug, Default)]
 pub struct Places(Vec<Place>);
 
 impl Places {
-    /// Looks for them. What stops this look stops the reading of entries too, which tells.
+    /// Locates them. An error in the archive ends the search: reading the entries will report it.
     pub fn find(archive: impl Read + Seek) -> Result<Places> {
         let mut archive = Archive::new(archive);
         let (mut places, mut pending) = (Vec::new(), None);
@@ -39,14 +39,18 @@ impl Places {
                 _ => {
                     let entry = entry.raw_header_position();
                     places.extend(pending.take().map(|(data, len)| Place { entry, data, len }));
-                    ensure!(places.len() <= limits::ENTRIES, "more entries than any root file system has");
+                    ensure!(
+                        places.len() <= limits::ENTRIES,
+                        "too many entries: the limit is {}",
+                        limits::ENTRIES
+                    );
                 }
             }
         }
         Ok(Places(places))
     }
 
-    /// Position and length of the records of the entry whose header is at `entry`.
+    /// Offset and length of the records of the entry whose header is at `entry`.
     #[must_use]
     pub fn of(&self, entry: u64) -> Option<(u64, u64)> {
         let at = self.0.binary_search_by_key(&entry, |place| place.entry).ok()?;
@@ -57,11 +61,11 @@ impl Places {
 /// Keys and values.
 pub type Records = Vec<(Vec<u8>, Vec<u8>)>;
 
-/// Divides records: `LENGTH KEY=VALUE` and a line feed, the length counting all of it.
+/// Parses records: `LENGTH KEY=VALUE` and a line feed. The length counts all of that.
 pub fn parse(mut bytes: &[u8]) -> Result<Records> {
     let mut records = Vec::new();
     while !bytes.is_empty() {
-        let record = record(bytes).context("a damaged PAX record")?;
+        let record = record(bytes).context("corrupt PAX record")?;
         let (length, key, value) = record;
         records.push((key.to_vec(), value.to_vec()));
         bytes = &bytes[length..];
@@ -87,7 +91,8 @@ pub fn escaped(name: &[u8]) -> Vec<u8> {
     name.iter().flat_map(byte).collect()
 }
 
-/// The name of an attribute as GNU tar writes it: a key ends at the first `=`, so that is `%3D`, and `%` is `%25`.
+/// The name of an attribute as GNU tar writes it: a key ends at the first `=`, so that is `%3D`, and `%` is
+/// `%25`.
 #[must_use]
 pub fn unescaped(name: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(name.len());

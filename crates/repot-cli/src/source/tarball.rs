@@ -1,7 +1,7 @@
-//! A tar archive as a source: what GNU tar, bsdtar, `docker export` or `podman export` write.
+//! A tar archive as a source, as GNU tar, bsdtar, `docker export` or `podman export` write it.
 //!
-//! The archive is kept where any part of it can be read: in its own file, or decompressed into a file without
-//! a name. Its members are told to a [`Layer`] by position; their contents are not copied.
+//! The archive stays in its own file, or is decompressed into an unnamed one. A [`Layer`] gets the
+//! positions of its members; contents are not copied.
 
 use std::cell::Cell;
 use std::fs::File;
@@ -9,21 +9,21 @@ use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use tar::{Archive, Entry, EntryType};
 
 use super::layer::Layer;
 use super::limits;
+use super::member::{Member, Range, plain};
 use super::pax::{self, Places, Records};
 use crate::codec::{self, Compression};
-use crate::name::shown;
+use crate::report::name::shown;
 
-/// How many links lead to a file in an archive.
+/// Maximum number of symbolic links on the way to a file of an archive.
 const LINKS: usize = 4;
 
-/// A tar archive in a file that can be read anywhere.
+/// A tar archive in a file that can be read at any offset.
 #[derive(Debug, Clone)]
 pub struct Tarball {
     file: Arc<File>,
@@ -31,8 +31,8 @@ pub struct Tarball {
 }
 
 impl Tarball {
-    /// Makes an archive readable anywhere: a plain one in a regular file is used as it is, any other goes to
-    /// an unnamed file in `scratch`.
+    /// Opens an archive. An uncompressed one in a regular file is used in place; any other goes to an unnamed
+    /// file in `scratch`.
     pub fn open(mut input: File, name: &str, scratch: &Path, weight: &mut limits::Weight) -> Result<Tarball> {
         let mut magic = [0; 2];
         let regular = input.metadata().is_ok_and(|metadata| metadata.is_file());
@@ -46,7 +46,7 @@ impl Tarball {
         Tarball::spool(input, name, scratch, weight)
     }
 
-    /// Decompresses a stream, or copies a plain one, into an unnamed file.
+    /// Copies a stream to an unnamed file, and decompresses it if necessary.
     pub fn spool(
         input: impl Read,
         name: &str,
@@ -54,7 +54,7 @@ impl Tarball {
         weight: &mut limits::Weight,
     ) -> Result<Tarball> {
         let mut spool = tempfile::tempfile_in(scratch)
-            .with_context(|| format!("cannot make a temporary file in {}", scratch.display()))?;
+            .with_context(|| format!("cannot create a temporary file in {}", scratch.display()))?;
         let packed = Cell::new(0);
         let counted = Counted { input, bytes: &packed };
         let mut input = codec::decompressed(BufReader::with_capacity(256 << 10, counted))
@@ -68,7 +68,7 @@ impl Tarball {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => {
                     return Err(
-                        anyhow!(error).context(format!("{name}: damaged after {offset} unpacked bytes"))
+                        anyhow!(error).context(format!("{name}: corrupt after {offset} unpacked bytes"))
                     );
                 }
             };
@@ -89,9 +89,9 @@ impl Tarball {
         &self.name
     }
 
-    /// Where a member of this name has its contents: the last one counts.
+    /// Offset and length of the contents of a member. The last member of this name counts.
     ///
-    /// `docker save` writes a layer that it has written before as a symbolic link to that.
+    /// `docker save` writes a repeated layer as a symbolic link to the first.
     pub fn member(&self, wanted: &str) -> Result<Option<(u64, u64)>> {
         let mut wanted = wanted.as_bytes().to_vec();
         for _ in 0..LINKS {
@@ -113,10 +113,10 @@ impl Tarball {
         Ok(None)
     }
 
-    /// Reads part of the archive.
+    /// A reader for part of the archive.
     #[must_use]
     pub fn range(&self, offset: u64, len: u64) -> Range {
-        Range { file: self.file.clone(), offset, left: len, budget: Arc::new(AtomicU64::new(u64::MAX)) }
+        Range::new(self.file.clone(), offset, len)
     }
 
     /// Applies every member to the tree.
@@ -124,33 +124,33 @@ impl Tarball {
         self.entries(|member| layer.member(member, &self.file))
     }
 
-    /// Calls `visit` with each entry. An error says where in the archive.
+    /// Calls `visit` with each entry. An error names the offset in the archive.
     fn entries(&self, mut visit: impl FnMut(&mut Member<'_, '_>) -> Result<()>) -> Result<()> {
         let len = self.file.metadata().with_context(|| format!("cannot stat {}", self.name))?.len();
-        ensure!(len > 0, "{}: an empty file is no archive", self.name);
+        ensure!(len > 0, "{} is empty", self.name);
         let mut magic = [0; 5];
         let got = self.file.read_at(&mut magic, 0).with_context(|| format!("cannot read {}", self.name))?;
         ensure!(
             &magic[..got] != b"07070",
-            "{}: this is an initramfs already (a cpio archive): `repot append` adds repot to it",
+            "{} is already an initramfs (a cpio archive): add repot to it with `repot append`",
             self.name
         );
         let places = Places::find(self.range(0, len)).with_context(|| self.name.clone())?;
         let range = self.range(0, len);
-        let budget = range.budget.clone();
+        let budget = range.budget();
         let mut archive = Archive::new(range);
-        // Long names and PAX records are read into memory between two entries: not more than this of them.
-        budget.store(limits::RECORDS, Ordering::Relaxed);
+        // The tar crate reads long names and PAX records into memory between two entries. This bounds them.
+        budget.set(limits::RECORDS);
         let mut end = 0;
         for entry in archive.entries_with_seek().with_context(|| format!("cannot read {}", self.name))? {
             let mut entry = match entry {
                 Ok(entry) => entry,
-                // The first header's checksum tells an archive from anything else.
+                // A wrong checksum in the first header means that this is not a tar archive at all.
                 Err(error) if end == 0 && error.to_string().contains("cksum") => bail!(
-                    "{}: damaged at byte 0, or no tar archive: a root is a directory, a tar archive or an image of containers",
+                    "{}: corrupt at byte 0, or not a tar archive: pack takes a directory, a tar archive or a container image",
                     self.name
                 ),
-                Err(error) => bail!("{}: damaged at byte {end}: {}", self.name, brief(&error)),
+                Err(error) => bail!("{}: corrupt at byte {end}: {}", self.name, brief(&error)),
             };
             let position = entry.raw_file_position();
             let records = self
@@ -161,103 +161,41 @@ impl Tarball {
                 .entry
                 .header()
                 .entry_size()
-                .with_context(|| format!("{}: damaged at byte {position}", self.name))?;
+                .with_context(|| format!("{}: corrupt at byte {position}", self.name))?;
             end = position.saturating_add(member.entry.size().max(size));
-            ensure!(position <= len, "{}: ends early, at byte {len}", self.name);
+            ensure!(position <= len, "{}: truncated at byte {len}", self.name);
             if member.entry.header().entry_type() != EntryType::GNUSparse {
                 ensure!(
                     end <= len,
-                    "{}: ends at byte {len}, in the data of \"{}\"",
+                    "{}: truncated at byte {len}, in the data of \"{}\"",
                     self.name,
                     shown(&member.path)
                 );
             }
-            budget.store(u64::MAX, Ordering::Relaxed);
+            budget.set(u64::MAX);
             visit(&mut member)
                 .with_context(|| format!("{}: \"{}\", at byte {position}", self.name, shown(&member.path)))?;
-            budget.store(limits::RECORDS, Ordering::Relaxed);
+            budget.set(limits::RECORDS);
         }
         Ok(())
     }
 
     fn records(&self, places: &Places, entry: &mut Entry<'_, Range>) -> Result<Records> {
         let Some((data, len)) = places.of(entry.raw_header_position()) else {
-            // The tar reader has met some where the look for them did not come: behind a large map of holes.
+            // The tar crate has found records that Places::find() has not: after a large map of holes.
             let lost = entry.header().entry_type() != EntryType::XGlobalHeader
                 && matches!(entry.pax_extensions(), Ok(Some(_)));
-            ensure!(!lost, "extended records in a form that is not read");
+            ensure!(!lost, "extended records after a map of holes are not supported");
             return Ok(Records::new());
         };
-        ensure!(len <= limits::RECORDS, "longer names or records than any");
+        ensure!(len <= limits::RECORDS, "names or records longer than {} bytes", limits::RECORDS);
         let mut bytes = vec![0; usize::try_from(len)?];
         self.file.read_exact_at(&mut bytes, data)?;
         pax::parse(&bytes)
     }
 }
 
-/// One member of an archive, with what its records say.
-pub(super) struct Member<'a, 'b> {
-    /// As the tar reader has it.
-    pub(super) entry: &'a mut Entry<'b, Range>,
-    /// Its name.
-    pub(super) path: Vec<u8>,
-    /// Where a link leads.
-    pub(super) target: Option<Vec<u8>>,
-    /// What is in no header.
-    pub(super) records: Records,
-    /// Where its data begins.
-    pub(super) position: u64,
-}
-
-impl<'a, 'b> Member<'a, 'b> {
-    fn new(entry: &'a mut Entry<'b, Range>, records: Records, position: u64) -> Member<'a, 'b> {
-        let record = |wanted: &[u8]| {
-            let found = records.iter().rfind(|(key, value)| key == wanted && !value.is_empty());
-            found.map(|(_, value)| value.clone())
-        };
-        let path = record(b"path").unwrap_or_else(|| entry.path_bytes().into_owned());
-        let target = record(b"linkpath").or_else(|| Some(entry.link_name_bytes()?.into_owned()));
-        Member { entry, path, target, records, position }
-    }
-}
-
-/// Part of a file, read without moving its position.
-#[derive(Debug)]
-pub struct Range {
-    file: Arc<File>,
-    offset: u64,
-    left: u64,
-    /// How much more may be read before someone allows more.
-    budget: Arc<AtomicU64>,
-}
-
-impl Read for Range {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let want = buffer.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
-        let got = self.file.read_at(&mut buffer[..want], self.offset)?;
-        let budget = self.budget.load(Ordering::Relaxed);
-        let rest = budget
-            .checked_sub(got as u64)
-            .ok_or_else(|| io::Error::other("longer names or records than any"))?;
-        self.budget.store(rest, Ordering::Relaxed);
-        self.offset += got as u64;
-        self.left -= got as u64;
-        Ok(got)
-    }
-}
-
-impl Seek for Range {
-    /// Only what the tar reader does: forward from where it is.
-    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        let SeekFrom::Current(step) = to else { return Err(io::ErrorKind::Unsupported.into()) };
-        let step = u64::try_from(step).map_err(|_| io::ErrorKind::Unsupported)?.min(self.left);
-        self.offset += step;
-        self.left -= step;
-        Ok(self.offset)
-    }
-}
-
-/// Where a link at `path` leads, by names alone.
+/// The target of a link at `path`, relative to the root of the archive.
 fn beside(path: &[u8], target: &[u8]) -> Vec<u8> {
     let mut names: Vec<&[u8]> = path.split(|&byte| byte == b'/').collect();
     names.pop();
@@ -271,14 +209,14 @@ fn beside(path: &[u8], target: &[u8]) -> Vec<u8> {
     names.join(&b'/')
 }
 
-/// What the tar reader says, without the bytes that it found.
+/// The message of the tar crate, without the bytes that it quotes.
 fn brief(error: &io::Error) -> String {
     let text = error.to_string();
     let what = text.split(" when ").next().unwrap_or_default();
     shown(what.split(": ").next().unwrap_or_default().as_bytes())
 }
 
-/// Counts what is read through it.
+/// Counts the bytes that are read through it.
 struct Counted<'a, R> {
     input: R,
     bytes: &'a Cell<u64>,
@@ -290,16 +228,4 @@ impl<R: Read> Read for Counted<'_, R> {
         self.bytes.set(self.bytes.get() + got as u64);
         Ok(got)
     }
-}
-
-/// A path without `./` in front and without slashes at the end.
-pub(super) fn plain(path: &[u8]) -> &[u8] {
-    let mut path = path;
-    while let Some(rest) = path.strip_prefix(b"./").or_else(|| path.strip_prefix(b"/")) {
-        path = rest;
-    }
-    while let Some(rest) = path.strip_suffix(b"/").or_else(|| path.strip_suffix(b"/.")) {
-        path = rest;
-    }
-    if path == b"." { b"" } else { path }
 }

@@ -1,4 +1,4 @@
-//! Reading a file's contents from where they are.
+//! Reading the contents of a file.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -7,24 +7,24 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use super::{Contents, Seen};
 
 impl Contents {
-    /// The whole file, for small ones.
+    /// The whole file.
     pub fn read(&self) -> io::Result<Vec<u8>> {
         self.head(self.len())
     }
 
-    /// The first bytes, at most `most`.
-    pub fn head(&self, most: u64) -> io::Result<Vec<u8>> {
+    /// The first bytes, `limit` at most.
+    pub fn head(&self, limit: u64) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        self.open()?.take(most.min(self.len())).read_to_end(&mut bytes)?;
+        self.open()?.take(limit.min(self.len())).read_to_end(&mut bytes)?;
         Ok(bytes)
     }
 
-    /// A reader from the first byte on. A file on disk that is not what it was is an error.
+    /// A reader from the first byte. If the size of a file on disk has changed, it is an error.
     pub(crate) fn open(&self) -> io::Result<Box<dyn Read + '_>> {
         self.open_at(0)
     }
 
-    /// A reader from somewhere in the file on; for one that begins in the middle, the file must not have been written to either.
+    /// A reader from an offset. For any offset but 0, a changed inode or modification time is an error too.
     pub(crate) fn open_at(&self, from: u64) -> io::Result<Box<dyn Read + '_>> {
         Ok(match self {
             Contents::Bytes(bytes) => {
@@ -36,21 +36,21 @@ impl Contents {
                 let now = file.metadata()?;
                 let now_seen =
                     Seen { size: now.len(), inode: now.ino(), modified: (now.mtime(), now.mtime_nsec()) };
-                // What is read at once may be written to before; pieces must be of one file.
+                // Pieces that are read one by one must belong to the same version of the file.
                 let same = if from == 0 { now.len() == seen.size } else { now_seen == *seen };
                 if !now.is_file() || !same {
-                    return Err(io::Error::other("it changed since the directory was read"));
+                    return Err(io::Error::other("the file has changed since its directory was read"));
                 }
                 file.seek(SeekFrom::Start(from))?;
                 Box::new(file)
             }
             Contents::Range(file, offset, _) => Box::new(At { file, offset: offset + from }),
-            Contents::Size(_) => return Err(io::Error::other("its contents were not kept")),
+            Contents::Size(_) => return Err(io::Error::other("the contents are not available")),
         })
     }
 }
 
-/// Reads a file from an offset on, without moving its position.
+/// Reads a file from an offset, without moving its position.
 struct At<'a> {
     file: &'a File,
     offset: u64,

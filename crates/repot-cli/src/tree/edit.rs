@@ -1,39 +1,39 @@
-//! Changing a tree: adding, replacing and removing entries by name or by path.
+//! Editing a tree: adding, replacing and removing entries.
 
 use super::{Attributes, Entries, Id, Inode, Kind, Tree};
 
 impl Tree {
-    /// How many inodes there are or were.
+    /// Number of inodes, including removed ones.
     #[must_use]
     pub fn len(&self) -> usize {
         self.inodes.len()
     }
 
-    /// Never: there is a root.
+    /// Always false: a tree has a root.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.inodes.is_empty()
     }
 
-    /// A new inode, not yet in any directory.
+    /// Adds an inode that has no name yet.
     pub fn add(&mut self, inode: Inode) -> Id {
         self.inodes.push(inode);
         Id(self.inodes.len() - 1)
     }
 
-    /// Gives `id` the name `name` in the directory, and returns what had that name.
+    /// Links `id` as `name` in the directory, and returns the inode that had this name.
     pub fn link(&mut self, directory: Id, name: &[u8], id: Id) -> Option<Id> {
         let Kind::Directory(entries) = &mut self.inode_mut(directory).kind else { return None };
         entries.insert(name.into(), id)
     }
 
-    /// Takes a name out of a directory, with all that is below it.
+    /// Removes a name from a directory, with everything below it.
     pub fn unlink(&mut self, directory: Id, name: &[u8]) -> Option<Id> {
         let Kind::Directory(entries) = &mut self.inode_mut(directory).kind else { return None };
         entries.remove(name)
     }
 
-    /// Calls `visit` with every inode below the root that has a name, once.
+    /// Calls `visit` once for every inode below the root that has a name.
     pub fn each_inode(&self, visit: &mut dyn FnMut(Id)) {
         let mut seen = vec![false; self.inodes.len()];
         let mut waiting = vec![Tree::ROOT];
@@ -47,7 +47,7 @@ impl Tree {
         }
     }
 
-    /// Makes no time later than `latest`, and returns the newest there is.
+    /// Replaces times later than `latest` with `latest`, and returns the newest time.
     pub fn clamp_times(&mut self, latest: u32) -> u32 {
         let mut newest = 0;
         for inode in &mut self.inodes {
@@ -60,19 +60,19 @@ impl Tree {
         newest
     }
 
-    /// The entry of that name in a directory.
+    /// The entry of this name in a directory.
     #[must_use]
     pub fn child(&self, directory: Id, name: &[u8]) -> Option<Id> {
         self.entries(directory)?.get(name).copied()
     }
 
-    /// The inode at a path of plain names, without following symbolic links.
+    /// The inode at a path, without following symbolic links.
     #[must_use]
     pub fn find(&self, path: &[u8]) -> Option<Id> {
         components(path).try_fold(Tree::ROOT, |directory, name| self.child(directory, name))
     }
 
-    /// The directory of that name in `parent`: what is there if it is one, else a new one with `attributes`.
+    /// The directory of this name in `parent`. If there is none, creates one with `attributes`.
     pub fn directory(&mut self, parent: Id, name: &[u8], attributes: &Attributes) -> Id {
         if let Some(id) = self.child(parent, name)
             && self.entries(id).is_some()

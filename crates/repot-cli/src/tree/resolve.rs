@@ -1,23 +1,22 @@
-//! Following paths through symbolic links inside a tree, as the system will that boots from it: `..` of the
-//! root is the root.
+//! Resolves paths with symbolic links inside a tree, as the booted system will. `..` of the root is the root.
 
 use super::{Attributes, Entries, Id, Inode, Kind, Tree, edit::components};
 
-/// As the kernel: more links in one path are a loop.
+/// The limit of the kernel for symbolic links in one path.
 const MAX_LINKS: usize = 40;
 
 impl Tree {
-    /// The inode a path leads to, all symbolic links followed.
+    /// The inode at a path, following all symbolic links.
     #[must_use]
     pub fn resolve(&self, path: &[u8]) -> Option<Id> {
         Walk { links: MAX_LINKS, stack: vec![Tree::ROOT], create: None }.go(&mut Borrow::Shared(self), path)
     }
 
-    /// The directory at a path, links followed, with what is missing created. `None` when the path is a loop
-    /// of links.
+    /// The directory at a path, following links and creating missing directories. `None` if the path
+    /// contains a loop of links.
     ///
-    /// What is in the way and is no directory is replaced: a later entry of an archive overrides an earlier
-    /// one.
+    /// Anything in the way that is not a directory is replaced: later entries of an archive override
+    /// earlier ones.
     pub fn make_directories(&mut self, path: &[u8], attributes: &Attributes) -> Option<Id> {
         let walk = Walk { links: MAX_LINKS, stack: vec![Tree::ROOT], create: Some(attributes) };
         walk.go(&mut Borrow::Unique(self), path)
@@ -31,14 +30,14 @@ enum Borrow<'a> {
 
 struct Walk<'a> {
     links: usize,
-    /// The directories from the root to where we are; the last may be a file at the end of the path.
+    /// The directories from the root to the current one. The last may be a file at the end of the path.
     stack: Vec<Id>,
     create: Option<&'a Attributes>,
 }
 
 impl Walk<'_> {
     fn go(mut self, tree: &mut Borrow<'_>, path: &[u8]) -> Option<Id> {
-        // The names still to walk, the next one last.
+        // The remaining names, the next one last.
         let mut names: Vec<Box<[u8]>> = components(path).map(Box::from).collect();
         names.reverse();
         while let Some(name) = names.pop() {

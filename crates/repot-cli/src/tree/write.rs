@@ -1,8 +1,8 @@
-//! Writing a tree as a newc archive, parents before children, names in the order of their bytes.
+//! Writes a tree as a newc archive: parents before children, names sorted by their bytes.
 //!
-//! Inode numbers count up from one in the order of appearance and the device is zero, so that the same tree
-//! gives the same bytes wherever it came from. A hard link's data goes with its first name: a truncated
-//! unpack then has it, and the kernel takes it from any.
+//! Inodes are numbered from 1 in the order of appearance and the device is 0, so the same tree always gives
+//! the same bytes. The data of a hard-linked file goes with its first name: the kernel accepts it with any,
+//! and a truncated archive is more likely to contain it.
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -10,17 +10,17 @@ use std::io::Write;
 use anyhow::{Context, Result, bail};
 
 use super::{Contents, Id, Kind, Tree};
-use crate::name;
 use crate::newc::{Header, TRAILER, Writer};
+use crate::report::name;
 
 impl Tree {
-    /// Appends every entry, the root directory as `.`.
+    /// Appends every entry; the root directory is `.`.
     pub fn write<W: Write>(&self, writer: &mut Writer<W>) -> Result<()> {
         self.write_with(writer, &[], &mut |_| ())
     }
 
-    /// Appends every entry, the names in `first` of the root directory before all others, and calls
-    /// `progress` after each with the bytes of data it had.
+    /// Appends every entry, starting with the names in `first` of the root directory. Calls `progress`
+    /// after each entry with its bytes of data.
     pub fn write_with<W: Write>(
         &self,
         writer: &mut Writer<W>,
@@ -38,7 +38,7 @@ impl Tree {
         walk.below(&mut Vec::new(), Tree::ROOT)
     }
 
-    /// How many names each inode has that has more than one.
+    /// Number of names of each inode with more than one.
     fn count_names(&self) -> HashMap<Id, u32> {
         let mut seen = vec![0u32; self.inodes.len()];
         let mut waiting = vec![Tree::ROOT];
@@ -85,7 +85,7 @@ impl<W: Write> Walk<'_, W> {
     fn member(&mut self, path: &[u8], id: Id) -> Result<()> {
         let inode = self.tree.inode(id);
         let mut header = Header {
-            // A file in the root called like the end of the archive is one all the same.
+            // A file in the root that is called TRAILER!!! must not end the archive.
             name: if path == TRAILER { [b"./", path].concat() } else { path.to_vec() },
             mode: inode.mode(),
             uid: inode.attributes.uid,
@@ -95,7 +95,7 @@ impl<W: Write> Walk<'_, W> {
             ..Header::default()
         };
         if let Kind::Symlink(target) = &inode.kind {
-            // The kernel makes a new inode for every name of a symbolic link, so each is written as one.
+            // The kernel creates a new inode for every name of a symbolic link, so each is written as one.
             (header.ino, header.nlink) = (self.number()?, 1);
             return self.plain(&header, target);
         }
@@ -136,7 +136,7 @@ impl<W: Write> Walk<'_, W> {
 
     fn number(&mut self) -> Result<u32> {
         let number = self.next;
-        self.next = self.next.checked_add(1).context("newc cannot number that many inodes")?;
+        self.next = self.next.checked_add(1).context("too many inodes for the newc format")?;
         Ok(number)
     }
 }

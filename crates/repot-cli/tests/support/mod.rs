@@ -1,4 +1,4 @@
-//! The command, run in a directory of its own.
+//! Runs the command in a temporary directory.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 use std::fs;
@@ -12,7 +12,7 @@ pub(crate) struct Work {
 }
 
 impl Work {
-    /// A directory with a small root in it and an init to pack.
+    /// A directory with a small root and an init to pack.
     pub(crate) fn new() -> Work {
         let dir = tempfile::tempdir().unwrap();
         let work = Work { dir };
@@ -21,13 +21,20 @@ impl Work {
         fs::write(work.path("root/bin/tool"), vec![b'x'; 70_000]).unwrap();
         fs::hard_link(work.path("root/bin/tool"), work.path("root/bin/alias")).unwrap();
         std::os::unix::fs::symlink("tool", work.path("root/bin/link")).unwrap();
-        // The shortest thing that counts as a static program: no program headers.
+        // The shortest static program: an ELF header without program headers.
         let mut elf = b"\x7fELF\x02\x01\x01".to_vec();
         elf.resize(64, 0);
         (elf[18], elf[20]) = (62, 1);
         elf.extend(b"/etc/repot.conf");
         fs::write(work.path("init"), elf).unwrap();
         work
+    }
+
+    /// Adds `init-payload`, an init that claims to unpack payloads.
+    pub(crate) fn init_with_payload(&self) {
+        let mut elf = self.read("init");
+        elf.extend(b"\nrepot-init 1 with payload\n");
+        fs::write(self.path("init-payload"), elf).unwrap();
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -40,7 +47,7 @@ impl Work {
         command.env_remove("SOURCE_DATE_EPOCH").output().unwrap()
     }
 
-    /// Runs the command, which must succeed, and returns what it printed.
+    /// Runs the command, which must succeed, and returns its output.
     #[track_caller]
     pub(crate) fn done(&self, args: &[&str]) -> String {
         let out = self.repot(args);
@@ -48,7 +55,7 @@ impl Work {
         text(&out.stdout) + &text(&out.stderr)
     }
 
-    /// Runs the command, which must fail with 1 and say one line, and returns that.
+    /// Runs the command, which must exit with 1 and print one error, and returns that.
     #[track_caller]
     pub(crate) fn fails(&self, args: &[&str]) -> String {
         let out = self.repot(args);
@@ -65,7 +72,7 @@ impl Work {
         serde_json::from_str(&self.done(&["inspect", "--json", image])).unwrap()
     }
 
-    /// Runs another program, which must be there and succeed.
+    /// Runs another program, which must succeed.
     #[track_caller]
     pub(crate) fn run(&self, program: &str, args: &[&str]) -> Vec<u8> {
         let out = Command::new(program).args(args).current_dir(self.dir.path()).output();
@@ -76,7 +83,7 @@ impl Work {
         out.stdout
     }
 
-    /// The files in the directory, to see that nothing was left behind.
+    /// The files in the directory.
     pub(crate) fn files(&self) -> Vec<String> {
         let mut names: Vec<_> = fs::read_dir(self.dir.path())
             .unwrap()
@@ -95,7 +102,7 @@ pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// A tar archive of members with any names at all.
+/// A tar archive of members with arbitrary names.
 pub(crate) fn tar(members: &[(&str, tar::EntryType, &str)]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for (name, kind, data) in members {

@@ -1,9 +1,8 @@
-//! An image as the kernel takes it: cpio archives and compressed streams of them, one after the other, zeros
+//! Splits an image into segments as the kernel does: cpio archives and compressed streams of them, with zeros
 //! between.
 //!
-//! Follows `unpack_to_rootfs()`: plain members begin at a multiple of four bytes, anything else that is not
-//! zero must be the magic of a compression, and within a compressed stream there is nothing but members and
-//! zeros.
+//! Follows `unpack_to_rootfs()`: an uncompressed member starts at a multiple of 4 bytes, any other non-zero
+//! byte must start a compressed stream, and a compressed stream contains only members and zeros.
 
 use std::io::{self, BufRead, BufReader, Read};
 
@@ -12,7 +11,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use crate::codec::Compression;
 use crate::newc::{Item, Reader};
 
-/// A plain archive, or a compressed stream of archives.
+/// An uncompressed archive, or a compressed stream of archives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Segment {
     /// Its first byte in the image.
@@ -21,18 +20,18 @@ pub struct Segment {
     pub compression: Compression,
 }
 
-/// Who wants to know what is in an image.
+/// Receives the contents of an image.
 pub trait Visit {
-    /// A segment begins.
+    /// A segment starts.
     fn segment(&mut self, segment: Segment) -> Result<()>;
-    /// A member, or the end of an archive. `data` need not be read; `offset` is the reader's, in the
-    /// decompressed segment.
+    /// A member, or the end of an archive, at this offset of the decompressed segment. Reading `data` is
+    /// optional.
     fn item(&mut self, item: Item, offset: u64, data: &mut dyn Read) -> Result<()>;
-    /// A segment ended, at this offset of the image and this one of its decompressed bytes.
+    /// A segment ends, at this offset of the image, with this many decompressed bytes.
     fn end(&mut self, offset: u64, decompressed: u64) -> Result<()>;
 }
 
-/// Reads the whole image. An error says in which segment and where in it.
+/// Reads the whole image. An error names the segment and the offset in it.
 pub fn read(image: impl Read, visit: &mut dyn Visit) -> Result<()> {
     let mut input = Counted { input: BufReader::with_capacity(256 << 10, image), offset: 0 };
     while let Some(byte) = skip_zeros(&mut input).context("cannot read the image")? {
@@ -58,7 +57,7 @@ pub fn read(image: impl Read, visit: &mut dyn Visit) -> Result<()> {
     Ok(())
 }
 
-/// Members as they are, until the end of their archive or the magic of a compression.
+/// Reads uncompressed members, until the end of their archive or the start of a compressed stream.
 fn plain<R: BufRead>(input: &mut Counted<R>, visit: &mut dyn Visit) -> Result<u64> {
     let offset = input.offset;
     let mut reader = Reader::new(input, offset);
@@ -71,7 +70,7 @@ fn compressed(input: &mut impl BufRead, compression: Compression, visit: &mut dy
     let mut reader = Reader::new(BufReader::with_capacity(256 << 10, decoder), 0);
     items(&mut reader, visit, true)?;
     if !reader.input_mut().fill_buf()?.is_empty() {
-        bail!("junk within the compressed archive, at byte {}", reader.offset());
+        bail!("junk in the compressed archive, at byte {}", reader.offset());
     }
     Ok(reader.offset())
 }
@@ -88,13 +87,13 @@ fn items<R: BufRead>(reader: &mut Reader<R>, visit: &mut dyn Visit, whole_stream
     Ok(())
 }
 
-/// The first two bytes, which say what the segment is, taken out of the input.
+/// Reads the first two bytes of a segment.
 fn magic(input: &mut impl Read) -> Result<[u8; 2]> {
     let mut magic = [0; 2];
     input.read_exact(&mut magic[..1])?;
     match input.read_exact(&mut magic[1..]) {
         Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => Err(error.into()),
-        // One byte alone is no magic, and zero makes it none.
+        // A single byte is not a magic, and a zero after it makes sure of that.
         _ => Ok(magic),
     }
 }
@@ -116,7 +115,7 @@ fn skip_zeros(input: &mut impl BufRead) -> io::Result<Option<u8>> {
     }
 }
 
-/// Knows how many bytes were taken from a buffered reader.
+/// Counts the bytes that are taken from a buffered reader.
 struct Counted<R> {
     input: R,
     offset: u64,
@@ -141,7 +140,7 @@ impl<R: BufRead> BufRead for Counted<R> {
     }
 }
 
-/// A decoder whose errors say that they are about the compression.
+/// A decoder whose errors name the compression.
 struct Named<R> {
     compression: Compression,
     input: R,

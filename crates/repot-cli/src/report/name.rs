@@ -1,9 +1,9 @@
-//! Names of any bytes and any length in messages.
+//! File names in messages: any bytes, any length.
 
-/// Longer names are cut in the middle: their beginning and end tell more than their length.
+/// Longer names are shortened in the middle.
 const SHOWN: usize = 96;
 
-/// The name with odd bytes escaped, and not too long for a line.
+/// The name with unprintable bytes escaped, shortened to fit a line.
 #[must_use]
 pub fn shown(name: &[u8]) -> String {
     if name.len() <= SHOWN {

@@ -1,11 +1,9 @@
-//! `repot plan`: why `pivot_root` works or fails on this machine, and what repot would do if it were its
-//! `/init`.
+//! `repot plan`: explains whether `pivot_root` works on this machine, and what repot would do as its `/init`.
 //!
-//! The library looks and decides; nothing is changed. Looking at the tree needs root, the mounts can be seen
-//! by anyone.
+//! The library inspects the system and makes the plan; nothing is changed. Anyone can read the mounts, but
+//! only root can inspect the tree.
 
 use std::fs;
-use std::io::{self, Write};
 
 use anyhow::{Context, Result};
 use repot::facts::mountinfo::{self, Mount};
@@ -15,13 +13,13 @@ use repot::site::Site;
 use serde::Serialize;
 
 use crate::cli::PlanArgs;
-use crate::{report, size};
+use crate::report::{Format, Summary, finish, row, size, table};
 
 #[derive(Debug, Serialize)]
 struct Account {
     root: Root,
     pivot_root: Verdict,
-    /// Absent without the rights to look.
+    /// Needs root.
     tree: Option<Tree>,
     plan: Option<Decision>,
     /// Why there is no plan.
@@ -64,15 +62,13 @@ struct Decision {
 
 /// Runs the command.
 pub fn run(args: &PlanArgs) -> Result<()> {
-    let account = account()?;
-    let text = if args.json { serde_json::to_string_pretty(&account)? + "\n" } else { words(&account) };
-    io::stdout().write_all(text.as_bytes()).context("cannot write to standard output")
+    finish(Format { json: args.json, stdout_taken: false }, &account()?)
 }
 
 fn account() -> Result<Account> {
     let mounts =
         mountinfo::parse(&fs::read("/proc/self/mountinfo").context("cannot read /proc/self/mountinfo")?);
-    // Of several mounts on one place the last is the one that is seen.
+    // The last of several mounts at `/` hides the others.
     let root = mounts.iter().rfind(|mount| mount.point == b"/").cloned().unwrap_or_default();
     let mut account = Account {
         pivot_root: verdict(&root),
@@ -86,13 +82,13 @@ fn account() -> Result<Account> {
         refusal: None,
     };
     if !rustix::process::geteuid().is_root() {
-        account.refusal = Some("only root may look at the tree and make a plan".into());
+        account.refusal = Some("only root can inspect the tree and make a plan: run this with sudo".into());
         return Ok(account);
     }
     let site = Site::open()?;
     let options = facts::options(&site);
     let mut facts = facts::look(&site, &options)?;
-    // The question is what would happen, not whether this program is to do it.
+    // repot would refuse to run as anything but PID 1.
     facts.first = true;
     account.tree = Some(tree(&facts));
     match plan(&facts, &options) {
@@ -105,19 +101,16 @@ fn account() -> Result<Account> {
 /// The conditions of `path_pivot_root()` in fs/namespace.c that concern the old root.
 fn verdict(root: &Mount) -> Verdict {
     let (works, why) = if root.id == root.parent {
-        (
-            false,
-            "the root mount is on no other: it is the first of all, which cannot be put elsewhere (EINVAL)",
-        )
+        (false, "the root mount has no parent, and the kernel cannot move it (EINVAL)")
     } else if root.fstype == b"rootfs" {
-        (true, "the root mount is the initial file system, mounted once more above itself")
+        (true, "the root mount is the initial file system, bound over itself")
     } else if root.shared {
         (
             false,
-            "the root mount is shared: runtimes make it private first, in a mount namespace of their own (EINVAL else)",
+            "the root mount is shared (EINVAL), unless the caller makes it private first, as container runtimes do",
         )
     } else {
-        (true, "the root mount is an ordinary one on top of another")
+        (true, "the root mount has a parent")
     };
     Verdict { works, why: why.into() }
 }
@@ -146,46 +139,53 @@ fn decision(plan: Plan, said: Vec<String>) -> Decision {
     }
 }
 
-fn words(account: &Account) -> String {
-    let row = |name: &str, value: String| (name.to_string(), value);
-    let works = if account.pivot_root.works { "works here" } else { "fails here" };
-    let mut rows = vec![
-        row("root", format!("{}, {} mounts in this namespace", account.root.filesystem, account.root.mounts)),
-        row("pivot_root", format!("{works}: {}", account.pivot_root.why)),
-    ];
-    if let Some(tree) = &account.tree {
-        if tree.entries > 0 {
-            let (bytes, largest) = (size::human(tree.bytes), size::human(tree.largest));
-            rows.push(row("tree", format!("{} entries, {bytes}, the largest file {largest}", tree.entries)));
-        }
-        let (available, memory) = (size::human(tree.available), size::human(tree.memory));
-        rows.push(row("memory", format!("{available} of {memory} available")));
-        rows.extend(tree.inits.iter().map(|init| row("init", init.clone())));
+impl Summary for Account {
+    fn text(&self) -> String {
+        let works = if self.pivot_root.works { "works here" } else { "fails here" };
+        let mut rows = vec![
+            row("root", format!("{}, {} mounts in this namespace", self.root.filesystem, self.root.mounts)),
+            row("pivot_root", format!("{works}: {}", self.pivot_root.why)),
+        ];
+        rows.extend(self.tree.iter().flat_map(Tree::rows));
+        rows.extend(self.plan.iter().flat_map(Decision::rows));
+        rows.extend(self.refusal.iter().map(|refusal| row("no plan", refusal.clone())));
+        table(&rows)
     }
-    if let Some(plan) = &account.plan {
-        let or_default =
-            |value: &Option<String>| value.clone().unwrap_or_else(|| "the kernel's default".into());
-        rows.push(row("repot would", format!("{}: {}", plan.method, plan.reason)));
-        if plan.method == "move" {
-            let (size, inodes) = (or_default(&plan.size), or_default(&plan.nr_inodes));
-            rows.push(row(
-                "new root",
-                format!("tmpfs, size {size}, nr_inodes {inodes}; {} threads", plan.threads),
-            ));
-        }
-        rows.push(row("and then run", plan.init.clone()));
+
+    fn warnings(&self) -> &[String] {
+        self.plan.as_ref().map_or(&[], |plan| &plan.warnings)
     }
-    if let Some(refusal) = &account.refusal {
-        rows.push(row("no plan", refusal.clone()));
-    }
-    let mut text = report::table(&rows);
-    for warning in account.plan.iter().flat_map(|plan| &plan.warnings) {
-        text += &format!("warning: {warning}\n");
-    }
-    text
 }
 
-/// For messages about a root file system.
+impl Tree {
+    fn rows(&self) -> Vec<(String, String)> {
+        let mut rows = Vec::new();
+        if self.entries > 0 {
+            let (bytes, largest) = (size::human(self.bytes), size::human(self.largest));
+            rows.push(row("tree", format!("{} entries, {bytes}, largest file {largest}", self.entries)));
+        }
+        let (available, memory) = (size::human(self.available), size::human(self.memory));
+        rows.push(row("memory", format!("{available} of {memory} available")));
+        rows.extend(self.inits.iter().map(|init| row("init", init.clone())));
+        rows
+    }
+}
+
+impl Decision {
+    fn rows(&self) -> Vec<(String, String)> {
+        let mut rows = vec![row("repot would", format!("{}: {}", self.method, self.reason))];
+        if self.method == "move" {
+            let or_default = |value: &Option<String>| value.clone().unwrap_or("the kernel's default".into());
+            let (size, inodes) = (or_default(&self.size), or_default(&self.nr_inodes));
+            let threads = self.threads;
+            rows.push(row("new root", format!("tmpfs, size {size}, nr_inodes {inodes}; {threads} threads")));
+        }
+        rows.push(row("then run", self.init.clone()));
+        rows
+    }
+}
+
+/// The name of a root file system for messages.
 #[must_use]
 pub(crate) fn name(rootfs: RootFs) -> &'static str {
     match rootfs {

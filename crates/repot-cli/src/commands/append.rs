@@ -1,27 +1,27 @@
-//! `repot append`: adds repot to an initramfs that exists, as one more segment behind the others, which stay
-//! as they are.
+//! `repot append`: adds repot to an existing initramfs as one more segment.
 //!
-//! The kernel unpacks segments in order and lets later members override earlier ones. The image is read once
-//! to know what to chain to, and copied unchanged.
+//! The kernel unpacks segments in order, and later members override earlier ones. The image is read once to
+//! find the init to run after the move, and then copied unchanged.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 
 use anyhow::{Context, Result, bail, ensure};
+use serde::Serialize;
 
 use crate::cli::Append;
 use crate::codec::{Compression, Encoder};
-use crate::config::{self, Setting};
+use crate::image::config::{self, Setting};
 use crate::image::{NODES, REAL_INIT};
 use crate::init_binary::{self, InitBinary};
-use crate::inspect::Survey;
+use crate::marker;
 use crate::newc::{Header, Writer};
 use crate::output::{self, Output};
-use crate::segments;
+use crate::report::{Format, Summary, finish, row, table};
+use crate::survey::{Survey, segments};
 use crate::tree::{Id, Kind, Tree};
-use crate::{marker, report};
 
-/// What an archive appended to may be aligned to; the kernel wants four.
+/// Alignment of the new segment in bytes. The kernel requires 4.
 const ALIGNMENT: u64 = 512;
 
 /// Runs the command.
@@ -39,7 +39,7 @@ pub fn run(args: &Append) -> Result<()> {
         segments::read(&mut input, &mut survey).with_context(|| shown.clone())?;
     }
     let compression = compression(&survey).with_context(|| shown.clone())?;
-    let mut segment = Segment::new(&survey.tree);
+    let mut segment = Segment::new(survey.tree());
     segment.fill(&survey, &init, args).with_context(|| shown.clone())?;
 
     let output = Output::create(&args.output)?;
@@ -48,23 +48,35 @@ pub fn run(args: &Append) -> Result<()> {
         .with_context(|| format!("cannot copy {shown}"))
         .map_err(output::cause)?;
 
-    let row = |name: &str, value: String| (name.to_string(), value);
-    let rows = [
-        row("image", args.output.display().to_string()),
-        row("segment", format!("at byte {offset}, {compression}")),
-        row("boots with", args.rdinit.as_ref().map_or("/init".into(), |path| format!("rdinit={path}"))),
-    ];
-    // When the image itself goes to standard output, the table must not.
-    let table = report::table(&rows);
-    if args.output.as_os_str() == "-" {
-        io::stderr().write_all(table.as_bytes())?;
-    } else {
-        io::stdout().write_all(table.as_bytes())?;
-    }
-    Ok(())
+    let format = Format { json: args.json, stdout_taken: output::is_stdout(&args.output) };
+    let image = args.output.display().to_string();
+    finish(format, &Appended { image, offset, compression, rdinit: args.rdinit.clone() })
 }
 
-/// Copies the image and puts the segment behind it, at the offset that is returned.
+/// What was appended.
+#[derive(Debug, Serialize)]
+struct Appended {
+    image: String,
+    /// The first byte of the new segment in the image.
+    offset: u64,
+    #[serde(serialize_with = "crate::report::as_text")]
+    compression: Compression,
+    /// The path for `rdinit=`, unless repot is `/init`.
+    rdinit: Option<String>,
+}
+
+impl Summary for Appended {
+    fn text(&self) -> String {
+        let boots_with = self.rdinit.as_ref().map_or("/init".into(), |path| format!("rdinit={path}"));
+        table(&[
+            row("image", self.image.clone()),
+            row("segment", format!("at byte {}, {}", self.offset, self.compression)),
+            row("boots with", boots_with),
+        ])
+    }
+}
+
+/// Copies the image, writes the segment after it, and returns the offset of the segment.
 fn write(image: &mut File, segment: &[u8], compression: Compression, mut output: Output) -> Result<u64> {
     let copied = io::copy(image, &mut output)?;
     let offset = copied.next_multiple_of(ALIGNMENT);
@@ -75,20 +87,23 @@ fn write(image: &mut File, segment: &[u8], compression: Compression, mut output:
     Ok(offset)
 }
 
-/// What the kernel reads for certain: the compression that the image ends with.
+/// The compression of the last segment, which this kernel can certainly read.
 fn compression(survey: &Survey) -> Result<Compression> {
-    let last = survey.segments.last().context("there is nothing in it")?;
+    let last = survey.segments.last().context("the image is empty")?;
     Ok(match last.compression {
         Compression::Lz4 => {
-            bail!("it ends with an lz4 segment, which has no end: the kernel finds nothing behind it")
+            bail!(
+                "the image ends with an lz4 segment, and lz4 streams have no end mark: the kernel would not find \
+                 another segment after it. Recompress the image with zstd, gzip or xz"
+            )
         }
-        // Not written by anyone any more; plain members are read everywhere.
+        // We do not write lzma. Every kernel reads uncompressed members.
         Compression::Lzma => Compression::None,
         Compression::Zstd | Compression::Gzip | Compression::Xz | Compression::None => last.compression,
     })
 }
 
-/// The members to add, in memory: the init and a few small files.
+/// The members to add: the init and a few small files.
 struct Segment<'a> {
     tree: &'a Tree,
     writer: Writer<Vec<u8>>,
@@ -118,8 +133,8 @@ impl<'a> Segment<'a> {
         let parent = name.rsplit_once('/').map_or("", |(parent, _)| parent);
         self.directories(parent)?;
         if args.rdinit.is_none() {
-            // A file of the same type would be overwritten in place, and with it every hard link to it: make
-            // the kernel remove it by putting something of another type there first.
+            // The kernel would overwrite an existing file in place, through every hard link to it. A member
+            // of another type makes it remove the file first.
             self.member(b"init", 0o120_777, b"init.real")?;
         }
         self.member(name.as_bytes(), 0o100_755, &init.bytes)?;
@@ -136,33 +151,31 @@ impl<'a> Segment<'a> {
     /// Keeps the image's own `/init` under another name, to run after the move.
     fn chain(&mut self, survey: &Survey, init: &InitBinary, settings: bool) -> Result<Option<String>> {
         let same = survey.kept.as_deref() == Some(&*init.bytes);
-        ensure!(!same || settings, "its /init is this repot already, and no --config changes anything");
+        ensure!(!same || settings, "/init is already repot, and --config changes nothing: nothing to do");
         if same || survey.repot() {
             return Ok(None);
         }
         let id = self.tree.child(Tree::ROOT, b"init");
-        let id =
-            id.context("it has no /init to run after the move (give --rdinit PATH to leave it as it is)")?;
+        let id = id.context("the image has no /init to run after the move: use --rdinit PATH")?;
         ensure!(
             self.tree.child(Tree::ROOT, REAL_INIT.as_bytes()).is_none(),
-            "it has an /init that is not repot and /{REAL_INIT} too"
+            "the image has an /init that is not repot, and /{REAL_INIT} exists too: use --rdinit PATH"
         );
         match &self.tree.inode(id).kind {
             Kind::Symlink(target) => self.kept(id, target)?,
             Kind::File(_) => {
-                let bytes = survey.kept.as_deref().context(
-                    "its /init is empty, or larger than 16 MiB (give --rdinit PATH to leave it as it is)",
-                )?;
+                let kept = survey.kept.as_deref();
+                let bytes = kept.context("/init is empty or larger than 16 MiB: use --rdinit PATH")?;
                 self.kept(id, bytes)?;
             }
             Kind::Directory(_) | Kind::Character(..) | Kind::Block(..) | Kind::Fifo | Kind::Socket => {
-                bail!("its /init is no program")
+                bail!("/init is not a program: use --rdinit PATH")
             }
         }
         Ok(Some(format!("/{REAL_INIT}")))
     }
 
-    /// The image's own `/init` under its other name, as it was.
+    /// Adds the image's own `/init` under its new name, with its attributes.
     fn kept(&mut self, id: Id, data: &[u8]) -> Result<()> {
         let inode = self.tree.inode(id);
         let header = Header {
@@ -180,7 +193,7 @@ impl<'a> Segment<'a> {
 
     /// With `rdinit=` the image's own `/init` stays where it is.
     fn chain_elsewhere(&self, survey: &Survey) -> Result<Option<String>> {
-        ensure!(!survey.repot(), "its /init is repot already");
+        ensure!(!survey.repot(), "/init is already repot: --rdinit is for images with another /init");
         Ok(self.tree.child(Tree::ROOT, b"init").map(|_| "/init".to_string()))
     }
 
@@ -207,7 +220,7 @@ impl<'a> Segment<'a> {
         Ok(())
     }
 
-    /// Adds the directories of a path that the image has not, and leaves those alone that it has.
+    /// Adds the directories of a path that do not exist in the image.
     fn directories(&mut self, path: &str) -> Result<()> {
         let mut whole = String::new();
         for name in path.split('/').filter(|name| !name.is_empty()) {
@@ -217,7 +230,9 @@ impl<'a> Segment<'a> {
             whole += name;
             match self.tree.resolve(whole.as_bytes()) {
                 None => self.member(whole.as_bytes(), 0o040_755, b"")?,
-                Some(id) => ensure!(self.tree.entries(id).is_some(), "/{whole} is no directory"),
+                Some(id) => {
+                    ensure!(self.tree.entries(id).is_some(), "/{whole} in the image is not a directory")
+                }
             }
         }
         Ok(())

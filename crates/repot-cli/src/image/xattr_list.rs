@@ -1,24 +1,24 @@
-//! `.repot-xattrs`: the extended attributes that newc has no room for, in the format of `getfattr --dump`.
+//! `.repot-xattrs`: the extended attributes, which newc cannot hold, in the format of `getfattr --dump`.
 
 use std::collections::HashSet;
 
 use crate::newc::NAME_MAX;
 use crate::tree::{Id, Kind, Tree};
 
-/// Its name, in the root directory.
+/// Its name in the root directory.
 pub const NAME: &[u8] = b".repot-xattrs";
 
-/// The manifest of a tree; nothing when no entry has attributes.
+/// The list for a tree, unless no entry has attributes.
 #[must_use]
 pub fn contents(tree: &Tree) -> Option<Vec<u8>> {
-    let mut manifest = Manifest { tree, seen: HashSet::new(), text: Vec::new() };
-    manifest.entry(b".", Tree::ROOT);
-    below(tree, &mut Vec::new(), Tree::ROOT, &mut |path, id| manifest.entry(path, id));
-    (!manifest.text.is_empty()).then_some(manifest.text)
+    let mut list = List { tree, seen: HashSet::new(), text: Vec::new() };
+    list.entry(b".", Tree::ROOT);
+    below(tree, &mut Vec::new(), Tree::ROOT, &mut |path, id| list.entry(path, id));
+    (!list.text.is_empty()).then_some(list.text)
 }
 
-/// What of a tree's attributes no kernel will take: users may have some on files and directories alone (xattr(7)), and from Linux 7.1
-/// on on sockets.
+/// Warnings about attributes that the kernel will refuse. It allows `user.` attributes on files and
+/// directories only (xattr(7)), and since Linux 7.1 on sockets.
 #[must_use]
 pub fn refused(tree: &Tree) -> Vec<String> {
     let (mut links, mut sockets) = (Vec::new(), Vec::new());
@@ -33,20 +33,20 @@ pub fn refused(tree: &Tree) -> Vec<String> {
             list.push(String::from_utf8_lossy(path).into_owned());
         }
     });
-    let told = |list: &[String], why| {
+    let warning = |list: &[String], why| {
         let more = if list.len() > 1 { format!(" and {} more", list.len() - 1) } else { String::new() };
-        list.first().map(|first| format!("attributes user.* of /{first}{more} will be left out: {why}"))
+        list.first().map(|first| format!("user.* attributes of /{first}{more} will be lost: {why}"))
     };
     [
-        told(&links, "no kernel takes them on symbolic links, devices and pipes"),
-        told(&sockets, "kernels before 7.1 do not take them on sockets"),
+        warning(&links, "the kernel allows none on symbolic links, devices and pipes"),
+        warning(&sockets, "kernels before 7.1 allow none on sockets"),
     ]
     .into_iter()
     .flatten()
     .collect()
 }
 
-/// Calls `visit` with everything below a directory, parents before what is in them.
+/// Calls `visit` with everything below a directory, parents first.
 fn below(tree: &Tree, path: &mut Vec<u8>, directory: Id, visit: &mut dyn FnMut(&[u8], Id)) {
     for (name, &id) in tree.entries(directory).into_iter().flatten() {
         let parent = path.len();
@@ -55,7 +55,7 @@ fn below(tree: &Tree, path: &mut Vec<u8>, directory: Id, visit: &mut dyn FnMut(&
         }
         path.extend_from_slice(name);
         visit(path, id);
-        // What is longer cannot be written, and how deep it goes is for the archive to say.
+        // The archive writer reports longer paths as an error.
         if path.len() <= NAME_MAX {
             below(tree, path, id, visit);
         }
@@ -63,14 +63,14 @@ fn below(tree: &Tree, path: &mut Vec<u8>, directory: Id, visit: &mut dyn FnMut(&
     }
 }
 
-struct Manifest<'a> {
+struct List<'a> {
     tree: &'a Tree,
-    /// Inodes with attributes that were listed: one of several names is enough.
+    /// Inodes that are listed already, under their first name.
     seen: HashSet<Id>,
     text: Vec<u8>,
 }
 
-impl Manifest<'_> {
+impl List<'_> {
     fn entry(&mut self, path: &[u8], id: Id) {
         let xattrs = &self.tree.inode(id).attributes.xattrs;
         if xattrs.is_empty() || !self.seen.insert(id) {

@@ -20,10 +20,11 @@ use repot::site::Site;
 use serde::Serialize;
 
 use self::snapshot::Snapshot;
+use super::plan;
 use crate::cli::Rehearse;
 use crate::ram::Footprint;
+use crate::report::{self, size};
 use crate::source::directory;
-use crate::{plan, report, size};
 
 /// How many differences are shown.
 const SHOWN: usize = 20;
@@ -63,7 +64,7 @@ pub fn run(args: &Rehearse) -> Result<()> {
     if args.json {
         report::print(&(serde_json::to_string_pretty(&found)? + "\n"))?;
     }
-    if failed { Err(crate::Reported.into()) } else { Ok(()) }
+    if failed { Err(crate::errors::Reported.into()) } else { Ok(()) }
 }
 
 /// The copy lies in memory that nothing can be paged out of: it must leave some to the machine.

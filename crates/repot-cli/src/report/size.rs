@@ -1,6 +1,6 @@
-//! Sizes as people read and write them.
+//! Sizes for people.
 
-/// `187.3 MiB`; bytes below a KiB.
+/// Formats a size as `187.3 MiB`.
 #[must_use]
 pub fn human(bytes: u64) -> String {
     let mut scaled = bytes;
@@ -18,24 +18,25 @@ pub fn human(bytes: u64) -> String {
     bytes.to_string()
 }
 
-/// Whole MiB.
+/// Formats a size in whole MiB.
 #[must_use]
 pub fn mib(bytes: u64) -> String {
     format!("{} MiB", bytes >> 20)
 }
 
-/// A number with its unit, as options take it. A bare number is refused: it is MiB to QEMU and bytes to others.
+/// Parses a number with a unit. A bare number is an error, since QEMU would read it as MiB and others as
+/// bytes.
 pub(crate) fn parse(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|letter: char| !letter.is_ascii_digit());
     let shift = match text[digits.len()..].to_ascii_lowercase().trim_end_matches('b').trim_end_matches('i') {
         "k" => 10,
         "m" => 20,
         "g" => 30,
-        _ => return Err("a size is a number with its unit: 512M, 2G".into()),
+        _ => return Err("a size is a number with a unit, such as 512M or 2G".into()),
     };
-    let number: u64 = digits.parse().map_err(|_| format!("{digits:?} is no number"))?;
+    let number: u64 = digits.parse().map_err(|_| format!("{digits:?} is not a whole number"))?;
     let bytes = number.checked_mul(1 << shift).filter(|bytes| *bytes > 0);
-    bytes.ok_or_else(|| "no machine has that much memory, or that little".into())
+    bytes.ok_or_else(|| "out of range".into())
 }
 
 #[cfg(test)]

@@ -1,20 +1,19 @@
-//! `/etc/repot.conf`: `KEY=VALUE` lines that the init reads, checked here so that a typing error is found
-//! when an image is built.
+//! `/etc/repot.conf`: `KEY=VALUE` lines for the init, checked when an image is built.
 
 use std::fmt;
 
 use anyhow::{Result, bail, ensure};
 use repot::options::Options;
 
-/// Where it is in an image.
+/// Its path in an image.
 pub const PATH: &str = "etc/repot.conf";
 
 /// One setting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Setting {
-    /// What is set.
+    /// The key.
     pub key: String,
-    /// To what.
+    /// The value; empty for a flag of tmpfs such as `noswap`.
     pub value: String,
 }
 
@@ -27,21 +26,23 @@ impl fmt::Display for Setting {
     }
 }
 
-/// `KEY=VALUE`, or a flag of tmpfs alone, as given to `--config`: accepted when the init would take it
-/// without a warning.
+/// Parses the argument of `--config`: `KEY=VALUE`, or a flag of tmpfs. It must not make the init warn.
 pub fn parse(text: &str) -> Result<Setting> {
     let (key, value) = text.split_once('=').unwrap_or((text, ""));
     let setting = Setting { key: key.trim().to_string(), value: value.trim().to_string() };
     let line = setting.to_string();
-    ensure!(!line.contains(['\n', '\0']), "a setting is one line");
-    ensure!(!setting.key.is_empty() && !line.starts_with('#'), "a setting is KEY=VALUE");
+    ensure!(!line.contains(['\n', '\0']), "a setting must be a single line");
+    ensure!(
+        !setting.key.is_empty() && !line.starts_with('#'),
+        "a setting has the form KEY=VALUE, such as size=70%"
+    );
     if let Some(warning) = Options::read(Some(line.as_bytes()), &[]).warnings.first() {
         bail!("{}", warning.trim_start_matches("/etc/repot.conf:1: "));
     }
     Ok(setting)
 }
 
-/// The file with a key's line changed, or added when there is none.
+/// The text of the file with the key set: the last line, and the only one with this key.
 #[must_use]
 pub fn set(text: &str, setting: &Setting) -> String {
     let line = setting.to_string();
@@ -50,7 +51,7 @@ pub fn set(text: &str, setting: &Setting) -> String {
     lines.join("\n") + "\n"
 }
 
-/// The value of a key in the file: the last one counts.
+/// The value of a key in the text of the file. The last line with the key counts.
 #[must_use]
 pub fn get<'a>(text: &'a str, wanted: &str) -> Option<&'a str> {
     let line = text.lines().rfind(|line| key(line) == Some(wanted))?;

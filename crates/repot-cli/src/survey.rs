@@ -1,10 +1,13 @@
-//! What is in an image, gathered while it streams by.
+//! Reading an initramfs: what the kernel would make of it, gathered in one pass.
 //!
-//! Names and attributes are kept in a tree, built by the kernel's rules: later members override earlier ones,
-//! and a member whose directory is not there yet is lost. Contents pass through; only their first bytes are
-//! looked at, to know programs.
+//! Names and attributes go into a tree that follows the kernel's rules: later members override earlier ones,
+//! and a member whose directory does not exist yet is lost. File contents pass through. Only their first
+//! bytes are kept, to recognize programs.
 
+mod entries;
 mod place;
+pub mod segments;
+pub mod spool;
 
 use std::collections::{HashMap, HashSet};
 use std::io::Read;
@@ -12,21 +15,23 @@ use std::io::Read;
 use anyhow::Result;
 use serde::Serialize;
 
+use self::place::Placed;
+use self::segments::{Segment, Visit};
+use self::spool::Spool;
 use crate::codec::Compression;
 use crate::elf::{HEAD, Program};
-use crate::inspect::payload::{self, Spool};
-use crate::name::shown;
+use crate::image::{config, xattr_list};
 use crate::newc::{Header, Item, Totals};
 use crate::ram::{Footprint, Need};
-use crate::segments::{Segment, Visit};
+use crate::report::name::shown;
 use crate::source::limits;
-use crate::tree::{Attributes, Contents, Id, Kind, Tree};
-use crate::{config, init_binary, manifest, marker};
+use crate::tree::{Contents, Id, Kind, Tree};
+use crate::{init_binary, marker};
 
-/// How many of the largest files are named.
+/// Number of files listed as the largest.
 const LARGEST: usize = 10;
 
-/// A text or program that is read whole must be smaller than this.
+/// Bytes of a text or program that are read into memory at most.
 const READ_WHOLE: u64 = 16 << 20;
 
 /// One segment of the image.
@@ -47,23 +52,22 @@ pub struct SegmentFacts {
     pub trailer: bool,
 }
 
-/// What the end marker of the last archive that has one says of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+/// The result of comparing the last end marker with the members before it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EndMarker {
-    /// There is none: repot did not make this image.
+    /// The image has no end marker: repot did not make it.
+    #[default]
     None,
-    /// It agrees with what is there.
+    /// The marker agrees with the members.
     Whole,
     /// It does not.
     Wrong,
 }
 
-/// Everything that was seen.
-#[derive(Debug)]
+/// Everything that one pass over an image finds.
+#[derive(Debug, Default)]
 pub struct Survey {
-    /// The root that the kernel would make of it.
-    pub tree: Tree,
     /// The segments in order.
     pub segments: Vec<SegmentFacts>,
     /// All members.
@@ -72,57 +76,31 @@ pub struct Survey {
     pub hard_links: u64,
     /// The largest files with their sizes, the largest first.
     pub largest: Vec<(u64, String)>,
-    /// Entries with extended attributes in the manifest.
+    /// Entries in the list of extended attributes.
     pub xattrs: u64,
     /// The end marker.
     pub end_marker: EndMarker,
     /// `/etc/repot.conf`.
     pub config: String,
-    /// The contents of the member that was asked for.
+    /// The contents of the member given to [`Survey::keeping`].
     pub kept: Option<Vec<u8>>,
     /// The chunks of a payload.
     pub payload: Spool,
     /// What is wrong with members.
     pub problems: Vec<String>,
-    /// The member to keep.
+    placed: Placed,
+    /// Name of the member whose contents are kept.
     keep: Option<Vec<u8>>,
     /// Programs that are repot.
     repots: HashSet<Id>,
-    /// Which of several names came with the contents.
+    /// For an inode with hard links, the name whose member carried the contents.
     sources: HashMap<Id, Vec<u8>>,
     programs: HashMap<Id, Program>,
-    links: HashMap<(u32, u32, u32, u32), Id>,
+    /// Members of the current archive.
     archive: Totals,
     weight: limits::Weight,
     lost: u64,
     skipped: u64,
-}
-
-impl Default for Survey {
-    fn default() -> Survey {
-        Survey {
-            tree: Tree::new(Attributes { permissions: 0o755, ..Attributes::default() }),
-            segments: Vec::new(),
-            totals: Totals::default(),
-            hard_links: 0,
-            largest: Vec::new(),
-            xattrs: 0,
-            end_marker: EndMarker::None,
-            config: String::new(),
-            kept: None,
-            keep: None,
-            payload: Spool::default(),
-            repots: HashSet::new(),
-            sources: HashMap::new(),
-            problems: Vec::new(),
-            programs: HashMap::new(),
-            links: HashMap::new(),
-            archive: Totals::default(),
-            weight: limits::Weight::default(),
-            lost: 0,
-            skipped: 0,
-        }
-    }
 }
 
 impl Survey {
@@ -132,31 +110,38 @@ impl Survey {
         Survey { keep: Some(name.to_vec()), ..Survey::default() }
     }
 
+    /// The root that the kernel would create.
+    #[must_use]
+    pub fn tree(&self) -> &Tree {
+        &self.placed.tree
+    }
+
     /// Whether `/init` is repot.
     #[must_use]
     pub fn repot(&self) -> bool {
-        self.tree.resolve(b"init").is_some_and(|id| self.repots.contains(&id))
+        self.tree().resolve(b"init").is_some_and(|id| self.repots.contains(&id))
     }
 
-    /// The name of the member that has the contents of a file called `name`, which may be another name of it.
+    /// The name whose member carried the contents of the file called `name`: another one if it is a hard
+    /// link.
     #[must_use]
     pub fn source(&self, name: &[u8]) -> Vec<u8> {
-        let id = self.tree.find(name);
+        let id = self.tree().find(name);
         id.and_then(|id| self.sources.get(&id)).map_or_else(|| name.to_vec(), Clone::clone)
     }
 
-    /// The root that `/init` makes of the image, where that has a payload; an error says what is wrong with it.
+    /// The root that `/init` makes of an image with a payload, or what is wrong with the payload.
     #[must_use]
-    pub fn unpacked(&self) -> Option<Result<payload::Root>> {
-        (!self.payload.is_empty()).then(|| self.payload.open(&self.tree))
+    pub fn unpacked(&self) -> Option<Result<spool::Root>> {
+        (!self.payload.is_empty()).then(|| self.payload.open(self.tree()))
     }
 
-    /// The memory that the image of so many bytes needs to boot.
+    /// The memory that the image, of this size in bytes, needs to boot.
     #[must_use]
     pub fn need(&self, bytes: u64) -> Need {
         match self.unpacked() {
             Some(Ok(root)) => root.inner.payload(bytes, root.facts.compressed),
-            _ => Footprint::of(&self.tree).need(bytes),
+            _ => Footprint::of(self.tree()).need(bytes),
         }
     }
 
@@ -166,15 +151,15 @@ impl Survey {
         self.programs.get(&id).cloned().unwrap_or(Program::Unknown)
     }
 
-    /// Counts of members that the kernel leaves out without a word.
+    /// How many members the kernel drops silently, if more than the one reported in `problems`.
     #[must_use]
     pub fn left_out(&self) -> Vec<String> {
         let mut problems = Vec::new();
         if self.lost > 1 {
-            problems.push(format!("{} members in all come before their directory and are lost", self.lost));
+            problems.push(format!("{} members in total come before their directory and are lost", self.lost));
         }
         if self.skipped > 1 {
-            problems.push(format!("{} members in all are skipped by the kernel", self.skipped));
+            problems.push(format!("the kernel skips {} members in total", self.skipped));
         }
         problems
     }
@@ -184,21 +169,24 @@ impl Survey {
         if header.name == marker::NAME {
             return self.marker(data);
         }
-        if header.name == manifest::NAME {
+        if header.name == xattr_list::NAME {
             let text = read_whole(data)?;
             self.xattrs =
                 text.split(|&byte| byte == b'\n').filter(|line| line.starts_with(b"# file: ")).count() as u64;
         }
         if header.is_file()
-            && let Some(name) = payload::below(&header.name)
+            && let Some(name) = spool::below(&header.name)
         {
             self.payload.member(name, data)?;
         }
         let target = if header.is_symlink() { read_whole(data)? } else { Vec::new() };
         self.weight.add(header.name.len() + target.len())?;
-        let Some(id) = self.place(header, offset) else { return Ok(()) };
+        let Ok(id) = self.placed.place(header) else {
+            self.lose(header, offset);
+            return Ok(());
+        };
         if header.is_symlink() {
-            self.tree.inode_mut(id).kind = Kind::Symlink(target.into());
+            self.placed.tree.inode_mut(id).kind = Kind::Symlink(target.into());
         } else if header.is_file() && header.filesize > 0 {
             self.file(id, header, data)?;
         }
@@ -206,9 +194,7 @@ impl Survey {
     }
 
     fn count(&mut self, header: &Header) {
-        let key = (header.devmajor, header.devminor, header.ino, header.file_type());
-        let again =
-            header.nlink > 1 && !header.is_dir() && !header.is_symlink() && self.links.contains_key(&key);
+        let again = self.placed.is_hard_link(header);
         let bytes = if header.is_file() { u64::from(header.filesize) } else { 0 };
         for totals in [&mut self.totals, &mut self.archive] {
             totals.entries += 1;
@@ -219,6 +205,16 @@ impl Survey {
         if let Some(segment) = self.segments.last_mut() {
             segment.entries += 1;
             segment.trailer = false;
+        }
+    }
+
+    fn lose(&mut self, header: &Header, offset: u64) {
+        self.lost += 1;
+        if self.lost == 1 {
+            let name = shown(&header.name);
+            self.problems.push(format!(
+                "\"{name}\" comes before its directory and is lost (byte {offset} of its archive)"
+            ));
         }
     }
 
@@ -234,8 +230,8 @@ impl Survey {
 
     fn file(&mut self, id: Id, header: &Header, data: &mut dyn Read) -> Result<()> {
         let size = u64::from(header.filesize);
-        self.tree.inode_mut(id).kind = Kind::File(Contents::Size(size));
-        let chunk = payload::below(&header.name).is_some();
+        self.placed.tree.inode_mut(id).kind = Kind::File(Contents::Size(size));
+        let chunk = spool::below(&header.name).is_some();
         if !chunk
             && (self.largest.len() < LARGEST
                 || self.largest.last().is_some_and(|(smallest, _)| size > *smallest))
@@ -267,7 +263,7 @@ impl Survey {
         if fixed && init_binary::is_repot(&bytes) {
             self.repots.insert(id);
         } else {
-            // What the name stood for before may have been repot, in place.
+            // The member may overwrite a file that was repot.
             self.repots.remove(&id);
         }
         self.programs.insert(id, program);
@@ -281,7 +277,7 @@ impl Survey {
 impl Visit for Survey {
     fn segment(&mut self, segment: Segment) -> Result<()> {
         let Segment { offset, compression } = segment;
-        self.links.clear();
+        self.placed.new_archive();
         self.archive = Totals::default();
         self.segments.push(SegmentFacts {
             offset,
@@ -294,7 +290,7 @@ impl Visit for Survey {
         if let [.., before, _] = &self.segments[..]
             && before.compression == Compression::Lz4
         {
-            self.problems.push("a segment follows one in lz4, which the kernel cannot find".into());
+            self.problems.push("a segment follows an lz4 segment: the kernel does not find it".into());
         }
         Ok(())
     }
@@ -311,7 +307,7 @@ impl Visit for Survey {
                 }
             }
             Item::Trailer => {
-                self.links.clear();
+                self.placed.new_archive();
                 self.archive = Totals::default();
                 if let Some(segment) = self.segments.last_mut() {
                     segment.trailer = true;

@@ -1,32 +1,31 @@
-//! `repot man` and `repot completions`: made from the definition of the command line, so they cannot disagree
-//! with it.
+//! `repot man`: a manual page, generated from the definition of the command line.
 
 use anyhow::Result;
 use clap::{Command, CommandFactory};
-use clap_complete::Shell;
 use clap_mangen::Man;
 
 use crate::cli::Cli;
+use crate::errors::usage;
 use crate::report;
 
-/// Of the last change to the commands.
+/// Date of the last change to the commands.
 const DATE: &str = "2026-11-24";
 
-/// Prints the manual page of the program, or of one command.
-pub fn page(command: Option<&str>) -> Result<()> {
+/// Runs the command.
+pub fn run(command: Option<&str>) -> Result<()> {
     let mut program = Cli::command();
     program.build();
     let shown = match command {
         None => program,
         Some(name) => {
             let found = program.find_subcommand(name).cloned();
-            found.ok_or_else(|| crate::usage(format!("there is no command {name}")))?
+            found.ok_or_else(|| usage(format!("unknown command {name}: see repot --help")))?
         }
     };
     report::print(&render(shown)?)
 }
 
-/// A page as clap knows it, but with the examples under a title of their own, line by line.
+/// The page that clap generates, with the text after the options split into sections.
 fn render(command: Command) -> Result<String> {
     let title = command.get_display_name().unwrap_or_else(|| command.get_name()).to_uppercase();
     let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
@@ -59,15 +58,15 @@ fn render(command: Command) -> Result<String> {
         }
     }
     if !subcommands {
-        roff += ".SH \"EXIT STATUS\"\n0 done, 1 failed, 2 wrong usage.\n";
+        roff += ".SH \"EXIT STATUS\"\n0 success, 1 failure, 2 wrong usage.\n";
     }
-    // What a checker finds in what clap_mangen writes: blanks at the ends of lines, and an empty line between two
-    // breaks, which is a space.
+    // mandoc -Tlint warns about two things that clap_mangen writes: blanks at the end of a line, and an
+    // empty line between two breaks.
     let lines: Vec<_> = roff.lines().map(str::trim_end).collect();
     Ok(lines.join("\n").replace("\n.br\n\n.br\n", "\n.sp\n") + "\n")
 }
 
-/// One sentence or part of one a line, so that no line is long.
+/// Text wrapped to 76 columns and escaped for roff.
 fn filled(text: &str) -> String {
     let mut lines = String::new();
     let mut width = 0;
@@ -83,15 +82,8 @@ fn filled(text: &str) -> String {
     lines
 }
 
-/// A line of text for roff: no escapes, no requests, hyphens that can be copied.
+/// A line of text with roff escapes and requests neutralized, and hyphens that can be copied.
 fn escaped(line: &str) -> String {
     let line = line.replace('\\', "\\e").replace('-', "\\-");
     if line.starts_with(['.', '\'']) { format!("\\&{line}") } else { line }
-}
-
-/// Prints a completion script.
-pub fn completions(shell: Shell) -> Result<()> {
-    let mut text = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "repot", &mut text);
-    report::print(&String::from_utf8(text)?)
 }

@@ -1,4 +1,5 @@
-//! A payload within an image: its chunks gathered while the image streams by, verified, and read as the tree that they hold.
+//! The payload of an image: collects its chunks while the image streams by, verifies them, and reads their
+//! tree.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -7,74 +8,55 @@ use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 
 use anyhow::{Context, Result, ensure};
-use repot::display::Hex;
 use repot::payload::DIRECTORY;
-use repot::payload::index::{Chunk, Index, LIMIT, name};
-use serde::Serialize;
+use repot::payload::index::{CHUNK, Chunk, Index, LIMIT, name};
 use sha2::{Digest, Sha256};
 use twox_hash::XxHash64;
 
 use super::entries;
+use crate::payload::Facts;
+use crate::ram::Footprint;
 use crate::source::layer::Layer;
 use crate::source::limits;
 use crate::source::limits::Weight;
 use crate::source::tarball::Tarball;
 use crate::tree::{Attributes, Id, Kind, Tree};
 
-/// What is said of a payload.
-#[derive(Debug, Clone, Serialize)]
-pub struct Facts {
-    /// What `payload=` may ask for.
-    pub digest: String,
-    /// Names in it.
-    pub entries: u64,
-    /// Bytes of its files.
-    pub bytes: u64,
-    /// Its largest file.
-    pub largest: u64,
-    /// Bytes of its chunks.
-    pub compressed: u64,
-    /// How many chunks.
-    pub chunks: usize,
-    /// How many frames.
-    pub frames: usize,
-}
-
 /// The root that `/init` makes of an image with a payload.
 #[derive(Debug)]
 pub struct Root {
-    /// Payload and what overrides it.
+    /// The payload, and over it the other entries of the image.
     pub tree: Tree,
-    /// What of it is in the outer archive, and under which number there.
+    /// Entries that are not from the payload, and their inodes in the tree of the image.
     pub outer: HashMap<Id, Id>,
-    /// What is said of the payload.
+    /// Facts about the payload.
     pub facts: Facts,
-    /// The payload alone, for what it takes.
-    pub inner: crate::ram::Footprint,
+    /// The size of the payload alone.
+    pub inner: Footprint,
 }
 
-/// Members below the payload's directory, as they come.
+/// The members in the directory of the payload.
 #[derive(Debug, Default)]
 pub struct Spool {
     file: Option<File>,
     length: u64,
     index: Option<Vec<u8>>,
-    /// Where each chunk is in the file, and what the index must say of it.
+    /// By name, the offset of each chunk in the file, and what the index must contain for it.
     chunks: BTreeMap<Vec<u8>, (u64, Chunk)>,
 }
 
-/// The name of a member below the payload's directory, without that.
+/// The name of a member relative to the directory of the payload, if it is inside.
 pub(super) fn below(name: &[u8]) -> Option<&[u8]> {
     name.strip_prefix(DIRECTORY.as_bytes())?.strip_prefix(b"/")
 }
 
 impl Spool {
-    /// Whether there is anything.
+    /// Whether the image has no payload.
     pub(super) fn is_empty(&self) -> bool {
         self.index.is_none() && self.chunks.is_empty()
     }
 
-    /// Takes one member; a later one of the same name replaces an earlier.
+    /// Adds a member. It replaces an earlier one of the same name.
     pub(super) fn member(&mut self, name: &[u8], data: &mut dyn Read) -> Result<()> {
         if name == b"index" {
             let mut text = Vec::new();
@@ -84,7 +66,7 @@ impl Spool {
         }
         let file = match &mut self.file {
             Some(file) => file,
-            none => none.insert(tempfile::tempfile().context("cannot make a temporary file")?),
+            none => none.insert(tempfile::tempfile().context("cannot create a temporary file")?),
         };
         let (start, mut sum, mut digest) = (self.length, XxHash64::with_seed(0), Sha256::new());
         let mut buffer = vec![0; 64 << 10];
@@ -105,10 +87,10 @@ impl Spool {
         Ok(())
     }
 
-    /// Verifies everything and reads the tree; an error says which chunk or frame is wrong.
+    /// Verifies everything and reads the tree. An error names the chunk or frame.
     pub(super) fn open(&self, outer: &Tree) -> Result<Root> {
         let text = self.index.as_deref().context("the payload has no index")?;
-        ensure!(text.len() <= LIMIT, "the payload's index has more than {LIMIT} bytes");
+        ensure!(text.len() <= LIMIT, "the index of the payload has more than {LIMIT} bytes");
         let index = Index::parse(text).map_err(|flaw| anyhow::anyhow!("{DIRECTORY}: {flaw}"))?;
         for (number, chunk) in index.chunks.iter().enumerate() {
             let chunk_name = name(number);
@@ -116,17 +98,16 @@ impl Spool {
             let (_, found) =
                 found.with_context(|| format!("chunk {chunk_name} of the payload is missing"))?;
             let (size, wanted) = (found.size, chunk.size);
-            ensure!(size == wanted, "chunk {chunk_name} of the payload has {size} bytes, not {wanted}");
-            let damaged =
-                |what| format!("chunk {chunk_name} of the payload is damaged: it has another {what}");
-            ensure!(found.digest == chunk.digest, damaged("SHA-256"));
-            ensure!(found.sum == chunk.sum, damaged("XXH64"));
+            ensure!(size == wanted, "chunk {chunk_name} of the payload has {size} bytes instead of {wanted}");
+            let corrupt = |sum| format!("chunk {chunk_name} of the payload is corrupt: wrong {sum}");
+            ensure!(found.digest == chunk.digest, corrupt("SHA-256"));
+            ensure!(found.sum == chunk.sum, corrupt("XXH64"));
         }
         if let Some(more) = self.chunks.keys().find(|found| {
             let number = std::str::from_utf8(found).ok().and_then(|text| text.parse::<usize>().ok());
             number.is_none_or(|number| number >= index.chunks.len() || name(number).as_bytes() != *found)
         }) {
-            anyhow::bail!("{DIRECTORY}/{} is not in the payload's index", more.escape_ascii());
+            anyhow::bail!("{DIRECTORY}/{} is not in the index of the payload", more.escape_ascii());
         }
         let archive = self.archive(&index)?;
         entries::check(&archive, &index)?;
@@ -134,38 +115,34 @@ impl Spool {
         let tarball = Tarball::open(archive, "the payload", &scratch, &mut weight)?;
         let mut tree = Tree::new(Attributes { permissions: 0o755, ..Attributes::default() });
         tarball.apply(&mut Layer::root(&mut tree, &scratch, &mut weight))?;
-        let facts = Facts {
-            digest: format!("sha256:{}", Hex(&Sha256::digest(text))),
-            entries: index.entries,
-            bytes: index.bytes,
-            largest: index.largest,
-            compressed: index.compressed(),
-            chunks: index.chunks.len(),
-            frames: index.frames.len(),
-        };
-        let inner = crate::ram::Footprint::of(&tree);
+        let facts = Facts::of(&index);
+        let inner = Footprint::of(&tree);
         let mut root = Root { tree, outer: HashMap::new(), facts, inner };
         root.lay_over(outer, Tree::ROOT, Tree::ROOT);
         Ok(root)
     }
 
-    /// Every frame decompressed by itself, as the init does.
+    /// Decompresses every frame on its own, as the init does.
     fn archive(&self, index: &Index) -> Result<File> {
-        let mut out = tempfile::tempfile().context("cannot make a temporary file")?;
+        let mut out = tempfile::tempfile().context("cannot create a temporary file")?;
         let mut total = 0u64;
         for (number, frame) in index.frames.iter().enumerate() {
             let input = Frame { spool: self, index, at: frame.start, end: frame.end() };
             let mut decoder = zstd::stream::read::Decoder::new(BufReader::new(input))?.single_frame();
             decoder.window_log_max(repot::payload::index::WINDOW_LOG)?;
             let copied = io::copy(&mut decoder.take(frame.content.saturating_add(1)), &mut out)
-                .with_context(|| format!("frame {number} of the payload is damaged"))?;
+                .with_context(|| format!("frame {number} of the payload is corrupt"))?;
             ensure!(
                 copied == frame.content,
-                "frame {number} of the payload does not hold the {} bytes that the index says",
+                "frame {number} of the payload does not unpack to the {} bytes in the index",
                 frame.content
             );
             total += copied;
-            ensure!(total <= limits::UNPACKED, "the payload unpacks to more than any memory holds");
+            ensure!(
+                total <= limits::UNPACKED,
+                "the payload unpacks to more than {} bytes, the limit",
+                limits::UNPACKED
+            );
         }
         out.seek(SeekFrom::Start(0)).context("cannot read a temporary file")?;
         Ok(out)
@@ -173,7 +150,8 @@ impl Spool {
 }
 
 impl Root {
-    /// What else the image holds goes over the payload: directories are merged and keep what they have there.
+    /// Lays the other entries of the image over the payload. Directories are merged, and keep their
+    /// attributes from the payload.
     fn lay_over(&mut self, from: &Tree, directory: Id, into: Id) {
         for (name, &id) in from.entries(directory).into_iter().flatten() {
             if directory == Tree::ROOT && **name == *DIRECTORY.as_bytes() {
@@ -192,7 +170,7 @@ impl Root {
     }
 }
 
-/// The compressed bytes of a frame, across chunks.
+/// Reads the compressed bytes of a frame across chunks.
 struct Frame<'a> {
     spool: &'a Spool,
     index: &'a Index,
@@ -202,7 +180,6 @@ struct Frame<'a> {
 
 impl Read for Frame<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        use repot::payload::index::CHUNK;
         let Some(file) = &self.spool.file else { return Ok(0) };
         let number = usize::try_from(self.at / CHUNK).unwrap_or(usize::MAX);
         let known =

@@ -1,21 +1,21 @@
-//! One entry as tar holds it: an ustar header, PAX records in front where that has no room.
+//! Headers of tar entries: ustar, with PAX records in front for what does not fit.
 
 use tar::{EntryType, Header};
 
 use crate::source::pax;
 use crate::tree::{Inode, Kind};
 
-/// A block.
+/// Bytes of a block.
 pub(super) const BLOCK: usize = 512;
 
-/// What the two fields of ustar for names hold, used without the prefix.
+/// Bytes of each of the two name fields of ustar. The prefix field is not used.
 const NAME: usize = 100;
-/// The largest owner in seven octal digits.
+/// Maximum owner: seven octal digits.
 const OWNER: u32 = 0o7_777_777;
-/// The largest size in eleven.
+/// Maximum size: eleven octal digits.
 const SIZE: u64 = 0o77_777_777_777;
 
-/// The header of an entry; for a further name with the path that it leads to.
+/// The header of an entry. For a hard link, `link` is the path of the first name.
 pub(super) fn header(path: &[u8], inode: &Inode, link: Option<&[u8]>) -> Vec<u8> {
     let mut records = Vec::new();
     let mut header = Header::new_ustar();
@@ -34,7 +34,7 @@ pub(super) fn header(path: &[u8], inode: &Inode, link: Option<&[u8]>) -> Vec<u8>
         (Kind::Block(major, minor), None) => (EntryType::Block, 0, &b""[..], (*major, *minor)),
         (Kind::Fifo, None) => (EntryType::Fifo, 0, &b""[..], (0, 0)),
         (Kind::Socket, None) => {
-            // tar has no type for it; the keyword is star's.
+            // tar has no type for sockets; this keyword comes from star.
             record(&mut records, b"SCHILY.filetype", b"socket");
             (EntryType::Fifo, 0, &b""[..], (0, 0))
         }
@@ -68,7 +68,7 @@ pub(super) fn header(path: &[u8], inode: &Inode, link: Option<&[u8]>) -> Vec<u8>
         let time = format!("{}.{:09}", attributes.mtime, attributes.nanoseconds);
         record(&mut records, b"mtime", time.as_bytes());
     }
-    // An ustar header has both fields.
+    // This cannot fail: a ustar header has both fields.
     let _ = header.set_device_major(device.0).and(header.set_device_minor(device.1));
     if link.is_none() {
         for (name, value) in &attributes.xattrs {
@@ -96,12 +96,12 @@ pub(super) fn header(path: &[u8], inode: &Inode, link: Option<&[u8]>) -> Vec<u8>
     bytes
 }
 
-/// Zeros up to a whole block.
+/// Appends zeros up to a whole block.
 pub(super) fn pad(bytes: &mut Vec<u8>) {
     bytes.resize(bytes.len().next_multiple_of(BLOCK), 0);
 }
 
-/// Fills a field, where the value fits.
+/// Fills a field if the value fits, and returns whether it does.
 fn field(field: &mut [u8; NAME], value: &[u8]) -> bool {
     let fits = value.len() <= field.len();
     if fits {

@@ -1,8 +1,7 @@
-//! A directory whose entries are opened by path without ever leaving it: no `..`, no symbolic link, at any
-//! depth.
+//! A directory whose entries are opened by path without leaving it: no `..` and no symbolic links.
 //!
-//! `openat2(RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS)` does it in one call. Where a sandbox hides that call, the
-//! path is walked one component at a time with `O_NOFOLLOW`, which is the same for a path without `..`.
+//! `openat2(RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS)` does that in one call. If a sandbox blocks the call, the
+//! path is walked one component at a time with `O_NOFOLLOW`, which is equivalent for a path without `..`.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -11,14 +10,14 @@ use anyhow::{Context, Result};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-/// An open directory that bounds what is opened through it.
+/// An open directory.
 #[derive(Debug)]
 pub struct Beneath {
     root: OwnedFd,
 }
 
 impl Beneath {
-    /// Opens the directory at `path`, which may be reached through symbolic links: its user chose it.
+    /// Opens the directory at `path`. Symbolic links in `path` itself are followed: the user chose it.
     pub fn open(path: &Path) -> Result<Beneath> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::openat(CWD, path, flags, Mode::empty())
@@ -31,17 +30,17 @@ impl Beneath {
         self.root.as_fd()
     }
 
-    /// Opens a directory below for listing; `.` is the directory itself.
+    /// Opens a directory inside for listing; `.` is the directory itself.
     pub fn directory(&self, path: &[u8]) -> rustix::io::Result<OwnedFd> {
         self.open_at(path, OFlags::RDONLY | OFlags::DIRECTORY)
     }
 
-    /// Opens a file below for reading, without touching its access time where the system allows that.
+    /// Opens a file inside for reading, and does not update its access time if the system allows that.
     pub fn file(&self, path: &[u8]) -> rustix::io::Result<OwnedFd> {
-        // A fifo put in the file's place must not block us.
+        // If the file has been replaced with a fifo, opening it must not block.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK;
         match self.open_at(path, flags | OFlags::NOATIME) {
-            // Only the owner may ask for O_NOATIME.
+            // Only the owner may use O_NOATIME.
             Err(Errno::PERM) => self.open_at(path, flags),
             done => done,
         }

@@ -1,0 +1,26 @@
+//! The commands, one file each.
+
+pub mod append;
+pub mod boot;
+pub mod completions;
+pub mod inspect;
+pub mod man;
+pub mod pack;
+pub mod plan;
+pub mod rehearse;
+
+use crate::cli::{Cli, Command};
+
+/// Runs a command.
+pub fn run(cli: &Cli) -> anyhow::Result<()> {
+    match &cli.command {
+        Command::Pack(args) => pack::run(args),
+        Command::Append(args) => append::run(args),
+        Command::Inspect(args) => inspect::run(args),
+        Command::Boot(args) => boot::run(args),
+        Command::Plan(args) => plan::run(args),
+        Command::Rehearse(args) => rehearse::run(args),
+        Command::Completions { shell } => completions::run(*shell),
+        Command::Man { command } => man::run(command.as_deref()),
+    }
+}

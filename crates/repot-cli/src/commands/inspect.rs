@@ -1,0 +1,195 @@
+//! `repot inspect`: shows what is in an image, what memory it needs, and what is wrong with it.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use serde::Serialize;
+
+use crate::cli::Inspect;
+use crate::payload;
+use crate::programs::{self, Boot, Programs};
+use crate::ram::{Footprint, Need};
+use crate::report::{Format, Summary, finish, row, size, table};
+use crate::survey::spool::Root;
+use crate::survey::{EndMarker, SegmentFacts, Survey, segments};
+
+/// What an image holds.
+#[derive(Debug, Serialize)]
+struct Findings {
+    image: String,
+    /// Size of the image in bytes.
+    bytes: u64,
+    segments: Vec<SegmentFacts>,
+    entries: u64,
+    inodes: u64,
+    data: u64,
+    hard_links: u64,
+    xattrs: u64,
+    largest: Vec<Largest>,
+    /// Whether `/init` is repot.
+    repot: bool,
+    init: Option<String>,
+    end_marker: EndMarker,
+    payload: Option<payload::Facts>,
+    ram: Need,
+    problems: Vec<String>,
+    /// Why the image could not be read to its end.
+    damage: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Largest {
+    name: String,
+    bytes: u64,
+}
+
+/// Runs the command. A corrupt image is reported up to the corruption, and the command fails.
+pub fn run(args: &Inspect) -> Result<()> {
+    let shown = args.image.display().to_string();
+    let input: Box<dyn Read> = if args.image == Path::new("-") {
+        Box::new(io::stdin().lock())
+    } else {
+        Box::new(File::open(&args.image).with_context(|| format!("cannot open {shown}"))?)
+    };
+    let mut counted = Counted { input, bytes: 0 };
+    let mut survey = Survey::default();
+    let mut read = segments::read(&mut counted, &mut survey);
+    if survey.segments.is_empty() && !args.json {
+        // The summary would have no line to show.
+        read.with_context(|| shown.clone())?;
+        bail!("{shown} is empty");
+    }
+    let root = match survey.unpacked() {
+        Some(Ok(root)) => Some(root),
+        Some(Err(error)) => {
+            read = read.and(Err(error));
+            None
+        }
+        None => None,
+    };
+    let findings = findings(shown, counted.bytes, &survey, root.as_ref(), read.as_ref().err());
+    finish(Format { json: args.json, stdout_taken: false }, &findings)?;
+    read.with_context(|| findings.image)
+}
+
+fn findings(
+    image: String,
+    bytes: u64,
+    survey: &Survey,
+    root: Option<&Root>,
+    damage: Option<&anyhow::Error>,
+) -> Findings {
+    let boot = boot(survey, root);
+    let largest = |(bytes, name): &(u64, String)| Largest { name: name.clone(), bytes: *bytes };
+    Findings {
+        image,
+        bytes,
+        segments: survey.segments.clone(),
+        entries: survey.totals.entries,
+        inodes: survey.totals.inodes,
+        data: survey.totals.bytes,
+        hard_links: survey.hard_links,
+        xattrs: survey.xattrs,
+        largest: survey.largest.iter().map(largest).collect(),
+        repot: survey.repot(),
+        init: boot.init,
+        end_marker: survey.end_marker,
+        payload: root.map(|root| root.facts.clone()),
+        ram: match root {
+            Some(root) => root.inner.payload(bytes, root.facts.compressed),
+            None => Footprint::of(survey.tree()).need(bytes),
+        },
+        problems: problems(survey, root, boot.problems, damage.is_some()),
+        damage: damage.map(|error| format!("{error:#}")),
+    }
+}
+
+/// Which init would run.
+fn boot(survey: &Survey, root: Option<&Root>) -> Boot {
+    let tree = root.map_or(survey.tree(), |root| &root.tree);
+    let unpacked = programs::of_tree(tree);
+    let program = |id| match root {
+        Some(root) => root.outer.get(&id).map_or_else(|| unpacked(id), |id| survey.program(*id)),
+        None => survey.program(id),
+    };
+    Programs { tree, program: &program, config: &survey.config, repot: survey.repot() }.boot()
+}
+
+fn problems(survey: &Survey, root: Option<&Root>, boot: Vec<String>, damaged: bool) -> Vec<String> {
+    let mut problems = survey.problems.clone();
+    problems.extend(survey.left_out());
+    if survey.segments.is_empty() && !damaged {
+        problems.push("the image is empty".into());
+    }
+    problems.extend(boot);
+    problems.extend(programs::nodes(root.map_or(survey.tree(), |root| &root.tree)));
+    if survey.end_marker == EndMarker::Wrong {
+        problems.push("the end marker disagrees with the members: some were removed or changed".into());
+    }
+    if survey.segments.last().is_some_and(|last| !last.trailer) {
+        problems.push("the last archive has no TRAILER!!!: it may be truncated between two members".into());
+    }
+    problems
+}
+
+impl Summary for Findings {
+    fn text(&self) -> String {
+        let init = match (&self.init, self.repot) {
+            (Some(init), true) => format!("/init is repot, which runs {init}"),
+            (Some(init), false) => format!("{init}; the root stays where it is"),
+            (None, _) => "none that can run".into(),
+        };
+        let marker = match self.end_marker {
+            EndMarker::None => "none",
+            EndMarker::Whole => "agrees with the members",
+            EndMarker::Wrong => "disagrees with the members",
+        };
+        let mut rows = vec![row("image", format!("{}, {}", self.image, size::human(self.bytes)))];
+        rows.extend(self.segments.iter().map(segment));
+        rows.extend(self.payload.iter().flat_map(payload));
+        let (entries, inodes, links) = (self.entries, self.inodes, self.hard_links);
+        rows.extend([
+            row("entries", format!("{entries} ({inodes} inodes, {links} hard links)")),
+            row("data", size::human(self.data)),
+            row("xattrs", format!("on {} entries", self.xattrs)),
+            row("init", init),
+            row("end marker", marker),
+            row("RAM to boot", self.ram.to_string()),
+            row("RAM after a move", size::mib(self.ram.after)),
+        ]);
+        let large = |file: &Largest| row("large file", format!("{}  {}", size::human(file.bytes), file.name));
+        rows.extend(self.largest.iter().map(large));
+        let problems = self.problems.iter().map(|problem| format!("problem: {problem}\n"));
+        table(&rows) + &problems.collect::<String>()
+    }
+}
+
+fn segment(segment: &SegmentFacts) -> (String, String) {
+    let SegmentFacts { offset, compression, entries, .. } = segment;
+    let (bytes, unpacked) = (size::human(segment.bytes), size::human(segment.unpacked));
+    row("segment", format!("at byte {offset}: {compression}, {bytes} of {unpacked}, {entries} entries"))
+}
+
+fn payload(payload: &payload::Facts) -> [(String, String); 2] {
+    let payload::Facts { entries, chunks, frames, digest, .. } = payload;
+    let (bytes, compressed) = (size::human(payload.bytes), size::human(payload.compressed));
+    let verified =
+        format!("verified: {entries} entries, {bytes}, {compressed} in {chunks} chunks and {frames} frames");
+    [row("payload", verified), row("digest", format!("payload={digest}"))]
+}
+
+/// Counts the bytes that are read through it.
+struct Counted {
+    input: Box<dyn Read>,
+    bytes: u64,
+}
+
+impl Read for Counted {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let got = self.input.read(buffer)?;
+        self.bytes += got as u64;
+        Ok(got)
+    }
+}

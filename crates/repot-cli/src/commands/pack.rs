@@ -1,0 +1,237 @@
+//! `repot pack`: turns a root file system into an image that boots, in one command.
+
+use std::env;
+use std::os::unix::ffi::OsStrExt;
+
+use anyhow::{Context, Result, bail};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+use crate::cli::Pack;
+use crate::codec::{Compression, Encoder};
+use crate::errors::usage;
+use crate::image::{Image, config, xattr_list};
+use crate::init_binary;
+use crate::output::{self, Counted, Output};
+use crate::payload;
+use crate::programs::{self, Programs};
+use crate::ram::{Footprint, Need};
+use crate::report::{Format, Summary, finish, row, size, table};
+use crate::source::{self, oci::Choice};
+use crate::tree::{Kind, Tree};
+
+/// Runs the command.
+pub fn run(args: &Pack) -> Result<()> {
+    let level = level(args)?;
+    let epoch = source_date_epoch()?;
+    let init = if args.payload {
+        init_binary::find_for_payload(args.init.as_deref())?
+    } else {
+        init_binary::find(args.init.as_deref())?
+    };
+    let output = Output::create(&args.output)?;
+    let choice = Choice { image: args.image.clone(), architecture: args.arch.clone() };
+    let mut source = source::open(&args.root, &choice, output.directory())?;
+    source.warnings.extend(leave_out(args, &mut source.tree));
+    let mut image = Image::new(source.tree, &init, &args.config, epoch)?;
+    let mut warnings = source.warnings;
+    warnings.append(&mut image.warnings);
+    let packed =
+        if args.payload { payload(args, level, image, output) } else { whole(args, level, &image, output) };
+    let mut packed = packed.map_err(output::cause)?;
+    warnings.append(&mut packed.warnings);
+    let format = Format { json: args.json, stdout_taken: output::is_stdout(&args.output) };
+    finish(format, &Packed { warnings, ..packed })
+}
+
+/// What was packed.
+#[derive(Debug, Serialize)]
+struct Packed {
+    image: String,
+    /// Size of the image in bytes.
+    bytes: u64,
+    entries: u64,
+    inodes: u64,
+    data: u64,
+    /// Bytes of the compressed root: the image, or the chunks of the payload.
+    compressed: u64,
+    #[serde(serialize_with = "crate::report::as_text")]
+    compression: Compression,
+    /// The program that runs in the end.
+    init: Option<String>,
+    payload: Option<WithPayload>,
+    ram: Need,
+    warnings: Vec<String>,
+}
+
+/// What only an image with a payload has.
+#[derive(Debug, Serialize)]
+struct WithPayload {
+    #[serde(flatten)]
+    facts: payload::Facts,
+    /// Entries of the image that are not in the payload.
+    outside: u64,
+    /// The memory that the same root would need without `--payload`.
+    ram_without: Need,
+}
+
+/// Packs an image that the kernel unpacks whole.
+fn whole(args: &Pack, level: u32, image: &Image, output: Output) -> Result<Packed> {
+    let (init, warnings) = check(image.tree())?;
+    let progress = progress(image.tree());
+    let cannot_write = || format!("cannot write {}", args.output.display());
+    let counted = Counted { out: output, bytes: 0 };
+    let encoder = Encoder::new(counted, args.compress, level).with_context(cannot_write)?;
+    let (encoder, totals) = image.write(encoder, &mut |bytes| progress.inc(bytes))?;
+    let counted = encoder.finish().with_context(cannot_write)?;
+    progress.finish_and_clear();
+    counted.out.commit()?;
+    Ok(Packed {
+        image: args.output.display().to_string(),
+        bytes: counted.bytes,
+        entries: totals.entries,
+        inodes: totals.inodes,
+        data: totals.bytes,
+        compressed: counted.bytes,
+        compression: args.compress,
+        init,
+        payload: None,
+        ram: Footprint::of(image.tree()).need(counted.bytes),
+        warnings,
+    })
+}
+
+/// Packs an image whose root stays compressed until `/init` unpacks it.
+fn payload(args: &Pack, level: u32, image: Image, output: Output) -> Result<Packed> {
+    let (init, warnings) = check(image.tree())?;
+    let progress = progress(image.tree());
+    let (inner, mut outer) = image.split()?;
+    let payload = payload::write(&inner, level, output.directory(), &mut |bytes| progress.inc(bytes))?;
+    let index = payload.index.clone();
+    outer.add_payload(payload);
+    let cannot_write = || format!("cannot write {}", args.output.display());
+    let counted = Counted { out: output, bytes: 0 };
+    let (counted, totals) = outer.write(counted, &mut |_| ()).with_context(cannot_write)?;
+    progress.finish_and_clear();
+    counted.out.commit()?;
+
+    let footprint = Footprint::of(&inner);
+    let facts = payload::Facts::of(&index);
+    Ok(Packed {
+        image: args.output.display().to_string(),
+        bytes: counted.bytes,
+        entries: index.entries,
+        inodes: index.inodes,
+        data: index.bytes,
+        compressed: facts.compressed,
+        compression: args.compress,
+        init,
+        ram: footprint.payload(counted.bytes, facts.compressed),
+        payload: Some(WithPayload {
+            ram_without: footprint.need(facts.compressed),
+            outside: totals.entries,
+            facts,
+        }),
+        warnings,
+    })
+}
+
+impl Summary for Packed {
+    fn text(&self) -> String {
+        let (data, compressed) = (size::human(self.data), size::human(self.compressed));
+        let entries = format!("{} ({} inodes)", self.entries, self.inodes);
+        let init = self.init.clone().unwrap_or_else(|| "none".into());
+        let after = size::mib(self.ram.after);
+        let Some(WithPayload { facts, outside, ram_without }) = &self.payload else {
+            return table(&[
+                row("image", self.image.clone()),
+                row("entries", entries),
+                row("data", data),
+                row("compressed", format!("{compressed} ({})", self.compression)),
+                row("init", init),
+                row("RAM to boot", self.ram.to_string()),
+                row("RAM after the move", after),
+            ]);
+        };
+        table(&[
+            row("image", format!("{} ({})", self.image, size::human(self.bytes))),
+            row("entries", format!("{entries}, {outside} outside the payload")),
+            row("data", data),
+            row("compressed", format!("{compressed} ({}), {} frames", self.compression, facts.frames)),
+            row("init", init),
+            row("RAM to boot", self.ram.to_string()),
+            row("without --payload", ram_without.to_string()),
+            row("RAM after", after),
+            row("digest", format!("payload={}", facts.digest)),
+        ])
+    }
+
+    fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+}
+
+/// The compression level, checked.
+fn level(args: &Pack) -> Result<u32> {
+    if args.payload && args.compress != Compression::Zstd {
+        return Err(usage(format!(
+            "--payload always compresses with zstd: remove --compress {}",
+            args.compress
+        )));
+    }
+    let level = args.level.unwrap_or(args.compress.default_level());
+    let levels = args.compress.levels();
+    if !levels.contains(&level) {
+        let (lowest, highest) = (levels.start(), levels.end());
+        return Err(usage(format!("--level {level}: {} has levels {lowest} to {highest}", args.compress)));
+    }
+    Ok(level)
+}
+
+/// Removes the image of an earlier run from the root, if it was written there.
+fn leave_out(args: &Pack, tree: &mut Tree) -> Option<String> {
+    let (root, output) = (args.root.canonicalize().ok()?, args.output.canonicalize().ok()?);
+    let inside = output.strip_prefix(&root).ok().filter(|_| root.is_dir())?;
+    let directory = tree.find(inside.parent()?.as_os_str().as_bytes())?;
+    tree.unlink(directory, inside.file_name()?.as_bytes())?;
+    Some(format!("{} lies inside the root and was left out of the image", args.output.display()))
+}
+
+/// The init that runs in the end, and warnings about the root.
+fn check(tree: &Tree) -> Result<(Option<String>, Vec<String>)> {
+    let config = match tree.resolve(config::PATH.as_bytes()).map(|id| &tree.inode(id).kind) {
+        Some(Kind::File(contents)) => String::from_utf8_lossy(&contents.read()?).into_owned(),
+        _ => String::new(),
+    };
+    let program = programs::of_tree(tree);
+    let boot = Programs { tree, program: &program, config: &config, repot: true }.boot();
+    let mut warnings = boot.problems;
+    warnings.extend(programs::nodes(tree));
+    warnings.extend(xattr_list::refused(tree));
+    Ok((boot.init, warnings))
+}
+
+fn source_date_epoch() -> Result<Option<u32>> {
+    let Some(value) = env::var_os("SOURCE_DATE_EPOCH") else { return Ok(None) };
+    match value.to_str().and_then(|text| text.parse().ok()) {
+        Some(seconds) => Ok(Some(seconds)),
+        None => bail!(
+            "SOURCE_DATE_EPOCH={} is not a number of seconds from 0 to {}, the range of newc",
+            value.display(),
+            u32::MAX
+        ),
+    }
+}
+
+/// A progress bar over the contents of all files, visible on a terminal only.
+fn progress(tree: &Tree) -> ProgressBar {
+    let mut bytes = 0;
+    tree.each_inode(&mut |id| {
+        if let Kind::File(contents) = &tree.inode(id).kind {
+            bytes += contents.len();
+        }
+    });
+    let style = ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta}");
+    let bar = ProgressBar::new(bytes);
+    style.map_or(bar.clone(), |style| bar.with_style(style))
+}

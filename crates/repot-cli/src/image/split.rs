@@ -1,0 +1,97 @@
+//! Splitting a root for a payload: what must exist before the payload is unpacked stays outside.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use repot::payload::DIRECTORY;
+use repot::payload::index::name;
+
+use super::{Image, config, xattr_list};
+use crate::marker;
+use crate::payload::Payload;
+use crate::tree::{Attributes, Contents, Entries, Id, Inode, Kind, Tree};
+
+impl Image {
+    /// Splits the image into the tree for the payload and the image around it.
+    pub fn split(self) -> Result<(Tree, Image)> {
+        let Image { mut tree, mtime, warnings } = self;
+        let outer = outer(&mut tree)?;
+        Ok((tree, Image { tree: outer, mtime, warnings }))
+    }
+
+    /// Adds the index and the chunks of a payload.
+    pub fn add_payload(&mut self, payload: Payload) {
+        let Payload { index, file } = payload;
+        let attributes = Attributes { permissions: 0o700, ..Attributes::default() };
+        let directory = self.tree.directory(Tree::ROOT, DIRECTORY.as_bytes(), &attributes);
+        self.add(directory, b"index", Contents::Bytes(index.text().into_bytes().into()));
+        let file = Arc::new(file);
+        let mut at = 0;
+        for (number, chunk) in index.chunks.iter().enumerate() {
+            self.add(directory, name(number).as_bytes(), Contents::Range(file.clone(), at, chunk.size));
+            at += chunk.size;
+        }
+    }
+
+    /// Adds a file that only root can read.
+    fn add(&mut self, directory: Id, name: &[u8], contents: Contents) {
+        let attributes = Attributes { permissions: 0o400, mtime: self.mtime, ..Attributes::default() };
+        let id = self.tree.add(Inode { attributes, kind: Kind::File(contents) });
+        self.tree.link(directory, name, id);
+    }
+}
+
+/// Moves out of the root what `/init` needs before it unpacks the payload: itself, its configuration, and
+/// the entries that the kernel would otherwise create with other attributes.
+fn outer(tree: &mut Tree) -> Result<Tree> {
+    let attributes = tree.inode(Tree::ROOT).attributes.clone();
+    let mut outer = Tree::new(Attributes { xattrs: Default::default(), ..attributes });
+    for name in [&b"init"[..], marker::BEGIN] {
+        if let Some(id) = tree.unlink(Tree::ROOT, name) {
+            copy(tree, id, &mut outer, Tree::ROOT, name);
+        }
+    }
+    tree.unlink(Tree::ROOT, xattr_list::NAME);
+    tree.unlink(Tree::ROOT, DIRECTORY.as_bytes());
+    if let Some(id) = tree.find(config::PATH.as_bytes()) {
+        let etc = tree.find(b"etc").context("the root has no /etc")?;
+        let into = copy(tree, etc, &mut outer, Tree::ROOT, b"etc");
+        copy(tree, id, &mut outer, into, b"repot.conf");
+        tree.unlink(etc, b"repot.conf");
+    } else if tree.resolve(config::PATH.as_bytes()).is_some() {
+        bail!(
+            "/etc is a symbolic link, but /init must find /etc/repot.conf before it unpacks the payload: make /etc \
+             a directory, or pack without --payload"
+        );
+    }
+    // The kernel creates /dev, /dev/console and /root before it unpacks anything.
+    for name in [&b"dev"[..], b"root"] {
+        let Some(id) = tree.child(Tree::ROOT, name) else { continue };
+        let into = copy(tree, id, &mut outer, Tree::ROOT, name);
+        if name == b"dev"
+            && let Some(console) = tree.child(id, b"console")
+        {
+            copy(tree, console, &mut outer, into, b"console");
+        }
+    }
+    if let Some(text) = xattr_list::contents(&outer) {
+        let attributes = Attributes { permissions: 0o400, ..Attributes::default() };
+        let kind = Kind::File(Contents::Bytes(text.into()));
+        let id = outer.add(Inode { attributes, kind });
+        outer.link(Tree::ROOT, xattr_list::NAME, id);
+    }
+    Ok(outer)
+}
+
+/// Copies one entry. A directory is copied without its entries and extended attributes: both come from the
+/// payload.
+fn copy(tree: &Tree, id: Id, to: &mut Tree, into: Id, name: &[u8]) -> Id {
+    let mut inode = tree.inode(id).clone();
+    if matches!(inode.kind, Kind::Directory(_)) {
+        inode.kind = Kind::Directory(Entries::new());
+        inode.attributes.xattrs.clear();
+    }
+    let id = to.add(inode);
+    to.link(into, name, id);
+    id
+}
