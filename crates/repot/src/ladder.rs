@@ -217,13 +217,13 @@ fn climb_down(log: &Log, site: &Site, facts: &Facts, plan: &mut Plan) -> Result<
             }
             Err(error) => error,
         };
-        match next(plan.method, &error, retried) {
-            Next::GiveUp => return Err(error),
-            Next::Retry => {
+        match recourse(plan.method, &error, retried) {
+            Recourse::GiveUp => return Err(error),
+            Recourse::Retry => {
                 retried = true;
                 plan.threads = 1;
             }
-            Next::Try(method) => {
+            Recourse::Try(method) => {
                 plan.reason = format!("{} failed ({error})", plan.method.name());
                 plan.method = method;
             }
@@ -235,7 +235,7 @@ fn climb_down(log: &Log, site: &Site, facts: &Facts, plan: &mut Plan) -> Result<
 
 /// What to do after a method failed.
 #[derive(Debug, PartialEq, Eq)]
-enum Next {
+enum Recourse {
     /// The same, with one thread: it may have been memory.
     Retry,
     /// Another method.
@@ -244,14 +244,14 @@ enum Next {
     GiveUp,
 }
 
-fn next(method: Method, error: &Error, retried: bool) -> Next {
+fn recourse(method: Method, error: &Error, retried: bool) -> Recourse {
     match method {
-        _ if error.torn.is_some() => Next::GiveUp,
+        _ if error.torn.is_some() => Recourse::GiveUp,
         // What is corrupt stays corrupt.
-        Method::Payload if retried || error.fault.errno == Errno::BADMSG => Next::GiveUp,
-        Method::Payload => Next::Retry,
-        Method::Move => Next::Try(Method::Bind),
-        Method::Bind | Method::Stay => Next::Try(Method::Stay),
+        Method::Payload if retried || error.fault.errno == Errno::BADMSG => Recourse::GiveUp,
+        Method::Payload => Recourse::Retry,
+        Method::Move => Recourse::Try(Method::Bind),
+        Method::Bind | Method::Stay => Recourse::Try(Method::Stay),
     }
 }
 
@@ -268,21 +268,21 @@ mod tests {
     #[test]
     fn a_move_is_followed_by_a_bind_and_that_by_nothing() {
         let error = error(Errno::NOMEM, None);
-        assert_eq!(next(Method::Move, &error, false), Next::Try(Method::Bind));
-        assert_eq!(next(Method::Bind, &error, false), Next::Try(Method::Stay));
+        assert_eq!(recourse(Method::Move, &error, false), Recourse::Try(Method::Bind));
+        assert_eq!(recourse(Method::Bind, &error, false), Recourse::Try(Method::Stay));
     }
 
     #[test]
     fn a_payload_is_tried_twice_unless_it_is_corrupt() {
-        assert_eq!(next(Method::Payload, &error(Errno::NOMEM, None), false), Next::Retry);
-        assert_eq!(next(Method::Payload, &error(Errno::NOMEM, None), true), Next::GiveUp);
-        assert_eq!(next(Method::Payload, &error(Errno::BADMSG, None), false), Next::GiveUp);
+        assert_eq!(recourse(Method::Payload, &error(Errno::NOMEM, None), false), Recourse::Retry);
+        assert_eq!(recourse(Method::Payload, &error(Errno::NOMEM, None), true), Recourse::GiveUp);
+        assert_eq!(recourse(Method::Payload, &error(Errno::BADMSG, None), false), Recourse::GiveUp);
     }
 
     #[test]
     fn nothing_follows_the_point_of_no_return() {
         for method in [Method::Move, Method::Payload, Method::Bind] {
-            assert_eq!(next(method, &error(Errno::IO, Some(Torn::Spent)), false), Next::GiveUp);
+            assert_eq!(recourse(method, &error(Errno::IO, Some(Torn::Spent)), false), Recourse::GiveUp);
         }
     }
 
