@@ -50,7 +50,9 @@ pub(crate) fn resort(log: &Log, process: &Process) -> ! {
     match process.onerror() {
         OnError::Shell => {
             log.line(Level::Error, format_args!("starting a shell (onerror=shell)"));
-            handoff::execute(SHELLS, &process.invocation, &|_| (), &|failed| report(process, failed));
+            handoff::execute(SHELLS, &process.invocation.without_arguments(), &|_| (), &|failed| {
+                report(process, failed)
+            });
             reopened = process.log();
             log = &reopened;
             log.line(Level::Error, format_args!("there is no shell either"));
@@ -79,6 +81,7 @@ pub(crate) fn resort(log: &Log, process: &Process) -> ! {
 
 fn end(log: &Log, how: RebootCommand, text: &str) {
     log.line(Level::Error, format_args!("{text}"));
+    rustix::fs::sync();
     if reboot(how).is_err() {
         log.line(Level::Error, format_args!("the kernel refuses"));
     }

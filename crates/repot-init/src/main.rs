@@ -41,10 +41,7 @@ fn run(process: &Process) -> i32 {
         Err(failure) => {
             let log = process.log();
             log.line(Level::Error, format_args!("{failure}"));
-            match failure {
-                Failure::Unseen(_) => last::in_place(process),
-                _ => last::resort(&log, process),
-            }
+            last::resort(&log, process)
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Inspects the system and changes nothing: what `/` is, its mounts, its tree, memory, and which inits are executable.
 
+mod dependents;
+pub mod loops;
 pub mod mountinfo;
 pub mod packed;
 mod processes;
@@ -7,19 +9,21 @@ pub mod program;
 pub mod unpacked;
 
 use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::ffi::CStr;
 
 use rustix::fd::AsFd;
-use rustix::fs::{AtFlags, Mode, OFlags, StatFs, StatxFlags, fstatfs, ioctl_getflags, openat, statx};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatFs, StatxFlags, fstatfs, ioctl_getflags, openat, statx};
+use rustix::io::Errno;
 
 use crate::error::{Call, Error, Fault, Step};
 use crate::metadata::{At, Meta};
 use crate::options::{Mode as Choice, Options, cmdline};
-use crate::site::{Site, kibibytes};
+use crate::site::{Site, kibibytes, read_whole};
 use crate::sys;
 use crate::walk::survey::{Survey, survey};
-use mountinfo::Mount;
+use mountinfo::{Device, Mount};
 use packed::Found;
 use program::{Candidate, Machine};
 use unpacked::Unpacking;
@@ -67,7 +71,8 @@ pub struct Facts {
     pub machine: bool,
     /// The type of the root.
     pub rootfs: RootFs,
-    /// Whether `/` is the initial root. The kernel calls it `rootfs`, be it a ramfs or a tmpfs.
+    /// Whether `/` is the initial root of this machine. The kernel calls its type `rootfs`, be it a ramfs or a tmpfs; but a
+    /// container's root may be a bind mount of a directory in it.
     pub initial: bool,
     /// Whether the root mount has no parent; `pivot_root` fails with EINVAL then.
     pub absolute: bool,
@@ -99,8 +104,10 @@ pub struct Facts {
     pub processors: u32,
     /// Device and inode of this program.
     pub program: Option<((u32, u32), u64)>,
-    /// The number of other processes that run a program.
-    pub others: u32,
+    /// Other processes of user space, as `NAME[PID]`.
+    pub others: Vec<String>,
+    /// What else depends on the old root and would break if its files moved: mounts and loop devices, in a clause each.
+    pub dependents: Vec<String>,
     /// The inits to try, in order.
     pub candidates: Vec<Candidate>,
 }
@@ -128,7 +135,8 @@ impl Default for Facts {
             page: 4096,
             processors: 1,
             program: None,
-            others: 0,
+            others: Vec::new(),
+            dependents: Vec::new(),
             candidates: Vec::new(),
         }
     }
@@ -141,25 +149,51 @@ const CONFIG_LIMIT: usize = 64 * 1024;
 
 /// Reads the configuration, and `panic=`. Never fails: a source that cannot be read becomes a warning.
 pub fn options(site: &Site) -> Options {
+    let proc = |name: &str| site.proc_file(name);
+    options_from(site.root_file("etc/repot.conf", CONFIG_LIMIT), proc("cmdline"), proc("sys/kernel/panic"))
+}
+
+/// As [`options`], where no site can be opened: on kernels before 5.2, and without the right to mount.
+pub(crate) fn options_in_place() -> Options {
+    let read = |path: &str, limit: usize| {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        match openat(CWD, path, flags, Mode::empty()) {
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+            opened => {
+                let file = opened.on("openat", path.as_bytes())?;
+                read_whole(&file, limit).on("read", path.as_bytes()).map(Some)
+            }
+        }
+    };
+    let proc = |name| read(name, CONFIG_LIMIT).map(Option::unwrap_or_default);
+    options_from(read("/etc/repot.conf", CONFIG_LIMIT), proc("/proc/cmdline"), proc("/proc/sys/kernel/panic"))
+}
+
+fn options_from(
+    file: Result<Option<Vec<u8>>, Fault>,
+    line: Result<Vec<u8>, Fault>,
+    panic: Result<Vec<u8>, Fault>,
+) -> Options {
     let mut warnings = Vec::new();
     let mut warn = |fault: Fault| {
         warnings.push(format!("{}; going on without it", fault.at(Step::Facts)));
         None
     };
-    let file = site.root_file("etc/repot.conf", CONFIG_LIMIT).unwrap_or_else(&mut warn);
-    let line = site.proc_file("cmdline").map(Some).unwrap_or_else(&mut warn).unwrap_or_default();
+    let file = file.unwrap_or_else(&mut warn);
+    let line = line.map(Some).unwrap_or_else(&mut warn).unwrap_or_default();
     let unread = !warnings.is_empty();
     let mut options = Options::read(file.as_deref(), &cmdline::parse(&line));
     warnings.append(&mut options.warnings);
     options.unread = unread;
     options.warnings = warnings;
-    options.panic = panic(site);
+    let number = |text: &[u8]| core::str::from_utf8(text.trim_ascii()).ok()?.parse().ok();
+    options.panic = panic.ok().and_then(|text| number(&text)).unwrap_or(0);
     options
 }
 
-fn panic(site: &Site) -> i32 {
-    let text = site.proc_file("sys/kernel/panic").unwrap_or_default();
-    core::str::from_utf8(text.trim_ascii()).ok().and_then(|text| text.parse().ok()).unwrap_or(0)
+/// The inits to try, in order, tested or not.
+pub(crate) fn wanted(options: &Options) -> impl Iterator<Item = &[u8]> {
+    options.init.iter().map(Vec::as_slice).chain(INITS.map(CStr::to_bytes))
 }
 
 /// Inspects everything else.
@@ -177,7 +211,7 @@ fn try_look(site: &Site, options: &Options) -> Result<Facts, Fault> {
     let statfs = fstatfs(&site.old).on("fstatfs", b"/")?;
     let rootfs = kind(statfs.f_type);
     let in_memory = !matches!(rootfs, RootFs::Other(_));
-    let initial = root.fstype == b"rootfs";
+    let initial = is_initial(&root, &mounts) && site.machine();
     let processors = sys::processors();
     let unpacking = unpacked::look(site);
     let payload = if in_memory { packed::look(site) } else { Found::None };
@@ -189,8 +223,18 @@ fn try_look(site: &Site, options: &Options) -> Result<Facts, Fault> {
     } else {
         Survey::default()
     };
-    // Elsewhere the plan does not depend on other processes.
-    let patience = if initial && options.mode == Choice::Auto { processes::PATIENCE } else { 0 };
+    // Elsewhere nothing moves, so neither other processes nor other mounts matter.
+    let patience = if may_move && in_memory { processes::PATIENCE } else { 0 };
+    let dependents = if may_move && in_memory {
+        dependents::dependents(
+            &root,
+            device(status.stx_dev_major, status.stx_dev_minor),
+            &mounts,
+            &loops::loops(),
+        )
+    } else {
+        Vec::new()
+    };
     let program = program(site);
     Ok(Facts {
         first: rustix::process::getpid().is_init(),
@@ -213,8 +257,20 @@ fn try_look(site: &Site, options: &Options) -> Result<Facts, Fault> {
         processors,
         program,
         others: processes::others(site, patience),
+        dependents,
         candidates: candidates(site, options, program),
     })
+}
+
+/// The mount at `/` is the initial root if its file system is, as a whole, and if nothing that this process can see is above
+/// it: it is its own parent, or from 7.0 on its parent is the nullfs, which mountinfo does not list.
+fn is_initial(root: &Mount, mounts: &[Mount]) -> bool {
+    let has_parent = root.parent != root.id && mounts.iter().any(|mount| mount.id == root.parent);
+    root.fstype == b"rootfs" && root.root == b"/" && !has_parent
+}
+
+fn device(major: u32, minor: u32) -> Device {
+    Device { major, minor }
 }
 
 fn candidates(site: &Site, options: &Options, running: Option<((u32, u32), u64)>) -> Vec<Candidate> {
@@ -223,7 +279,7 @@ fn candidates(site: &Site, options: &Options, running: Option<((u32, u32), u64)>
         path: path.to_vec(),
         why: program::test(site.root.as_fd(), path, running, machine).err(),
     };
-    options.init.iter().map(Vec::as_slice).chain(INITS.map(CStr::to_bytes)).map(test).collect()
+    wanted(options).map(test).collect()
 }
 
 fn capacity(statfs: &StatFs) -> Capacity {

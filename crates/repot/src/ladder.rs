@@ -5,7 +5,7 @@
 
 use alloc::ffi::CString;
 use alloc::format;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::ffi::CStr;
 use core::fmt;
@@ -71,7 +71,7 @@ impl Outcome {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Failure {
-    /// The system could not be inspected. Nothing has changed; the root is as the kernel left it.
+    /// The root is a payload, and could not be inspected. Nothing has changed, and there is no system to execute.
     Unseen(Error),
     /// Nothing was changed, and nothing must be executed.
     Refused(Refusal),
@@ -130,7 +130,11 @@ pub fn rehome_with(learned: &dyn Fn(Known<'_>)) -> Result<Outcome, Failure> {
         return Err(Failure::Refused(Refusal::NotFirst));
     }
     let start = sys::now();
-    let Seen { site, options, facts, log } = look_well(learned).map_err(Failure::Unseen)?;
+    let seen = match look_well(learned) {
+        Err(unseen) if !is_packed() => return Ok(unseen.stay(start)),
+        seen => seen.map_err(|unseen| Failure::Unseen(unseen.error))?,
+    };
+    let Seen { site, options, facts, log } = seen;
     let mut plan = plan(&facts, &options).map_err(Failure::Refused)?;
     log.line(Level::Debug, format_args!("{}", found(&facts)));
     log.line(Level::Debug, format_args!("{}", decided(&plan)));
@@ -173,8 +177,29 @@ struct Seen {
     log: Log,
 }
 
+/// What is known where the system could not be inspected: enough to execute the init that the user wants.
+struct Unseen {
+    machine: bool,
+    options: Options,
+    error: Error,
+}
+
+impl Unseen {
+    /// Leaves the root alone.
+    fn stay(self, start: u64) -> Outcome {
+        let Unseen { machine, options, error } = self;
+        let log = Log::open(machine).with(options.log);
+        let reason = Failure::Unseen(error).to_string();
+        log.line(Level::Error, format_args!("{reason}"));
+        let plan = Plan::stay(reason, facts::wanted(&options).map(<[u8]>::to_vec).collect());
+        let inits = plan.inits.iter().filter_map(|path| CString::new(path.as_slice()).ok()).collect();
+        Outcome { plan, ready: None, inits, nanoseconds: sys::now() - start, log, machine }
+    }
+}
+
 /// Looks; twice if the root is a payload and something kept it from being read: there would be nothing to stay on.
-fn look_well(learned: &dyn Fn(Known<'_>)) -> Result<Seen, Error> {
+#[allow(clippy::result_large_err)] // Boxing it would need memory, and a lack of that may be the error.
+fn look_well(learned: &dyn Fn(Known<'_>)) -> Result<Seen, Unseen> {
     let seen = look(learned);
     let clear = seen
         .as_ref()
@@ -186,16 +211,26 @@ fn look_well(learned: &dyn Fn(Known<'_>)) -> Result<Seen, Error> {
     look(learned)
 }
 
-fn look(learned: &dyn Fn(Known<'_>)) -> Result<Seen, Error> {
-    let site = Site::open()?;
+#[allow(clippy::result_large_err)]
+fn look(learned: &dyn Fn(Known<'_>)) -> Result<Seen, Unseen> {
+    let site = match Site::open() {
+        Ok(site) => site,
+        Err(error) => {
+            let (machine, options) = (true, facts::options_in_place());
+            learned(Known::Options(&options));
+            return Err(Unseen { machine, options, error });
+        }
+    };
     let machine = site.machine();
     learned(Known::Machine(machine));
     let options = facts::options(&site);
     learned(Known::Options(&options));
     let log = Log::open(machine).with(options.log);
     warn(&log, &options.warnings);
-    let facts = facts::look(&site, &options)?;
-    Ok(Seen { site, options, facts, log })
+    match facts::look(&site, &options) {
+        Ok(facts) => Ok(Seen { site, options, facts, log }),
+        Err(error) => Err(Unseen { machine, options, error }),
+    }
 }
 
 fn warn(log: &Log, warnings: &[String]) {

@@ -90,6 +90,8 @@ pub struct Options {
     pub log: Verbosity,
     /// `wipe=yes`: overwrite contents before they are freed.
     pub wipe: bool,
+    /// `others=ignore`: with `mode=move`, move although other processes run.
+    pub ignore_others: bool,
     /// `payload=`: the digests that the index of the payload must have, all of them; `None` for one that could not be understood,
     /// which none has.
     pub payload: Vec<Option<[u8; 32]>>,
@@ -231,6 +233,12 @@ impl Options {
                 Some(on) => self.wipe = on,
                 None => return bad("yes or no"),
             }
+        } else if is("others") {
+            self.ignore_others = match word {
+                b"respect" => false,
+                b"ignore" => true,
+                _ => return bad("respect or ignore"),
+            };
         } else if is("payload") {
             // Never forgotten again: the command line can ask for more than the file, not for less.
             let digest = word.strip_prefix(b"sha256:").and_then(index::hexadecimal);

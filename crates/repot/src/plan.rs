@@ -109,6 +109,24 @@ const PER_ENTRY: u64 = 256;
 /// What a move needs for threads, buffers and page tables; in bytes.
 const BASE: u64 = 1 << 20;
 
+impl Plan {
+    /// Leaves the root alone, and executes `inits`, which nobody has tested.
+    pub(crate) fn stay(reason: String, inits: Vec<Vec<u8>>) -> Plan {
+        Plan {
+            method: Method::Stay,
+            reason,
+            tmpfs: Tmpfs::default(),
+            threads: 1,
+            tight: false,
+            large_folios: false,
+            by_digest: false,
+            inits,
+            wipe: false,
+            warnings: Vec::new(),
+        }
+    }
+}
+
 /// Decides.
 ///
 /// # Errors
@@ -203,28 +221,39 @@ fn large_folios(facts: &Facts, options: &Options) -> bool {
 fn choose(facts: &Facts, options: &Options, fits: Result<(), String>) -> (Method, String) {
     let in_memory = !matches!(facts.rootfs, RootFs::Other(_));
     let asked = || "as configured".to_string();
-    // A bind helps if pivot_root cannot leave the root; otherwise it would change nothing.
-    let next_best = |why: String| if facts.absolute { (Method::Bind, why) } else { (Method::Stay, why) };
+    let kind = if facts.rootfs == RootFs::Ramfs { "ramfs" } else { "tmpfs" };
     match options.mode {
-        Mode::Stay => (Method::Stay, asked()),
-        Mode::Bind => (Method::Bind, asked()),
-        Mode::Move if !in_memory => (Method::Stay, "/ is neither a ramfs nor a tmpfs".to_string()),
-        Mode::Move => match fits {
-            Ok(()) => (Method::Move, asked()),
-            Err(why) => next_best(why),
-        },
-        Mode::Auto if !in_memory => (Method::Stay, "/ is neither a ramfs nor a tmpfs".to_string()),
-        Mode::Auto if !facts.initial => (Method::Stay, "/ is not the initial root".to_string()),
-        Mode::Auto if facts.others > 0 => {
-            // Truncating the files that they have mapped would kill them.
-            next_best(format!("{} other processes run from it", facts.others))
+        Mode::Stay => return (Method::Stay, asked()),
+        Mode::Bind => return (Method::Bind, asked()),
+        Mode::Move | Mode::Auto if !in_memory => {
+            return (Method::Stay, "/ is neither a ramfs nor a tmpfs".to_string());
         }
-        Mode::Auto => match fits {
-            Ok(()) => {
-                let kind = if facts.rootfs == RootFs::Ramfs { "ramfs" } else { "tmpfs" };
-                (Method::Move, format!("/ is the initial {kind}"))
-            }
-            Err(why) => next_best(why),
-        },
+        Mode::Move if facts.root_mount == 0 => {
+            return (Method::Stay, "/ is not the root of a mount, but a directory in one".to_string());
+        }
+        Mode::Auto if !facts.initial => return (Method::Stay, "/ is not the initial root".to_string()),
+        Mode::Move | Mode::Auto => {}
     }
+    match users(facts, options).and(fits) {
+        Ok(()) if options.mode == Mode::Move => (Method::Move, asked()),
+        Ok(()) => (Method::Move, format!("/ is the initial {kind}")),
+        // A bind helps if pivot_root cannot leave the root; otherwise it would change nothing.
+        Err(why) if facts.absolute => (Method::Bind, why),
+        Err(why) => (Method::Stay, why),
+    }
+}
+
+/// Who else uses the files of the root, if anybody does: truncating what they have mapped would kill them, and what is
+/// mounted from them would be lost.
+fn users(facts: &Facts, options: &Options) -> Result<(), String> {
+    let Facts { others, dependents, .. } = facts;
+    if !dependents.is_empty() {
+        return Err(format!("the root is in use: {}", dependents.join("; ")));
+    }
+    if others.is_empty() || (options.ignore_others && options.mode == Mode::Move) {
+        return Ok(());
+    }
+    let names = others.get(..8).unwrap_or(others).join(" ");
+    let more = if others.len() > 8 { " ..." } else { "" };
+    Err(format!("{} other processes run from it: {names}{more}", others.len()))
 }

@@ -45,7 +45,7 @@ pub(crate) fn found(facts: &Facts) -> String {
     let Facts { rootfs, initial, absolute, shared, mounts, survey, memory, others, processors, .. } = facts;
     format!(
         "facts: / is {rootfs:?}, initial {initial}, absolute {absolute}, shared {shared}; {} mounts; {} entries, of them {} \
-         directories, {} hard links, {} special; {}, the largest file {}; {} of {} available; {processors} processors; {others} \
+         directories, {} hard links, {} special; {}, the largest file {}; {} of {} available; {processors} processors; {} \
          other processes",
         mounts.len(),
         survey.entries,
@@ -56,6 +56,7 @@ pub(crate) fn found(facts: &Facts) -> String {
         Bytes(survey.largest),
         Bytes(memory.available),
         Bytes(memory.total),
+        others.len(),
     )
 }
 

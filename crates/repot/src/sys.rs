@@ -8,6 +8,7 @@ mod clock;
 mod crew;
 mod futex;
 mod kernel_log;
+mod loop_device;
 mod memory;
 mod process;
 
@@ -17,6 +18,7 @@ pub(crate) use crew::crew;
 pub use crew::{is_worker, worker_lost};
 pub(crate) use futex::{Event, Mutex};
 pub(crate) use kernel_log::kernel_log;
+pub(crate) use loop_device::loop_backing;
 pub use memory::{Malloc, is_memory_short, is_torn};
 pub(crate) use memory::{page_size, resident, tear};
 pub use process::Invocation;

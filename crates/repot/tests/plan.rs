@@ -57,6 +57,18 @@ fn rehomed(facts: &mut Facts) {
     (facts.initial, facts.absolute) = (false, false);
 }
 
+fn others(facts: &mut Facts) {
+    facts.others = vec!["dropbear[2]".into(), "sh[3]".into()];
+}
+
+fn bound(facts: &mut Facts) {
+    facts.dependents = vec!["\"/self\" is a bind mount of \"/self\" in it".into()];
+}
+
+fn beside(mode: Mode) -> Options {
+    options(|options| (options.mode, options.ignore_others) = (mode, true))
+}
+
 #[test]
 fn methods() {
     let short = |facts: &mut Facts| facts.memory.available = MIB;
@@ -140,8 +152,25 @@ fn methods() {
             Method::Move,
             "/ is",
         ),
-        ("others run from it", with(|f| f.others = 2), mode(Mode::Auto), Method::Bind, "2 other processes"),
-        ("others run from it, move", with(|f| f.others = 2), mode(Mode::Move), Method::Move, "as configured"),
+        (
+            "others run from it",
+            with(others),
+            mode(Mode::Auto),
+            Method::Bind,
+            "2 other processes run from it: dropbear[2] sh[3]",
+        ),
+        ("others run from it, move", with(others), mode(Mode::Move), Method::Bind, "2 other processes"),
+        ("others are ignored", with(others), beside(Mode::Move), Method::Move, "as configured"),
+        ("others are ignored in vain", with(others), beside(Mode::Auto), Method::Bind, "2 other processes"),
+        ("a bind mount", with(bound), mode(Mode::Auto), Method::Bind, "in use: \"/self\" is a bind mount"),
+        ("a bind mount, move", with(bound), beside(Mode::Move), Method::Bind, "in use: "),
+        (
+            "a directory",
+            with(|f| f.root_mount = 0),
+            mode(Mode::Move),
+            Method::Stay,
+            "/ is not the root of a mount",
+        ),
     ];
     for (name, facts, options, method, reason) in rows {
         let plan = plan(facts, options).unwrap_or_else(|refusal| panic!("{name}: {refusal}"));

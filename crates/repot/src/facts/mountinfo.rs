@@ -2,6 +2,15 @@
 
 use alloc::vec::Vec;
 
+/// The number of a device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Device {
+    /// 0 for file systems without a block device.
+    pub major: u32,
+    /// Distinguishes the devices of one major number.
+    pub minor: u32,
+}
+
 /// One mount.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Mount {
@@ -9,6 +18,10 @@ pub struct Mount {
     pub id: u64,
     /// The number of the mount it is on. The mount that is on none is its own parent.
     pub parent: u64,
+    /// The device number of the file system (`st_dev`).
+    pub device: Device,
+    /// The path within the file system that is the root of this mount. `/`, except for bind mounts.
+    pub root: Vec<u8>,
     /// Where it is, from the root of this process, as bytes.
     pub point: Vec<u8>,
     /// Whether mounts made below it appear elsewhere too.
@@ -26,8 +39,8 @@ fn line(line: &[u8]) -> Option<Mount> {
     let mut fields = line.split(|byte| *byte == b' ');
     let id = number(fields.next()?)?;
     let parent = number(fields.next()?)?;
-    let _device = fields.next()?;
-    let _root = fields.next()?;
+    let device = device(fields.next()?)?;
+    let root = unescape(fields.next()?);
     let point = unescape(fields.next()?);
     let _options = fields.next()?;
     let mut shared = false;
@@ -39,7 +52,13 @@ fn line(line: &[u8]) -> Option<Mount> {
         shared |= field.starts_with(b"shared:");
     }
     let fstype = fields.next()?.to_vec();
-    Some(Mount { id, parent, point, shared, fstype })
+    Some(Mount { id, parent, device, root, point, shared, fstype })
+}
+
+/// Parses `MAJOR:MINOR`.
+pub(super) fn device(field: &[u8]) -> Option<Device> {
+    let (major, minor) = core::str::from_utf8(field).ok()?.split_once(':')?;
+    Some(Device { major: major.parse().ok()?, minor: minor.parse().ok()? })
 }
 
 fn number(field: &[u8]) -> Option<u64> {

@@ -46,8 +46,12 @@ pub(super) fn decide(
         let mode = if options.mode == Mode::Bind { "bind" } else { "stay" };
         warnings.push(format!("mode={mode} does not apply: the root is a payload, which has to be unpacked"));
     }
-    if facts.others > 0 {
-        warnings.push(format!("{} other processes run from the initramfs, which is emptied", facts.others));
+    if !facts.dependents.is_empty() {
+        return Err(format!("the initramfs is in use: {}", facts.dependents.join("; ")));
+    }
+    if !facts.others.is_empty() {
+        let (number, names) = (facts.others.len(), facts.others.join(" "));
+        warnings.push(format!("{number} other processes run from the initramfs, which is emptied: {names}"));
     }
     fit(facts, options, index, warnings).map(Some)
 }

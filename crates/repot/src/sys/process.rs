@@ -16,7 +16,7 @@ pub(crate) fn processors() -> u32 {
 /// The arguments and the environment of this program, which the real init gets.
 #[derive(Debug)]
 pub struct Invocation {
-    /// The kernel's own array; its first element is replaced by the path that is executed.
+    /// The kernel's own array; its first element is replaced by the path that is executed. Null for no arguments.
     argv: *mut *const c_char,
     envp: *const *const c_char,
 }
@@ -51,11 +51,17 @@ impl Invocation {
         unsafe { Invocation::of_main(argv, environ) }
     }
 
+    /// The same environment, without arguments: for programs that would misunderstand those of an init.
+    #[must_use]
+    pub fn without_arguments(&self) -> Self {
+        Invocation { argv: ptr::null_mut(), envp: self.envp }
+    }
+
     /// The first argument after the program's name.
     pub fn argument(&self) -> Option<&CStr> {
         // SAFETY: the promise made to `of_main`: null pointers, or C strings that stay.
         unsafe {
-            if (*self.argv).is_null() || (*self.argv.add(1)).is_null() {
+            if self.argv.is_null() || (*self.argv).is_null() || (*self.argv.add(1)).is_null() {
                 return None;
             }
             Some(CStr::from_ptr(*self.argv.add(1)))
@@ -74,7 +80,7 @@ impl Invocation {
         }
         // SAFETY: both arrays end with a null pointer and are ours, by the promise made to `of_main`.
         unsafe {
-            if (*self.argv).is_null() {
+            if self.argv.is_null() || (*self.argv).is_null() {
                 libc::execve(path.as_ptr(), [path.as_ptr(), ptr::null()].as_ptr(), self.envp);
             } else {
                 *self.argv = path.as_ptr();
