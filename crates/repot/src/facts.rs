@@ -21,6 +21,7 @@ use crate::error::{Call, Error, Fault, Step};
 use crate::metadata::{At, Meta};
 use crate::options::{Mode as Choice, Options, cmdline};
 use crate::site::{Site, kibibytes, read_whole};
+use crate::streams::{self, Stream};
 use crate::sys;
 use crate::walk::survey::{Survey, survey};
 use mountinfo::{Device, Mount};
@@ -108,6 +109,8 @@ pub struct Facts {
     pub others: Vec<String>,
     /// What else depends on the old root and would break if its files moved: mounts and loop devices, in a clause each.
     pub dependents: Vec<String>,
+    /// Standard streams that are files of the old root.
+    pub streams: Vec<Stream>,
     /// The inits to try, in order.
     pub candidates: Vec<Candidate>,
 }
@@ -137,6 +140,7 @@ impl Default for Facts {
             program: None,
             others: Vec::new(),
             dependents: Vec::new(),
+            streams: Vec::new(),
             candidates: Vec::new(),
         }
     }
@@ -225,15 +229,12 @@ fn try_look(site: &Site, options: &Options) -> Result<Facts, Fault> {
     };
     // Elsewhere nothing moves, so neither other processes nor other mounts matter.
     let patience = if may_move && in_memory { processes::PATIENCE } else { 0 };
-    let dependents = if may_move && in_memory {
-        dependents::dependents(
-            &root,
-            device(status.stx_dev_major, status.stx_dev_minor),
-            &mounts,
-            &loops::loops(),
-        )
+    let device = Device { major: status.stx_dev_major, minor: status.stx_dev_minor };
+    let (dependents, streams) = if may_move && in_memory {
+        let dependents = dependents::dependents(&root, device, &mounts, &loops::loops());
+        (dependents, streams::look(site, device))
     } else {
-        Vec::new()
+        (Vec::new(), Vec::new())
     };
     let program = program(site);
     Ok(Facts {
@@ -258,6 +259,7 @@ fn try_look(site: &Site, options: &Options) -> Result<Facts, Fault> {
         program,
         others: processes::others(site, patience),
         dependents,
+        streams,
         candidates: candidates(site, options, program),
     })
 }
@@ -267,10 +269,6 @@ fn try_look(site: &Site, options: &Options) -> Result<Facts, Fault> {
 fn is_initial(root: &Mount, mounts: &[Mount]) -> bool {
     let has_parent = root.parent != root.id && mounts.iter().any(|mount| mount.id == root.parent);
     root.fstype == b"rootfs" && root.root == b"/" && !has_parent
-}
-
-fn device(major: u32, minor: u32) -> Device {
-    Device { major, minor }
 }
 
 fn candidates(site: &Site, options: &Options, running: Option<((u32, u32), u64)>) -> Vec<Candidate> {

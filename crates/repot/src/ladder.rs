@@ -26,6 +26,7 @@ use crate::relocate;
 use crate::report::{decided, found, so_far, summary};
 use crate::runtime::Invocation;
 use crate::site::Site;
+use crate::streams;
 use crate::switch::{self, Ready};
 use crate::sys;
 
@@ -247,6 +248,9 @@ fn climb_down(log: &Log, site: &Site, facts: &Facts, plan: &mut Plan) -> Result<
     while plan.method != Method::Stay {
         let error = match carry_out(site, facts, plan, &made, &meanwhile) {
             Ok(ready) => {
+                if plan.method != Method::Bind {
+                    warn(log, &streams::reopen(&facts.streams));
+                }
                 warn(log, &ready.warnings);
                 return Ok(Some(ready));
             }

@@ -76,6 +76,7 @@ mod reserve;
 pub mod runtime;
 pub mod site;
 mod skipped;
+pub mod streams;
 pub mod switch;
 mod sys;
 #[cfg(feature = "payload")]

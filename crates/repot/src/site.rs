@@ -54,7 +54,11 @@ impl Site {
 
     /// Whether this process is in the initial PID namespace, so that the kernel's log and sysctls are ours to use.
     pub fn machine(&self) -> bool {
-        readlinkat(&self.proc, "self/ns/pid", Vec::new()).is_ok_and(|name| name.as_bytes() == INITIAL_PIDS)
+        match readlinkat(&self.proc, "self/ns/pid", Vec::new()) {
+            Ok(name) => name.as_bytes() == INITIAL_PIDS,
+            // Without CONFIG_PID_NS there is no other namespace.
+            Err(errno) => errno == Errno::NOENT,
+        }
     }
 
     /// What this process has in memory, in bytes, without the parts of the trees that are or were mapped: these are counted as moved.

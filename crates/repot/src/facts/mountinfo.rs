@@ -11,6 +11,12 @@ pub struct Device {
     pub minor: u32,
 }
 
+impl Device {
+    pub(crate) fn numbers(self) -> (u32, u32) {
+        (self.major, self.minor)
+    }
+}
+
 /// One mount.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Mount {
