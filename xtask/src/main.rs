@@ -10,6 +10,7 @@ mod debian;
 mod demo;
 mod dist;
 mod faults;
+mod fuzz;
 mod images;
 mod kernels;
 mod lint;
@@ -50,8 +51,16 @@ enum Command {
         #[arg(long, short, default_value_t = 2)]
         jobs: usize,
     },
-    /// Check format, lints, licences, and the rules of the house
-    Lint,
+    /// Check format, lints, documentation, packages, licenses, and the rules of the house
+    #[command(
+        after_help = "Examples:\n  cargo xtask lint\n  cargo xtask lint --deep\n  cargo xtask lint --reflow crates/repot/src/walk.rs"
+    )]
+    Lint(lint::Choice),
+    /// Fuzz the parsers of outside bytes, one target after the other
+    #[command(
+        after_help = "Examples:\n  cargo xtask fuzz\n  cargo xtask fuzz payload_index --seconds 600\n  cargo xtask fuzz --list"
+    )]
+    Fuzz(fuzz::Choice),
     /// Build the static /init, and for x86_64 the tool, into target/dist/ARCH
     #[command(after_help = "Example: cargo xtask dist --target all")]
     Dist {
@@ -134,7 +143,8 @@ fn main() -> ExitCode {
                 other => other.map(drop),
             }
         }
-        Command::Lint => lint::lint(),
+        Command::Fuzz(choice) => fuzz::fuzz(&choice),
+        Command::Lint(choice) => lint::lint(&choice),
         Command::Dist { target } => dist::dist(target),
         Command::Boots { filter, jobs } => boot(&filter, jobs),
         Command::Sweep { series, jobs } => boots::sweep(&series, jobs),

@@ -2,9 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use repot_cli::survey::Survey;
 use repot_cli::ram::Footprint;
-use repot_cli::survey::segments;
+use repot_cli::survey::{Survey, segments};
 
 fuzz_target!(|bytes: &[u8]| {
     let mut survey = Survey::default();

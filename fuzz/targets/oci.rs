@@ -23,7 +23,11 @@ fuzz_target!(|bytes: &[u8]| {
     let (below, above) = bytes.split_at(first);
     let layers = format!(r#"[{{"digest":"{}"}},{{"digest":"{}"}}]"#, blob(below), blob(above));
     let manifest = blob(format!(r#"{{"layers":{layers}}}"#).as_bytes());
-    let index = if cuts[1] & 1 == 0 { format!(r#"{{"manifests":[{{"digest":"{manifest}"}}]}}"#).into_bytes() } else { bytes.to_vec() };
+    let index = if cuts[1] & 1 == 0 {
+        format!(r#"{{"manifests":[{{"digest":"{manifest}"}}]}}"#).into_bytes()
+    } else {
+        bytes.to_vec()
+    };
     fs::write(path.join("index.json"), index).expect("a file");
     if let Ok(source) = source::open(path, &Choice::default(), path) {
         let _ = source.tree.write(&mut Writer::new(std::io::sink()));
