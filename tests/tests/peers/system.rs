@@ -2,11 +2,11 @@
 use std::fs;
 
 use repot_harness::build::Arch;
+use repot_snapshot::{Atime, Rules, difference, snapshot};
 use repot_tests::intercept::{Calls, Verdict};
 use repot_tests::programs;
 use repot_tests::rehome::{AFTER_BOOT, rehome, run};
 use repot_tests::sandbox::{DEADLINE, End, Setup};
-use repot_tests::snapshot::{Atime, Rules, difference, snapshot};
 use repot_tests::stage::prepare;
 use repot_tests::trees::{Fs, What, hostile, plant};
 

@@ -1,61 +1,49 @@
-//! The image of a scenario: a staging directory, the list of its entries, and the archive.
+//! The image of a scenario: a directory, the snapshot of it, and the archive.
 
+use crate::payload_image;
 use crate::scenario::{Compress, Cut, Scenario, Tree};
-use crate::{hostile, payload_image};
 use anyhow::{Context, Result, ensure};
 use repot_cli::codec::{Compression, Encoder};
 use repot_cli::newc::{Item, Reader};
 use repot_harness::place;
-use repot_probe::account::Entry;
-use repot_probe::snapshot::{Depth, snapshot};
+use repot_snapshot::plant::{Fs, Plant, hostile_archive, plant};
+use repot_snapshot::{Kind, Snapshot, snapshot};
 use repot_tests::payload::noise;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, makedev, mknodat, utimensat};
+use std::ffi::OsStr;
 use std::fs::{File, Permissions, create_dir_all};
-use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-/// A packed tree and what is in it.
+/// A packed tree.
 #[derive(Debug)]
 pub(crate) struct Image {
     pub(crate) archive: PathBuf,
-    pub(crate) entries: Vec<Entry>,
+    /// What the kernel must unpack.
+    pub(crate) tree: Snapshot,
 }
 
 impl Image {
     pub(crate) fn build(scenario: &Scenario, init: &Path, probe: &Path) -> Result<Image> {
-        static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
-        let _lock = ONE_AT_A_TIME.lock();
         let root = place::fresh(&format!("boots/trees/{}", scenario.name))?;
         skeleton(&root, scenario, init, probe)?;
         match scenario.tree {
             Tree::Small => {}
-            Tree::Hostile => hostile::add(&root)?,
+            Tree::Hostile => hostile(scenario, &root)?,
             Tree::Large => large(&root.join("large"), 200)?,
             Tree::Heavy => large(&root.join("zz"), 48)?,
             Tree::Crowd => crowd(&root.join("zz"))?,
             Tree::Tail => tail(&root.join("zz"))?,
         }
-        if scenario.payload && scenario.tree == Tree::Hostile {
-            payload_image::dress(&root)?;
-        }
         if scenario.understated {
-            // It fills chunks, and comes first: they are gone when the room ends.
+            // It fills the first chunks, which are freed when the memory runs out.
             std::fs::write(root.join("full"), noise(1, 5 << 20)).context("full")?;
         }
-        // Reading attributes changes the working directory.
-        let here = std::env::current_dir().context("the working directory")?;
-        let depth = Depth { attributes: scenario.payload, restore: false };
-        let open = || File::open(&root).with_context(|| format!("cannot open {}", root.display()));
-        // Directories after what is in them: making an entry changes its directory's time.
-        for (number, entry) in snapshot(open()?.as_fd(), depth)?.iter().enumerate().rev() {
-            // Outside of the payload there are whole seconds.
-            let fine = scenario.payload && entry.path != "dev/console";
-            date(&root, entry, i64::try_from(number)?, if fine { 123_456_789 } else { 0 })?;
-        }
-        let entries = snapshot(open()?.as_fd(), depth).context("snapshot")?;
+        // Outside of the payload there are whole seconds.
+        let fine = |path: &[u8]| scenario.payload && path != b"dev/console";
+        let tree = dated(&root, |path| if fine(path) { 123_456_789 } else { 0 })?;
         let archive = place::kept("boots/images")?.join(format!("{}.cpio", scenario.name));
-        std::env::set_current_dir(here).context("the working directory")?;
         if scenario.payload {
             payload_image::pack(&root, init, &archive)?;
             if scenario.understated {
@@ -66,13 +54,62 @@ impl Image {
                 .with_context(|| format!("cannot pack {}", root.display()))?;
         }
         if let Some(cut) = scenario.cut {
-            cut_off(scenario, cut, &archive).context("cannot cut it")?;
+            cut_off(scenario, cut, &archive).context("cannot truncate it")?;
         }
-        Ok(Image { archive, entries })
+        Ok(Image { archive, tree })
     }
 }
 
-/// Writes the archive; one that will be cut as `repot pack` does: with an end marker, and the promise of it.
+/// Plants the hostile tree. Only a payload can carry its extended attributes.
+fn hostile(scenario: &Scenario, root: &Path) -> Result<()> {
+    // tmpfs has attributes of the user only since Linux 6.6.
+    let kept = |name: &[u8]| scenario.payload && !name.starts_with(b"user.");
+    let tree: Vec<Plant> = hostile_archive().into_iter().map(|plant| with_xattrs(plant, kept)).collect();
+    plant(open(root)?, Fs::Tmpfs, &tree);
+    if scenario.payload {
+        // Otherwise `repot pack` adds it.
+        device(root, "dev/kmsg", 1, 11)?;
+    }
+    Ok(())
+}
+
+/// A plant with those of its extended attributes that every file system can store and whose name is kept.
+pub(crate) fn with_xattrs(mut plant: Plant, kept: impl Fn(&[u8]) -> bool) -> Plant {
+    let plain = |name: &[u8]| name.iter().all(u8::is_ascii_graphic);
+    plant.meta.xattrs.retain(|(name, value)| {
+        let name = name.to_bytes();
+        kept(name) && plain(name) && value.len() <= 1000
+    });
+    plant
+}
+
+/// Gives each entry a time of its own, with these nanoseconds, and returns what the kernel must unpack.
+pub(crate) fn dated(root: &Path, nanoseconds: impl Fn(&[u8]) -> i64) -> Result<Snapshot> {
+    let tree = snapshot(open(root)?).context("snapshot")?;
+    // Directories after their contents, though setting times does not change those of the directory.
+    for (number, path) in (0..).zip(tree.keys().rev()) {
+        let time = Timespec { tv_sec: 1_100_000_000 - number * 1009, tv_nsec: nanoseconds(path) };
+        let times = Timestamps { last_access: time, last_modification: time };
+        let path = root.join(OsStr::from_bytes(path));
+        utimensat(CWD, &path, &times, AtFlags::SYMLINK_NOFOLLOW)
+            .with_context(|| format!("cannot set the times of {}", path.display()))?;
+    }
+    let mut tree = snapshot(open(root)?).context("snapshot")?;
+    for entry in tree.values_mut() {
+        // The kernel sets the access time to that of the change. The rest belongs to this machine's file system.
+        (entry.flags, entry.atime) = (0, entry.mtime);
+        if entry.kind == Kind::File {
+            entry.blocks = entry.size.div_ceil(4096) * 8;
+        }
+    }
+    Ok(tree)
+}
+
+fn open(root: &Path) -> Result<File> {
+    File::open(root).with_context(|| format!("cannot open {}", root.display()))
+}
+
+/// Writes the archive. One that will be truncated is written as by `repot pack`, with an end marker.
 fn write(scenario: &Scenario, root: &Path, init: &Path, archive: &Path) -> Result<()> {
     let compression = match scenario.compress {
         Compress::None => Compression::None,
@@ -92,7 +129,7 @@ fn write(scenario: &Scenario, root: &Path, init: &Path, archive: &Path) -> Resul
     Ok(())
 }
 
-/// Leaves four fifths of an archive.
+/// Keeps four fifths of an archive.
 fn cut_off(scenario: &Scenario, cut: Cut, archive: &Path) -> Result<()> {
     let bytes = std::fs::read(archive)?;
     let mut end = bytes.len() / 5 * 4;
@@ -111,10 +148,10 @@ fn cut_off(scenario: &Scenario, cut: Cut, archive: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What every image has: the two inits, and what the kernel's own built-in archive would put there.
+/// What every image has: the two inits, and what the kernel's built-in archive has.
 fn skeleton(root: &Path, scenario: &Scenario, init: &Path, probe: &Path) -> Result<()> {
     for folder in ["dev", "etc", "mnt", "proc", "root", "run", "sbin", "sys", "tmp"] {
-        create_dir_all(root.join(folder)).with_context(|| format!("cannot make {folder}"))?;
+        create_dir_all(root.join(folder)).with_context(|| format!("cannot create {folder}"))?;
     }
     std::fs::set_permissions(root.join("root"), Permissions::from_mode(0o700))?;
     std::fs::set_permissions(root.join("tmp"), Permissions::from_mode(0o1777))?;
@@ -144,7 +181,7 @@ fn skeleton(root: &Path, scenario: &Scenario, init: &Path, probe: &Path) -> Resu
         std::fs::write(root.join("etc/repot.conf"), config)?;
     }
     if scenario.no_console {
-        // The kernel's built-in archive makes /dev/console; only another type of file replaces it.
+        // The kernel's built-in archive has /dev/console. Only another type of file replaces it.
         symlink("nowhere", root.join("dev/console"))?;
     } else {
         device(root, "dev/console", 5, 1)?;
@@ -156,10 +193,10 @@ fn skeleton(root: &Path, scenario: &Scenario, init: &Path, probe: &Path) -> Resu
 fn device(root: &Path, name: &str, major: u32, minor: u32) -> Result<()> {
     let mode = Mode::RUSR | Mode::WUSR;
     mknodat(CWD, root.join(name), FileType::CharacterDevice, mode, makedev(major, minor))
-        .with_context(|| format!("cannot make the device {name}"))
+        .with_context(|| format!("cannot create the device {name}"))
 }
 
-/// Every page says where it belongs, so that one in the wrong place shows.
+/// Every page contains its number, so that a page in the wrong place is found.
 fn large(path: &Path, mib: u64) -> Result<()> {
     let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
     let mut window = vec![0u8; 1 << 20];
@@ -184,7 +221,7 @@ fn crowd(at: &Path) -> Result<()> {
     Ok(())
 }
 
-/// How large a file of [`Tree::Tail`] is.
+/// Bytes of each file of [`Tree::Tail`].
 const TAIL_FILE: usize = 16 << 10;
 
 fn tail(at: &Path) -> Result<()> {
@@ -201,17 +238,4 @@ fn tail(at: &Path) -> Result<()> {
         std::fs::write(at.join(format!("{number:02}")), bytes)?;
     }
     Ok(())
-}
-
-/// A time of its own for every entry; a cpio archive keeps whole seconds only.
-fn date(root: &Path, entry: &Entry, number: i64, nanoseconds: i64) -> Result<()> {
-    // The list shows names of odd bytes in another form; those keep the time at which they were made.
-    let path = root.join(&entry.path);
-    if path.symlink_metadata().is_err() {
-        return Ok(());
-    }
-    let time = Timespec { tv_sec: 1_000_000_000 + number * 1009, tv_nsec: nanoseconds };
-    let times = Timestamps { last_access: time, last_modification: time };
-    utimensat(CWD, &path, &times, AtFlags::SYMLINK_NOFOLLOW)
-        .with_context(|| format!("cannot date {}", path.display()))
 }

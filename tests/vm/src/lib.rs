@@ -6,9 +6,7 @@
 //! with what the scenario expects. [`sweep`] repeats one boot with less and less memory.
 
 mod case;
-mod compare;
 mod expect;
-mod hostile;
 mod image;
 mod payload_image;
 mod programs;
@@ -19,6 +17,7 @@ mod verdict;
 
 use anyhow::{Context, Result, bail};
 use repot_harness::qemu::Run;
+use repot_snapshot::{Atime, Holes, Rules, Snapshot, difference};
 use std::path::Path;
 use std::time::Duration;
 
@@ -76,6 +75,16 @@ fn fail_if_any(failures: &[String], files: &Path) -> Result<()> {
     }
     let files = files.strip_prefix(repot_harness::place::checkout()).context("a path below the checkout")?;
     bail!("{}\nsee {}", failures.join("\n"), files.display())
+}
+
+/// What the kernel executes, the console that it opens, and what the probe reads as `/init`.
+const READ: [&str; 5] = ["init", "sbin/init", "repot", "dev/console", repot_probe::steps::FILE];
+
+/// What differs between two trees. The access times of programs that were `executed` may.
+fn differences(before: &Snapshot, after: &Snapshot, executed: &[&str]) -> Vec<String> {
+    let read = [&READ[..], executed].concat();
+    let rules = Rules { atime: Atime::Exact, holes: Holes::NotMore, read: &read };
+    difference(before, after, rules).lines().map(str::to_owned).collect()
 }
 
 /// The first differences between two trees, and how many more there are.

@@ -1,9 +1,8 @@
 //! The same boot with less and less memory: it comes up whole, or says what is short; the table of that.
 
-use crate::compare::{Was, differences};
 use crate::image::Image;
 use crate::scenario::Scenario;
-use crate::{LIMIT, last_lines, programs};
+use crate::{LIMIT, differences, last_lines, programs};
 use anyhow::{Context, Result, ensure};
 use repot_harness::kernels::{self, Kernel};
 use repot_harness::qemu::{Machine, Run};
@@ -167,7 +166,7 @@ fn judge(column: &Column, run: &Run) -> Outcome {
         _ => None,
     });
     if let Some(account) = account {
-        let lost = differences(&column.image.entries, Was::Packed, &account.entries, &[]);
+        let lost = differences(&column.image.tree, &account.tree, &[]);
         return match (lost.first(), summary(&account)) {
             (None, Some(line)) => Outcome::Whole(line),
             (None, None) => Outcome::Wrong("repot said nothing".to_owned()),

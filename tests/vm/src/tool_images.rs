@@ -3,18 +3,16 @@
 //!
 //! The released `repot` is what packs and boots here, so it is tried with the init it holds.
 
-use crate::compare::{Was, differences};
-use crate::{Boot, LIMIT, fail_if_any, hostile, last_lines, programs, shorten, with_second_try};
+use crate::image::{dated, with_xattrs};
+use crate::{Boot, LIMIT, differences, fail_if_any, last_lines, programs, shorten, with_second_try};
 use anyhow::{Context, Result};
 use repot_harness::kernels::{self, Kernel};
 use repot_harness::tool::{self, Tool};
 use repot_harness::{command, debian, place};
-use repot_probe::account::{Account, Entry, Kind, Line};
-use repot_probe::escape::unhex;
-use repot_probe::snapshot::{Depth, snapshot};
-use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, XattrFlags, setxattr, utimensat};
-use std::fs::{File, create_dir_all, remove_file};
-use std::os::fd::AsFd;
+use repot_probe::account::{Account, Line};
+use repot_snapshot::plant::{Fs, Plant, What, hostile_archive, plant};
+use repot_snapshot::{Kind, Snapshot};
+use std::fs::{File, create_dir_all};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -66,7 +64,7 @@ struct Made {
     image: &'static Image,
     path: PathBuf,
     folder: PathBuf,
-    entries: Vec<Entry>,
+    tree: Snapshot,
     kernel: Kernel,
 }
 
@@ -93,23 +91,16 @@ fn make(image: &'static Image, tool: &Tool, probe: &Path) -> Result<Made> {
     create_dir_all(root.join("mnt"))?;
     let init = if image.source.appends() { "init" } else { "sbin/init" };
     std::fs::copy(probe, root.join(init)).context("the probe")?;
-    hostile::add(&root)?;
-    for path in image.source.cannot_hold() {
-        remove_file(root.join(path)).with_context(|| format!("cannot remove {path}"))?;
-    }
-    if matches!(image.source, Source::Directory | Source::Tar) {
-        attributes(&root)?;
-    }
-    let mut entries = dated(&root)?;
+    let tree: Vec<Plant> = image.source.tree();
+    plant(File::open(&root).context("cannot open the root")?, Fs::Tmpfs, &tree);
+    let mut tree = dated(&root, |_| 0)?;
     write(image, tool, &folder)?;
     if matches!(image.source, Source::Gnu | Source::Busybox) {
-        // It has another name now; repot has its old one.
-        entries
-            .iter_mut()
-            .filter(|entry| entry.path == "init")
-            .for_each(|entry| entry.path = "init.real".into());
+        // repot takes its place.
+        let init = tree.remove(&b"init"[..]).context("no init")?;
+        tree.insert(b"init.real".to_vec(), init);
     }
-    Ok(Made { image, path: folder.join("image"), folder, entries, kernel })
+    Ok(Made { image, path: folder.join("image"), folder, tree, kernel })
 }
 
 impl Source {
@@ -118,22 +109,29 @@ impl Source {
         matches!(self, Source::Gnu | Source::Busybox | Source::Rdinit)
     }
 
-    /// What of the tree the format or the tool that writes it has no way to say.
-    fn cannot_hold(self) -> &'static [&'static str] {
-        match self {
-            Source::Directory | Source::Gnu | Source::Rdinit => &[],
-            Source::Layout => &["specials/socket"],
-            // GNU tar makes links of regular files only.
-            Source::Tar => &[
-                "specials/socket",
-                "links/b/fifo",
-                "links/b/c/a-fifo",
-                "links/b/device",
-                "links/b/c/a-device",
-            ],
-            // It reads names as lines.
-            Source::Busybox => &["names/new\nline"],
-        }
+    /// The part of the hostile tree that the format and the program that writes it can carry.
+    fn tree(self) -> Vec<Plant> {
+        let tree = hostile_archive();
+        let what = |path: &[u8]| tree.iter().find(|plant| plant.path == path).map(|plant| plant.what.clone());
+        let carries = |plant: &Plant| {
+            let first = match &plant.what {
+                What::HardLink(first) => what(first),
+                _ => None,
+            };
+            let socket = plant.what == What::Socket || first == Some(What::Socket);
+            match self {
+                Source::Directory | Source::Gnu | Source::Rdinit => true,
+                Source::Layout => !socket,
+                // GNU tar makes hard links of regular files only.
+                Source::Tar => !socket && matches!(first, None | Some(What::File { .. })),
+                // It reads names as lines.
+                Source::Busybox => !plant.path.contains(&b'\n'),
+            }
+        };
+        // Archives in newc format have no extended attributes: `repot pack` writes them into a manifest.
+        let packed = matches!(self, Source::Directory | Source::Tar);
+        let carried = tree.iter().filter(|plant| carries(plant)).cloned();
+        carried.map(|plant| with_xattrs(plant, |_| packed)).collect()
     }
 }
 
@@ -177,54 +175,6 @@ fn write(image: &Image, tool: &Tool, folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What an archive cannot carry and the manifest does: capabilities, lists, attributes of the user.
-fn attributes(root: &Path) -> Result<()> {
-    let list = "0200000001000600ffffffff02000400e803000004000400ffffffff10000400ffffffff20000000ffffffff";
-    for (path, name, value) in [
-        ("sbin/init", "security.capability", "0100000200200000000000000000000000000000"),
-        ("sizes/4097", "system.posix_acl_access", list),
-        ("sizes/many", "system.posix_acl_default", list),
-        ("sizes/4097", "user.note", "c3a9"),
-        ("links/z-file", "user.on-a-link", "00ff0a5c"),
-        ("names/new\nline", "user.odd.name=", ""),
-        ("names/back\\slash", "trusted.note", "31"),
-        ("", "user.of.the.root", "72"),
-    ] {
-        let value = unhex(value).context("hexadecimal")?;
-        setxattr(root.join(path), name, &value, XattrFlags::empty())
-            .with_context(|| format!("{name} of {path:?} (the file system of target/ must have it)"))?;
-    }
-    Ok(())
-}
-
-/// The tree's entries as an initramfs turns them out, each with a time of its own, in whole seconds.
-fn dated(root: &Path) -> Result<Vec<Entry>> {
-    let look = |attributes| -> Result<Vec<Entry>> {
-        let root = File::open(root).with_context(|| format!("cannot open {}", root.display()))?;
-        let entries = snapshot(root.as_fd(), Depth { attributes, restore: false }).context("snapshot");
-        // Attributes are looked at from within.
-        std::env::set_current_dir(place::checkout())?;
-        entries
-    };
-    // Directories after what is in them: making an entry changes its directory's time.
-    for (number, entry) in look(false)?.iter().enumerate().rev() {
-        // The list shows names of odd bytes in another form; those keep the time at which they were made.
-        let path = root.join(&entry.path);
-        if path.symlink_metadata().is_ok() {
-            let time = Timespec { tv_sec: 1_000_000_000 + i64::try_from(number)? * 1009, tv_nsec: 0 };
-            let times = Timestamps { last_access: time, last_modification: time };
-            utimensat(CWD, &path, &times, AtFlags::SYMLINK_NOFOLLOW)?;
-        }
-    }
-    let mut entries = look(true)?;
-    for entry in &mut entries {
-        // What is the disk's business, and the access time, which the kernel sets to the other.
-        (entry.flags, entry.atime) = (0, entry.mtime);
-        entry.blocks = entry.size.div_ceil(4096) * 8;
-    }
-    Ok(entries)
-}
-
 fn boot(made: &Made, tool: &Tool) -> Result<()> {
     let append = if made.image.source == Source::Rdinit { "rdinit=/repot" } else { "" };
     let boot = tool::Boot {
@@ -256,8 +206,8 @@ fn failures(made: &Made, after: &Account) -> Vec<String> {
         failures.push(format!("the log says {:#?}", after.log));
     }
     for (path, device) in [("dev/console", (5, 1)), ("dev/null", (1, 3)), ("dev/kmsg", (1, 11))] {
-        let found = after.entries.iter().find(|entry| entry.path == path);
-        if found.is_none_or(|entry| entry.kind != Kind::Character || entry.device != Some(device)) {
+        let found = after.tree.get(path.as_bytes());
+        if found.is_none_or(|entry| entry.kind != Kind::Char || entry.rdev != device) {
             failures.push(format!("/{path} is {found:?}"));
         }
     }
@@ -268,14 +218,16 @@ fn failures(made: &Made, after: &Account) -> Vec<String> {
         // /init is the image's own.
         Source::Rdinit => &["root", "early", "etc", "etc/repot.conf", "repot"],
     };
-    let own = |entry: &Entry| {
-        let added = ADDED.contains(&entry.path.as_str()) || others.contains(&entry.path.as_str());
-        !added || (entry.path == "init" && made.image.source == Source::Rdinit)
+    let compared = |tree: &Snapshot| -> Snapshot {
+        let mut tree = tree.clone();
+        tree.retain(|path, _| {
+            let is = |name: &&str| name.as_bytes() == path;
+            let own_init = path == b"init" && made.image.source == Source::Rdinit;
+            own_init || !(ADDED.iter().any(|name| is(name)) || others.iter().any(|name| is(name)))
+        });
+        tree
     };
-    let (mut was, mut is) = (made.entries.clone(), after.entries.clone());
-    is.retain(own);
-    was.retain(own);
-    let found = differences(&was, Was::Before, &is, &["init.real"]);
+    let found = differences(&compared(&made.tree), &compared(&after.tree), &["init.real"]);
     failures.extend(shorten(&found));
     failures
 }

@@ -1,13 +1,13 @@
 //! The account of a boot against what its scenario asks for.
 
 use crate::case::Case;
-use crate::compare::{Was, differences};
 use crate::expect::{AsBefore, Expect, Like, Mounts, Works};
 use crate::image::Image;
-use crate::{last_lines, payload_image, shorten};
+use crate::{differences, last_lines, payload_image, shorten};
 use anyhow::Result;
 use repot_harness::qemu::Run;
-use repot_probe::account::{Account, Entry, Kind, Line, Mount};
+use repot_probe::account::{Account, Line, Mount};
+use repot_snapshot::{Kind, Snapshot};
 use std::fmt::Debug;
 
 /// Everything that is not as asked for, in words.
@@ -145,7 +145,7 @@ impl Failures {
         let of = |key: &str| after.memory.get(key).copied().unwrap_or(0);
         if let Some(limit) = expect.memory_over_tree {
             // ramfs counts as Unevictable, tmpfs as Shmem: one of them is the tree, none may be there twice.
-            let (held, tree) = (of("Shmem") + of("Unevictable"), tree_kib(&after.entries));
+            let (held, tree) = (of("Shmem") + of("Unevictable"), tree_kib(&after.tree));
             if held > tree + limit {
                 self.say(format!("{held} KiB of page cache for a tree of {tree} KiB"));
             }
@@ -198,14 +198,12 @@ impl Failures {
         let found = match (expect.tree, before) {
             (None, _) => return,
             (Some(Like::Packed), _) if case.scenario.payload => {
-                let (was, is) =
-                    (payload_image::compared(&image.entries), payload_image::compared(&after.entries));
-                differences(&was, Was::Payload, &is, &executed)
+                let (packed, found) =
+                    (payload_image::compared(&image.tree), payload_image::compared(&after.tree));
+                differences(&packed, &found, &executed)
             }
-            (Some(Like::Packed), _) => differences(&image.entries, Was::Packed, &after.entries, &executed),
-            (Some(Like::Before), Some(before)) => {
-                differences(&before.entries, Was::Before, &after.entries, &executed)
-            }
+            (Some(Like::Packed), _) => differences(&image.tree, &after.tree, &executed),
+            (Some(Like::Before), Some(before)) => differences(&before.tree, &after.tree, &executed),
             (Some(Like::Before), None) => vec!["no account from before to compare with".to_owned()],
         };
         self.0.extend(shorten(&found));
@@ -226,8 +224,10 @@ fn told(mount: &Mount, all: &[Mount]) -> String {
     format!("{} on {parent} from {} {} {system}", mount.point, mount.root, mount.options)
 }
 
-/// What the tree's files take.
-fn tree_kib(entries: &[Entry]) -> u64 {
-    let once = |entry: &&Entry| entry.kind == Kind::File && entry.link_to.is_none();
-    entries.iter().filter(once).map(|entry| entry.blocks / 2).sum()
+/// The memory that the files of a tree take.
+fn tree_kib(tree: &Snapshot) -> u64 {
+    let first = |(path, entry): &(&Vec<u8>, &repot_snapshot::Entry)| {
+        entry.kind == Kind::File && entry.linked.as_ref().is_none_or(|linked| linked == *path)
+    };
+    tree.iter().filter(first).map(|(_, entry)| entry.blocks / 2).sum()
 }

@@ -4,7 +4,5 @@
 //! The probe itself is `src/bin/repot-probe`, a static program that is the guest's `/sbin/init`.
 
 pub mod account;
-pub mod escape;
-pub mod snapshot;
 pub mod steps;
 pub mod sys;

@@ -1,27 +1,10 @@
-//! The few system calls rustix has no safe name for.
+//! The system calls that rustix has no safe function for.
 #![allow(unsafe_code)]
 
 use std::io;
 use std::os::fd::AsFd;
 
-/// For each page of a file's `len` bytes from `offset`, whether the page cache holds it.
-///
-/// Reading a hole of a ramfs file fills it; this is the one way to see it and leave it.
-pub fn resident(file: impl AsFd, offset: u64, len: usize) -> io::Result<Vec<bool>> {
-    use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
-    let mut map = vec![0u8; len.div_ceil(4096)];
-    // SAFETY: a new mapping at an address of the kernel's choice; nothing is ever read through it.
-    let at =
-        unsafe { mmap(std::ptr::null_mut(), len, ProtFlags::READ, MapFlags::SHARED, file.as_fd(), offset) }?;
-    // SAFETY: `map` has one byte for each page of the mapping.
-    let code = unsafe { libc::mincore(at, len, map.as_mut_ptr()) };
-    let error = io::Error::last_os_error();
-    // SAFETY: the mapping made above, whole.
-    unsafe { munmap(at, len) }?;
-    if code == 0 { Ok(map.into_iter().map(|byte| byte & 1 == 1).collect()) } else { Err(error) }
-}
-
-/// The kernel log, whole, as `syslog(2)` gives it; needs no `/dev/kmsg`.
+/// The whole kernel log by `syslog(2)`, without `/dev/kmsg`.
 pub fn kernel_log() -> io::Result<Vec<u8>> {
     const READ_ALL: libc::c_int = 3;
     const SIZE_BUFFER: libc::c_int = 10;
@@ -34,11 +17,11 @@ pub fn kernel_log() -> io::Result<Vec<u8>> {
     Ok(log)
 }
 
-/// Runs `job` in a child process and gives its exit code; -1 when a signal ended it.
+/// Runs `job` in a child process and returns its exit code, or -1 if a signal ended it.
 ///
-/// Only for a process with one thread: the child goes on with everything the parent has.
+/// Only for a process with one thread: the child continues with a copy of the parent's memory.
 pub fn in_child(job: impl FnOnce() -> i32) -> io::Result<i32> {
-    // SAFETY: callers have one thread, so the child's memory is whole.
+    // SAFETY: callers have one thread, so the child's memory is consistent.
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
         0 => {
@@ -60,11 +43,11 @@ pub fn in_child(job: impl FnOnce() -> i32) -> io::Result<i32> {
     }
 }
 
-/// Starts `job` in a child process that outlives this one's program; gives its pid.
+/// Starts `job` in a child process, which keeps running when this process executes another program. Returns its PID.
 ///
 /// Only for a process with one thread.
 pub fn spawn(job: impl FnOnce()) -> io::Result<libc::pid_t> {
-    // SAFETY: callers have one thread, so the child's memory is whole.
+    // SAFETY: callers have one thread, so the child's memory is consistent.
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
         0 => {
@@ -76,13 +59,13 @@ pub fn spawn(job: impl FnOnce()) -> io::Result<libc::pid_t> {
     }
 }
 
-/// New namespaces for this process.
+/// Moves this process into new namespaces.
 pub fn unshare(flags: rustix::thread::UnshareFlags) -> io::Result<()> {
     // SAFETY: descriptors stay shared with nobody: the process has one thread.
     Ok(unsafe { rustix::thread::unshare_unsafe(flags) }?)
 }
 
-/// Replaces this program with the one behind `file` or at `path`; returns only an error.
+/// Executes the program at `path`. Returns only if that fails.
 pub fn exec(path: &std::ffi::CStr, argv: &[std::ffi::CString], environ: &[std::ffi::CString]) -> io::Error {
     let pointers = |strings: &[std::ffi::CString]| -> Vec<*const libc::c_char> {
         strings.iter().map(|string| string.as_ptr()).chain([std::ptr::null()]).collect()
@@ -93,13 +76,13 @@ pub fn exec(path: &std::ffi::CStr, argv: &[std::ffi::CString], environ: &[std::f
     io::Error::last_os_error()
 }
 
-/// Whether a descriptor's number is open.
+/// Whether a descriptor is open.
 pub fn is_open(number: i32) -> bool {
     // SAFETY: F_GETFD changes nothing, whatever the number is.
     unsafe { libc::fcntl(number, libc::F_GETFD) != -1 }
 }
 
-/// Makes `file` stay open across exec, under the given number.
+/// Duplicates `file` to the given number, where it stays open across exec.
 pub fn duplicate(file: impl AsFd, number: i32) -> io::Result<()> {
     use std::os::fd::AsRawFd;
     // SAFETY: the caller has nothing else at `number`.

@@ -3,16 +3,16 @@
 use crate::outside::detached;
 use crate::{sampler, trial};
 use repot_probe::account::{Account, Mount, Process, Statfs};
-use repot_probe::escape::escape;
-use repot_probe::snapshot::{Depth, digest, snapshot};
 use repot_probe::sys::kernel_log;
+use repot_snapshot::text::escape;
+use repot_snapshot::{Snapshot, snapshot};
 use rustix::fs::{Mode, OFlags, fstat, minor, openat, readlinkat, stat, statfs};
 use rustix::mount::{OpenTreeFlags, open_tree};
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 /// A procfs that is mounted nowhere.
 pub(crate) struct Proc(OwnedFd);
@@ -95,15 +95,14 @@ pub(crate) fn account(argv: &[CString]) -> Result<Account, String> {
     let process = process(argv, &proc, &descriptors)?;
     let mounts = proc.text("self/mountinfo")?;
     let statfs = root_statfs()?;
-    let entries = tree()?;
+    let tree = tree()?;
     Ok(Account {
         release: rustix::system::uname().release().to_string_lossy().into_owned(),
         cmdline: proc.text("cmdline")?.trim_end().to_owned(),
         process,
         statfs,
         mounts: mounts.lines().filter_map(Mount::parse).collect(),
-        digest: digest(&entries),
-        entries,
+        tree,
         memory,
         settings: settings(&proc),
         log: log()?,
@@ -169,13 +168,11 @@ fn root_statfs() -> Result<Statfs, String> {
     })
 }
 
-/// The root's tree through a clone of its mount alone, so what is mounted on it does not hide anything.
-fn tree() -> Result<Vec<repot_probe::account::Entry>, String> {
+/// The root's tree through a clone of its mount alone, so that mounts on top of it hide nothing.
+fn tree() -> Result<Snapshot, String> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     let root = open_tree(rustix::fs::CWD, "/", flags).map_err(|error| format!("open_tree /: {error}"))?;
-    let entries = snapshot(root.as_fd(), Depth { attributes: true, restore: true });
-    rustix::process::chdir("/").map_err(|error| format!("chdir /: {error}"))?;
-    entries.map_err(|error| format!("tree: {error}"))
+    snapshot(&root).map_err(|error| format!("tree: {error}"))
 }
 
 fn log() -> Result<Vec<String>, String> {

@@ -38,7 +38,7 @@ fn one(step: &Step, argv: &[CString]) -> Result<(), String> {
         Step::Link { from, to } => rustix::fs::linkat(CWD, from, CWD, to, AtFlags::empty()).map_err(text),
         Step::Symlink { path, target } => std::os::unix::fs::symlink(target, path).map_err(text),
         Step::Xattr { path, name, hex } => {
-            let value = repot_probe::escape::unhex(hex).ok_or("its value is not hexadecimal")?;
+            let value = repot_snapshot::text::unhex(hex).ok_or("its value is not hexadecimal")?;
             rustix::fs::lsetxattr(path.as_str(), name.as_str(), &value, XattrFlags::empty()).map_err(text)
         }
         Step::Times { path, atime, mtime } => {

@@ -1,21 +1,20 @@
-//! Trees to be moved: what is in them ([`Plant`]), and the ones the tests use.
+//! Trees for the tests: what is in them ([`Plant`]), and the code that creates them.
 //!
-//! A tree is a list of plants, parents before children, which [`plant`] makes real below a directory. The list is what
-//! proptest generates and shrinks, so a failing tree is printed as something a person can read.
+//! A tree is a list of plants, parents before children, and [`plant`] creates it below a directory: in the namespaces of
+//! the sandbox, and on disk for images. proptest generates and shrinks such lists, so a failing tree is readable.
+
+mod create;
 mod hostile;
 mod large;
-mod plant;
-mod random;
+
+pub use create::plant;
+pub use hostile::{acl, capability, dir, hostile, hostile_archive, one_of_each};
+pub use large::{crowd, shaft};
 
 use std::ffi::CString;
 use std::fmt;
 
-pub use hostile::{hostile, one_of_each};
-pub use large::{crowd, shaft};
-pub use plant::plant;
-pub use random::trees;
-
-/// The two kinds of file system the kernel unpacks an initramfs into.
+/// The two file systems that the kernel unpacks an initramfs into.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[allow(missing_docs)]
 pub enum Fs {
@@ -27,7 +26,7 @@ impl Fs {
     /// Both.
     pub const ALL: [Fs; 2] = [Fs::Ramfs, Fs::Tmpfs];
 
-    /// Its name to the kernel.
+    /// The file system type.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -37,14 +36,14 @@ impl Fs {
     }
 }
 
-/// One entry of a tree to be.
+/// One entry of a tree that is to be created.
 #[derive(Clone, PartialEq)]
 pub struct Plant {
     /// Path relative to the top; empty for the top itself.
     pub path: Vec<u8>,
     /// What it is.
     pub what: What,
-    /// Its attributes; those of a hard link are its first name's.
+    /// Its attributes. A hard link has those of the first path.
     pub meta: Meta,
 }
 
@@ -62,7 +61,7 @@ pub enum What {
     HardLink(Vec<u8>),
 }
 
-/// A piece of a file that is not a hole. What the bytes are follows from the position.
+/// A part of a file that is not a hole. The bytes follow from the position.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[allow(missing_docs)]
 pub struct Data {
@@ -79,9 +78,9 @@ pub struct Meta {
     pub gid: u32,
     pub atime: (i64, u32),
     pub mtime: (i64, u32),
-    /// Left out on ramfs, which has none.
+    /// Extended attributes. ramfs has none, so they are skipped there.
     pub xattrs: Vec<(CString, Vec<u8>)>,
-    /// `chattr` flags; left out on ramfs.
+    /// Inode flags (`chattr`). Skipped on ramfs too.
     pub flags: u32,
 }
 
@@ -104,6 +103,3 @@ impl fmt::Debug for Plant {
         write!(f, "/{}: {:?} {:?}", self.path.escape_ascii(), self.what, self.meta)
     }
 }
-
-/// What [`crate::stage::Stage::install`] puts into a tree and the boot reads before the move: their access times may change.
-pub const READ_AT_BOOT: [&str; 3] = ["init", "sbin/init", "etc/repot.conf"];

@@ -4,10 +4,10 @@ use std::os::fd::AsFd;
 
 use rustix::fs::{FileType, Mode, OFlags, mkdirat, mknodat, openat};
 
-/// A directory `crowd` with `count` empty files in it.
+/// A directory `crowd` with `count` empty files.
 ///
 /// # Panics
-/// When it cannot be made.
+/// If it cannot be created.
 pub fn crowd(top: impl AsFd, count: u32) {
     mkdirat(&top, c"crowd", Mode::from_raw_mode(0o755)).expect("mkdir crowd");
     let dir = open(&top, "crowd");
@@ -17,10 +17,10 @@ pub fn crowd(top: impl AsFd, count: u32) {
     }
 }
 
-/// Directories `levels` deep, below `shaft`, with a file in every hundredth and one at the bottom.
+/// Directories `levels` deep, below `shaft`, with a file in every hundredth and in the last.
 ///
 /// # Panics
-/// When it cannot be made.
+/// If it cannot be created.
 pub fn shaft(top: impl AsFd, levels: u32) {
     let mode = Mode::from_raw_mode(0o750);
     mkdirat(&top, c"shaft", mode).expect("mkdir shaft");

@@ -1,6 +1,7 @@
-//! Any bytes as text that survives JSON and a terminal: printable ASCII as it is, `\xNN` for the rest.
+//! Bytes as text that survives JSON and a terminal.
 
-/// `bytes` with everything but printable ASCII, and the backslash, written as `\xNN`.
+/// Bytes as printable ASCII. Everything else, and the backslash, becomes `\xNN`.
+#[must_use]
 pub fn escape(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for &byte in bytes {
@@ -13,12 +14,28 @@ pub fn escape(bytes: &[u8]) -> String {
     text
 }
 
+/// The bytes that [`escape`] wrote. `None` for any other text.
+#[must_use]
+pub fn unescape(text: &str) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut parts = text.split('\\');
+    bytes.extend_from_slice(parts.next()?.as_bytes());
+    for part in parts {
+        let digits = part.strip_prefix('x')?;
+        bytes.push(u8::from_str_radix(digits.get(..2)?, 16).ok()?);
+        bytes.extend_from_slice(digits.get(2..)?.as_bytes());
+    }
+    Some(bytes)
+}
+
 /// Bytes as hexadecimal digits.
+#[must_use]
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The bytes that hexadecimal digits stand for; `None` for anything else.
+/// The bytes of hexadecimal digits. `None` for any other text.
+#[must_use]
 pub fn unhex(digits: &str) -> Option<Vec<u8>> {
     if !digits.is_ascii() || digits.len() % 2 == 1 {
         return None;
@@ -31,14 +48,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn odd_names_are_told_apart() {
+    fn escaped_names_stay_different_and_come_back() {
         assert_eq!(escape(b"a b"), "a b");
         assert_eq!(escape(b"\\x0a"), "\\x5cx0a");
         assert_eq!(escape(b"\n\xff"), "\\x0a\\xff");
+        let all: Vec<u8> = (0..=255).collect();
+        assert_eq!(unescape(&escape(&all)), Some(all));
+        assert_eq!(unescape("\\y"), None);
     }
 
     #[test]
-    fn hex_and_back() {
+    fn hexadecimal_digits_come_back() {
         assert_eq!(unhex(&hex(&[0, 255, 16])), Some(vec![0, 255, 16]));
         assert_eq!(unhex("0"), None);
         assert_eq!(unhex("zz"), None);

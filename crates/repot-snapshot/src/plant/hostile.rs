@@ -1,4 +1,5 @@
-//! Trees made by hand: everything a root file system can hold that a careless mover loses.
+//! Handmade trees: everything in a root file system that a careless mover loses.
+
 use std::ffi::CString;
 
 use super::{Data, Meta, Plant, What};
@@ -11,7 +12,7 @@ const APPEND: u32 = 0x20;
 const NODUMP: u32 = 0x40;
 const NOATIME: u32 = 0x80;
 
-/// Everything, for both file systems; what ramfs cannot hold is left out when planted there.
+/// Everything, for both file systems. What ramfs cannot have is skipped there.
 #[must_use]
 pub fn hostile() -> Vec<Plant> {
     let mut tree = vec![dir("", 0o755).times((1, 2), (3, 4)), dir("etc", 0o755), dir("sbin", 0o755)];
@@ -25,6 +26,33 @@ pub fn hostile() -> Vec<Plant> {
     tree.extend(clashes());
     tree
 }
+
+/// The part of [`hostile`] that an archive in newc format can carry and the kernel can unpack, without inode flags.
+#[must_use]
+pub fn hostile_archive() -> Vec<Plant> {
+    let tree = hostile();
+    let kind_of = |path: &[u8]| tree.iter().find(|plant| plant.path == path).map(|plant| &plant.what);
+    let fits = |plant: &&Plant| match &plant.what {
+        // An archive has no holes, and with every byte the boots take longer: one large file is enough.
+        What::File { len, data } => {
+            (*len <= LARGEST_PACKED || plant.path == b"links/b/file")
+                && data.iter().map(|part| part.len).sum::<u64>() == *len
+        }
+        // The kernel creates a new symlink for each name.
+        What::HardLink(first) => !matches!(kind_of(first), Some(What::Symlink(_))),
+        What::Dir | What::Symlink(_) | What::Char(..) | What::Block(..) | What::Fifo | What::Socket => true,
+    };
+    // The kernel skips names beyond PATH_MAX, and the images have their program under test at /repot.
+    let place = |plant: &&Plant| plant.path.len() < 3000 && !plant.path.starts_with(b"repot");
+    let flagless = |plant: &Plant| Plant { meta: Meta { flags: 0, ..plant.meta.clone() }, ..plant.clone() };
+    let fitting: Vec<Plant> = tree.iter().filter(fits).filter(place).map(flagless).collect();
+    let missing = |path: &[u8]| fitting.iter().all(|plant| plant.path != path);
+    let linked = |plant: &&Plant| !matches!(&plant.what, What::HardLink(first) if missing(first));
+    fitting.iter().filter(linked).cloned().collect()
+}
+
+/// Bytes of the second largest file in [`hostile_archive`].
+const LARGEST_PACKED: u64 = 256 * KIB + 1;
 
 /// One small entry of every kind, for sweeps that run the move thousands of times.
 #[must_use]
@@ -47,7 +75,7 @@ pub fn one_of_each() -> Vec<Plant> {
     ]
 }
 
-/// Every permission bit, on files and directories, with owners beyond 16 bits.
+/// Every permission bit, on files and directories, with owners above 65535.
 fn modes() -> Vec<Plant> {
     let mut tree = vec![dir("modes", 0o755)];
     for mode in [0o0, 0o111, 0o444, 0o600, 0o666, 0o777, 0o1644, 0o2644, 0o2755, 0o4755, 0o6755, 0o7777] {
@@ -67,6 +95,10 @@ fn files() -> Vec<Plant> {
         [512 * KIB, MIB - 1, MIB, MIB + 1, 2 * MIB - 1, 2 * MIB, 2 * MIB + 1, 4 * MIB + 17, 9 * MIB + 4095];
     for len in pages.into_iter().chain(chunks) {
         tree.push(file(&format!("files/{len}"), len));
+    }
+    tree.push(dir("files/many", 0o755));
+    for number in 0..400 {
+        tree.push(file(&format!("files/many/{number}"), number % 4));
     }
     tree.push(sparse("files/only a hole", 40 * MIB, &[]));
     tree.push(sparse("files/only a small hole", 100, &[]));
@@ -108,7 +140,7 @@ fn special() -> Vec<Plant> {
     tree
 }
 
-/// Several names for one inode of each kind, in one directory and across.
+/// Hard links to an inode of each kind, in one directory and across directories.
 fn links() -> Vec<Plant> {
     let mut tree = vec![dir("links", 0o755), dir("links/b", 0o755), dir("links/a", 0o755)];
     for (name, what) in [
@@ -121,7 +153,7 @@ fn links() -> Vec<Plant> {
         ("socket", What::Socket),
         ("whiteout", What::Char(0, 0)),
     ] {
-        // The first name is in a directory between the two others, whichever way a mover walks.
+        // The first path is in a directory between the two others, in whatever order a mover walks.
         let first = format!("links/b/{name}");
         tree.push(new(&first, what).owned(7, 8).mode(0o4711));
         tree.push(link(&format!("links/{name}"), &first));
@@ -134,14 +166,28 @@ fn links() -> Vec<Plant> {
     tree
 }
 
-/// Names of the greatest length and of any bytes.
+/// Names of the maximum length and of any bytes.
 fn names() -> Vec<Plant> {
     let mut tree = vec![dir("names", 0o755)];
     let long = "n".repeat(255);
     let raw: Vec<u8> = (1..=255).filter(|&byte| byte != b'/').collect();
-    for name in
-        [long.as_bytes(), &raw, b"new\nline", b" ", b"...", b"..x", b"-rf", b"\xc3\x28", b"*", b"\\", b"\x7f"]
-    {
+    for name in [
+        long.as_bytes(),
+        &raw,
+        b"new\nline",
+        b" ",
+        b"...",
+        b"..x",
+        b"-rf",
+        b"\xc3\x28",
+        b"*",
+        b"\\",
+        b"\x7f",
+        b"TRAILER!!!",
+        b"\xff\xfe",
+        "höhe".as_bytes(),
+        b"back\\slash",
+    ] {
         let path = [b"names/", name].concat();
         tree.push(Plant {
             path: path.clone(),
@@ -151,7 +197,7 @@ fn names() -> Vec<Plant> {
         let path = [&path, b"/".as_slice(), name].concat();
         tree.push(Plant { path, what: content(5), meta: Meta::default() });
     }
-    // Twenty of the longest names below each other: beyond PATH_MAX.
+    // Twenty directories with names of the maximum length: beyond PATH_MAX.
     let mut path = "names/deep".to_owned();
     tree.push(dir(&path, 0o755));
     for _ in 0..20 {
@@ -159,10 +205,17 @@ fn names() -> Vec<Plant> {
         tree.push(dir(&path, 0o750));
     }
     tree.push(file(&format!("{path}/bottom"), 10));
+    let mut path = "names/levels".to_owned();
+    tree.push(dir(&path, 0o755));
+    for level in 0..150 {
+        path = format!("{path}/level-{level}");
+        tree.push(dir(&path, 0o755));
+    }
+    tree.push(file(&format!("{path}/bottom"), 1));
     tree
 }
 
-/// Extended attributes of every namespace on every kind of entry that takes them, ACLs, capabilities, extreme times.
+/// Extended attributes of every namespace on every kind of entry that can have them, ACLs, capabilities, extreme times.
 fn attributes() -> Vec<Plant> {
     let access = acl(&[(1, 6, !0), (2, 4, 70_000), (4, 4, !0), (8, 2, 1000), (16, 6, !0), (32, 0, !0)]);
     let default = acl(&[(1, 7, !0), (2, 5, 1), (4, 5, !0), (16, 7, !0), (32, 1, !0)]);
@@ -191,7 +244,7 @@ fn attributes() -> Vec<Plant> {
             .owned(5, 6)
             .xattr("system.posix_acl_access", &access)
             .xattr("system.posix_acl_default", &default),
-        // Made before the default ACL is set: must not have inherited it, before or after.
+        // Created before the default ACL is set, so they must not inherit it, neither before nor after.
         file("attributes/acl and default/file", 5).mode(0o600),
         dir("attributes/acl and default/dir", 0o700),
         file("attributes/acl and default/dir/file", 5).mode(0o666),
@@ -207,7 +260,7 @@ fn attributes() -> Vec<Plant> {
     ]
 }
 
-/// Inode flags, on files and on directories with something in them.
+/// Inode flags, on files and on directories that are not empty.
 fn flags() -> Vec<Plant> {
     vec![
         dir("flags", 0o755),
@@ -230,7 +283,7 @@ fn flags() -> Vec<Plant> {
     ]
 }
 
-/// Names a mover might want for itself, and the directories movers forget.
+/// Names that a mover might want to use itself, and directories that movers forget.
 fn clashes() -> Vec<Plant> {
     let mut tree = vec![dir("mnt", 0o700).owned(12, 13), file("mnt/file", 5), dir("mnt/root", 0o755)];
     for name in
@@ -257,11 +310,13 @@ fn content(len: u64) -> What {
     What::File { len, data: if len == 0 { vec![] } else { vec![Data { at: 0, len }] } }
 }
 
-pub(super) fn dir(path: &str, mode: u32) -> Plant {
+/// A directory.
+#[must_use]
+pub fn dir(path: &str, mode: u32) -> Plant {
     new(path, What::Dir).mode(mode)
 }
 
-pub(super) fn file(path: &str, len: u64) -> Plant {
+fn file(path: &str, len: u64) -> Plant {
     new(path, content(len))
 }
 
@@ -299,7 +354,7 @@ impl Plant {
     /// With one more extended attribute.
     ///
     /// # Panics
-    /// When there is a NUL in the name.
+    /// If the name has a NUL byte.
     #[must_use]
     pub fn xattr(mut self, name: &str, value: &[u8]) -> Plant {
         self.meta.xattrs.push((CString::new(name).expect("no NUL"), value.to_vec()));
@@ -315,7 +370,8 @@ impl Plant {
 }
 
 /// The value of an ACL attribute (posix_acl_xattr.h, version 2): entries of tag, permissions, id.
-pub(super) fn acl(entries: &[(u16, u16, u32)]) -> Vec<u8> {
+#[must_use]
+pub fn acl(entries: &[(u16, u16, u32)]) -> Vec<u8> {
     let mut value = 2_u32.to_le_bytes().to_vec();
     for (tag, permissions, id) in entries {
         value.extend(tag.to_le_bytes());
@@ -326,6 +382,7 @@ pub(super) fn acl(entries: &[(u16, u16, u32)]) -> Vec<u8> {
 }
 
 /// The value of a file capability (linux/capability.h, revision 2): cap_net_raw, effective.
-pub(super) fn capability() -> Vec<u8> {
+#[must_use]
+pub fn capability() -> Vec<u8> {
     [0x0200_0001_u32, 1 << 13, 0, 0, 0].iter().flat_map(|word| word.to_le_bytes()).collect()
 }

@@ -1,7 +1,7 @@
-//! Random trees, for proptest.
+//! The trees that the tests move: those of [`repot_snapshot::plant`], and random ones for proptest.
 //!
-//! A tree is drawn as a list of drafts; each finds its place by an index into the directories made before it, so every
-//! list is a tree, and proptest may drop any draft while it shrinks.
+//! A random tree is a list of drafts. Each draft finds its place by an index into the directories before it, so every
+//! list is a tree, and proptest can drop any draft while it shrinks.
 use std::collections::BTreeSet;
 use std::ffi::CString;
 
@@ -9,8 +9,13 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-use super::hostile::{acl, capability, dir};
-use super::{Data, Meta, Plant, What};
+pub use repot_snapshot::plant::{
+    Data, Fs, Meta, Plant, What, crowd, hostile, hostile_archive, one_of_each, plant, shaft,
+};
+use repot_snapshot::plant::{acl, capability, dir};
+
+/// What [`crate::stage::Stage::install`] adds to a tree and the boot reads before the move: their access times may change.
+pub const READ_AT_BOOT: [&str; 3] = ["init", "sbin/init", "etc/repot.conf"];
 
 /// What is drawn for one entry.
 #[derive(Clone, Debug)]
@@ -18,12 +23,12 @@ struct Draft {
     parent: Index,
     name: Vec<u8>,
     what: Option<What>,
-    /// For a hard link: which of the entries before.
+    /// For a hard link: index of one of the entries before.
     first: Index,
     meta: Meta,
 }
 
-/// Random trees of at most `most` entries, with `/etc` and `/sbin` for what the sandbox installs.
+/// Random trees of at most `most` entries, with `/etc` and `/sbin` for the files of the sandbox.
 pub fn trees(most: usize) -> impl Strategy<Value = Vec<Plant>> {
     (vec(draft(), 0..most), meta()).prop_map(|(drafts, top)| {
         let top = Plant { path: vec![], what: What::Dir, meta: top };
@@ -63,7 +68,7 @@ fn place(draft: Draft, tree: &mut Vec<Plant>, dirs: &mut Vec<Vec<u8>>, taken: &m
     }
 }
 
-/// A default ACL is for directories alone, which random attributes leave out.
+/// Adds a default ACL, which only directories can have.
 fn dir_of(mut plant: Plant) -> Plant {
     plant.meta.xattrs.retain(|(name, _)| name.as_c_str() != c"security.capability");
     if plant.meta.mode & 0o1000 != 0 {
@@ -73,7 +78,7 @@ fn dir_of(mut plant: Plant) -> Plant {
     plant
 }
 
-/// User attributes are for files and directories; ACLs and capabilities not for symlinks.
+/// Only files and directories have user attributes, and symlinks have neither ACLs nor capabilities.
 fn only_what_it_takes(mut plant: Plant) -> Plant {
     if !matches!(plant.what, What::File { .. }) {
         plant.meta.flags = 0;

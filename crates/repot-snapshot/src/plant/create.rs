@@ -1,7 +1,8 @@
-//! Making a tree real.
+//! Creates a tree.
 //!
-//! Entries first, in order, then the attributes of directories from the bottom up, because making an entry changes its
-//! parent's times, then the inode flags, which forbid every further change.
+//! First all entries, in order. Then the attributes of directories from the bottom up, because creating an entry changes
+//! the times of its directory. Inode flags come last, because they forbid every other change.
+
 use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;
@@ -19,10 +20,10 @@ use super::{Data, Fs, Meta, Plant, What};
 
 const PATH: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-/// Makes `tree` below `top`, which is on an `fs`.
+/// Creates `tree` below `top`, which is on an `fs`, or on a disk that has extended attributes as tmpfs has.
 ///
 /// # Panics
-/// When anything cannot be made as it is described: a test on half a tree proves nothing.
+/// If anything cannot be created as described: a test of half a tree proves nothing.
 pub fn plant(top: impl AsFd, fs: Fs, tree: &[Plant]) {
     let dirs = || tree.iter().rev().filter(|plant| plant.what == What::Dir);
     for plant in tree {
@@ -42,11 +43,11 @@ pub fn plant(top: impl AsFd, fs: Fs, tree: &[Plant]) {
 
 fn made(plant: &Plant, result: io::Result<()>) {
     if let Err(error) = result {
-        panic!("could not plant {plant:?}: {error}");
+        panic!("cannot create {plant:?}: {error}");
     }
 }
 
-/// Opens the directory `path` is in, one name at a time so that a path may be of any length, and gives the last name.
+/// Opens the directory of `path`, one name at a time so that a path may have any length, and returns the last name.
 pub(crate) fn parent(top: impl AsFd, path: &[u8]) -> io::Result<(OwnedFd, CString)> {
     let mut dir = openat(top, c".", PATH, Mode::empty())?;
     let mut names: Vec<_> = path.split(|&byte| byte == b'/').collect();
@@ -86,10 +87,10 @@ fn create(top: impl AsFd, plant: &Plant) -> io::Result<()> {
     Ok(())
 }
 
-/// The bytes of a piece: noise that depends on the position alone, so that no two chunks of a file are equal.
+/// The bytes of a part: noise that depends on the position alone, so that no two chunks of a file are equal.
 pub(crate) fn bytes(piece: Data) -> Vec<u8> {
     static NOISE: OnceLock<Vec<u8>> = OnceLock::new();
-    // Not a power of two: what is at the same place in two chunks differs in large files too.
+    // Not a power of two, so that the same place in two chunks differs in large files too.
     const PERIOD: u64 = 10_000_001;
     let word = |word: u64| {
         let mixed = (word + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -109,7 +110,7 @@ pub(crate) fn bytes(piece: Data) -> Vec<u8> {
     bytes
 }
 
-/// Owner before mode, because a change of owner clears setuid; the times last, because the rest changes none of them.
+/// Owner before mode, because a change of owner clears set-user-ID bits. The times come last: nothing after changes them.
 fn attributes(top: impl AsFd, fs: Fs, plant: &Plant) -> io::Result<()> {
     let Meta { mode, uid, gid, atime, mtime, xattrs, flags: _ } = &plant.meta;
     let (dir, name) = parent(top, &plant.path)?;
