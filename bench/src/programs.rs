@@ -19,6 +19,7 @@ pub(crate) fn guest() -> Result<PathBuf> {
 /// Packs a directory into an uncompressed archive that the kernel can unpack.
 pub(crate) fn pack_plain(root: &Path, archive: &Path) -> Result<()> {
     let out = File::create(archive).with_context(|| format!("cannot write {}", archive.display()))?;
-    repot_cli::source::directory::pack(root, out).with_context(|| format!("cannot pack {}", root.display()))?;
+    repot_cli::source::directory::pack(root, out)
+        .with_context(|| format!("cannot pack {}", root.display()))?;
     Ok(())
 }
