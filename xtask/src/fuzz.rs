@@ -1,9 +1,9 @@
 //! `cargo xtask fuzz`: the targets of `fuzz/`, one after the other, each for some seconds.
 
-use crate::command::{exists, run};
 use crate::lint::toolchain::{nightly_lacks, with};
-use crate::place;
 use anyhow::{Context, Result, bail, ensure};
+use repot_harness::command::{exists, run};
+use repot_harness::place;
 use std::process::Command;
 
 /// What to fuzz.

@@ -6,9 +6,9 @@ mod reflow;
 mod text;
 pub(crate) mod toolchain;
 
-use crate::command::run;
-use crate::place;
 use anyhow::{Result, ensure};
+use repot_harness::command::run;
+use repot_harness::place;
 use std::process::Command;
 use std::time::Instant;
 
@@ -101,7 +101,7 @@ fn documentation() -> Result<Outcome> {
 }
 
 fn init(command: &str) -> Result<Command> {
-    let (triple, flags) = crate::dist::triple(crate::dist::Arch::X86_64)?;
+    let (triple, flags) = repot_harness::build::triple(repot_harness::build::Arch::X86_64)?;
     let mut cargo = cargo(&[command, "--quiet", "--package=repot-init", "--profile=init", "--target"]);
     cargo.arg(triple).envs(flags);
     Ok(cargo)

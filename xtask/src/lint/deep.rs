@@ -2,9 +2,9 @@
 
 use super::toolchain::{nightly_lacks, with};
 use super::{Check, Outcome, passed};
-use crate::command::run;
-use crate::place;
 use anyhow::Result;
+use repot_harness::command::run;
+use repot_harness::place;
 
 pub(super) const CHECKS: [Check; 1] = [("Miri", miri)];
 

@@ -1,9 +1,9 @@
 //! What is published, and what it depends on.
 
 use super::{Outcome, cargo};
-use crate::command::{exists, read, run};
-use crate::place;
 use anyhow::{Context, Result, bail};
+use repot_harness::command::{exists, read, run};
+use repot_harness::place;
 use std::path::PathBuf;
 use std::process::Command;
 

@@ -1,8 +1,8 @@
 //! Checks that read the source files themselves.
 
-use crate::command::{exists, read};
-use crate::place;
 use anyhow::{Context, Result, ensure};
+use repot_harness::command::{exists, read};
+use repot_harness::place;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 

@@ -1,9 +1,9 @@
 //! Toolchains other than the developer's own: the oldest that is supported, and nightly.
 
 use super::Outcome;
-use crate::command::{exists, read, run};
-use crate::place;
 use anyhow::{Context, Result};
+use repot_harness::command::{exists, read, run};
+use repot_harness::place;
 use std::process::Command;
 
 /// Compiles what is published with the `rust-version` of Cargo.toml.
