@@ -4,6 +4,7 @@
 
 use core::ffi::CStr;
 
+use repot::error::name_of;
 use repot::facts::INITS;
 use repot::facts::packed::is_packed;
 use repot::handoff::{self, NotExecuted};
@@ -22,7 +23,7 @@ pub(crate) fn in_place(process: &Process) -> ! {
         let log = process.log();
         log.line(
             Level::Error,
-            format_args!("the root is a payload that is not unpacked: nothing is executed in its place"),
+            format_args!("the payload was not unpacked, so the image holds no system to boot"),
         );
         resort(&log, process)
     }
@@ -38,7 +39,7 @@ pub(crate) fn report(process: &Process, failed: &NotExecuted<'_>) {
 /// When none of the inits that were tried could be executed.
 pub(crate) fn no_init(process: &Process) -> ! {
     let log = process.log();
-    log.line(Level::Error, format_args!("no init could be executed"));
+    log.line(Level::Error, format_args!("execve failed for every init"));
     resort(&log, process)
 }
 
@@ -53,25 +54,28 @@ pub(crate) fn resort(log: &Log, process: &Process) -> ! {
             handoff::execute(SHELLS, &process.invocation, &|_| (), &|failed| report(process, failed));
             reopened = process.log();
             log = &reopened;
-            log.line(Level::Error, format_args!("there is no shell either"));
+            log.line(
+                Level::Error,
+                format_args!("no shell is executable either: tried /bin/sh, /bin/bash and /bin/busybox"),
+            );
         }
-        OnError::Reboot => end(log, RebootCommand::Restart, "restarting (onerror=reboot)"),
-        OnError::Poweroff => end(log, RebootCommand::PowerOff, "switching off (onerror=poweroff)"),
+        OnError::Reboot => end(log, RebootCommand::Restart, "rebooting (onerror=reboot)"),
+        OnError::Poweroff => end(log, RebootCommand::PowerOff, "powering off (onerror=poweroff)"),
         OnError::Halt => end(log, RebootCommand::Halt, "halting (onerror=halt)"),
         OnError::Continue => {}
     }
     if panic < 0 {
-        end(log, RebootCommand::Restart, "restarting (panic= is negative)");
+        end(log, RebootCommand::Restart, "rebooting (panic= is negative)");
     } else if panic > 0 {
         for left in (1..=panic).rev() {
             if left == panic || left % 10 == 0 || left <= 5 {
-                log.line(Level::Error, format_args!("restarting in {left} s (panic={panic})"));
+                log.line(Level::Error, format_args!("rebooting in {left} s (panic={panic})"));
             }
             sleep(1);
         }
-        end(log, RebootCommand::Restart, "restarting");
+        end(log, RebootCommand::Restart, "rebooting");
     }
-    log.line(Level::Error, format_args!("nothing more can be done; the machine stays as it is"));
+    log.line(Level::Error, format_args!("nothing left to try; the machine stays up"));
     loop {
         sleep(3600);
     }
@@ -79,7 +83,8 @@ pub(crate) fn resort(log: &Log, process: &Process) -> ! {
 
 fn end(log: &Log, how: RebootCommand, text: &str) {
     log.line(Level::Error, format_args!("{text}"));
-    if reboot(how).is_err() {
-        log.line(Level::Error, format_args!("the kernel refuses"));
+    if let Err(errno) = reboot(how) {
+        let (name, meaning) = name_of(errno);
+        log.line(Level::Error, format_args!("reboot: {name} ({meaning}, {})", errno.raw_os_error()));
     }
 }

@@ -33,13 +33,13 @@ fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
     // other threads.
     let process = unsafe { place.as_ref() };
     let log = process.map_or_else(|| Log::open(true), Process::log);
-    log.line(Level::Error, format_args!("this is a bug of repot, or the memory is at its end: {info}"));
+    log.line(Level::Error, format_args!("bug in repot, or out of memory: {info}"));
     if worker {
         worker_lost();
     }
     match process {
         Some(process) if is_torn() => {
-            log.line(Level::Error, format_args!("the root is in two halves, of which none is executed"));
+            log.line(Level::Error, format_args!("failed past the point of no return: the tree is split between the old root and the new one, so no init is executed"));
             crate::last::resort(&log, process)
         }
         Some(process) => crate::last::in_place(process),

@@ -136,9 +136,9 @@ impl fmt::Display for Error {
         match &self.torn {
             None => Ok(()),
             Some(Torn::Spent) => {
-                f.write_str("; parts of the payload are gone, so there is no system to go back to")
+                f.write_str("; past the point of no return: chunks of the payload are already freed")
             }
-            Some(Torn::Undo(fault)) => write!(f, "; undoing it failed as well: {fault}"),
+            Some(Torn::Undo(fault)) => write!(f, "; the rollback failed too: {fault}"),
         }
     }
 }
@@ -184,7 +184,7 @@ pub fn name_of(errno: Errno) -> (&'static str, &'static str) {
         (Errno::ACCESS, "EACCES", "permission denied"),
         (Errno::BUSY, "EBUSY", "resource busy"),
         (Errno::EXIST, "EEXIST", "file exists"),
-        (Errno::XDEV, "EXDEV", "another file system"),
+        (Errno::XDEV, "EXDEV", "cross-device link"),
         (Errno::NODEV, "ENODEV", "no such device"),
         (Errno::NOTDIR, "ENOTDIR", "not a directory"),
         (Errno::ISDIR, "EISDIR", "is a directory"),
@@ -192,19 +192,19 @@ pub fn name_of(errno: Errno) -> (&'static str, &'static str) {
         (Errno::NFILE, "ENFILE", "file table full"),
         (Errno::MFILE, "EMFILE", "too many open files"),
         (Errno::NOTTY, "ENOTTY", "not supported by this file system"),
-        (Errno::TXTBSY, "ETXTBSY", "the program is running"),
+        (Errno::TXTBSY, "ETXTBSY", "program is running"),
         (Errno::FBIG, "EFBIG", "file too large"),
         (Errno::NOSPC, "ENOSPC", "no space left"),
         (Errno::ROFS, "EROFS", "read-only file system"),
         (Errno::MLINK, "EMLINK", "too many links"),
         (Errno::RANGE, "ERANGE", "result too large"),
         (Errno::NAMETOOLONG, "ENAMETOOLONG", "name too long"),
-        (Errno::NOSYS, "ENOSYS", "call not in this kernel"),
+        (Errno::NOSYS, "ENOSYS", "not implemented by this kernel"),
         (Errno::NOTEMPTY, "ENOTEMPTY", "directory not empty"),
         (Errno::LOOP, "ELOOP", "too many symbolic links"),
         (Errno::NODATA, "ENODATA", "no data"),
-        (Errno::BADMSG, "EBADMSG", "damaged"),
-        (Errno::CANCELED, "ECANCELED", "given up"),
+        (Errno::BADMSG, "EBADMSG", "corrupt"),
+        (Errno::CANCELED, "ECANCELED", "canceled"),
         (Errno::OVERFLOW, "EOVERFLOW", "value too large"),
         (Errno::OPNOTSUPP, "EOPNOTSUPP", "not supported by this file system"),
         (Errno::DQUOT, "EDQUOT", "quota exceeded"),

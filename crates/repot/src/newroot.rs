@@ -69,7 +69,7 @@ impl Context {
     fn try_set(&self, key: &str, value: Option<&str>, warnings: &mut Vec<String>) {
         if let Err(errno) = self.set(key, value) {
             let option = value.map_or_else(|| String::from(key), |value| format!("{key}={value}"));
-            warnings.push(format!("newroot: {option} is left out: {}", self.words(errno)));
+            warnings.push(format!("newroot: {option} skipped: {}", self.words(errno)));
         }
     }
 
@@ -97,8 +97,7 @@ fn tmpfs(options: &Tmpfs, warnings: &mut Vec<String>) -> Result<OwnedFd, Fault> 
     let context = match fsconfig_create(context.0.as_fd()) {
         Err(errno) if !options.more.is_empty() => {
             // An option can be refused only now, and no one says which: without them all, then.
-            warnings
-                .push(format!("newroot: further options of tmpfs are left out: {}", context.words(errno)));
+            warnings.push(format!("newroot: all optional tmpfs options skipped: {}", context.words(errno)));
             let context = configured(options, &[], warnings)?;
             fsconfig_create(context.0.as_fd()).on("fsconfig", b"tmpfs")?;
             context
@@ -145,7 +144,7 @@ fn resize(mount: &OwnedFd, options: &Tmpfs, warnings: &mut Vec<String>) {
     }
     let picked = fspick(mount, "", FsPickFlags::FSPICK_CLOEXEC | FsPickFlags::FSPICK_EMPTY_PATH).map(Context);
     let Ok(context) = picked else {
-        return warnings.push(String::from("newroot: fspick failed; size and nr_inodes stay as they are"));
+        return warnings.push(String::from("newroot: fspick failed; size and nr_inodes not changed"));
     };
     for (key, value) in [("size", &options.size), ("nr_inodes", &options.nr_inodes)] {
         if let Some(value) = value {
@@ -153,7 +152,7 @@ fn resize(mount: &OwnedFd, options: &Tmpfs, warnings: &mut Vec<String>) {
         }
     }
     if let Err(errno) = fsconfig_reconfigure(context.0.as_fd()) {
-        warnings.push(format!("newroot: size and nr_inodes stay as they are: {}", context.words(errno)));
+        warnings.push(format!("newroot: size and nr_inodes not changed: {}", context.words(errno)));
     }
 }
 

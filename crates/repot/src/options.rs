@@ -140,7 +140,7 @@ impl Options {
                 if !powerless {
                     options
                         .warnings
-                        .push(format!("/etc/repot.conf:{}: cmdline takes only \"ignore\"", number + 1));
+                        .push(format!("/etc/repot.conf:{}: cmdline accepts only \"ignore\"", number + 1));
                 }
             } else if let Err(why) = options.set(key, value) {
                 options.warnings.push(format!("/etc/repot.conf:{}: {why}", number + 1));
@@ -172,7 +172,7 @@ impl Options {
     fn set(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<(), String> {
         let bad = |wanted: &str| {
             let value = value.unwrap_or_default();
-            Err(format!("{} is no value for {}: {wanted}", Quoted(value), key.escape_ascii()))
+            Err(format!("invalid value {} for {}: expected {wanted}", Quoted(value), key.escape_ascii()))
         };
         let is = |name: &str| same_key(key, name.as_bytes());
         let word = value.unwrap_or_default();
@@ -187,12 +187,12 @@ impl Options {
         } else if is("size") {
             match amount(word) {
                 Some(size) => self.size = Some(size),
-                None => return bad("bytes, with k, m or g, or a percentage, as in tmpfs(5)"),
+                None => return bad("a size such as 512m or 50%, as in tmpfs(5)"),
             }
         } else if is("nr_inodes") {
             match amount(word) {
                 Some(count @ Amount::Exactly(_)) => self.nr_inodes = Some(count),
-                _ => return bad("a number, with k, m or g, as in tmpfs(5)"),
+                _ => return bad("a number such as 20000 or 100k, as in tmpfs(5)"),
             }
         } else if is("init") {
             if !word.starts_with(b"/") || word.contains(&0) {
@@ -217,7 +217,7 @@ impl Options {
         } else if is("threads") {
             match number(word) {
                 Some(count @ 1..) => self.threads = Some(u32::try_from(count).unwrap_or(u32::MAX)),
-                _ => return bad("a number from 1 on"),
+                _ => return bad("a number, 1 or more"),
             }
         } else if is("log") {
             self.log = match word {
@@ -236,7 +236,7 @@ impl Options {
             let digest = word.strip_prefix(b"sha256:").and_then(index::hexadecimal);
             self.payload.push(digest);
             if digest.is_none() {
-                return bad("sha256: and 64 hexadecimal digits");
+                return bad("sha256: and 64 lowercase hexadecimal digits");
             }
         } else if let Some(name) = TMPFS.iter().find(|name| is(name)) {
             self.tmpfs.retain(|(known, _)| known != name);
@@ -254,7 +254,7 @@ impl Options {
             };
             self.tmpfs.push((name.to_string(), value));
         } else {
-            return Err(format!("unknown key {}", Quoted(key)));
+            return Err(format!("unknown key {}, ignored", Quoted(key)));
         }
         Ok(())
     }
@@ -344,6 +344,6 @@ mod tests {
         assert_eq!(options.size, Some(Amount::Percent(50)));
         assert_eq!(options.warnings.len(), 4, "{:?}", options.warnings);
         assert!(options.warnings[0].contains("/etc/repot.conf:1: unknown key \"colour\""));
-        assert!(options.warnings[2].contains("\"fly\" is no value for mode"));
+        assert!(options.warnings[2].contains("invalid value \"fly\" for mode"));
     }
 }

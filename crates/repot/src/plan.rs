@@ -84,19 +84,16 @@ impl core::fmt::Display for Refusal {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             Refusal::NotFirst => f.write_str(
-                "this is not process 1; repot is the /init of an initramfs and does nothing elsewhere",
+                "not running as PID 1; repot is the /init of an initramfs and does nothing elsewhere",
             ),
             Refusal::NoInit(tried, warnings) => {
-                f.write_str("no init can be executed")?;
+                f.write_str("no init is executable")?;
                 tried.iter().try_for_each(|candidate| write!(f, "; {}", candidate.account()))?;
                 warnings.iter().try_for_each(|warning| write!(f, "; {warning}"))
             }
-            Refusal::Payload(why) => write!(f, "the payload is not unpacked, and nothing was touched: {why}"),
+            Refusal::Payload(why) => write!(f, "payload refused, nothing was changed: {why}"),
             Refusal::Truncated(missing, cures) => {
-                write!(
-                    f,
-                    "the initramfs was not unpacked whole, and half a system is not booted: {missing}. {cures}"
-                )
+                write!(f, "initramfs truncated, refusing to boot half a system: {missing}. {cures}")
             }
         }
     }
@@ -124,7 +121,7 @@ pub fn plan(facts: &Facts, options: &Options) -> Result<Plan, Refusal> {
     if let Some(fit) = payload::decide(facts, options, &mut warnings).map_err(Refusal::Payload)? {
         return Ok(Plan {
             method: Method::Payload,
-            reason: "the root comes compressed".to_string(),
+            reason: "the root is compressed in the image".to_string(),
             tmpfs: fit.tmpfs,
             threads: fit.threads,
             tight: fit.tight,
@@ -148,7 +145,11 @@ pub fn plan(facts: &Facts, options: &Options) -> Result<Plan, Refusal> {
         if available >= wanted {
             return Ok(());
         }
-        Err(format!("moving needs {} KiB of memory and {} KiB are available", wanted >> 10, available >> 10))
+        Err(format!(
+            "the move needs {} KiB of memory, but only {} KiB are available",
+            wanted >> 10,
+            available >> 10
+        ))
     });
     let (method, reason) = choose(facts, options, fits);
     Ok(Plan {
@@ -168,12 +169,13 @@ pub fn plan(facts: &Facts, options: &Options) -> Result<Plan, Refusal> {
 /// Refuses a truncated initramfs, unless the user wants to boot it.
 fn check_whole(facts: &Facts, options: &Options, warnings: &mut Vec<String>) -> Result<(), Refusal> {
     match truncated::missing(facts) {
-        Some(missing) if options.boot_truncated => warnings
-            .push(format!("the initramfs was not unpacked whole: {missing}; going on (truncated=continue)")),
+        Some(missing) if options.boot_truncated => {
+            warnings.push(format!("initramfs truncated: {missing}; booting anyway (truncated=continue)"))
+        }
         Some(missing) => return Err(Refusal::Truncated(missing, truncated::cures(facts))),
         // Healthy systems have these too, for instance because of padding behind the archive.
         None => warnings
-            .extend(facts.unpacking.complaints.iter().map(|said| format!("the kernel said \"{said}\""))),
+            .extend(facts.unpacking.complaints.iter().map(|said| format!("the kernel logged \"{said}\""))),
     }
     Ok(())
 }
@@ -217,7 +219,7 @@ fn choose(facts: &Facts, options: &Options, fits: Result<(), String>) -> (Method
         Mode::Auto if !facts.initial => (Method::Stay, "/ is not the initial root".to_string()),
         Mode::Auto if facts.others > 0 => {
             // Truncating the files that they have mapped would kill them.
-            next_best(format!("{} other processes run from it", facts.others))
+            next_best(format!("{} other processes run from /", facts.others))
         }
         Mode::Auto => match fits {
             Ok(()) => {

@@ -26,8 +26,8 @@ pub(crate) fn summary(plan: &Plan, ready: Option<&Ready>, nanoseconds: u64, init
     let extra = progress.peak() + ready.resident;
     let old = match (ready.pivoted, ready.empty) {
         _ if !matches!(method, Method::Move | Method::Payload) => "",
-        (true, true) => "old root empty and gone, ",
-        (true, false) => "old root gone, ",
+        (true, true) => "old root empty and unmounted, ",
+        (true, false) => "old root unmounted, ",
         (false, true) => "old root empty, ",
         (false, false) => "old root NOT empty, ",
     };
@@ -44,9 +44,9 @@ pub(crate) fn summary(plan: &Plan, ready: Option<&Ready>, nanoseconds: u64, init
 pub(crate) fn found(facts: &Facts) -> String {
     let Facts { rootfs, initial, absolute, shared, mounts, survey, memory, others, processors, .. } = facts;
     format!(
-        "facts: / is {rootfs:?}, initial {initial}, absolute {absolute}, shared {shared}; {} mounts; {} entries, of them {} \
-         directories, {} hard links, {} special; {}, the largest file {}; {} of {} available; {processors} processors; {others} \
-         other processes",
+        "facts: / is {rootfs:?}, initial {initial}, no parent {absolute}, shared {shared}; {} mounts; {} entries: \
+         {} directories, {} hard links, {} special; {} of files, largest {}; {} of {} memory available; \
+         {processors} CPUs; {others} other processes",
         mounts.len(),
         survey.entries,
         survey.directories,
@@ -77,7 +77,7 @@ pub(crate) fn decided(plan: &Plan) -> String {
 pub(crate) fn so_far(progress: &Progress, facts: &Facts) -> String {
     let (entries, bytes) = (progress.entries(), progress.bytes());
     let (of_entries, of_bytes) = totals(facts);
-    format!("{entries} of {of_entries} entries are there, {} of {}", Bytes(bytes), Bytes(of_bytes))
+    format!("moved {entries} of {of_entries} entries, {} of {}", Bytes(bytes), Bytes(of_bytes))
 }
 
 /// How many entries and bytes will be in the new root.

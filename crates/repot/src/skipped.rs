@@ -36,7 +36,7 @@ impl Skipped {
     /// Notes that an attribute of an entry was refused.
     pub(crate) fn attribute(&self, name: &[u8], path: &[u8], errno: Errno) {
         let (error, meaning) = name_of(errno);
-        self.note(format!("setxattr {} of {}: {error} ({meaning}); left out", Quoted(name), Quoted(path)));
+        self.note(format!("setxattr {} on {}: {error} ({meaning}); skipped", Quoted(name), Quoted(path)));
     }
 
     /// Notes another warning.
@@ -58,7 +58,7 @@ impl Skipped {
         }
         match self.more.into_inner() {
             0 => {}
-            more => list.push(format!("{step}: {more} more attributes that could not be set")),
+            more => list.push(format!("{step}: {more} more warnings like these")),
         }
         list
     }

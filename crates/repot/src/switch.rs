@@ -71,7 +71,7 @@ pub(crate) fn switch(carried: Carried<'_>) -> Result<Ready, Error> {
     // Not before: to undo it all, the mounts need their places in the old root.
     let swept = if carried.relocated.kept() { sweep(&new.site.old) } else { Ok(()) };
     for fault in carried.left.into_iter().chain(swept.err()) {
-        warnings.push(format!("{}; it stays", fault.at(Step::Carry)));
+        warnings.push(format!("{}; left in place", fault.at(Step::Carry)));
     }
     let empty = matches!(new.method, Method::Move | Method::Payload) && empty(&new.site.old);
     let resident = new.site.resident();

@@ -125,7 +125,7 @@ impl Unpack<'_> {
         self.frame(index.frames.len() - 1, Part::Links, &mut decoder)?;
         let counted = (self.entries.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed));
         if counted != (index.entries, index.bytes) {
-            return Err(Fault::flaw("the numbers of entries and bytes in", b"index"));
+            return Err(Fault::flaw("entry or byte count does not match", b"index"));
         }
         chunks.remove()?;
         overrides::remove_overridden(&site.old, &self.new.dir)?;
@@ -183,7 +183,9 @@ impl Unpack<'_> {
 
     /// A piece of a large file, whose header is a frame by itself.
     fn piece(&self, number: usize, piece: Piece, begun: &Begun, decoder: &mut Decoder) -> Result<(), Fault> {
-        let header = |reader: &mut Reader<'_>| entry(reader)?.ok_or_else(|| Fault::flaw("no header", b""));
+        let header = |reader: &mut Reader<'_>| {
+            entry(reader)?.ok_or_else(|| Fault::flaw("no header for the pieces", b""))
+        };
         let entry = self.read(piece.header, true, decoder, header)?;
         let pieces = self.chunks.index.pieces(piece.header);
         let mut place = self.place();
@@ -263,7 +265,7 @@ impl Unpack<'_> {
             (Part::Files, kind) if !matches!(kind, Kind::Directory | Kind::Link) => {
                 place.entry(entry, reader, &|bytes| self.written(bytes))?;
             }
-            _ => return Err(Fault::flaw("an entry in the wrong frame:", &entry.path)),
+            _ => return Err(Fault::flaw("entry in the wrong frame:", &entry.path)),
         }
         self.count(entry);
         Ok(())
@@ -288,7 +290,7 @@ impl Unpack<'_> {
             }
         }
         if able.is_empty() {
-            let what = What::Flaw("no init can be executed:");
+            let what = What::Flaw("no init is executable:");
             return Err(Fault { what, path: told, errno: Errno::NOEXEC });
         }
         Ok(able)

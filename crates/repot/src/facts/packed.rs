@@ -44,7 +44,7 @@ pub(super) fn look(site: &Site) -> Found {
 
 #[cfg(not(feature = "payload"))]
 fn read(_: &Site) -> Result<Found, String> {
-    Err(String::from("this init is the one without support for payloads; pack with init-payload"))
+    Err(String::from("this /init was built without payload support; pack the image with init-payload"))
 }
 
 #[cfg(feature = "payload")]

@@ -110,7 +110,7 @@ pub fn entry(source: &mut dyn Source) -> Result<Option<Entry>, Fault> {
         match fill(source, &mut block)? {
             0 if records.is_none() => return Ok(None),
             BLOCK => {}
-            _ => return flaw("an archive that ends within an entry", b""),
+            _ => return flaw("archive truncated within entry", b""),
         }
         if block == [0; BLOCK] && records.is_none() {
             return end(source);
@@ -120,11 +120,11 @@ pub fn entry(source: &mut dyn Source) -> Result<Option<Entry>, Fault> {
             return header.entry(records.unwrap_or_default()).map(Some);
         }
         if records.is_some() || header.size > RECORDS {
-            return flaw("PAX records of more than a MiB, or twice, before", &header.name());
+            return flaw("PAX records above 1 MiB, or repeated, before", &header.name());
         }
         let mut text = alloc::vec![0; usize::try_from(header.size).unwrap_or(0)];
         if fill(source, &mut text)? != text.len() {
-            return flaw("an archive that ends within an entry", b"");
+            return flaw("archive truncated within entry", b"");
         }
         pad(source, header.size)?;
         records = Some(Records::read(&text)?);
@@ -139,7 +139,7 @@ fn end(source: &mut dyn Source) -> Result<Option<Entry>, Fault> {
             return Ok(None);
         }
         if piece.iter().any(|byte| *byte != 0) {
-            return flaw("more behind the end of the archive", b"");
+            return flaw("data after the end of the archive", b"");
         }
     }
 }
@@ -157,7 +157,7 @@ pub fn contents(
     while left > 0 {
         let piece = source.next(usize::try_from(left).unwrap_or(usize::MAX))?;
         if piece.is_empty() {
-            return flaw("an archive that ends within an entry", b"");
+            return flaw("archive truncated within entry", b"");
         }
         left -= piece.len() as u64;
         visit(piece)?;
@@ -169,7 +169,7 @@ fn pad(source: &mut dyn Source, size: u64) -> Result<(), Fault> {
     let mut zeros = [0; BLOCK];
     let rest = usize::try_from(size.next_multiple_of(BLOCK as u64) - size).unwrap_or(0);
     if fill(source, &mut zeros[..rest])? != rest || zeros != [0; BLOCK] {
-        return flaw("no zeros between two entries", b"");
+        return flaw("nonzero or missing padding after entry", b"");
     }
     Ok(())
 }
@@ -187,7 +187,7 @@ fn place(name: &[u8], directory: bool) -> Result<Vec<u8>, Fault> {
     if path.split(|byte| *byte == b'/').all(plain) {
         Ok(path.to_vec())
     } else {
-        flaw("a name that leads out of the root:", name)
+        flaw("name leads out of the root:", name)
     }
 }
 
@@ -231,7 +231,7 @@ mod tests {
         for name in
             [&b"/etc"[..], b"../etc", b"etc/../..", b"etc/..", b"a//b", b"./a", b"a/./b", b"", b"a/", b".."]
         {
-            assert_eq!(said(&header(name, b'0', 0, b"")), "a name that leads out of the root:", "{name:?}");
+            assert_eq!(said(&header(name, b'0', 0, b"")), "name leads out of the root:", "{name:?}");
             assert!(first(&header(b"a", b'1', 0, name)).is_err(), "{name:?}");
         }
         let root = first(&header(b"./", b'5', 0, b"")).expect("read").expect("an entry");
@@ -259,8 +259,8 @@ mod tests {
         assert!(first(&good).is_ok());
         let mut sum = good.clone();
         sum[0] = b'b';
-        assert_eq!(said(&sum), "the checksum of a header");
-        assert_eq!(said(&good[..511]), "an archive that ends within an entry");
+        assert_eq!(said(&sum), "header checksum mismatch:");
+        assert_eq!(said(&good[..511]), "archive truncated within entry");
         for kind in [b'7', b'g', b'L', b'K', b'S', 0, b'9'] {
             assert!(first(&header(b"a", kind, 0, b"")).is_err(), "{kind}");
         }
@@ -269,6 +269,6 @@ mod tests {
         assert_eq!(first(&[0; 1024]), Ok(None));
         let mut more = [0; 1024];
         more[1023] = 1;
-        assert_eq!(said(&more), "more behind the end of the archive");
+        assert_eq!(said(&more), "data after the end of the archive");
     }
 }

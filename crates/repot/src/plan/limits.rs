@@ -50,7 +50,7 @@ pub(super) fn tmpfs(facts: &Facts, options: &Options) -> (Tmpfs, Result<(), Stri
             };
             tmpfs.size = Some(text);
             if limit != 0 && limit < bytes {
-                fits = Err(format!("size={} is less than the {} KiB of the tree", limit, bytes >> 10));
+                fits = Err(format!("size={} is too small: the tree needs {} KiB", limit, bytes >> 10));
             }
         }
     }
@@ -62,7 +62,7 @@ pub(super) fn tmpfs(facts: &Facts, options: &Options) -> (Tmpfs, Result<(), Stri
         Some(Amount::Exactly(limit) | Amount::Percent(limit)) => {
             tmpfs.nr_inodes = Some(format!("{limit}"));
             if limit != 0 && limit < inodes && fits.is_ok() {
-                fits = Err(format!("nr_inodes={limit} is less than the {inodes} that the move needs"));
+                fits = Err(format!("nr_inodes={limit} is too small: the move needs {inodes} inodes"));
             }
         }
     }

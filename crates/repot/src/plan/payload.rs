@@ -44,10 +44,11 @@ pub(super) fn decide(
     let Some(index) = vouched(facts, options)? else { return Ok(None) };
     if matches!(options.mode, Mode::Bind | Mode::Stay) {
         let mode = if options.mode == Mode::Bind { "bind" } else { "stay" };
-        warnings.push(format!("mode={mode} does not apply: the root is a payload, which has to be unpacked"));
+        warnings.push(format!("mode={mode} ignored: the root is a payload, which must be unpacked"));
     }
     if facts.others > 0 {
-        warnings.push(format!("{} other processes run from the initramfs, which is emptied", facts.others));
+        warnings
+            .push(format!("{} other processes run from the initramfs, which repot empties", facts.others));
     }
     fit(facts, options, index, warnings).map(Some)
 }
@@ -56,20 +57,22 @@ pub(super) fn decide(
 fn vouched<'f>(facts: &'f Facts, options: &Options) -> Result<Option<&'f Index>, String> {
     let (index, digest) = match &facts.payload {
         Found::None if options.payload.is_empty() => return Ok(None),
-        Found::None => return Err("one is asked for (payload=) and there is none".to_string()),
+        Found::None => return Err("payload= is set, but the image has no payload".to_string()),
         Found::Useless(why) => return Err(why.clone()),
         Found::Index(index, digest) => (index, digest),
     };
     if options.unread {
-        return Err("the configuration could not be read, and may ask for another".to_string());
+        return Err(
+            "the configuration could not be read, and it may require another payload (payload=)".to_string()
+        );
     }
     for wanted in &options.payload {
         if *wanted != Some(*digest) {
             let wanted = match wanted {
                 Some(wanted) => format!("sha256:{}", Hex(wanted)),
-                None => "a digest that cannot be understood".to_string(),
+                None => "a malformed digest".to_string(),
             };
-            return Err(format!("its index has sha256:{}, and {wanted} is asked for", Hex(digest)));
+            return Err(format!("its index has sha256:{}, but payload= requires {wanted}", Hex(digest)));
         }
     }
     Ok(Some(index))
@@ -86,13 +89,14 @@ fn fit(facts: &Facts, options: &Options, index: &Index, warnings: &mut Vec<Strin
     };
     let chunks: u64 = index.chunks.iter().map(|chunk| chunk.size.next_multiple_of(page)).sum();
     let (tmpfs, fits) = tmpfs(&unpacked(facts, index, payload, chunks), options);
-    fits.map_err(|why| format!("it does not fit: {why}"))?;
+    fits.map_err(|why| format!("the payload does not fit: {why}"))?;
     let available = facts.memory.available.saturating_add(chunks);
     // Only a payload that certainly does not fit is refused: there is nothing else to boot.
     let minimum = if page == 4096 { payload } else { index.bytes };
     if available.saturating_add(HELD_BACK) < minimum {
         return Err(format!(
-            "it has {} KiB, and {} KiB of memory are available when its chunks are gone; the machine needs more memory",
+            "the payload needs {} KiB of memory, but only {} KiB are available once its chunks are freed; \
+             give the machine more memory",
             minimum >> 10,
             available >> 10
         ));
@@ -109,7 +113,7 @@ fn fit(facts: &Facts, options: &Options, index: &Index, warnings: &mut Vec<Strin
     let tight = available < need(threads).saturating_add(facts.memory.total / 8 + PLENTY);
     if available < need(threads) {
         warnings.push(format!(
-            "unpacking needs about {} KiB of memory and {} KiB are available",
+            "unpacking needs about {} KiB of memory, but only {} KiB are available; trying anyway",
             need(threads) >> 10,
             available >> 10
         ));

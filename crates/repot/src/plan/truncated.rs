@@ -15,10 +15,10 @@ pub(super) fn missing(facts: &Facts) -> Option<String> {
     let Unpacking { complaints, begun, end } = &facts.unpacking;
     let found = &facts.survey;
     let mut missing = match end {
-        None if *begun => "the archive has no end".to_string(),
+        None if *begun => "the archive has no end marker".to_string(),
         // The survey counts the marker and not the root, the marker the root and not itself.
         Some(end) if found.entries < end.entries || found.bytes < end.bytes => format!(
-            "the archive has {} entries and {}, of which {} entries and {} are there",
+            "the archive has {} entries with {}, but only {} entries with {} were unpacked",
             end.entries,
             Bytes(end.bytes),
             found.entries,
@@ -27,7 +27,7 @@ pub(super) fn missing(facts: &Facts) -> Option<String> {
         _ => return None,
     };
     for complaint in complaints {
-        missing.push_str(&format!("; the kernel said \"{complaint}\""));
+        missing.push_str(&format!("; the kernel logged \"{complaint}\""));
     }
     Some(missing)
 }
@@ -37,14 +37,14 @@ fn shortage(facts: &Facts) -> Option<String> {
     if let Some(complaint) =
         facts.unpacking.complaints.iter().find(|complaint| complaint.contains("write error"))
     {
-        return Some(format!("the kernel said \"{complaint}\""));
+        return Some(format!("the kernel logged \"{complaint}\""));
     }
     let Capacity { size, free, inodes, free_inodes } = facts.capacity;
     if facts.rootfs == RootFs::Tmpfs && size > 0 && free == 0 {
-        return Some(format!("the root is full: all of its {} are used", Bytes(size)));
+        return Some(format!("the root is full: all {} are used", Bytes(size)));
     }
     if facts.rootfs == RootFs::Tmpfs && inodes > 0 && free_inodes == 0 {
-        return Some(format!("the root is full: all of its {inodes} inodes are used"));
+        return Some(format!("the root is full: all {inodes} inodes are used"));
     }
     None
 }
@@ -52,19 +52,18 @@ fn shortage(facts: &Facts) -> Option<String> {
 /// What helps, for the message.
 pub(super) fn cures(facts: &Facts) -> String {
     let memory = Bytes(facts.memory.total);
-    let image =
-        if shortage(facts).is_none() { "an image that is whole, if this one was cut off; " } else { "" };
+    let image = if shortage(facts).is_none() { "a complete image, if this one was truncated; " } else { "" };
     let (cap, options) = if facts.rootfs == RootFs::Tmpfs {
         let Capacity { size, inodes, .. } = facts.capacity;
         (
-            format!(", and the root is a tmpfs of at most {} and {inodes} inodes", Bytes(size)),
-            "; rootfstype=ramfs on the kernel command line, which has no cap; or initramfs_options=size=90%,nr_inodes=0 (6.18, \
-             and stable kernels from October 2025 on)",
+            format!(", and the root is a tmpfs limited to {} and {inodes} inodes", Bytes(size)),
+            "; rootfstype=ramfs on the kernel command line, which has no limit; or \
+             initramfs_options=size=90%,nr_inodes=0 (Linux 6.18, and stable kernels since October 2025)",
         )
     } else {
         (String::new(), "")
     };
     format!(
-        "MemTotal is {memory}{cap}. What helps: {image}more memory{options}. truncated=continue boots what there is"
+        "MemTotal is {memory}{cap}. To fix it: {image}more memory{options}. truncated=continue boots what was unpacked"
     )
 }

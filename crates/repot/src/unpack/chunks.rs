@@ -84,10 +84,10 @@ impl<'a> Chunks<'a> {
         let file = openat(&self.directory, name, flags, Mode::empty()).on("openat", &path())?;
         let meta = Meta::read(At::Open(file.as_fd()))?;
         if meta.kind != FileType::RegularFile {
-            return Err(Fault::flaw("a chunk that is no file:", &path()));
+            return Err(Fault::flaw("chunk is not a regular file:", &path()));
         }
         if meta.size != self.index.chunks[number].size {
-            return Err(Fault::flaw("the size of chunk", &path()));
+            return Err(Fault::flaw("wrong size of chunk", &path()));
         }
         Ok(file)
     }
@@ -100,7 +100,7 @@ impl<'a> Chunks<'a> {
             let number = usize::try_from(at / CHUNK).unwrap_or(usize::MAX);
             let file = self.file(number)?;
             match pread(&file, &mut into[filled..], at % CHUNK) {
-                Ok(0) => return Err(Fault::flaw("the size of chunk", path(number).as_bytes())),
+                Ok(0) => return Err(Fault::flaw("wrong size of chunk", path(number).as_bytes())),
                 Ok(count) => filled += count,
                 Err(Errno::INTR) => {}
                 Err(errno) => return Err(errno).on("pread64", path(number).as_bytes()),
@@ -232,9 +232,9 @@ impl<'a> Chunks<'a> {
         }
         let found: [u8; 32] = sha256.finalize().into();
         let what = match by_digest {
-            _ if at != size => "the size of chunk",
-            true if found != digest => "the SHA-256 of chunk",
-            false if xxh64.finish() != sum => "the XXH64 of chunk",
+            _ if at != size => "wrong size of chunk",
+            true if found != digest => "SHA-256 mismatch in chunk",
+            false if xxh64.finish() != sum => "XXH64 mismatch in chunk",
             _ => return Ok(()),
         };
         Err(Fault::flaw(what, path(number).as_bytes()))
@@ -249,11 +249,11 @@ impl<'a> Chunks<'a> {
         let named = || at_frame(number, *frame.chunks().start());
         match zstd_safe::get_frame_content_size(&head[..filled]) {
             Ok(Some(content)) if content == frame.content => {}
-            _ => return Err(Fault::flaw("no frame as the index has it:", named().as_bytes())),
+            _ => return Err(Fault::flaw("frame header does not match the index:", named().as_bytes())),
         }
         match window(&head) {
             Some(window) if window <= 1 << WINDOW_LOG => Ok(()),
-            _ => Err(Fault::flaw("a frame that needs too much memory:", named().as_bytes())),
+            _ => Err(Fault::flaw("frame needs too much memory:", named().as_bytes())),
         }
     }
 }

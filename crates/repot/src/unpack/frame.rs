@@ -84,7 +84,7 @@ impl<'a> Reader<'a> {
         frame: Frame,
         frees: bool,
     ) -> Result<Self, Fault> {
-        begin(&mut decoder.context).ok_or_else(|| Fault::flaw("the decoder cannot begin", b""))?;
+        begin(&mut decoder.context).ok_or_else(|| Fault::flaw("cannot reset the zstd decoder", b""))?;
         let (input, output) = (0..0, 0..0);
         let left = frame.content;
         Ok(Reader {
@@ -110,12 +110,12 @@ impl<'a> Reader<'a> {
     pub(super) fn finish(mut self) -> Result<(), Fault> {
         if !self.next(1)?.is_empty() {
             return Err(Fault::flaw(
-                "more in a frame than belongs there, chunk",
+                "frame is longer than the index says, chunk",
                 path(self.chunk()).as_bytes(),
             ));
         }
         if self.at != self.frame.end() || !self.input.is_empty() {
-            return Err(Fault::flaw("a frame that ends too early, chunk", path(self.chunk()).as_bytes()));
+            return Err(Fault::flaw("frame ends too early, chunk", path(self.chunk()).as_bytes()));
         }
         Ok(())
     }
@@ -133,7 +133,7 @@ impl<'a> Reader<'a> {
         let number = usize::try_from(self.at / CHUNK).unwrap_or(usize::MAX);
         let end = self.frame.end().min((self.at / CHUNK + 1) * CHUNK);
         if self.at >= self.frame.end() {
-            return Err(Fault::flaw("a frame that ends too late, chunk", path(self.chunk()).as_bytes()));
+            return Err(Fault::flaw("frame ends too late, chunk", path(self.chunk()).as_bytes()));
         }
         let file = match &mut self.file {
             Some(file) => file,
@@ -143,7 +143,7 @@ impl<'a> Reader<'a> {
         let count = loop {
             match pread(&*file, &mut self.decoder.input[..length], self.at % CHUNK) {
                 Err(Errno::INTR) => {}
-                Ok(0) => return Err(Fault::flaw("the size of chunk", path(number).as_bytes())),
+                Ok(0) => return Err(Fault::flaw("wrong size of chunk", path(number).as_bytes())),
                 read => break read.on("pread64", path(number).as_bytes())?,
             }
         };
@@ -177,12 +177,12 @@ impl Source for Reader<'_> {
             self.output = 0..made;
             self.ended = hint == 0;
             if made as u64 > self.left || (taken == 0 && made == 0 && !self.ended) {
-                return Err(Fault::flaw("a frame that ends too late, chunk", path(self.chunk()).as_bytes()));
+                return Err(Fault::flaw("frame ends too late, chunk", path(self.chunk()).as_bytes()));
             }
             self.left -= made as u64;
         }
         if self.ended && self.output.is_empty() && self.left > 0 {
-            return Err(Fault::flaw("a frame that ends too early, chunk", path(self.chunk()).as_bytes()));
+            return Err(Fault::flaw("frame ends too early, chunk", path(self.chunk()).as_bytes()));
         }
         let piece = self.output.start..self.output.end.min(self.output.start.saturating_add(most));
         self.output.start = piece.end;

@@ -49,7 +49,7 @@ impl<'a> Place<'a> {
             Some(at) => (&path[..at], &path[at + 1..]),
             None => (&b""[..], path),
         };
-        let name = CString::new(name).map_err(|_| Fault::flaw("a zero in a name:", path))?;
+        let name = CString::new(name).map_err(|_| Fault::flaw("NUL byte in name:", path))?;
         if self.parent.0 != parent || (self.parent.1.is_none() && !parent.is_empty()) {
             self.parent.1 = None;
             self.parent.1 = walk(self.root, parent)?;
@@ -106,7 +106,7 @@ impl<'a> Place<'a> {
             Kind::Fifo => FileType::Fifo,
             Kind::Socket => FileType::Socket,
             Kind::Directory | Kind::Link => {
-                return Err(Fault::flaw("an entry in the wrong frame:", &entry.path));
+                return Err(Fault::flaw("entry in the wrong frame:", &entry.path));
             }
         };
         let (major, minor) = entry.device;
@@ -127,7 +127,7 @@ impl<'a> Place<'a> {
         let end = entry.size.checked_next_multiple_of(BLOCK).unwrap_or(u64::MAX);
         let fits = offset.checked_add(content).is_some_and(|to| if last { to == end } else { to < end });
         if entry.kind != Kind::File || !fits {
-            return Err(Fault::flaw("not the file of these pieces:", &entry.path));
+            return Err(Fault::flaw("pieces do not match the file:", &entry.path));
         }
         let skipped = self.skipped;
         let (dir, name) = self.enter(&entry.path)?;

@@ -19,14 +19,14 @@ impl<'a> Header<'a> {
         let sum = |at: usize| if (148..156).contains(&at) { 32 } else { u64::from(block[at]) };
         let sum: u64 = (0..BLOCK).map(sum).sum();
         if octal(&block[148..156]) != Some(sum) {
-            return flaw("the checksum of a header", &header.name());
+            return flaw("header checksum mismatch:", &header.name());
         }
         if &block[257..265] != b"ustar\x0000" {
-            return flaw("no ustar header:", &header.name());
+            return flaw("not a ustar header:", &header.name());
         }
         match octal(&block[124..136]) {
             Some(size) => Ok(Header { size, ..header }),
-            None => flaw("the size of", &header.name()),
+            None => flaw("malformed size of", &header.name()),
         }
     }
 
@@ -38,7 +38,7 @@ impl<'a> Header<'a> {
     fn number(&self, at: core::ops::Range<usize>, name: &[u8]) -> Result<u32, Fault> {
         match octal(&self.block[at]).and_then(|number| u32::try_from(number).ok()) {
             Some(number) => Ok(number),
-            None => flaw("a number in the header of", name),
+            None => flaw("malformed number in the header of", name),
         }
     }
 
@@ -53,7 +53,7 @@ impl<'a> Header<'a> {
             (b'5', false) => Kind::Directory,
             (b'6', false) => Kind::Fifo,
             (b'6', true) => Kind::Socket,
-            _ => return flaw("an entry of a kind that does not belong here:", &name),
+            _ => return flaw("unexpected entry type:", &name),
         };
         let number = |at| self.number(at, &name);
         let mut entry = Entry {
@@ -81,7 +81,7 @@ impl<'a> Header<'a> {
             Kind::Character | Kind::Block | Kind::Directory | Kind::Fifo | Kind::Socket => entry.size == 0,
         };
         if !plain || entry.mode > 0o7777 {
-            return flaw("a header that makes no sense:", &name);
+            return flaw("inconsistent header:", &name);
         }
         Ok(entry)
     }

@@ -60,7 +60,7 @@ impl<'a> Lines<'a> {
     /// Takes the last line away, which must have the XXH64 of all before it.
     fn end(&mut self, text: &[u8]) -> Result<(), Flaw> {
         let line = text.split_inclusive(|byte| *byte == b'\n').count();
-        let damaged = Flaw { line, what: "it is damaged, or cut off" };
+        let damaged = Flaw { line, what: "the index is corrupt or truncated" };
         let length = SUM.len() + 16 + 1;
         let (above, last) = text.split_at(text.len().saturating_sub(length));
         let sum = last
@@ -96,21 +96,21 @@ impl Index {
     /// The first line that is not as it must be.
     pub fn parse(text: &[u8]) -> Result<Index, Flaw> {
         let mut lines = Lines { rest: text, number: 0 };
-        if lines.number("format", "format=1 was expected")? != 1 {
-            return lines.flaw("this format is newer than this program");
+        if lines.number("format", "expected format=1")? != 1 {
+            return lines.flaw("format is newer than this program supports");
         }
         lines.end(text)?;
         let mut index = Index {
-            entries: lines.number("entries", "entries=NUMBER was expected")?,
-            bytes: lines.number("bytes", "bytes=NUMBER was expected")?,
-            pages: lines.number("pages", "pages=NUMBER was expected")?,
-            inodes: lines.number("inodes", "inodes=NUMBER was expected")?,
-            largest: lines.number("largest", "largest=NUMBER was expected")?,
-            xattrs: lines.number("xattrs", "xattrs=NUMBER was expected")?,
+            entries: lines.number("entries", "expected entries=NUMBER")?,
+            bytes: lines.number("bytes", "expected bytes=NUMBER")?,
+            pages: lines.number("pages", "expected pages=NUMBER")?,
+            inodes: lines.number("inodes", "expected inodes=NUMBER")?,
+            largest: lines.number("largest", "expected largest=NUMBER")?,
+            xattrs: lines.number("xattrs", "expected xattrs=NUMBER")?,
             ..Index::default()
         };
-        let chunks = lines.number("chunks", "chunks=NUMBER was expected")?;
-        let frames = lines.number("frames", "frames=NUMBER was expected")?;
+        let chunks = lines.number("chunks", "expected chunks=NUMBER")?;
+        let frames = lines.number("frames", "expected frames=NUMBER")?;
         let mut total = 0u64;
         for at in 0..chunks {
             let chunk = chunk(&mut lines, at, chunks)?;
@@ -121,7 +121,8 @@ impl Index {
         for at in 0..frames {
             let frame = frame(&mut lines, end, total)?;
             if frame.more && (at < 2 || at + 1 == frames) {
-                return lines.flaw("neither the directories nor the further names come in pieces");
+                return lines
+                    .flaw("the frames of directories and of hard links cannot come in pieces (more=)");
             }
             end = frame.end();
             content = content.saturating_add(frame.content);
@@ -129,10 +130,10 @@ impl Index {
         }
         if !lines.rest.is_empty() {
             lines.number += 1;
-            return lines.flaw("nothing more was expected");
+            return lines.flaw("unexpected line");
         }
         if end != total || frames < 2 {
-            return lines.flaw("the frames are not all of the chunks");
+            return lines.flaw("the frames do not cover all chunks");
         }
         // Every entry has a block of its own, and every page holds something.
         let Index { entries, bytes, pages, inodes, largest, xattrs, .. } = index;
@@ -143,7 +144,7 @@ impl Index {
             && inodes <= entries + 1
             && pages <= bytes / 4096 + inodes;
         if !possible {
-            return lines.flaw("more is promised than the frames can hold");
+            return lines.flaw("the totals exceed what the frames can hold");
         }
         Ok(index)
     }
@@ -171,7 +172,7 @@ impl Index {
 }
 
 fn chunk(lines: &mut Lines<'_>, at: u64, of: u64) -> Result<Chunk, Flaw> {
-    const WHAT: &str = "chunk=NAME SIZE XXH64 SHA256 was expected, in order";
+    const WHAT: &str = "expected chunk=NAME SIZE XXH64 SHA256, in order";
     let value = lines.value("chunk", WHAT)?;
     let mut words = value.split(|byte| *byte == b' ');
     let wanted = usize::try_from(at).map(name).unwrap_or_default();
@@ -186,13 +187,13 @@ fn chunk(lines: &mut Lines<'_>, at: u64, of: u64) -> Result<Chunk, Flaw> {
     let Some(chunk) = read() else { return lines.flaw(WHAT) };
     let last = at + 1 == of;
     if chunk.size == 0 || chunk.size > CHUNK || (!last && chunk.size != CHUNK) {
-        return lines.flaw("every chunk but the last has 262144 bytes, and that not more");
+        return lines.flaw("every chunk must have 262144 bytes, only the last may be shorter");
     }
     Ok(chunk)
 }
 
 fn frame(lines: &mut Lines<'_>, end: u64, total: u64) -> Result<Frame, Flaw> {
-    const WHAT: &str = "frame=OFFSET SIZE CONTENT was expected, or more=";
+    const WHAT: &str = "expected frame= or more= with OFFSET SIZE CONTENT";
     let more = lines.rest.starts_with(b"more=");
     let value = lines.value(if more { "more" } else { "frame" }, WHAT)?;
     let mut words = value.split(|byte| *byte == b' ').map(number);
@@ -203,8 +204,7 @@ fn frame(lines: &mut Lines<'_>, end: u64, total: u64) -> Result<Frame, Flaw> {
     let Some(frame) = read() else { return lines.flaw(WHAT) };
     let whole = frame.size > 0 && frame.content > 0 && frame.content.is_multiple_of(512);
     if !whole || frame.start != end || frame.size > total - end {
-        return lines
-            .flaw("each frame begins where the one before it ended, and holds whole blocks of 512 bytes");
+        return lines.flaw("frames must follow one another and hold whole blocks of 512 bytes");
     }
     Ok(frame)
 }
