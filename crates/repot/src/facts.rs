@@ -178,7 +178,7 @@ fn try_look(site: &Site, options: &Options) -> Result<Facts, Fault> {
     let rootfs = kind(statfs.f_type);
     let in_memory = !matches!(rootfs, RootFs::Other(_));
     let initial = root.fstype == b"rootfs";
-    let processors = sys::processors();
+    let processors = sys::cpus();
     let unpacking = unpacked::look(site);
     let payload = if in_memory { packed::look(site) } else { Found::None };
     let may_move = options.mode == Choice::Move || (initial && options.mode == Choice::Auto);

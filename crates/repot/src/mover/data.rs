@@ -225,7 +225,7 @@ pub(crate) fn parts(
             let mut start = range.start;
             while start < range.end {
                 let end = range.end.min(start.saturating_add(STRETCH));
-                let map = sys::resident(file, start, end - start).call("mincore")?;
+                let map = sys::cached_pages(file, start, end - start).call("mincore")?;
                 let mut at = start;
                 for run in map.chunk_by(|a, b| a & 1 == b & 1) {
                     let next = end.min(at + run.len() as u64 * page);

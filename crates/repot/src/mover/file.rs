@@ -92,7 +92,7 @@ impl<'a> FileCopy<'a> {
             if !sparse {
                 let ahead = self.means.folios.prepare(buffer, self.old, &mut self.target, size)?;
                 self.twice += ahead;
-                self.means.progress.doubled(ahead);
+                self.means.progress.duplicate(ahead);
             }
             ftruncate(self.new, size).call("ftruncate")?;
         }

@@ -97,9 +97,9 @@ impl Folios {
         if bytes < LEAST || self.mount.is_none() {
             return copy();
         }
-        let start = sys::worked();
+        let start = sys::cpu_time();
         let copied = copy();
-        self.took(bytes, sys::worked().saturating_sub(start));
+        self.took(bytes, sys::cpu_time().saturating_sub(start));
         copied
     }
 

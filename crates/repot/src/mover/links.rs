@@ -152,7 +152,7 @@ impl Links {
     /// Lets nobody wait any longer.
     pub(crate) fn abandon(&self) {
         self.abandoned.store(true, Ordering::Release);
-        self.changed.tell();
+        self.changed.notify();
     }
 
     /// Stages the first name, which has arrived as `name` in `dir`.
@@ -164,7 +164,7 @@ impl Links {
     pub(crate) fn moved(&self, inode: u64, new: NewInode) {
         self.table.lock().insert(inode, Some(new));
         self.known.note(inode);
-        self.changed.tell();
+        self.changed.notify();
     }
 
     /// The first name could not be moved, unless [`Links::moved`] has said otherwise.
@@ -175,7 +175,7 @@ impl Links {
             let _ = unlinkat(&self.staging, key(inode), AtFlags::empty());
         }
         drop(table);
-        self.changed.tell();
+        self.changed.notify();
     }
 
     /// Makes `name` in `dir` a further name of the inode.

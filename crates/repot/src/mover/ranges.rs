@@ -41,7 +41,7 @@ impl Board {
     pub(crate) fn abandon(&self) {
         self.abandoned.store(true, Ordering::Release);
         if let Some(file) = &*self.file.lock() {
-            file.changed.tell();
+            file.changed.notify();
         }
     }
 
@@ -119,8 +119,8 @@ impl Board {
         }
         file.hands.lock().copying = false;
         // Who is idle may copy the next range while this one is freed.
-        self.bell.tell();
-        file.changed.tell();
+        self.bell.notify();
+        file.changed.notify();
         let moved = copied.and_then(|()| {
             let freed = if self.turn(file, end) {
                 ftruncate(&file.shrinking, start).call("ftruncate")
@@ -138,7 +138,7 @@ impl Board {
             Err(fault) => drop(hands.failed.get_or_insert(fault)),
         }
         drop(hands);
-        file.changed.tell();
+        file.changed.notify();
         true
     }
 

@@ -142,7 +142,7 @@ impl<V: Visitor> Shared<'_, V> {
         queue.tasks.push(task);
         self.count_hungry(&queue);
         drop(queue);
-        self.bell.tell();
+        self.bell.notify();
     }
 
     fn count_hungry(&self, queue: &Queue<V>) {
@@ -164,11 +164,11 @@ impl<V: Visitor> Shared<'_, V> {
             broken.abandoned = true;
         }
         drop(queue);
-        self.bell.tell();
+        self.bell.notify();
     }
 
     pub(crate) fn over(&self) {
         self.queue.lock().over = true;
-        self.bell.tell();
+        self.bell.notify();
     }
 }
