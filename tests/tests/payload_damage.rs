@@ -58,7 +58,7 @@ fn damage_is_found_before_anything_is_unpacked() {
         ("a bit in an index", &["index:", "corrupt or truncated"], |stage| {
             edit(&stage.path(".repot-payload/index"), |bytes| bytes[17] ^= 1);
         }),
-        ("an index that lies about a frame", &["no frame as the index has it"], |stage| {
+        ("an index that lies about a frame", &["frame header does not match the index"], |stage| {
             edit(&stage.path(".repot-payload/index"), |bytes| {
                 let mut index = Index::parse(bytes).expect("an index");
                 index.frames[2].start -= 1;
@@ -239,7 +239,7 @@ fn nothing_is_executed_beside_a_payload_that_was_not_looked_at() {
             assert!(log.contains("repot: payload: the root is compressed in the image"), "{log}");
         } else {
             assert_eq!(end, End::Killed(2), "{log}");
-            assert!(log.contains("fstatfs") && log.contains("nothing is executed in its place"), "{log}");
+            assert!(log.contains("fstatfs") && log.contains("the payload was not unpacked"), "{log}");
             assert_untouched(&prepared);
         }
     }

@@ -17,7 +17,8 @@ use crate::process::Process;
 
 const SHELLS: [&CStr; 3] = [c"/bin/sh", c"/bin/bash", c"/bin/busybox"];
 
-/// Executes the first of the usual inits, the root being as the kernel left it. What lies beside a payload is no system.
+/// Executes the first of the usual inits, the root being as the kernel left it. What lies beside a payload is
+/// no system.
 pub(crate) fn in_place(process: &Process) -> ! {
     if is_packed() {
         let log = process.log();

@@ -1,6 +1,8 @@
-//! The `/init`: one call re-homes the system, and the real init is executed. If it fails, `last` follows `onerror=`.
+//! The `/init`: one call re-homes the system, and the real init is executed. If it fails, `last` follows
+//! `onerror=`.
 //!
-//! PID 1 must not exit: whatever fails, something else is tried, down to a message and what `panic=` asks for.
+//! PID 1 must not exit: whatever fails, something else is tried, down to a message and what `panic=` asks
+//! for.
 #![no_std]
 #![no_main]
 

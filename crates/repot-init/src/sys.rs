@@ -1,7 +1,7 @@
 //! What a program without the standard library defines for itself: entry, allocator, panic.
 //!
-//! There is no standard library because its panic machinery alone is larger than this whole program, and because its start-up
-//! aborts when /dev/null is missing, which is the situation this program is made for.
+//! There is no standard library because its panic machinery alone is larger than this whole program, and
+//! because its start-up aborts when /dev/null is missing, which is the situation this program is made for.
 #![allow(unsafe_code)]
 
 use core::ffi::{c_char, c_int};
@@ -19,8 +19,8 @@ static MALLOC: Allocator = Allocator;
 /// For the panic handler.
 static PROCESS: AtomicPtr<Process> = AtomicPtr::new(ptr::null_mut());
 
-/// A bug of ours must not end process 1: a worker is given up, and the move undone; elsewhere an init is executed in place, if
-/// the root is whole.
+/// A bug of ours must not end process 1: a worker is given up, and the move undone; elsewhere an init is
+/// executed in place, if the root is whole.
 #[panic_handler]
 fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
     let worker = is_worker();
@@ -29,8 +29,8 @@ fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
     } else {
         PROCESS.swap(ptr::null_mut(), Ordering::Relaxed)
     };
-    // SAFETY: null, or what `main` put there, which lives as long as the process. Its cells are not written to while there are
-    // other threads.
+    // SAFETY: null, or what `main` put there, which lives as long as the process. Its cells are not written
+    // to while there are other threads.
     let process = unsafe { place.as_ref() };
     let log = process.map_or_else(|| Log::open(true), Process::log);
     log.line(Level::Error, format_args!("bug in repot, or out of memory: {info}"));
@@ -70,7 +70,8 @@ unsafe extern "C" {}
 
 #[unsafe(no_mangle)]
 extern "C" fn main(_argc: c_int, argv: *mut *const c_char, envp: *const *const c_char) -> c_int {
-    // SAFETY: the C library gives what the kernel gave: arrays that end with a null pointer, stay, and belong to the program.
+    // SAFETY: the C library gives what the kernel gave: arrays that end with a null pointer, stay, and belong
+    // to the program.
     let invocation = unsafe { Invocation::of_main(argv, envp) };
     Allocator::set_aside();
     let mut process = Process::new(invocation);

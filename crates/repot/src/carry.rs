@@ -1,9 +1,10 @@
 //! Attaches the new root above the old one and moves the mounts from one to the other.
 //!
-//! Only mounts directly on the old root are moved: each takes along what is mounted on it. By path one reaches only the
-//! topmost of several mounts on one place, and nothing that another mount hides. Where that is so, all that are concerned are
-//! first taken off, the outer before the inner and the upper before the lower, and parked, each on a place of its own in the
-//! new root; from there they are put in place in the opposite order.
+//! Only mounts directly on the old root are moved: each takes along what is mounted on it. By path one
+//! reaches only the topmost of several mounts on one place, and nothing that another mount hides. Where that
+//! is so, all that are concerned are first taken off, the outer before the inner and the upper before the
+//! lower, and parked, each on a place of its own in the new root; from there they are put in place in the
+//! opposite order.
 
 use alloc::ffi::CString;
 use alloc::format;
@@ -99,7 +100,8 @@ impl Places {
             mount_change("/", MountPropagationFlags::PRIVATE).on("mount", b"/")?;
             self.private = true;
         }
-        // The path must be "/": it leads to the topmost mount there, which a descriptor of the old root does not.
+        // The path must be "/": it leads to the topmost mount there, which a descriptor of the old root does
+        // not.
         move_mount(&new.mount, "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
             .on("move_mount", b"/")?;
         self.attached = true;
@@ -199,8 +201,8 @@ fn hides(outer: &Mount, inner: &Mount) -> bool {
     inner.point.strip_prefix(outer.point.as_slice()).is_some_and(|rest| rest.starts_with(b"/"))
 }
 
-/// Where mounts wait: each on a directory or file of its own, since a mount that is shared would draw into its sharing what
-/// is mounted on it.
+/// Where mounts wait: each on a directory or file of its own, since a mount that is shared would draw into
+/// its sharing what is mounted on it.
 struct Park<'a> {
     dir: BorrowedFd<'a>,
     names: Vec<(CString, AtFlags)>,
@@ -239,7 +241,8 @@ impl<'a> Park<'a> {
         place
     }
 
-    /// Removes the places, and gives the root its times back. What fails is tried twice, since nobody would come back to it.
+    /// Removes the places, and gives the root its times back. What fails is tried twice, since nobody would
+    /// come back to it.
     fn close(self, relocated: &Relocated<'_>) -> Result<(), Fault> {
         if self.names.is_empty() {
             return Ok(());
@@ -273,8 +276,8 @@ fn layers(mount: &Mount, mounts: &[Mount]) -> usize {
     count
 }
 
-/// Opens the place `path` below `root`, name by name because it may be longer than the kernel takes at once. Leads to the
-/// topmost mount there; mount points never have symbolic links in their paths.
+/// Opens the place `path` below `root`, name by name because it may be longer than the kernel takes at once.
+/// Leads to the topmost mount there; mount points never have symbolic links in their paths.
 fn find(root: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd, Fault> {
     let mut at = openat(root, c".", PATH, Mode::empty()).on("openat", path)?;
     for name in path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {

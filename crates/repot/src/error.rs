@@ -145,8 +145,8 @@ impl fmt::Display for Error {
 
 impl core::error::Error for Error {}
 
-/// Calls `call` a second time if it fails: for the calls whose failure could not be rolled back, since `ENOMEM` may be
-/// transient.
+/// Calls `call` a second time if it fails: for the calls whose failure could not be rolled back, since
+/// `ENOMEM` may be transient.
 pub(crate) fn retry_once<T, E>(mut call: impl FnMut() -> Result<T, E>) -> Result<T, E> {
     call().or_else(|_| call())
 }

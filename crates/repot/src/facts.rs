@@ -1,4 +1,5 @@
-//! Inspects the system and changes nothing: what `/` is, its mounts, its tree, memory, and which inits are executable.
+//! Inspects the system and changes nothing: what `/` is, its mounts, its tree, memory, and which inits are
+//! executable.
 
 pub mod mountinfo;
 pub mod packed;
@@ -63,7 +64,8 @@ pub struct Capacity {
 pub struct Facts {
     /// Whether this is PID 1.
     pub first: bool,
-    /// Whether this process is in the initial PID namespace, so that the kernel's log and sysctls are ours to use.
+    /// Whether this process is in the initial PID namespace, so that the kernel's log and sysctls are ours to
+    /// use.
     pub machine: bool,
     /// The type of the root.
     pub rootfs: RootFs,

@@ -32,8 +32,8 @@ pub struct Log {
 }
 
 impl Log {
-    /// Opens the kernel log if `machine` is set. Otherwise, and in a container it must not be set, lines go to standard error:
-    /// the kernel's log is not the container's.
+    /// Opens the kernel log if `machine` is set. Otherwise, and in a container it must not be set, lines go
+    /// to standard error: the kernel's log is not the container's.
     pub fn open(machine: bool) -> Log {
         let kernel = if machine { kernel_log().ok() } else { None };
         Log { kernel, verbosity: Verbosity::Info }
@@ -67,7 +67,8 @@ impl Log {
     }
 }
 
-/// The kernel takes less than 1024 bytes at a time (`PRINTKRB_RECORD_MAX`); a longer line becomes several records. In bytes.
+/// The kernel takes less than 1024 bytes at a time (`PRINTKRB_RECORD_MAX`); a longer line becomes several
+/// records. In bytes.
 const RECORD: usize = 960;
 
 /// A line on its way. It allocates nothing: the line may be about a lack of memory.

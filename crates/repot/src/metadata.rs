@@ -1,7 +1,8 @@
 //! The attributes of one entry: read from the old place, written to the new one.
 //!
-//! The order is forced: changing the owner clears set-user-ID bits and capabilities, writing data clears capabilities, and
-//! setting any attribute before the times would be seen in them only if it were data, but flags can forbid setting times.
+//! The order is forced: changing the owner clears set-user-ID bits and capabilities, writing data clears
+//! capabilities, and setting any attribute before the times would be seen in them only if it were data, but
+//! flags can forbid setting times.
 
 use alloc::ffi::CString;
 use alloc::format;
@@ -145,8 +146,8 @@ impl Attributes {
 
     /// Gives `to` the owner, mode, extended attributes and times of `from`, as `meta` has them.
     ///
-    /// `exact` says that `to` was created with its mode and has not been written to since. Does all that can be done
-    /// and returns the first fault.
+    /// `exact` says that `to` was created with its mode and has not been written to since. Does all that can
+    /// be done and returns the first fault.
     pub(crate) fn copy(&self, meta: &Meta, from: At<'_>, to: At<'_>, exact: bool) -> Result<(), Fault> {
         let mut outcome = Ok(());
         let mut note = |done: Result<(), Fault>| {
@@ -248,8 +249,8 @@ fn copy_xattrs(from: At<'_>, to: At<'_>) -> Result<(), Fault> {
     outcome
 }
 
-/// The path of an entry that must not be opened, for the calls that take only paths: the working directory is the root of a
-/// procfs then (setxattrat came with 6.13).
+/// The path of an entry that must not be opened, for the calls that take only paths: the working directory is
+/// the root of a procfs then (setxattrat came with 6.13).
 fn through_proc(dir: BorrowedFd<'_>, name: &CStr) -> CString {
     let mut path = format!("self/fd/{}/", dir.as_raw_fd()).into_bytes();
     path.extend_from_slice(name.to_bytes());

@@ -1,9 +1,9 @@
 //! Moves a tree from one file system to another: copy one entry, free it, next.
 //!
-//! In: the two roots, by descriptor. Out: everything in the new one, with every attribute, and the old one empty but for
-//! the mount points still in use. Each thread holds at most one chunk of a file in memory twice, and every byte is always in
-//! one of the trees. Whatever has been freed in the old tree is whole in the new one, attributes included. That is why the
-//! same code, with the roots exchanged, rolls a move back.
+//! In: the two roots, by descriptor. Out: everything in the new one, with every attribute, and the old one
+//! empty but for the mount points still in use. Each thread holds at most one chunk of a file in memory
+//! twice, and every byte is always in one of the trees. Whatever has been freed in the old tree is whole in
+//! the new one, attributes included. That is why the same code, with the roots exchanged, rolls a move back.
 
 pub(crate) mod data;
 mod entries;
@@ -77,8 +77,8 @@ impl Undo {
     }
 }
 
-/// Moves the tree. The working directory must be the root of a procfs, and the umask 0. `root` are the attributes of the old
-/// root directory.
+/// Moves the tree. The working directory must be the root of a procfs, and the umask 0. `root` are the
+/// attributes of the old root directory.
 ///
 /// # Errors
 /// What failed. Everything is then back in the old root, unless the error says that it is torn.
@@ -100,22 +100,24 @@ pub(crate) fn run(
     let board = Board::new(plan.threads);
     let mover = moved.mover(facts, plan, progress, &folios, &board, Onto::Fresh);
     let mut meta = root;
-    // The kernel gives its initial tmpfs the mode 1777, unless the archive has an entry for "/". Nobody meant that.
+    // The kernel gives its initial tmpfs the mode 1777, unless the archive has an entry for "/". Nobody meant
+    // that.
     if facts.initial && facts.rootfs == RootFs::Tmpfs && meta.mode.as_raw_mode() == 0o1777 {
         meta.mode = Mode::from_raw_mode(0o755);
     }
     let meta = DirMeta { meta, flags: moved.flags, merged: false };
     sys::tear(true);
     let _reserve = (facts.machine && plan.tight).then(|| Reserve::release(new.site.proc.as_fd()));
-    if let Err(broken) = walk_with(board.bell(), &mover, pair, meta, plan.threads, &|| meanwhile(progress)) {
+    if let Err(fault) = walk_with(board.bell(), &mover, pair, meta, plan.threads, &|| meanwhile(progress)) {
         let torn = moved.roll_back(new).err().map(Torn::Undo);
-        return Err(Error { torn, ..broken.fault.at(Step::Relocate) });
+        return Err(Error { torn, ..fault.at(Step::Relocate) });
     }
     let warnings = manifest::apply(new.dir.as_fd());
     Ok(Arrived { undo: Some(Undo(Some(moved))), root, inits: plan.inits.clone(), warnings })
 }
 
-/// Moves what the old root holds beside a payload into the new one, where the payload was unpacked. There is no way back.
+/// Moves what the old root holds beside a payload into the new one, where the payload was unpacked. There is
+/// no way back.
 #[cfg(feature = "payload")]
 pub(crate) fn merge(
     new: &NewRoot<'_>,
@@ -129,7 +131,7 @@ pub(crate) fn merge(
     let (folios, board) = (Folios::as_they_come(), Board::new(plan.threads));
     let mover = moved.mover(facts, plan, progress, &folios, &board, Onto::Payload);
     let meta = DirMeta { meta: root, flags: moved.flags, merged: true };
-    walk_with(board.bell(), &mover, pair, meta, plan.threads, meanwhile).map_err(|broken| broken.fault)
+    walk_with(board.bell(), &mover, pair, meta, plan.threads, meanwhile)
 }
 
 /// Opens both roots, and makes the staging directory for hard links.

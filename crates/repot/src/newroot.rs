@@ -1,4 +1,5 @@
-//! Makes the new root: a tmpfs, or the old file system once more. It is attached nowhere, so no mount point is needed.
+//! Makes the new root: a tmpfs, or the old file system once more. It is attached nowhere, so no mount point
+//! is needed.
 
 use alloc::format;
 use alloc::string::String;
@@ -73,7 +74,8 @@ impl Context {
         }
     }
 
-    /// What the kernel said when it refused the last call: each message is read once, `e ` in front of errors.
+    /// What the kernel said when it refused the last call: each message is read once, `e ` in front of
+    /// errors.
     fn words(&self, errno: Errno) -> String {
         let mut text = vec![0; 512];
         let mut words = Vec::new();
@@ -136,7 +138,8 @@ fn configured(
     Ok(context)
 }
 
-/// A bind shares its limits with the old root, which must be the ones asked for if it is a tmpfs; a ramfs has none.
+/// A bind shares its limits with the old root, which must be the ones asked for if it is a tmpfs; a ramfs has
+/// none.
 fn resize(mount: &OwnedFd, options: &Tmpfs, warnings: &mut Vec<String>) {
     let asked = options.size.is_some() || options.nr_inodes.is_some();
     if !asked || !is_tmpfs(mount.as_fd()).unwrap_or(false) {

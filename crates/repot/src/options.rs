@@ -1,4 +1,5 @@
-//! What the user asks for: `/etc/repot.conf` in the image, overruled by `repot.KEY=VALUE` on the kernel command line.
+//! What the user asks for: `/etc/repot.conf` in the image, overruled by `repot.KEY=VALUE` on the kernel
+//! command line.
 //!
 //! Nothing here is fatal: what cannot be understood is told and left out.
 
@@ -75,8 +76,8 @@ pub struct Options {
     pub nr_inodes: Option<Amount>,
     /// Further options of tmpfs; without a value where they are flags.
     pub tmpfs: Vec<(String, Option<String>)>,
-    /// Whether the kernel's command line has a default for `huge=` (`transparent_hugepage_tmpfs=`, since 6.14), which no mount tells;
-    /// one that was built into it (`advise`) is not seen.
+    /// Whether the kernel's command line has a default for `huge=` (`transparent_hugepage_tmpfs=`, since
+    /// 6.14), which no mount tells; one that was built into it (`advise`) is not seen.
     pub huge_by_default: bool,
     /// `init=`, of ours or of the kernel's.
     pub init: Option<Vec<u8>>,
@@ -90,10 +91,11 @@ pub struct Options {
     pub log: Verbosity,
     /// `wipe=yes`: overwrite contents before they are freed.
     pub wipe: bool,
-    /// `payload=`: the digests that the index of the payload must have, all of them; `None` for one that could not be understood,
-    /// which none has.
+    /// `payload=`: the digests that the index of the payload must have, all of them; `None` for one that
+    /// could not be understood, which none has.
     pub payload: Vec<Option<[u8; 32]>>,
-    /// Whether the file or the command line could not be read, so that what is asked of a payload is not known.
+    /// Whether the file or the command line could not be read, so that what is asked of a payload is not
+    /// known.
     pub unread: bool,
     /// `panic=`: seconds until the kernel reboots after a panic; 0 for never, negative for at once.
     pub panic: i32,

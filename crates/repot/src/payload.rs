@@ -1,8 +1,8 @@
 //! The format of payload images: `.repot-payload/` in the initramfs holds the root as a `.tar.zst` in chunks.
 //!
-//! The kernel unpacks only `/init` and the chunks. The init decompresses each zstd frame on its own and frees each chunk
-//! once its last byte has been read, so that the compressed and the unpacked tree are never both in memory.
-//! docs/payload.md describes the format.
+//! The kernel unpacks only `/init` and the chunks. The init decompresses each zstd frame on its own and frees
+//! each chunk once its last byte has been read, so that the compressed and the unpacked tree are never both
+//! in memory. docs/payload.md describes the format.
 
 #[cfg(feature = "index")]
 pub mod archive;

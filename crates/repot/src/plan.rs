@@ -56,9 +56,11 @@ pub struct Plan {
     pub tight: bool,
     /// Whether to try large folios during the move.
     pub large_folios: bool,
-    /// Whether each chunk of a payload must match its SHA-256: a digest of the index was requested, which covers these.
+    /// Whether each chunk of a payload must match its SHA-256: a digest of the index was requested, which
+    /// covers these.
     pub by_digest: bool,
-    /// The executable inits, best first. Of a payload, all candidates: it has to be unpacked before they can be tested.
+    /// The executable inits, best first. Of a payload, all candidates: it has to be unpacked before they can
+    /// be tested.
     pub inits: Vec<Vec<u8>>,
     /// Whether contents are overwritten in the old root before they are freed.
     pub wipe: bool,
@@ -101,7 +103,8 @@ impl core::fmt::Display for Refusal {
 
 impl core::error::Error for Refusal {}
 
-/// What an inode and its name take on tmpfs beyond what they took before, with slabs only partly filled; in bytes.
+/// What an inode and its name take on tmpfs beyond what they took before, with slabs only partly filled; in
+/// bytes.
 const PER_ENTRY: u64 = 256;
 /// What a move needs for threads, buffers and page tables; in bytes.
 const BASE: u64 = 1 << 20;
@@ -192,9 +195,9 @@ fn executable(facts: &Facts, warnings: &mut Vec<String>) -> Result<Vec<Vec<u8>>,
     Ok(inits)
 }
 
-/// Whether large folios are worth a try, if there is memory to spare. Folios of the size of a write came with 6.14; before,
-/// only whole huge pages existed. Large folios fill holes (from 6.17 on the kernel takes the largest that fits into the
-/// file). What the user has chosen stays.
+/// Whether large folios are worth a try, if there is memory to spare. Folios of the size of a write came with
+/// 6.14; before, only whole huge pages existed. Large folios fill holes (from 6.17 on the kernel takes the
+/// largest that fits into the file). What the user has chosen stays.
 fn large_folios(facts: &Facts, options: &Options) -> bool {
     facts.kernel >= (6, 14)
         && facts.survey.sparse == 0

@@ -1,4 +1,5 @@
-//! Brings the tree into the new root: moves it, or unpacks it. A bind mount shows the same tree, so nothing has to move.
+//! Brings the tree into the new root: moves it, or unpacks it. A bind mount shows the same tree, so nothing
+//! has to move.
 
 use alloc::vec::Vec;
 
@@ -25,7 +26,8 @@ pub(crate) struct Relocated<'s> {
 /// Brings the tree into the new root. `meanwhile` is called once a second with what has been done.
 ///
 /// # Errors
-/// What failed, with the path. Everything is then back in the old root, unless the error says that it is torn.
+/// What failed, with the path. Everything is then back in the old root, unless the error says that it is
+/// torn.
 pub(crate) fn relocate<'s>(
     new: NewRoot<'s>,
     facts: &Facts,
@@ -48,8 +50,8 @@ pub(crate) fn relocate<'s>(
     Ok(Relocated { new, arrived, progress })
 }
 
-/// Does `work` with a procfs as the working directory, for the calls that take only paths (see `metadata`), and without a
-/// umask, so that every entry gets exactly the mode it is created with.
+/// Does `work` with a procfs as the working directory, for the calls that take only paths (see `metadata`),
+/// and without a umask, so that every entry gets exactly the mode it is created with.
 fn prepared(new: &NewRoot<'_>, work: impl FnOnce() -> Result<Arrived, Error>) -> Result<Arrived, Error> {
     fchdir(&new.site.proc).call("fchdir").map_err(|fault| fault.at(Step::Relocate))?;
     let mask = umask(Mode::empty());

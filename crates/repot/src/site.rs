@@ -1,7 +1,7 @@
 //! The descriptors through which everything is inspected and changed.
 //!
-//! procfs is read through a detached mount. The tree is seen through a clone of the root mount alone: nothing mounted
-//! below it can be seen, copied or deleted through it, and whatever a mount hides is visible.
+//! procfs is read through a detached mount. The tree is seen through a clone of the root mount alone: nothing
+//! mounted below it can be seen, copied or deleted through it, and whatever a mount hides is visible.
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -52,12 +52,14 @@ impl Site {
         Ok(Site { proc, root, old })
     }
 
-    /// Whether this process is in the initial PID namespace, so that the kernel's log and sysctls are ours to use.
+    /// Whether this process is in the initial PID namespace, so that the kernel's log and sysctls are ours to
+    /// use.
     pub fn machine(&self) -> bool {
         readlinkat(&self.proc, "self/ns/pid", Vec::new()).is_ok_and(|name| name.as_bytes() == INITIAL_PIDS)
     }
 
-    /// What this process has in memory, in bytes, without the parts of the trees that are or were mapped: these are counted as moved.
+    /// What this process has in memory, in bytes, without the parts of the trees that are or were mapped:
+    /// these are counted as moved.
     pub(crate) fn resident(&self) -> u64 {
         let status = self.proc_file("self/status").unwrap_or_default();
         kibibytes(&status, b"RssAnon:") + kibibytes(&status, b"RssFile:")

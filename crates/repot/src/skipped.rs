@@ -1,5 +1,5 @@
-//! Extended attributes that the kernel refuses: skipped with a warning. No kernel takes all of them on every kind of entry,
-//! and a root without one is better than no root.
+//! Extended attributes that the kernel refuses: skipped with a warning. No kernel takes all of them on every
+//! kind of entry, and a root without one is better than no root.
 
 use alloc::format;
 use alloc::string::String;
@@ -12,8 +12,8 @@ use crate::display::Quoted;
 use crate::error::{Step, name_of};
 use crate::sys::Mutex;
 
-/// The access ACL of a file. With an ACL, the group bits of the mode are its mask, not the rights of the group. So a file that
-/// loses its ACL gives its group no rights.
+/// The access ACL of a file. With an ACL, the group bits of the mode are its mask, not the rights of the
+/// group. So a file that loses its ACL gives its group no rights.
 pub(crate) const ACCESS_ACL: &[u8] = b"system.posix_acl_access";
 
 /// The number of warnings in full; more are only counted.

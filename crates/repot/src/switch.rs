@@ -1,7 +1,7 @@
 //! Makes the new root the root of this process.
 //!
-//! From 7.0 on the initial root can be left by `pivot_root`, and goes away with all that is in it. Before, it has no parent,
-//! and the kernel says EINVAL; then it stays below, empty, and `chroot` does the rest.
+//! From 7.0 on the initial root can be left by `pivot_root`, and goes away with all that is in it. Before, it
+//! has no parent, and the kernel says EINVAL; then it stays below, empty, and `chroot` does the rest.
 
 use alloc::format;
 use alloc::string::String;

@@ -1,7 +1,8 @@
-//! Unpacks a payload into the new root: directories, then the rest in parallel, then further names, then what else the
-//! initramfs holds, then the directories' attributes.
+//! Unpacks a payload into the new root: directories, then the rest in parallel, then further names, then what
+//! else the initramfs holds, then the directories' attributes.
 //!
-//! Nothing is changed before every chunk has been verified. The first chunk that is freed is the point of no return.
+//! Nothing is changed before every chunk has been verified. The first chunk that is freed is the point of no
+//! return.
 
 mod chunks;
 mod frame;
@@ -38,8 +39,8 @@ use frame::{Decoder, Reader};
 use pieces::Begun;
 use place::Place;
 
-/// Unpacks the payload. The working directory must be the root of a procfs, and the umask 0. `root` are the attributes of the
-/// old root directory.
+/// Unpacks the payload. The working directory must be the root of a procfs, and the umask 0. `root` are the
+/// attributes of the old root directory.
 ///
 /// # Errors
 /// What failed. Nothing has changed then, unless the error says that it is torn.
@@ -117,7 +118,8 @@ impl Unpack<'_> {
         let (chunks, site) = (self.chunks, self.new.site);
         let index = chunks.index;
         chunks.verify(plan.by_digest, plan.threads, meanwhile)?;
-        // What decompressing takes is there before anything is freed: a thread for each that there is memory for.
+        // What decompressing takes is there before anything is freed: a thread for each that there is memory
+        // for.
         let mut decoders = Decoder::several(plan.threads)?;
         self.frame(0, Part::Directories, &mut decoders[0])?;
         // Up to here the old root is as it was.

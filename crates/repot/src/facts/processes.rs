@@ -15,8 +15,8 @@ use crate::sys;
 /// How long helpers of the kernel's are waited for, in nanoseconds.
 pub(super) const PATIENCE: u64 = 1_000_000_000;
 
-/// Counts the processes that have a program, which kernel threads have not. Helpers that the kernel has started, modprobe above all,
-/// come to their end by themselves: they are given so many nanoseconds for that.
+/// Counts the processes that have a program, which kernel threads have not. Helpers that the kernel has
+/// started, modprobe above all, come to their end by themselves: they are given so many nanoseconds for that.
 pub(super) fn others(site: &Site, patience: u64) -> u32 {
     let deadline = sys::now() + patience;
     loop {
@@ -42,8 +42,8 @@ fn programs(site: &Site) -> Vec<Pid> {
     numbers.filter(|pid| *pid != own).filter(runs).collect()
 }
 
-/// Whether a process was started by the kernel: by kthreadd, which is number 2, or by a thread of the kernel's, which kthreadd has
-/// started (`call_usermodehelper_exec_work`).
+/// Whether a process was started by the kernel: by kthreadd, which is number 2, or by a thread of the
+/// kernel's, which kthreadd has started (`call_usermodehelper_exec_work`).
 fn is_helper(site: &Site, pid: Pid) -> bool {
     let parent = |pid: u64| {
         let status = site.proc_file(&format!("{pid}/status")).ok()?;

@@ -24,7 +24,8 @@ pub(crate) enum Holes {
     PageCache,
 }
 
-/// What is read and written at once where the kernel cannot copy by itself, in bytes; it stays in a processor's cache.
+/// What is read and written at once where the kernel cannot copy by itself, in bytes; it stays in a
+/// processor's cache.
 const BUFFER: usize = 64 * 1024;
 
 /// What sendfile writes at once, in bytes: what fits into the pipe that the kernel has for it.
@@ -69,7 +70,8 @@ impl Pipe {
         Ok(Pipe { outlet, inlet })
     }
 
-    /// Copies what lies between `at` and `end`. Where that fails, `at` tells how far it came, and the pipe may not be empty.
+    /// Copies what lies between `at` and `end`. Where that fails, `at` tells how far it came, and the pipe
+    /// may not be empty.
     fn copy(&self, from: BorrowedFd<'_>, to: BorrowedFd<'_>, at: &mut u64, end: u64) -> Result<(), Errno> {
         while *at < end {
             let length = usize::try_from(end - *at).unwrap_or(usize::MAX).min(PIPE);
@@ -112,9 +114,9 @@ impl<'a> Target<'a> {
 
 /// Copies a range from one file to the same place of another.
 ///
-/// `sendfile` copies once, from page cache to page cache, and is the fastest way for what is larger than a page
-/// (`cargo xtask bench copy`). What is larger than its pipe goes through a pipe of our own: the rest of a folio that is larger than
-/// what is written at once is filled with zeros first (`shmem_write_end`).
+/// `sendfile` copies once, from page cache to page cache, and is the fastest way for what is larger than a
+/// page (`cargo xtask bench copy`). What is larger than its pipe goes through a pipe of our own: the rest of
+/// a folio that is larger than what is written at once is filled with zeros first (`shmem_write_end`).
 pub(crate) fn copy(
     buffer: &mut Buffer,
     from: BorrowedFd<'_>,

@@ -17,8 +17,8 @@ use crate::metadata::{At, Meta};
 use crate::sys;
 use crate::walk::{Entered, Pair, Visitor, open};
 
-/// The mode of a directory in the new tree that has not been left. A rollback knows by it the directories in which a thread was
-/// lost.
+/// The mode of a directory in the new tree that has not been left. A rollback knows by it the directories in
+/// which a thread was lost.
 const UNFINISHED: Mode = Mode::RWXU.union(Mode::SVTX);
 
 /// The mode of a directory that was unpacked from a payload and has no attributes yet.
@@ -40,7 +40,8 @@ pub(super) enum Onto {
     Fresh,
     /// Parts of what is moved: a failed move is rolled back.
     Undo,
-    /// The directories of a payload ([`UNPACKED`]): they are merged, and keep the attributes that the payload gives them.
+    /// The directories of a payload ([`UNPACKED`]): they are merged, and keep the attributes that the payload
+    /// gives them.
     Payload,
 }
 
@@ -61,7 +62,8 @@ impl Visitor for Mover<'_> {
     fn enter(&self, dir: &Pair, name: &CStr) -> Result<Entered<Self>, Fault> {
         self.check_memory()?;
         let there = match mkdirat(&dir.new, name, UNFINISHED) {
-            // It exists because another thread is moving it, or because its mount point was left in the old tree.
+            // It exists because another thread is moving it, or because its mount point was left in the old
+            // tree.
             Err(Errno::EXIST) if !self.may_merge(&dir.new, name)? => return Ok(None),
             Err(Errno::EXIST) => true,
             made => made.call("mkdirat").map(|()| false)?,
@@ -113,9 +115,9 @@ impl Visitor for Mover<'_> {
         parent: Option<(&Pair, &CStr)>,
         dir: &Pair,
         remembered: &DirMeta,
-        whole: bool,
+        complete: bool,
     ) -> Result<(), Fault> {
-        if parent.is_none() && whole {
+        if parent.is_none() && complete {
             self.links.clear()?;
         }
         let (old, new) = (At::Open(dir.old.as_fd()), At::Open(dir.new.as_fd()));
@@ -128,7 +130,7 @@ impl Visitor for Mover<'_> {
         if !remembered.merged {
             finish().inspect_err(|_| _ = finish())?;
         }
-        let (Some((above, name)), true) = (parent, whole) else { return Ok(()) };
+        let (Some((above, name)), true) = (parent, complete) else { return Ok(()) };
         match unlinkat(&above.old, name, AtFlags::REMOVEDIR) {
             // A mount point, or above one.
             Err(Errno::BUSY) => {
@@ -143,7 +145,8 @@ impl Visitor for Mover<'_> {
 }
 
 impl Mover<'_> {
-    /// Fails where what was set aside is in use: that is for undoing the move, and there is no undoing over a payload.
+    /// Fails where what was set aside is in use: that is for undoing the move, and there is no undoing over a
+    /// payload.
     fn check_memory(&self) -> Result<(), Fault> {
         if self.onto == Onto::Fresh && sys::is_memory_short() {
             Err(Errno::NOMEM).call("malloc")
@@ -285,7 +288,8 @@ impl Mover<'_> {
         moved
     }
 
-    /// Moves back what a failed move had taken of a file: the end that the file in the tree moved to has lost.
+    /// Moves back what a failed move had taken of a file: the end that the file in the tree moved to has
+    /// lost.
     fn merge(
         &self,
         buffer: &mut Buffer,
@@ -308,8 +312,8 @@ impl Mover<'_> {
         self.remove(dir, name)
     }
 
-    /// Whether to enter a directory of the new tree that exists already. Of a payload, those that were not entered yet, known
-    /// by their mode.
+    /// Whether to enter a directory of the new tree that exists already. Of a payload, those that were not
+    /// entered yet, known by their mode.
     fn may_merge(&self, dir: &OwnedFd, name: &CStr) -> Result<bool, Fault> {
         let is_unpacked = |meta: Meta| meta.kind == FileType::Directory && meta.mode == UNPACKED;
         match self.onto {
@@ -320,7 +324,8 @@ impl Mover<'_> {
     }
 }
 
-/// Makes what is created in a directory belong to its creator alone: what would be inherited is set again when it is left.
+/// Makes what is created in a directory belong to its creator alone: what would be inherited is set again
+/// when it is left.
 pub(crate) fn plain(dir: BorrowedFd<'_>) -> Result<(), Fault> {
     fchmod(dir, UNFINISHED).call("fchmod")?;
     match fremovexattr(dir, c"system.posix_acl_default") {

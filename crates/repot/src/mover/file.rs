@@ -1,7 +1,8 @@
 //! A regular file on its way, and on the way back.
 //!
-//! What is larger than a chunk goes from its end, chunk by chunk, and after each the old file is truncated: ramfs has no other
-//! way to free a part of a file. The length of the old file tells at any time how much of it is still there.
+//! What is larger than a chunk goes from its end, chunk by chunk, and after each the old file is truncated:
+//! ramfs has no other way to free a part of a file. The length of the old file tells at any time how much of
+//! it is still there.
 
 use core::ffi::CStr;
 use core::ops::Range;
@@ -25,8 +26,8 @@ pub(super) const NO_FOLLOW: OFlags = OFlags::NOFOLLOW.union(OFlags::CLOEXEC);
 pub(super) struct Means<'a> {
     pub(super) attributes: Attributes,
     pub(super) holes: Holes,
-    /// Device and inode of the running program, which must not be truncated. The kernel refuses that with ETXTBSY, except
-    /// in 6.11.0 to 6.11.10 and 6.12.0 to 6.12.1.
+    /// Device and inode of the running program, which must not be truncated. The kernel refuses that with
+    /// ETXTBSY, except in 6.11.0 to 6.11.10 and 6.12.0 to 6.12.1.
     pub(super) program: Option<((u32, u32), u64)>,
     /// Whether contents are overwritten before they are freed.
     pub(super) wipe: bool,
@@ -76,8 +77,8 @@ impl<'a> FileCopy<'a> {
     ) -> Result<(), Fault> {
         let Meta { size, allocated, .. } = *self.meta;
         let sparse = allocated < size;
-        // What gives up its memory by being truncated: what is too large to be there twice, what does not go away when this
-        // name is unlinked, and what must be overwritten.
+        // What gives up its memory by being truncated: what is too large to be there twice, what does not go
+        // away when this name is unlinked, and what must be overwritten.
         let mut shrinking = None;
         let whole = first || self.means.wipe;
         let large = size > CHUNK;
@@ -127,7 +128,8 @@ impl<'a> FileCopy<'a> {
         board.together(files, end, buffer, folios, progress)
     }
 
-    /// What has been freed must be whole in the new tree, attributes included, and the capabilities are lost with the first byte.
+    /// What has been freed must be whole in the new tree, attributes included, and the capabilities are lost
+    /// with the first byte.
     fn before_release(&mut self) -> Result<(), Fault> {
         if !self.freed {
             self.capability = Some(self.means.attributes.capability(self.old)?);

@@ -1,17 +1,20 @@
 //! Large folios in the new tmpfs while the tree moves, for as long as they are faster.
 //!
-//! From 6.14 on a tmpfs with `huge=within_size` takes folios as large as what is written at once, and never beyond the end of the file: a
-//! file without holes takes no more memory, and far fewer allocations. From 6.17 on it takes the largest that fits into the file,
-//! however little is written, and fills the rest with zeros; huge pages, too. Those come from memory that was free as a whole, which in
-//! a virtual machine was never touched or given back: the host has to find it page by page, several times as slow as what was just
-//! freed in the old tree (docs/bench). So a first page is put where each huge page would be, and what is left is at most as large as
-//! what `data` writes at once.
+//! From 6.14 on a tmpfs with `huge=within_size` takes folios as large as what is written at once, and never
+//! beyond the end of the file: a file without holes takes no more memory, and far fewer allocations. From
+//! 6.17 on it takes the largest that fits into the file, however little is written, and fills the rest with
+//! zeros; huge pages, too. Those come from memory that was free as a whole, which in a virtual machine was
+//! never touched or given back: the host has to find it page by page, several times as slow as what was just
+//! freed in the old tree (docs/bench). So a first page is put where each huge page would be, and what is left
+//! is at most as large as what `data` writes at once.
 //!
-//! Nothing tells whether smaller folios come from memory that is at hand either. So both ways are timed, large folios are kept as long as
-//! they are faster, and tried again later. In the end the option is as it was.
+//! Nothing tells whether smaller folios come from memory that is at hand either. So both ways are timed,
+//! large folios are kept as long as they are faster, and tried again later. In the end the option is as it
+//! was.
 //!
-//! Large ones come first: a file that is made without them never takes them well (`mapping_set_large_folios`). Before 6.17 it takes none;
-//! from then on it is written a page at a time, and all of the folio filled with zeros for the first.
+//! Large ones come first: a file that is made without them never takes them well
+//! (`mapping_set_large_folios`). Before 6.17 it takes none; from then on it is written a page at a time, and
+//! all of the folio filled with zeros for the first.
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -38,12 +41,14 @@ pub(crate) struct Folios {
     /// The mount, where they are tried.
     mount: Option<OwnedFd>,
     large: AtomicBool,
-    /// How much is copied into single pages before large folios are tried again; a quarter of that, before the first judgement.
+    /// How much is copied into single pages before large folios are tried again; a quarter of that, before
+    /// the first judgement.
     rest: AtomicU64,
     /// Copied since the last judgement.
     bytes: AtomicU64,
     nanoseconds: AtomicU64,
-    /// What single pages took, in nanoseconds for each mebibyte: nothing, until they were timed, so that they are.
+    /// What single pages took, in nanoseconds for each mebibyte: nothing, until they were timed, so that they
+    /// are.
     small: AtomicU64,
 }
 
@@ -70,9 +75,10 @@ impl Folios {
         folios
     }
 
-    /// Puts the first page of each part of an empty file that could become one huge page where it belongs: later writes then get smaller
-    /// folios. The file must be no longer than what it holds, or the first page would get the huge page. Not where that many pages
-    /// would be more than a chunk in memory twice. Gives how many bytes that were.
+    /// Puts the first page of each part of an empty file that could become one huge page where it belongs:
+    /// later writes then get smaller folios. The file must be no longer than what it holds, or the first page
+    /// would get the huge page. Not where that many pages would be more than a chunk in memory twice. Gives
+    /// how many bytes that were.
     pub(crate) fn prepare(
         &self,
         buffer: &mut Buffer,
@@ -91,8 +97,9 @@ impl Folios {
         Ok(size / HUGE * page)
     }
 
-    /// Does some copying of so many bytes, and takes into account how long this thread had to work for it. Not the clock: what
-    /// else the machine does meanwhile says nothing of memory, and the host's faults count as this thread's work.
+    /// Does some copying of so many bytes, and takes into account how long this thread had to work for it.
+    /// Not the clock: what else the machine does meanwhile says nothing of memory, and the host's faults
+    /// count as this thread's work.
     pub(crate) fn timed<T>(&self, bytes: u64, copy: impl FnOnce() -> T) -> T {
         if bytes < LEAST || self.mount.is_none() {
             return copy();

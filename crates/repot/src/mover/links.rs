@@ -1,8 +1,9 @@
 //! Hard links: the first name of an inode is moved, the others are linked to it.
 //!
-//! The moved inode gets one more name, its old inode number, in a directory of the new root that exists during the move only.
-//! So no path has to be remembered, and undoing a move finds the inodes where it needs them. What is remembered is one
-//! pair of inode numbers for each inode with several names: the one thing that grows with the tree.
+//! The moved inode gets one more name, its old inode number, in a directory of the new root that exists
+//! during the move only. So no path has to be remembered, and undoing a move finds the inodes where it needs
+//! them. What is remembered is one pair of inode numbers for each inode with several names: the one thing
+//! that grows with the tree.
 
 use alloc::collections::BTreeMap;
 use alloc::ffi::CString;
@@ -42,8 +43,8 @@ pub(crate) struct Links {
     changed: Event,
 }
 
-/// A bit for each inode number that may be in the table, so that most files need not look into it, which only one thread can at a
-/// time. Several numbers share a bit.
+/// A bit for each inode number that may be in the table, so that most files need not look into it, which only
+/// one thread can at a time. Several numbers share a bit.
 #[derive(Debug)]
 struct Known(Vec<AtomicU64>);
 
@@ -120,7 +121,8 @@ impl Links {
         }
     }
 
-    /// Says what to do with a name of `inode`, which has `links` names by now. Waits where another thread moves it.
+    /// Says what to do with a name of `inode`, which has `links` names by now. Waits where another thread
+    /// moves it.
     ///
     /// # Errors
     /// Where that thread was lost.

@@ -1,8 +1,8 @@
 //! One large file moved by two threads: by the one that met it, and by one that has no directory to walk.
 //!
-//! Each takes a range from the file's end, copies it, and frees it when all behind it has been freed: so the length of the old file still
-//! tells how much of it is there, and each thread gets the memory back that it has freed itself. Writing to a file is for one thread
-//! at a time, so while one copies, the other frees.
+//! Each takes a range from the file's end, copies it, and frees it when all behind it has been freed: so the
+//! length of the old file still tells how much of it is there, and each thread gets the memory back that it
+//! has freed itself. Writing to a file is for one thread at a time, so while one copies, the other frees.
 
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -51,8 +51,9 @@ impl Board {
         self.step(&file, buffer, folios, progress)
     }
 
-    /// Moves what the old file has beyond its first chunk, together with whoever is idle; gives the length that it has then. Not
-    /// where there is nobody else, or another file is being helped with: then it is as long as it was, which is `end`.
+    /// Moves what the old file has beyond its first chunk, together with whoever is idle; gives the length
+    /// that it has then. Not where there is nobody else, or another file is being helped with: then it is as
+    /// long as it was, which is `end`.
     ///
     /// # Errors
     /// What failed. Nobody has a part of the file in hand then, unless a thread was lost.

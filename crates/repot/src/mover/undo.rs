@@ -1,8 +1,8 @@
 //! Rolls a failed move back.
 //!
-//! Whatever the failed move has freed is whole in the new tree. So this is the same move with the roots exchanged, told to
-//! merge. Only hard links need more: names still in the old tree may belong to inodes whose contents are gone. They are
-//! collected first, and the names that come back are linked to them.
+//! Whatever the failed move has freed is whole in the new tree. So this is the same move with the roots
+//! exchanged, told to merge. Only hard links need more: names still in the old tree may belong to inodes
+//! whose contents are gone. They are collected first, and the names that come back are linked to them.
 //!
 //! It starts no thread, since there may be no memory for one.
 
@@ -45,7 +45,7 @@ impl Moved {
         let survivors: BTreeMap<u64, NewInode> = links.pairs().into_iter().collect();
         if !survivors.is_empty() {
             let finder = Survivors { known: &survivors, back: &back };
-            walk(&finder, open(old, c".")?, (), 0, &|| ()).map_err(|broken| broken.fault)?;
+            walk(&finder, open(old, c".")?, (), 0, &|| ())?;
             for (was, is) in &survivors {
                 restore(*attributes, links, &back, *was, *is)?;
             }
@@ -63,7 +63,7 @@ impl Moved {
         let mover = Mover { means, links: &back, onto: Onto::Undo };
         plain(old.as_fd())?;
         let root = DirMeta { meta: *root, flags: *flags, merged: false };
-        walk(&mover, Pair::reopen(new, old)?, root, 0, &|| ()).map_err(|broken| broken.fault)
+        walk(&mover, Pair::reopen(new, old)?, root, 0, &|| ())
     }
 }
 
@@ -84,7 +84,8 @@ fn restore(attributes: Attributes, links: &Links, back: &Links, was: u64, is: Ne
     links.forget(was)
 }
 
-/// Collects the names in the old tree whose inodes have moved: each is linked under the number of its new inode.
+/// Collects the names in the old tree whose inodes have moved: each is linked under the number of its new
+/// inode.
 #[derive(Debug)]
 struct Survivors<'a> {
     known: &'a BTreeMap<u64, NewInode>,

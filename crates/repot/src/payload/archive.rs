@@ -1,7 +1,8 @@
 //! Entries of a tar archive: ustar headers, and PAX records for what these have no room for.
 //!
-//! Reads what `repot pack --payload` writes and refuses everything else: other dialects, records that are not known, names
-//! that could lead out of the root. Allocates for one entry's records at a time, and no more than [`RECORDS`].
+//! Reads what `repot pack --payload` writes and refuses everything else: other dialects, records that are not
+//! known, names that could lead out of the root. Allocates for one entry's records at a time, and no more
+//! than [`RECORDS`].
 
 mod header;
 mod records;
@@ -98,8 +99,8 @@ fn fill(source: &mut dyn Source, buffer: &mut [u8]) -> Result<usize, Fault> {
     Ok(filled)
 }
 
-/// Reads the next header with the records in front of it; nothing at the end. The contents of a file are to be read by
-/// [`contents`].
+/// Reads the next header with the records in front of it; nothing at the end. The contents of a file are to
+/// be read by [`contents`].
 ///
 /// # Errors
 /// What is not as it should be.

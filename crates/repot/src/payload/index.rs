@@ -57,7 +57,8 @@ pub struct Frame {
     pub size: u64,
     /// How many bytes of archive it becomes.
     pub content: u64,
-    /// Whether that goes on with the contents of the file whose header is the last frame before it that does not.
+    /// Whether that goes on with the contents of the file whose header is the last frame before it that does
+    /// not.
     pub more: bool,
 }
 
@@ -111,7 +112,8 @@ pub(crate) fn hexadecimal<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
 }
 
 impl Index {
-    /// In how many pieces, each of them a frame, the contents of the file come whose header is this frame; 0 for any other frame.
+    /// In how many pieces, each of them a frame, the contents of the file come whose header is this frame; 0
+    /// for any other frame.
     pub fn pieces(&self, header: usize) -> u32 {
         let is_header = self.frames.get(header).is_some_and(|frame| !frame.more);
         let behind = self.frames.iter().skip(header + 1).take_while(|frame| frame.more);

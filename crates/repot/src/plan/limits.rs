@@ -19,9 +19,9 @@ pub struct Tmpfs {
     pub more: Vec<(String, Option<String>)>,
 }
 
-/// Memory that must be available, besides an eighth of all, for several threads and large folios; in bytes. The kernel may
-/// keep up to that eighth of what the move frees, as single pages on the CPU that freed them (`pcp->high_max`, since 6.7). In
-/// a machine of 296 MiB it kept 23 MiB, more than was left.
+/// Memory that must be available, besides an eighth of all, for several threads and large folios; in bytes.
+/// The kernel may keep up to that eighth of what the move frees, as single pages on the CPU that freed them
+/// (`pcp->high_max`, since 6.7). In a machine of 296 MiB it kept 23 MiB, more than was left.
 pub(super) const PLENTY: u64 = 64 << 20;
 
 /// The options of a tmpfs that the tree fits in, and whether it does fit in what was asked for.
@@ -29,8 +29,8 @@ pub(super) fn tmpfs(facts: &Facts, options: &Options) -> (Tmpfs, Result<(), Stri
     let survey = &facts.survey;
     let total = facts.memory.total;
     let bytes = survey.bytes + survey.long_symlinks * facts.page;
-    // Each name counts, and so does the further one that each inode with several names has during the move. What a tmpfs
-    // says of itself includes the attributes that it charges as inodes.
+    // Each name counts, and so does the further one that each inode with several names has during the move.
+    // What a tmpfs says of itself includes the attributes that it charges as inodes.
     let counted = survey.entries + 1;
     let used = facts.capacity.inodes - facts.capacity.free_inodes.min(facts.capacity.inodes);
     let inodes = counted.max(used) + survey.hard_links / 2 + facts.manifest / 1024 + 16;

@@ -12,12 +12,13 @@ use crate::options::{Mode, Options};
 use crate::payload::index::Index;
 use crate::walk::survey::Survey;
 
-/// What a thread needs, in bytes: a window of 1 MiB, buffers, the chunks it reads from, and what the kernel keeps for its CPU.
+/// What a thread needs, in bytes: a window of 1 MiB, buffers, the chunks it reads from, and what the kernel
+/// keeps for its CPU.
 const WORKER: u64 = 4 << 20;
 /// What an inode and its name take on a tmpfs, in bytes.
 const PER_INODE: u64 = 1024;
-/// What unpacking may use beyond the memory that the kernel calls available, in bytes: its reserves, and pages on the lists
-/// of its CPUs (`reserve` says how much of each).
+/// What unpacking may use beyond the memory that the kernel calls available, in bytes: its reserves, and
+/// pages on the lists of its CPUs (`reserve` says how much of each).
 const HELD_BACK: u64 = 16 << 20;
 
 /// How a payload is unpacked.
@@ -53,7 +54,8 @@ pub(super) fn decide(
     fit(facts, options, index, warnings).map(Some)
 }
 
-/// The index, if it has every digest that was requested; `None` if there is no payload and none was requested.
+/// The index, if it has every digest that was requested; `None` if there is no payload and none was
+/// requested.
 fn vouched<'f>(facts: &'f Facts, options: &Options) -> Result<Option<&'f Index>, String> {
     let (index, digest) = match &facts.payload {
         Found::None if options.payload.is_empty() => return Ok(None),
@@ -121,8 +123,8 @@ fn fit(facts: &Facts, options: &Options, index: &Index, warnings: &mut Vec<Strin
     Ok(Fit { tmpfs, threads, tight })
 }
 
-/// The facts as they would be if the payload were unpacked already. The directory of the chunks is no part of the tree, and
-/// the index hardly counts.
+/// The facts as they would be if the payload were unpacked already. The directory of the chunks is no part of
+/// the tree, and the index hardly counts.
 fn unpacked(facts: &Facts, index: &Index, payload: u64, chunks: u64) -> Facts {
     let number = u64::try_from(index.chunks.len()).unwrap_or(u64::MAX);
     let others = &facts.survey;

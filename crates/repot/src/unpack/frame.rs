@@ -14,7 +14,8 @@ use crate::payload::index::{CHUNK, Frame, WINDOW_LOG};
 /// What is read and what is decompressed at once, in bytes.
 const BUFFER: usize = 128 * 1024;
 
-/// The header of a frame that asks for the largest window and does not say how much it holds (RFC 8878, 3.1.1.1).
+/// The header of a frame that asks for the largest window and does not say how much it holds (RFC 8878,
+/// 3.1.1.1).
 const LARGEST: [u8; 6] = [0x28, 0xb5, 0x2f, 0xfd, 0, WINDOW.to_be_bytes()[3]];
 const WINDOW: u32 = (WINDOW_LOG - 10) << 3;
 
@@ -50,8 +51,9 @@ impl Decoder {
     }
 }
 
-/// Makes it ready for a frame. zstd allocates a window when it meets a header that asks for one, and keeps the largest, but
-/// gives it up where many frames in a row need less: so each time it is asked for the largest first.
+/// Makes it ready for a frame. zstd allocates a window when it meets a header that asks for one, and keeps
+/// the largest, but gives it up where many frames in a row need less: so each time it is asked for the
+/// largest first.
 fn begin(context: &mut DCtx<'static>) -> Option<()> {
     context.reset(ResetDirective::SessionOnly).ok()?;
     let (mut input, mut nothing) = (InBuffer::around(&LARGEST), []);

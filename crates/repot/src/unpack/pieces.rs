@@ -5,7 +5,8 @@ use alloc::vec::Vec;
 use crate::error::Fault;
 use crate::sys::Mutex;
 
-/// The files that are begun and not yet whole: no more than there are threads, since frames are taken in their order.
+/// The files that are begun and not yet whole: no more than there are threads, since frames are taken in
+/// their order.
 #[derive(Debug)]
 pub(super) struct Begun(Mutex<Vec<File>>);
 

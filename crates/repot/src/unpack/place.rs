@@ -1,7 +1,7 @@
 //! Entries of the archive, made below the new root with all their attributes.
 //!
-//! Nothing is opened but through `openat2(RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS)`, so no name and no link that was unpacked
-//! before leads anywhere else.
+//! Nothing is opened but through `openat2(RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS)`, so no name and no link
+//! that was unpacked before leads anywhere else.
 
 use alloc::ffi::CString;
 use alloc::vec::Vec;
@@ -165,7 +165,8 @@ const READ: OFlags = OFlags::RDONLY
     .union(OFlags::CLOEXEC);
 const RESOLVE: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS);
 
-/// Opens a directory below the root, in parts where its path is longer than the kernel takes at once; nothing for the root.
+/// Opens a directory below the root, in parts where its path is longer than the kernel takes at once; nothing
+/// for the root.
 fn walk(root: BorrowedFd<'_>, path: &[u8]) -> Result<Option<OwnedFd>, Fault> {
     let mut at = None;
     let mut rest = path;
@@ -215,7 +216,8 @@ fn write(
     })
 }
 
-/// The attributes of a file whose contents are there: to write to it and to change its owner clear some of the mode, and capabilities.
+/// The attributes of a file whose contents are there: to write to it and to change its owner clear some of
+/// the mode, and capabilities.
 fn whole(file: &OwnedFd, entry: &Entry, foreign: bool, skipped: &Skipped) -> Result<(), Fault> {
     let mode = Mode::from_raw_mode(entry.mode);
     if foreign {
