@@ -112,7 +112,7 @@ pub(crate) struct Attributes {
 
 impl Attributes {
     /// Reads the inode flags and clears those that would forbid moving the entry.
-    pub(crate) fn free(&self, fd: BorrowedFd<'_>) -> Result<IFlags, Fault> {
+    pub(crate) fn clear_flags(&self, fd: BorrowedFd<'_>) -> Result<IFlags, Fault> {
         if !self.flags {
             return Ok(IFlags::empty());
         }
@@ -124,7 +124,7 @@ impl Attributes {
     }
 
     /// Sets inode flags; the last thing done to an entry.
-    pub(crate) fn bind(&self, fd: BorrowedFd<'_>, flags: IFlags) -> Result<(), Fault> {
+    pub(crate) fn set_flags(&self, fd: BorrowedFd<'_>, flags: IFlags) -> Result<(), Fault> {
         if flags.is_empty() { Ok(()) } else { ioctl_setflags(fd, flags).call("ioctl FS_IOC_SETFLAGS") }
     }
 
