@@ -190,7 +190,7 @@ impl<'a> FileCopy<'a> {
     pub(crate) fn attributes(&self) -> Result<(), Fault> {
         let (old, new) = (At::Open(self.old), At::Open(self.new));
         let copied = self.settings.attributes.copy(self.meta, old, new, self.capability.is_none());
-        copied.and(self.capability.as_ref().map_or(Ok(()), |capability| capability.give(self.new)))
+        copied.and(self.capability.as_ref().map_or(Ok(()), |capability| capability.restore(self.new)))
     }
 }
 
@@ -221,5 +221,5 @@ pub(crate) fn merge_contents(
         at = end;
     }
     let copied = attributes.copy(meta, At::Open(old.as_fd()), At::Open(new.as_fd()), false);
-    copied.and(capability.give(new.as_fd()))
+    copied.and(capability.restore(new.as_fd()))
 }

@@ -1,4 +1,4 @@
-//! One frame, read from the chunks and decompressed as it is asked for.
+//! Reads one frame from the chunks and decompresses it on demand.
 
 use alloc::vec::Vec;
 
@@ -11,15 +11,14 @@ use crate::error::{Call, Fault, What};
 use crate::payload::archive::Source;
 use crate::payload::index::{CHUNK, Frame, WINDOW_LOG};
 
-/// What is read and what is decompressed at once, in bytes.
+/// Size of the input and of the output buffer, in bytes.
 const BUFFER: usize = 128 * 1024;
 
-/// The header of a frame that asks for the largest window and does not say how much it holds (RFC 8878,
-/// 3.1.1.1).
+/// The header of a frame with the largest window and no content size (RFC 8878, 3.1.1.1).
 const LARGEST: [u8; 6] = [0x28, 0xb5, 0x2f, 0xfd, 0, WINDOW.to_be_bytes()[3]];
 const WINDOW: u32 = (WINDOW_LOG - 10) << 3;
 
-/// What a thread keeps from one frame to the next: all the memory that decompressing takes.
+/// The decoder of one worker, with all the memory that decompression takes. It is reused for each frame.
 pub(super) struct Decoder {
     context: DCtx<'static>,
     input: Vec<u8>,
@@ -27,10 +26,10 @@ pub(super) struct Decoder {
 }
 
 impl Decoder {
-    /// As many as there is memory for, at least one and at most so many.
-    pub(super) fn several(most: u32) -> Result<Vec<Decoder>, Fault> {
+    /// As many decoders as memory allows: at least one, at most `max`.
+    pub(super) fn allocate(max: u32) -> Result<Vec<Decoder>, Fault> {
         let mut decoders = Vec::from([Decoder::new()?]);
-        decoders.extend((1..most).map_while(|_| Decoder::new().ok()));
+        decoders.extend((1..max).map_while(|_| Decoder::new().ok()));
         Ok(decoders)
     }
 
@@ -124,7 +123,7 @@ impl<'a> Reader<'a> {
 
     /// Reads on, at most to the end of a chunk.
     fn fill(&mut self) -> Result<(), Fault> {
-        let held = self.chunks.held(self.at);
+        let held = self.chunks.first_frame(self.at);
         if !held.is_empty() {
             let count = held.len().min(BUFFER);
             self.decoder.input[..count].copy_from_slice(&held[..count]);
@@ -163,7 +162,7 @@ impl<'a> Reader<'a> {
 }
 
 impl Source for Reader<'_> {
-    fn next(&mut self, most: usize) -> Result<&[u8], Fault> {
+    fn next(&mut self, max: usize) -> Result<&[u8], Fault> {
         while self.output.is_empty() && !self.ended {
             if self.input.is_empty() && self.at < self.frame.end() {
                 self.fill()?;
@@ -186,7 +185,7 @@ impl Source for Reader<'_> {
         if self.ended && self.output.is_empty() && self.left > 0 {
             return Err(Fault::flaw("frame ends too early, chunk", path(self.chunk()).as_bytes()));
         }
-        let piece = self.output.start..self.output.end.min(self.output.start.saturating_add(most));
+        let piece = self.output.start..self.output.end.min(self.output.start.saturating_add(max));
         self.output.start = piece.end;
         Ok(&self.decoder.output[piece])
     }
