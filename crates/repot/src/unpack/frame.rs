@@ -38,8 +38,8 @@ impl Decoder {
             || Fault { what: What::Call("malloc"), path: b"decoder".to_vec(), errno: Errno::NOMEM };
         let mut context = DCtx::try_create().ok_or_else(no_memory)?;
         context.set_parameter(DParameter::WindowLogMax(WINDOW_LOG)).map_err(|_| no_memory())?;
-        // Last what falls back on the memory that is set aside: the C library's own does not.
-        begin(&mut context).ok_or_else(no_memory)?;
+        // The buffers come last: they can use the memory reserve, zstd's own allocations cannot.
+        reset(&mut context).ok_or_else(no_memory)?;
         let buffer = || {
             let mut buffer = Vec::new();
             buffer.try_reserve_exact(BUFFER).map_err(|_| no_memory())?;
@@ -50,30 +50,30 @@ impl Decoder {
     }
 }
 
-/// Makes it ready for a frame. zstd allocates a window when it meets a header that asks for one, and keeps
-/// the largest, but gives it up where many frames in a row need less: so each time it is asked for the
-/// largest first.
-fn begin(context: &mut DCtx<'static>) -> Option<()> {
+/// Prepares the decoder for a frame. zstd allocates a window for the first header that needs one and keeps
+/// the largest, but frees it if many frames in a row need less. So the largest window is requested before
+/// each frame.
+fn reset(context: &mut DCtx<'static>) -> Option<()> {
     context.reset(ResetDirective::SessionOnly).ok()?;
     let (mut input, mut nothing) = (InBuffer::around(&LARGEST), []);
     context.decompress_stream(&mut OutBuffer::around(&mut nothing[..]), &mut input).ok()?;
     context.reset(ResetDirective::SessionOnly).map(drop).ok()
 }
 
-/// A frame being read.
+/// A frame that is being read.
 pub(super) struct Reader<'a> {
     decoder: &'a mut Decoder,
     chunks: &'a Chunks<'a>,
     frame: Frame,
-    /// Whether chunks are freed behind it.
+    /// Whether to free each chunk after its last use.
     frees: bool,
-    /// Where the next bytes are to be read from.
+    /// Offset of the next input bytes in the concatenation of the chunks.
     at: u64,
     file: Option<OwnedFd>,
-    /// What of the decoder's buffers is not used yet.
+    /// The unused parts of the decoder's buffers.
     input: core::ops::Range<usize>,
     output: core::ops::Range<usize>,
-    /// What is still to be decompressed.
+    /// Bytes still to be decompressed.
     left: u64,
     ended: bool,
 }
@@ -85,7 +85,7 @@ impl<'a> Reader<'a> {
         frame: Frame,
         frees: bool,
     ) -> Result<Self, Fault> {
-        begin(&mut decoder.context).ok_or_else(|| Fault::flaw("cannot reset the zstd decoder", b""))?;
+        reset(&mut decoder.context).ok_or_else(|| Fault::flaw("cannot reset the zstd decoder", b""))?;
         let (input, output) = (0..0, 0..0);
         let left = frame.content;
         Ok(Reader {
@@ -102,12 +102,12 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// The chunk that the last bytes came from.
+    /// The number of the chunk that the last input bytes came from.
     pub(super) fn chunk(&self) -> usize {
         usize::try_from(self.at.saturating_sub(1).max(self.frame.start) / CHUNK).unwrap_or(usize::MAX)
     }
 
-    /// Ends the frame, which must have been read to its end.
+    /// Checks that the frame was read to its end.
     pub(super) fn finish(mut self) -> Result<(), Fault> {
         if !self.next(1)?.is_empty() {
             return Err(Fault::flaw(
@@ -121,7 +121,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// Reads on, at most to the end of a chunk.
+    /// Reads more input, at most to the end of a chunk.
     fn fill(&mut self) -> Result<(), Fault> {
         let held = self.chunks.first_frame(self.at);
         if !held.is_empty() {
@@ -151,7 +151,7 @@ impl<'a> Reader<'a> {
         self.input = 0..count;
         self.at += count as u64;
         if self.at == end {
-            // All of it that belongs to this frame is here.
+            // All input of this frame from this chunk has been read.
             self.file = None;
             if self.frees {
                 self.chunks.done(number)?;

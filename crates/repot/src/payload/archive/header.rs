@@ -1,12 +1,12 @@
-//! A ustar header: one block of 512 bytes, numbers in octal digits.
+//! A ustar header: one block of 512 bytes, with numbers in octal digits.
 
 use alloc::vec::Vec;
 
 use super::records::Records;
-use super::{BLOCK, Entry, Kind, flaw, place};
+use super::{BLOCK, Entry, Kind, flaw, inner_path};
 use crate::error::Fault;
 
-/// What a block says.
+/// A header whose checksum and format were checked.
 pub(super) struct Header<'a> {
     block: &'a [u8; BLOCK],
     pub(super) kind: u8,
@@ -57,7 +57,7 @@ impl<'a> Header<'a> {
         };
         let number = |at| self.number(at, &name);
         let mut entry = Entry {
-            path: place(&name, kind == Kind::Directory)?,
+            path: inner_path(&name, kind == Kind::Directory)?,
             kind,
             mode: number(100..108)?,
             uid: records.uid.map_or_else(|| number(108..116), Ok)?,
@@ -72,15 +72,15 @@ impl<'a> Header<'a> {
             Some(time) => time,
             None => (octal(&self.block[136..148]).and_then(|time| i64::try_from(time).ok()).unwrap_or(0), 0),
         };
-        let plain = match kind {
+        let consistent = match kind {
             Kind::File => true,
-            Kind::Link => entry.size == 0 && place(&entry.target, false).is_ok(),
+            Kind::Link => entry.size == 0 && inner_path(&entry.target, false).is_ok(),
             Kind::Symlink => {
                 entry.size == 0 && (1..4096).contains(&entry.target.len()) && !entry.target.contains(&0)
             }
             Kind::Character | Kind::Block | Kind::Directory | Kind::Fifo | Kind::Socket => entry.size == 0,
         };
-        if !plain || entry.mode > 0o7777 {
+        if !consistent || entry.mode > 0o7777 {
             return flaw("inconsistent header:", &name);
         }
         Ok(entry)
@@ -92,11 +92,11 @@ fn text(field: &[u8]) -> &[u8] {
     &field[..end]
 }
 
-/// A number in octal digits, with nothing but a zero or a space behind them.
+/// Parses octal digits, followed only by NUL or space.
 fn octal(field: &[u8]) -> Option<u64> {
     let end = field.iter().position(|byte| !byte.is_ascii_digit())?;
-    let (digits, rest) = field.split_at(end);
-    if digits.is_empty() || rest.iter().any(|byte| !matches!(byte, 0 | b' ')) {
+    let (digits, padding) = field.split_at(end);
+    if digits.is_empty() || padding.iter().any(|byte| !matches!(byte, 0 | b' ')) {
         return None;
     }
     digits.iter().try_fold(0u64, |sum, digit| {
