@@ -16,13 +16,13 @@ fn facts() -> Facts {
     let mut facts = Facts::default();
     facts.rootfs = RootFs::Ramfs;
     facts.initial = true;
-    facts.absolute = true;
+    facts.parentless = true;
     facts.root_mount = 1;
     facts.survey =
         Survey { entries: 5000, directories: 500, bytes: 100 * MIB, largest: 9 * MIB, ..Survey::default() };
     facts.memory = Memory { total: 1024 * MIB, available: 800 * MIB };
     facts.kernel = (6, 12);
-    facts.processors = 2;
+    facts.cpus = 2;
     facts.candidates = vec![Candidate { path: b"/sbin/init".to_vec(), why: None }];
     facts
 }
@@ -49,18 +49,18 @@ fn tmpfs(facts: &mut Facts) {
 }
 
 fn disk(facts: &mut Facts) {
-    (facts.rootfs, facts.initial, facts.absolute) = (RootFs::Other(0xef53), false, false);
+    (facts.rootfs, facts.initial, facts.parentless) = (RootFs::Other(0xef53), false, false);
 }
 
 fn rehomed(facts: &mut Facts) {
     tmpfs(facts);
-    (facts.initial, facts.absolute) = (false, false);
+    (facts.initial, facts.parentless) = (false, false);
 }
 
 #[test]
 fn methods() {
     let short = |facts: &mut Facts| facts.memory.available = MIB;
-    let nullfs = |facts: &mut Facts| facts.absolute = false;
+    let nullfs = |facts: &mut Facts| facts.parentless = false;
     let rows: &[(&str, Facts, Options, Method, &str)] = &[
         ("initial ramfs", facts(), mode(Mode::Auto), Method::Move, "/ is the initial ramfs"),
         ("initial tmpfs", with(tmpfs), mode(Mode::Auto), Method::Move, "/ is the initial tmpfs"),
@@ -181,14 +181,14 @@ fn further_names_and_long_symlinks_count() {
 #[test]
 fn fewer_threads_where_memory_is_short() {
     let facts = with(|facts| {
-        facts.processors = 8;
+        facts.cpus = 8;
         facts.memory.available = 6 * MIB;
     });
     assert_eq!(planned(&facts, &Options::default()).threads, 1);
     // Enough for two threads, but not for what each of two processors keeps of what is freed.
     let tight = with(|facts| facts.memory.available = 191 * MIB);
     assert_eq!(planned(&tight, &Options::default()).threads, 1);
-    let plenty = with(|facts| facts.processors = 64);
+    let plenty = with(|facts| facts.cpus = 64);
     assert_eq!(planned(&plenty, &Options::default()).threads, 8);
     assert_eq!(planned(&plenty, &options(|options| options.threads = Some(3))).threads, 3);
 }

@@ -1,4 +1,4 @@
-//! Decides whether the initramfs was unpacked whole, and what to advise if not.
+//! Decides whether the initramfs is truncated, and what to advise.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -7,7 +7,7 @@ use crate::display::Bytes;
 use crate::facts::unpacked::Unpacking;
 use crate::facts::{Capacity, Facts, RootFs};
 
-/// What is missing, in a clause; `None` where nothing is known to be.
+/// What is missing, as a clause; `None` if nothing is known to be missing.
 pub(super) fn missing(facts: &Facts) -> Option<String> {
     if let Some(shortage) = shortage(facts) {
         return Some(shortage);
@@ -16,7 +16,7 @@ pub(super) fn missing(facts: &Facts) -> Option<String> {
     let found = &facts.survey;
     let mut missing = match end {
         None if *begun => "the archive has no end marker".to_string(),
-        // The survey counts the marker and not the root, the marker the root and not itself.
+        // The survey counts the marker but not the root. The marker counts the root but not itself.
         Some(end) if found.entries < end.entries || found.bytes < end.bytes => format!(
             "the archive has {} entries with {}, but only {} entries with {} were unpacked",
             end.entries,
@@ -32,7 +32,7 @@ pub(super) fn missing(facts: &Facts) -> Option<String> {
     Some(missing)
 }
 
-/// What the kernel had no room for.
+/// A shortage of space or inodes while the kernel unpacked.
 fn shortage(facts: &Facts) -> Option<String> {
     if let Some(complaint) =
         facts.unpacking.complaints.iter().find(|complaint| complaint.contains("write error"))
@@ -49,11 +49,11 @@ fn shortage(facts: &Facts) -> Option<String> {
     None
 }
 
-/// What helps, for the message.
+/// The cures, for the message.
 pub(super) fn cures(facts: &Facts) -> String {
     let memory = Bytes(facts.memory.total);
     let image = if shortage(facts).is_none() { "a complete image, if this one was truncated; " } else { "" };
-    let (cap, options) = if facts.rootfs == RootFs::Tmpfs {
+    let (limit, options) = if facts.rootfs == RootFs::Tmpfs {
         let Capacity { size, inodes, .. } = facts.capacity;
         (
             format!(", and the root is a tmpfs limited to {} and {inodes} inodes", Bytes(size)),
@@ -64,6 +64,6 @@ pub(super) fn cures(facts: &Facts) -> String {
         (String::new(), "")
     };
     format!(
-        "MemTotal is {memory}{cap}. To fix it: {image}more memory{options}. truncated=continue boots what was unpacked"
+        "MemTotal is {memory}{limit}. To fix it: {image}more memory{options}. truncated=continue boots what was unpacked"
     )
 }
