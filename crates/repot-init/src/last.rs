@@ -1,6 +1,6 @@
-//! What is left when nothing works: an init in place, or a message and what the user wants to happen then.
+//! The last resort: an init in place, or a message and then `onerror=`.
 //!
-//! Nothing is allocated here: that may be what does not work.
+//! Nothing is allocated here: the memory may be exhausted.
 
 use core::ffi::CStr;
 
@@ -17,8 +17,8 @@ use crate::process::Process;
 
 const SHELLS: [&CStr; 3] = [c"/bin/sh", c"/bin/bash", c"/bin/busybox"];
 
-/// Executes the first of the usual inits, the root being as the kernel left it. What lies beside a payload is
-/// no system.
+/// Executes the first of the usual inits on the root as the kernel left it. If the image has a payload, no
+/// init is executed: the root outside the payload is no system.
 pub(crate) fn in_place(process: &Process) -> ! {
     if is_packed() {
         let log = process.log();
@@ -37,14 +37,14 @@ pub(crate) fn report(process: &Process, failed: &NotExecuted<'_>) {
     process.log().line(Level::Error, format_args!("{failed}"));
 }
 
-/// When none of the inits that were tried could be executed.
+/// Called when execve failed for every init.
 pub(crate) fn no_init(process: &Process) -> ! {
     let log = process.log();
     log.line(Level::Error, format_args!("execve failed for every init"));
     resort(&log, process)
 }
 
-/// Does as `onerror=` says, and by default as the kernel would with `panic=`.
+/// Follows `onerror=`; the default follows `panic=`, as the kernel would.
 pub(crate) fn resort(log: &Log, process: &Process) -> ! {
     let mut log = log;
     let reopened;
@@ -82,9 +82,9 @@ pub(crate) fn resort(log: &Log, process: &Process) -> ! {
     }
 }
 
-fn end(log: &Log, how: RebootCommand, text: &str) {
+fn end(log: &Log, command: RebootCommand, text: &str) {
     log.line(Level::Error, format_args!("{text}"));
-    if let Err(errno) = reboot(how) {
+    if let Err(errno) = reboot(command) {
         let (name, meaning) = name_of(errno);
         log.line(Level::Error, format_args!("reboot: {name} ({meaning}, {})", errno.raw_os_error()));
     }
