@@ -40,11 +40,11 @@ impl Records {
         let mut rest = text;
         while !rest.is_empty() {
             let Some((key, value, more)) = record(rest) else {
-                return flaw("a PAX record of a wrong length", b"");
+                return flaw("PAX record of wrong length", b"");
             };
             rest = more;
             if records.set(key, value).is_none() {
-                return flaw("a PAX record that is not known here:", key);
+                return flaw("unknown PAX record:", key);
             }
         }
         Ok(records)
