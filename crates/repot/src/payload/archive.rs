@@ -4,6 +4,7 @@
 //! that could lead out of the root. Allocates for one entry's records at a time, and no more than [`RECORDS`].
 
 mod header;
+pub mod pax;
 mod records;
 
 use alloc::vec::Vec;
