@@ -174,7 +174,7 @@ fn scripts_of_scripts_end_at_the_depth_of_the_kernel() {
     assert_eq!(answer(&work, X86_64), "runs");
     program(&work, "bin/4", b"#!/bin/5\n");
     program(&work, "bin/5", &elf(X86_64, None, 0));
-    assert!(answer(&work, X86_64).ends_with("has too many interpreters, each the script of another"));
+    assert!(answer(&work, X86_64).ends_with("has too many nested interpreters"));
 }
 
 /// The message for people names the machines.

@@ -5,6 +5,8 @@
 
 use core::fmt;
 
+use crate::site::number;
+
 /// The name of the promise, in the root directory.
 pub const BEGIN: &str = ".repot-begin";
 /// The name of the end marker, in the root directory.
@@ -32,16 +34,13 @@ impl fmt::Display for Totals {
 impl Totals {
     /// Parses an end marker. `None` if it is truncated or of an unknown format.
     pub fn parse(text: &[u8]) -> Option<Totals> {
-        const KEYS: [&[u8]; 4] = [b"format=", b"entries=", b"bytes=", b"inodes="];
-        let mut numbers = [0; 4];
-        for (number, key) in numbers.iter_mut().zip(KEYS) {
-            // A line without its line feed is truncated.
-            let mut lines = text.split_inclusive(|byte| *byte == b'\n');
-            let value = lines.find_map(|line| line.strip_prefix(key))?.strip_suffix(b"\n")?;
-            *number = core::str::from_utf8(value).ok()?.parse::<u64>().ok()?;
+        // A line without its line feed is truncated.
+        let whole = &text[..text.iter().rposition(|byte| *byte == b'\n')?];
+        let number = |key| number(whole, key);
+        if number(b"format=")? != 1 {
+            return None;
         }
-        let [format, entries, bytes, inodes] = numbers;
-        if format == 1 { Some(Totals { entries, bytes, inodes }) } else { None }
+        Some(Totals { entries: number(b"entries=")?, bytes: number(b"bytes=")?, inodes: number(b"inodes=")? })
     }
 }
 

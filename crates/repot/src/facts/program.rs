@@ -51,7 +51,7 @@ impl fmt::Display for Why {
             Why::Format => f.write_str("is neither an ELF program nor a script"),
             Why::Machine(number) => write!(f, "is for another machine (ELF machine {number})"),
             Why::Interpreter(path, why) => write!(f, "needs {}, which {why}", Quoted(path)),
-            Why::Depth => f.write_str("has too many interpreters, each the script of another"),
+            Why::Depth => f.write_str("has too many nested interpreters"),
         }
     }
 }

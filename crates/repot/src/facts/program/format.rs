@@ -83,15 +83,12 @@ fn script(line: &[u8]) -> Option<Vec<u8>> {
     if path.is_empty() { None } else { Some(path.to_vec()) }
 }
 
-/// An integer of `size` bytes at an offset.
+/// An integer of 1 to 8 bytes at an offset.
+#[inline(never)]
 fn field(bytes: &[u8], at: usize, size: usize, big: bool) -> Option<u64> {
     let bytes = bytes.get(at..at + size)?;
-    let mut number = 0;
-    for index in 0..size {
-        let index = if big { index } else { size - 1 - index };
-        number = number << 8 | u64::from(*bytes.get(index)?);
-    }
-    Some(number)
+    let number = bytes.iter().fold(0, |sum: u64, byte| sum << 8 | u64::from(*byte));
+    Some(if big { number } else { number.swap_bytes() >> (64 - 8 * size) })
 }
 
 /// The dynamic linker that an ELF program names in `PT_INTERP`, if it names one.
