@@ -17,9 +17,9 @@ use crate::intercept::{Call, Calls, Verdict};
 use crate::mounts::carried;
 use crate::programs;
 use crate::sandbox::{End, Running, Setup};
-use crate::snapshot::{Rules, difference, snapshot};
 use crate::stage::{Prepared, Stage, prepare};
 use crate::trees::{Fs, one_of_each};
+use repot_snapshot::{Rules, difference, snapshot};
 
 /// The errors each call fails with in turn.
 pub const ERRORS: [Errno; 5] = [Errno::NOMEM, Errno::NOSPC, Errno::IO, Errno::PERM, Errno::NOSYS];

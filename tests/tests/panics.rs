@@ -1,12 +1,12 @@
 //! A bug of repot's, or memory that is at its end, is one more thing that fails: the ladder is the same.
 use std::time::Duration;
 
+use repot_snapshot::{Atime, Rules, difference, snapshot};
 use repot_tests::intercept::{Call, Calls, Verdict};
 use repot_tests::mounts::carried;
 use repot_tests::programs;
 use repot_tests::rehome::AFTER_BOOT;
 use repot_tests::sandbox::{DEADLINE, End, Setup};
-use repot_tests::snapshot::{Atime, Rules, difference, snapshot};
 use repot_tests::stage::{Prepared, prepare};
 use repot_tests::trees::{Fs, one_of_each};
 

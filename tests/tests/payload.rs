@@ -1,11 +1,13 @@
 //! Roots that come compressed: everything arrives, whatever is added outside overrides, and what is asked for must hold.
-use std::fs;
+use std::fs::{self, File};
+use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use repot::display::Hex;
 use repot::payload::index::{Index, xxh64};
+use repot_snapshot::{difference, snapshot};
 use repot_tests::payload::runs::{MOVE, QUICK_END, assert_untouched, boot, refused, with_faults};
 use repot_tests::payload::{
     Packed, RULES, archive as archive_of, arrived, carried, chunks, edit, kept, noise, of_several_chunks,
@@ -14,9 +16,9 @@ use repot_tests::payload::{
 use repot_tests::programs;
 use repot_tests::rehome::{Rehomed, run};
 use repot_tests::sandbox::{End, Setup};
-use repot_tests::snapshot::{difference, snapshot};
 use repot_tests::stage::{Stage, prepare};
 use repot_tests::trees::{Data, Fs, Meta, Plant, What, hostile, one_of_each};
+use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::Errno;
 
 fn assert_arrived(packed: &Packed, rehomed: &Rehomed) {
@@ -128,8 +130,8 @@ fn gnu_tar_extracts_the_payload() {
     let mut after = arrived(&extracted.before);
     // A socket is a fifo to tar.
     for (path, entry) in &mut before {
-        if entry.kind == repot_tests::snapshot::Kind::Socket {
-            entry.kind = repot_tests::snapshot::Kind::Fifo;
+        if entry.kind == repot_snapshot::Kind::Socket {
+            entry.kind = repot_snapshot::Kind::Fifo;
         }
         // What the image has outside is not in the payload.
         assert!(after.contains_key(path), "{}", path.escape_ascii());
@@ -214,11 +216,7 @@ fn what_is_appended_overrides_the_payload() {
     for fs in Fs::ALL {
         let rehomed = run(unpacked(fs, &[], &[&packed.image], add), &Setup::default());
         let after = &rehomed.after;
-        let text = |path: &str| {
-            let content = after[path.as_bytes()].content.as_ref();
-            let page = content.and_then(|content| content.page(0)).unwrap_or_default();
-            String::from_utf8_lossy(page).trim_end_matches('\0').to_owned()
-        };
+        let text = |path: &str| text_of(rehomed.running.root(), path);
         assert_eq!(text("both/file"), "new, and longer");
         assert_eq!(text("both/stays"), "stays");
         assert_eq!(text("becomes/a"), "now a file");
@@ -273,8 +271,7 @@ fn a_digest_that_is_asked_for_must_be_the_one() {
             let sum = repot_cli::payload::digest(&Index::parse(&text).expect("an index"));
             stage.file("digest", format!("{}", Hex(&sum)).as_bytes());
         });
-        let content = prepared.before[&b"digest"[..]].content.as_ref().and_then(|content| content.page(0));
-        String::from_utf8_lossy(content.unwrap_or_default()).trim_end_matches('\0').to_owned()
+        text_of(&prepared.view, "digest")
     };
     let packed = pack(&[MOVE, QUICK_END], |stage| stage.plant(&one_of_each()));
     let digest = digest(&packed);
@@ -356,4 +353,11 @@ fn what_cannot_be_packed_is_told() {
         assert!(format!("{error:#}").contains(told), "{error:#}");
         assert!(!Path::new(&output).exists());
     }
+}
+
+/// The contents of a small file below `root`.
+fn text_of(root: impl AsFd, path: &str) -> String {
+    let flags = OFlags::RDONLY | OFlags::NOATIME | OFlags::CLOEXEC;
+    let file = openat(root, path, flags, Mode::empty()).expect("the file");
+    std::io::read_to_string(File::from(file)).expect("text")
 }

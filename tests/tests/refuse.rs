@@ -2,10 +2,10 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
+use repot_snapshot::{Atime, Rules, difference, snapshot};
 use repot_tests::programs;
 use repot_tests::rehome::AFTER_BOOT;
 use repot_tests::sandbox::{End, Running, Setup};
-use repot_tests::snapshot::{Atime, Rules, difference, snapshot};
 use repot_tests::stage::{Prepared, Stage, prepare};
 use repot_tests::trees::{Fs, one_of_each};
 

@@ -10,10 +10,9 @@ mod last;
 mod process;
 mod sys;
 
-use repot::ladder::Failure;
+use repot::ladder::{Failure, rehome_with};
 use repot::log::{Level, Log, print};
 use repot::plan::Refusal;
-use repot::rehome;
 
 use process::Process;
 
@@ -30,9 +29,9 @@ fn run(process: &Process) -> i32 {
         print(VERSION);
         return 0;
     }
-    match rehome(&|known| process.learn(known)) {
+    match rehome_with(&|known| process.learn(known)) {
         Ok(outcome) => {
-            outcome.execute(&process.invocation, &|failed| last::report(process, failed));
+            outcome.execute(&process.invocation);
             last::no_init(process)
         }
         Err(Failure::Refused(Refusal::NotFirst)) => {
@@ -44,7 +43,7 @@ fn run(process: &Process) -> i32 {
             log.line(Level::Error, format_args!("{failure}"));
             match failure {
                 Failure::Unseen(_) => last::in_place(process),
-                _ => last::resort(&log, process),
+                Failure::Refused(_) | Failure::Torn(_) | _ => last::resort(&log, process),
             }
         }
     }

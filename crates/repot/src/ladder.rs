@@ -42,6 +42,7 @@ pub struct Outcome {
     /// How long it took, in nanoseconds.
     pub nanoseconds: u64,
     log: Log,
+    machine: bool,
 }
 
 impl Outcome {
@@ -50,15 +51,19 @@ impl Outcome {
         summary(&self.plan, self.ready.as_ref(), self.nanoseconds, init.to_bytes())
     }
 
-    /// Executes the first init that works, with the arguments and the environment of this program. `failed` is called for
-    /// each that does not.
+    /// Executes the first init that works, with the arguments and the environment of this program. Logs each that does not.
     ///
     /// Opens `/dev/console` for standard streams that are closed, and closes every other descriptor. Returns if no init
     /// works.
-    pub fn execute(&self, invocation: &Invocation, failed: &dyn Fn(&NotExecuted<'_>)) {
+    pub fn execute(self, invocation: &Invocation) {
         handoff::console();
         let before = |init: &CStr| self.log.line(Level::Info, format_args!("{}", self.summary(init)));
-        handoff::execute(self.inits.iter().map(CString::as_c_str), invocation, &before, failed);
+        // On 5.10 an exec that failed has closed the log.
+        let failed = |failed: &NotExecuted<'_>| {
+            Log::open(self.machine).line(Level::Error, format_args!("{failed}"));
+        };
+        handoff::execute(self.inits.iter().map(CString::as_c_str), invocation, &before, &failed);
+        core::mem::forget(self.log);
     }
 }
 
@@ -93,7 +98,7 @@ impl fmt::Display for Failure {
 
 impl core::error::Error for Failure {}
 
-/// What [`rehome`] learns before it changes anything.
+/// What [`rehome_with`] learns before it changes anything.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Known<'a> {
@@ -104,9 +109,7 @@ pub enum Known<'a> {
 }
 
 /// Re-homes the system that this process is PID 1 of: inspects it, makes a plan, carries it out, and goes down the ladder if
-/// that fails. Logs what happens, except for the failure that it returns.
-///
-/// `learned` is called with what the caller's own last resort may need, as soon as it is known.
+/// that fails. Logs what happens, except for the failure that it returns. Then [`Outcome::execute`] runs the real init.
 ///
 /// While it runs, the working directory is not `/` and the umask is 0; afterwards they are `/` and what the umask was.
 /// Up to eight threads are started, and have ended when it returns. If one of them panics, the move is rolled back; see
@@ -114,7 +117,15 @@ pub enum Known<'a> {
 ///
 /// # Errors
 /// A [`Failure`]. Only with [`Failure::Torn`] has anything changed.
-pub fn rehome(learned: &dyn Fn(Known<'_>)) -> Result<Outcome, Failure> {
+pub fn rehome() -> Result<Outcome, Failure> {
+    rehome_with(&|_| ())
+}
+
+/// As [`rehome`]; calls `learned` with what the caller's own last resort may need, as soon as it is known.
+///
+/// # Errors
+/// As [`rehome`].
+pub fn rehome_with(learned: &dyn Fn(Known<'_>)) -> Result<Outcome, Failure> {
     if !rustix::process::getpid().is_init() {
         return Err(Failure::Refused(Refusal::NotFirst));
     }
@@ -127,7 +138,7 @@ pub fn rehome(learned: &dyn Fn(Known<'_>)) -> Result<Outcome, Failure> {
     let ready = climb_down(&log, &site, &facts, &mut plan).map_err(Failure::Torn)?;
     let inits = ready.as_ref().map_or(&plan.inits, |ready| &ready.inits);
     let inits = inits.iter().filter_map(|path| CString::new(path.as_slice()).ok()).collect();
-    Ok(Outcome { plan, ready, inits, nanoseconds: sys::now() - start, log })
+    Ok(Outcome { plan, ready, inits, nanoseconds: sys::now() - start, log, machine: facts.machine })
 }
 
 /// Carries out a plan whose method is not [`Method::Stay`]: new root, tree, mounts, switch.
@@ -197,7 +208,7 @@ fn climb_down(log: &Log, site: &Site, facts: &Facts, plan: &mut Plan) -> Result<
     let meanwhile = |progress: &Progress| {
         log.line(Level::Info, format_args!("{}", so_far(progress, facts)));
     };
-    let mut tried = false;
+    let mut retried = false;
     while plan.method != Method::Stay {
         let error = match carry_out(site, facts, plan, &made, &meanwhile) {
             Ok(ready) => {
@@ -206,19 +217,77 @@ fn climb_down(log: &Log, site: &Site, facts: &Facts, plan: &mut Plan) -> Result<
             }
             Err(error) => error,
         };
-        let payload = plan.method == Method::Payload;
-        // What is corrupt stays corrupt.
-        if error.torn.is_some() || (payload && (tried || error.fault.errno == Errno::BADMSG)) {
-            return Err(error);
+        match recourse(plan.method, &error, retried) {
+            Recourse::GiveUp => return Err(error),
+            Recourse::Retry => {
+                retried = true;
+                plan.threads = 1;
+            }
+            Recourse::Try(method) => {
+                plan.reason = format!("{} failed ({error})", plan.method.name());
+                plan.method = method;
+            }
         }
         log.line(Level::Error, format_args!("{error}"));
-        if payload {
-            tried = true;
-            plan.threads = 1;
-            continue;
-        }
-        plan.reason = format!("{} failed ({error})", plan.method.name());
-        plan.method = if plan.method == Method::Move { Method::Bind } else { Method::Stay };
     }
     Ok(None)
+}
+
+/// What to do after a method failed.
+#[derive(Debug, PartialEq, Eq)]
+enum Recourse {
+    /// The same, with one thread: it may have been memory.
+    Retry,
+    /// Another method.
+    Try(Method),
+    /// Nothing: there is no complete root.
+    GiveUp,
+}
+
+fn recourse(method: Method, error: &Error, retried: bool) -> Recourse {
+    match method {
+        _ if error.torn.is_some() => Recourse::GiveUp,
+        // What is corrupt stays corrupt.
+        Method::Payload if retried || error.fault.errno == Errno::BADMSG => Recourse::GiveUp,
+        Method::Payload => Recourse::Retry,
+        Method::Move => Recourse::Try(Method::Bind),
+        Method::Bind | Method::Stay => Recourse::Try(Method::Stay),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::{Fault, Step, Torn, What};
+
+    fn error(errno: Errno, torn: Option<Torn>) -> Error {
+        let fault = Fault { what: What::Call("openat"), path: Vec::new(), errno };
+        Error { torn, ..fault.at(Step::Relocate) }
+    }
+
+    #[test]
+    fn a_move_is_followed_by_a_bind_and_that_by_nothing() {
+        let error = error(Errno::NOMEM, None);
+        assert_eq!(recourse(Method::Move, &error, false), Recourse::Try(Method::Bind));
+        assert_eq!(recourse(Method::Bind, &error, false), Recourse::Try(Method::Stay));
+    }
+
+    #[test]
+    fn a_payload_is_tried_twice_unless_it_is_corrupt() {
+        assert_eq!(recourse(Method::Payload, &error(Errno::NOMEM, None), false), Recourse::Retry);
+        assert_eq!(recourse(Method::Payload, &error(Errno::NOMEM, None), true), Recourse::GiveUp);
+        assert_eq!(recourse(Method::Payload, &error(Errno::BADMSG, None), false), Recourse::GiveUp);
+    }
+
+    #[test]
+    fn nothing_follows_the_point_of_no_return() {
+        for method in [Method::Move, Method::Payload, Method::Bind] {
+            assert_eq!(recourse(method, &error(Errno::IO, Some(Torn::Spent)), false), Recourse::GiveUp);
+        }
+    }
+
+    #[test]
+    fn only_pid_1_is_re_homed() {
+        assert!(matches!(rehome(), Err(Failure::Refused(Refusal::NotFirst))));
+    }
 }

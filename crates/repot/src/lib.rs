@@ -8,13 +8,16 @@
 //! # #[cfg(feature = "std")] {
 //! use repot::runtime::Invocation;
 //!
-//! match repot::rehome(&|_| ()) {
+//! let invocation = Invocation::of_process();
+//! match repot::rehome() {
 //!     // "/" is a tmpfs now, or as good as it gets: mount what you need, then execute the real init.
-//!     Ok(outcome) => outcome.execute(&Invocation::of_process(), &|failed| eprintln!("{failed}")),
+//!     Ok(outcome) => outcome.execute(&invocation),
 //!     Err(failure) => eprintln!("{failure}"),
 //! }
 //! # }
 //! ```
+//!
+//! `examples/init.rs` is the whole program.
 //!
 //! The decision alone, for a program that only wants to know:
 //!

@@ -7,9 +7,9 @@ use crate::calls::name;
 use crate::faults::{DEADLINE, ERRORS, Outcome, Point, error_name};
 use crate::intercept::{Call, Calls, Verdict};
 use crate::sandbox::{End, Setup};
-use crate::snapshot::{Snapshot, difference, snapshot};
 use crate::stage::{Prepared, Stage};
 use crate::trees::{Fs, one_of_each};
+use repot_snapshot::{Snapshot, difference, snapshot};
 
 /// How far a run is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -62,7 +62,7 @@ impl Invocation {
         }
     }
 
-    /// Executes `path` with this program's arguments (but argv[0] is `path`) and environment. Closes every descriptor but the
+    /// Executes `path` with this program's arguments (but its first argument is `path`) and environment. Closes every descriptor but the
     /// three standard ones. Returns only if that fails, on 5.10 with the descriptors closed.
     pub fn execute(&self, path: &CStr) -> Errno {
         const ON_EXEC: u32 = 4;

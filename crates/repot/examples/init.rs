@@ -1,0 +1,21 @@
+//! An `/init` with the standard library, in one call: re-home the system, then execute the real init.
+//!
+//! Build it statically, for instance with `--target x86_64-unknown-linux-musl`: nothing but this program may be in use
+//! while the tree moves.
+
+use repot::runtime::Invocation;
+use std::process::{ExitCode, id};
+
+fn main() -> ExitCode {
+    let invocation = Invocation::of_process();
+    match repot::rehome() {
+        // `/` is a tmpfs now, or as good as it gets: mount what the system needs here, before its init runs.
+        Ok(outcome) => outcome.execute(&invocation),
+        Err(failure) => eprintln!("init: {failure}"),
+    }
+    // If PID 1 exits, the kernel panics.
+    while id() == 1 {
+        std::thread::park();
+    }
+    ExitCode::from(2)
+}
