@@ -223,7 +223,7 @@ fn candidates(site: &Site, options: &Options, running: Option<((u32, u32), u64)>
     let machine = Machine::running();
     let test = |path: &[u8]| Candidate {
         path: path.to_vec(),
-        why: program::test(site.root.as_fd(), path, running, machine).err(),
+        why: program::test(&site.root.as_fd(), path, running, machine).err(),
     };
     options.init.iter().map(Vec::as_slice).chain(INITS.map(CStr::to_bytes)).map(test).collect()
 }

@@ -286,7 +286,7 @@ impl Unpack<'_> {
         for candidate in &facts.candidates {
             // Retried once: this is past the point of no return.
             match retry_once(|| {
-                program::test(self.new.dir.as_fd(), &candidate.path, None, Machine::running())
+                program::test(&self.new.dir.as_fd(), &candidate.path, None, Machine::running())
             }) {
                 Ok(()) => executable.push(candidate.path.clone()),
                 Err(why) => {

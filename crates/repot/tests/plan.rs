@@ -2,8 +2,9 @@
 
 use repot::facts::packed::Found;
 use repot::facts::program::{Candidate, Why};
-use repot::facts::unpacked::{Marker, Unpacking};
+use repot::facts::unpacked::Unpacking;
 use repot::facts::{Capacity, Facts, Memory, RootFs};
+use repot::marker::Totals;
 use repot::options::{Amount, Mode, Options};
 use repot::payload::index::{CHUNK, Chunk, Frame, Index};
 use repot::plan::{Method, Plan, Refusal, plan};
@@ -240,7 +241,7 @@ fn half_a_system_is_not_booted() {
     let said = |text: &str| Unpacking { complaints: vec![text.to_string()], ..Unpacking::default() };
     let marked = |entries, bytes| Unpacking {
         begun: true,
-        end: Some(Marker { entries, bytes }),
+        end: Some(Totals { entries, bytes, inodes: 0 }),
         ..Unpacking::default()
     };
     let rows: &[(&str, Facts, Option<&str>)] = &[

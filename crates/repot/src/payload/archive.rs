@@ -4,6 +4,7 @@
 //! out of the root are errors. Memory is allocated for one entry's records at a time, at most [`RECORDS`].
 
 mod header;
+pub mod pax;
 mod records;
 
 use alloc::vec::Vec;
