@@ -17,9 +17,9 @@ use crate::intercept::{Call, Calls, Verdict};
 use crate::mounts::carried;
 use crate::programs;
 use crate::sandbox::{End, Running, Setup};
-use crate::snapshot::{Rules, difference, snapshot};
 use crate::stage::{Prepared, Stage, prepare};
 use crate::trees::{Fs, one_of_each};
+use repot_snapshot::{Rules, difference, snapshot};
 
 /// The errors each call fails with in turn.
 pub const ERRORS: [Errno; 5] = [Errno::NOMEM, Errno::NOSPC, Errno::IO, Errno::PERM, Errno::NOSYS];
@@ -247,7 +247,7 @@ fn examine(prepared: &Prepared, running: &Running) -> Outcome {
         return if log.contains("bind: ") { Outcome::Bound } else { Outcome::Stayed };
     }
     let left = snapshot(&prepared.view).expect("a snapshot");
-    if left.len() > 1 && !log.contains("NOT empty") && !log.contains("; it stays") {
+    if left.len() > 1 && !log.contains("NOT empty") && !log.contains("; left in place") {
         let left: Vec<_> = left.keys().map(|path| path.escape_ascii().to_string()).collect();
         return wrong(format!("left in the old root, and not told: {left:?}"));
     }

@@ -7,9 +7,9 @@ use std::fmt::Write;
 
 use crate::intercept::Verdict;
 use crate::sandbox::{DEADLINE, End, Running};
-use crate::snapshot::{Entry, Kind, Snapshot, snapshot};
 use crate::stage::Prepared;
 use crate::twin::Twin;
+use repot_snapshot::{Entry, Kind, Snapshot, snapshot};
 
 /// The two trees after the kill. No new one where it had not been made yet, or was `/` already.
 #[derive(Debug)]
@@ -82,14 +82,14 @@ impl Torn {
         for (first, paths) in inodes(before) {
             let entry = &before[first];
             let Some(content) = &entry.content else { continue };
-            for (at, page) in content.pages() {
+            for &(at, page) in content.pages() {
                 let (old, new) = (has(&self.old, &paths, at, page), has(&self.new, &paths, at, page));
                 if !old && !new {
                     writeln!(said, "/{}: page at {at} in neither tree", first.escape_ascii())
                         .expect("a String");
                 }
                 if old && new {
-                    twice += page.len() as u64;
+                    twice += (entry.size - at).min(4096);
                 }
             }
         }
@@ -109,8 +109,9 @@ fn inodes(tree: &Snapshot) -> BTreeMap<&Vec<u8>, Vec<&Vec<u8>>> {
     inodes
 }
 
-/// Whether a file has these bytes there under any of its names.
-fn has(tree: &Snapshot, names: &[&Vec<u8>], at: u64, page: &[u8]) -> bool {
-    let found = |entry: &Entry| entry.content.as_ref().is_some_and(|content| content.page(at) == Some(page));
+/// Whether a file has a page with this checksum there, by any of its hard links.
+fn has(tree: &Snapshot, names: &[&Vec<u8>], at: u64, page: u64) -> bool {
+    let found =
+        |entry: &Entry| entry.content.as_ref().is_some_and(|content| content.checksum_at(at) == Some(page));
     names.iter().filter_map(|name| tree.get(*name)).any(found)
 }

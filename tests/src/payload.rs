@@ -17,9 +17,9 @@ use rustix::fs::{
 
 use crate::programs;
 use crate::sandbox::Setup;
-use crate::snapshot::{Atime, Holes, Rules, Snapshot};
 use crate::stage::{Prepared, Stage, prepare, prepare_with};
 use crate::trees::{Fs, Meta, Plant, What};
+use repot_snapshot::{Atime, Holes, Rules, Snapshot};
 
 /// A packed image, and the tree that it was packed from.
 #[derive(Debug)]

@@ -3,6 +3,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+use repot_harness::build::{self, Arch};
+use repot_harness::place;
+
+/// The tests run on the machine that they are built for.
+const ARCH: Arch = if cfg!(target_arch = "aarch64") { Arch::Aarch64 } else { Arch::X86_64 };
+
 /// The `/init` under test: `$REPOT_INIT`, or what cargo builds now from the sources.
 ///
 /// # Panics
@@ -10,10 +16,8 @@ use std::sync::OnceLock;
 pub fn repot_init() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
-        if let Some(given) = std::env::var_os("REPOT_INIT") {
-            return given.into();
-        }
-        build_init(&triple())
+        let given = std::env::var_os("REPOT_INIT").map(PathBuf::from);
+        given.unwrap_or_else(|| build::init(ARCH).expect("the init"))
     })
 }
 
@@ -24,49 +28,18 @@ pub fn repot_init() -> &'static Path {
 pub fn repot_init_payload() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
-        if let Some(given) = std::env::var_os("REPOT_INIT_PAYLOAD") {
-            return given.into();
-        }
-        // Out of the way of the other init, whose file has the same name.
-        let (triple, apart) = (triple(), target().join("payload"));
-        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
-        cargo.args([
-            "build",
-            "--quiet",
-            "--package",
-            "repot-init",
-            "--features",
-            "payload",
-            "--profile",
-            "init",
-        ]);
-        cargo.arg("--target").arg(&triple).arg("--target-dir").arg(&apart).current_dir(workspace());
-        // As `cargo xtask dist` does.
-        let named = triple.replace('-', "_");
-        cargo.env(format!("CC_{named}"), "cc");
-        cargo.env(format!("CFLAGS_{named}"), "-U_FORTIFY_SOURCE -fno-stack-protector");
-        run(&mut cargo);
-        apart.join(triple).join("init/repot-init")
+        let given = std::env::var_os("REPOT_INIT_PAYLOAD").map(PathBuf::from);
+        given.unwrap_or_else(|| build::init_payload(ARCH).expect("the init for payloads"))
     })
 }
 
-/// The same for a target, where its standard library is there.
+/// The `/init` for another architecture, if its Rust target is installed.
 ///
 /// # Panics
 /// When it cannot be built.
 #[must_use]
-pub fn repot_init_for(triple: &str) -> Option<PathBuf> {
-    has(triple).then(|| build_init(triple))
-}
-
-fn build_init(triple: &str) -> PathBuf {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
-    cargo.args(["build", "--quiet", "--package", "repot-init", "--profile", "init", "--target", triple]);
-    if triple.ends_with("-gnu") {
-        cargo.env("RUSTFLAGS", "-C target-feature=+crt-static");
-    }
-    run(cargo.current_dir(workspace()));
-    target().join(triple).join("init/repot-init")
+pub fn repot_init_for(arch: Arch) -> Option<PathBuf> {
+    has(&format!("{}-unknown-linux-musl", arch.name())).then(|| build::init(arch).expect("the init"))
 }
 
 /// The helper, built from `guest/init.rs` when that is newer.
@@ -76,8 +49,8 @@ fn build_init(triple: &str) -> PathBuf {
 pub fn helper() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
-        let source = workspace().join("tests/guest/init.rs");
-        let built = target().join("repot-tests/init");
+        let source = place::checkout().join("tests/guest/init.rs");
+        let built = place::built().join("repot-tests/init");
         let changed = |path: &Path| path.metadata().and_then(|meta| meta.modified()).ok();
         if changed(&built) > changed(&source) {
             return built;
@@ -114,14 +87,6 @@ fn has(triple: &str) -> bool {
     let mut rustc = Command::new(std::env::var_os("RUSTC").unwrap_or("rustc".into()));
     let said = rustc.args(["--print", "target-libdir", "--target", triple]).output();
     said.is_ok_and(|said| Path::new(String::from_utf8_lossy(&said.stdout).trim()).is_dir())
-}
-
-fn workspace() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ is in the workspace")
-}
-
-fn target() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from)
 }
 
 fn run(command: &mut Command) {

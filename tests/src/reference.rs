@@ -16,7 +16,7 @@ use rustix::fs::{
 use rustix::fs::{CWD, Gid, Statx, Timespec, Timestamps, Uid, utimensat};
 use rustix::io::Errno;
 
-use crate::snapshot::Content;
+use repot_snapshot::data_ranges;
 
 const PATH: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 const READ: OFlags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC).union(OFlags::NOATIME);
@@ -100,7 +100,7 @@ fn entry(old: &OwnedFd, new: &OwnedFd, name: &CStr, memory: &mut Memory) -> io::
 fn content(from: &OwnedFd, to: &OwnedFd, size: u64) -> io::Result<()> {
     let (from, to) = (File::from(from.try_clone()?), File::from(to.try_clone()?));
     to.set_len(size)?;
-    for (start, end) in Content::of(&from.try_clone()?.into(), size)?.data {
+    for (start, end) in data_ranges(&from, size)? {
         let mut bytes = vec![0; usize::try_from(end - start).expect("fits in memory")];
         from.read_exact_at(&mut bytes, start)?;
         to.write_all_at(&bytes, start)?;

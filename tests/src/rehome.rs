@@ -4,9 +4,9 @@ use std::os::fd::OwnedFd;
 use crate::mounts::{Table, carried};
 use crate::namespace::host_mount_table;
 use crate::sandbox::{End, Running, Setup};
-use crate::snapshot::{Rules, Snapshot, difference, snapshot};
 use crate::stage::{Prepared, Stage, prepare};
 use crate::trees::{Fs, READ_AT_BOOT};
+use repot_snapshot::{Rules, Snapshot, difference, snapshot};
 
 /// A run that reached the helper.
 #[derive(Debug)]

@@ -17,8 +17,8 @@ use rustix::mount::{
 use crate::mounts::{self, Table};
 use crate::namespace::{view, with_private_mounts};
 use crate::programs;
-use crate::snapshot::{Snapshot, snapshot};
 use crate::trees::{Fs, Plant, plant};
+use repot_snapshot::{Snapshot, snapshot};
 
 /// The file system while it is being prepared, attached in a mount namespace that nobody else sees.
 #[derive(Debug)]

@@ -43,26 +43,6 @@ pub(crate) fn set_noatime(mount: BorrowedFd<'_>) -> io::Result<()> {
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Which pages of a part of a file are in the page cache.
-pub(crate) fn pages_present(file: BorrowedFd<'_>, from: u64, len: u64) -> io::Result<Vec<bool>> {
-    let len = usize::try_from(len).map_err(io::Error::other)?;
-    let mut pages = vec![0_u8; len.div_ceil(4096)];
-    let from = libc::off_t::try_from(from).map_err(io::Error::other)?;
-    // SAFETY: a new mapping at an address of the kernel's choice, never read, unmapped below.
-    let map = unsafe {
-        libc::mmap(std::ptr::null_mut(), len, libc::PROT_READ, libc::MAP_SHARED, file.as_raw_fd(), from)
-    };
-    if map == libc::MAP_FAILED {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the mapping is `len` long, and there is a byte for each of its pages.
-    let done = unsafe { libc::mincore(map, len, pages.as_mut_ptr()) };
-    let error = io::Error::last_os_error();
-    // SAFETY: the mapping made above, which nobody else knows.
-    unsafe { libc::munmap(map, len) };
-    if done == 0 { Ok(pages.iter().map(|page| page & 1 == 1).collect()) } else { Err(error) }
-}
-
 /// What the child of [`spawn`] does, prepared so that it need not allocate.
 pub(crate) struct Child<'a> {
     /// The detached mount that becomes its root.

@@ -1,9 +1,9 @@
 //! Large folios are a matter of speed alone: nothing is seen of them afterwards, and nothing depends on them.
+use repot_snapshot::{Snapshot, difference, snapshot};
 use repot_tests::intercept::{Calls, Verdict};
 use repot_tests::mounts::Table;
 use repot_tests::rehome::{AFTER_BOOT, run};
 use repot_tests::sandbox::{DEADLINE, End, Setup};
-use repot_tests::snapshot::{Snapshot, difference, snapshot};
 use repot_tests::stage::{Stage, prepare};
 use repot_tests::trees::Fs;
 use rustix::io::Errno;

@@ -8,8 +8,9 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use repot::facts::mountinfo;
 use repot::facts::program::{self, Machine};
-use repot::facts::unpacked::{complaints, marker};
+use repot::facts::unpacked::complaints;
 use repot::manifest::{self, Line};
+use repot::marker::Totals;
 use repot::options::Options;
 use repot::options::cmdline::{self, same_key};
 
@@ -87,7 +88,7 @@ proptest! {
             prop_assert!(mount.point.len() <= text.len());
         }
         prop_assert!(complaints(&text).len() <= 8);
-        let _ = marker(&text);
+        let _ = Totals::parse(&text);
         for line in text.split(|&byte| byte == b'\n') {
             let _ = manifest::line(line);
         }
@@ -166,7 +167,7 @@ proptest! {
             fs::set_permissions(dir.0.join("program"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("mode");
             let root = fs::File::open(&dir.0).expect("the directory");
             let started = Instant::now();
-            if let Err(why) = program::test(root.as_fd(), b"/program", None, Machine::running()) {
+            if let Err(why) = program::test(&root.as_fd(), b"/program", None, Machine::running()) {
                 prop_assert!(!why.to_string().is_empty());
             }
             prop_assert!(started.elapsed() < Duration::from_secs(5));
@@ -194,7 +195,7 @@ fn large_input_takes_no_longer_than_its_length_asks_for() {
         let _ = Options::read(Some(&text), &params);
         let _ = mountinfo::parse(&text);
         let _ = complaints(&text);
-        let _ = marker(&text);
+        let _ = Totals::parse(&text);
         let _ = manifest::line(&text);
         let took = started.elapsed();
         assert!(took < Duration::from_secs(20), "{}: {took:?}", word.escape_ascii());

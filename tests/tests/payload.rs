@@ -1,11 +1,13 @@
 //! Roots that come compressed: everything arrives, whatever is added outside overrides, and what is asked for must hold.
-use std::fs;
+use std::fs::{self, File};
+use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use repot::display::Hex;
 use repot::payload::index::{Index, xxh64};
+use repot_snapshot::{difference, snapshot};
 use repot_tests::payload::runs::{MOVE, QUICK_END, assert_untouched, boot, refused, with_faults};
 use repot_tests::payload::{
     Packed, RULES, archive as archive_of, arrived, carried, chunks, edit, kept, noise, of_several_chunks,
@@ -14,9 +16,9 @@ use repot_tests::payload::{
 use repot_tests::programs;
 use repot_tests::rehome::{Rehomed, run};
 use repot_tests::sandbox::{End, Setup};
-use repot_tests::snapshot::{difference, snapshot};
 use repot_tests::stage::{Stage, prepare};
 use repot_tests::trees::{Data, Fs, Meta, Plant, What, hostile, one_of_each};
+use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::Errno;
 
 fn assert_arrived(packed: &Packed, rehomed: &Rehomed) {
@@ -128,8 +130,8 @@ fn gnu_tar_extracts_the_payload() {
     let mut after = arrived(&extracted.before);
     // A socket is a fifo to tar.
     for (path, entry) in &mut before {
-        if entry.kind == repot_tests::snapshot::Kind::Socket {
-            entry.kind = repot_tests::snapshot::Kind::Fifo;
+        if entry.kind == repot_snapshot::Kind::Socket {
+            entry.kind = repot_snapshot::Kind::Fifo;
         }
         // What the image has outside is not in the payload.
         assert!(after.contains_key(path), "{}", path.escape_ascii());
@@ -160,7 +162,7 @@ fn attributes_that_the_kernel_refuses_are_told_and_left_out() {
     let log = rehomed.running.log();
     for name in ["link", "pipe"] {
         let told = format!(
-            "payload: setxattr \"user.note\" of \"{name}\": EPERM (operation not permitted); left out"
+            "payload: setxattr \"user.note\" on \"{name}\": EPERM (operation not permitted); skipped"
         );
         assert!(log.contains(&told), "{log}");
         assert!(rehomed.after[name.as_bytes()].xattrs.is_empty());
@@ -185,7 +187,7 @@ fn no_error_of_an_attribute_tears_a_tree() {
         let after = arrived(&snapshot(running.root()).expect("a snapshot"));
         let lost = difference(&carried(&packed.before), &after, RULES);
         assert!(!lost.is_empty() && lost.lines().all(|line| line.contains("xattrs")), "{error}: {lost}");
-        assert!(log.contains("payload: setxattr ") && log.contains("; left out"), "{error}: {log}");
+        assert!(log.contains("payload: setxattr ") && log.contains("; skipped"), "{error}: {log}");
     }
 }
 
@@ -214,11 +216,7 @@ fn what_is_appended_overrides_the_payload() {
     for fs in Fs::ALL {
         let rehomed = run(unpacked(fs, &[], &[&packed.image], add), &Setup::default());
         let after = &rehomed.after;
-        let text = |path: &str| {
-            let content = after[path.as_bytes()].content.as_ref();
-            let page = content.and_then(|content| content.page(0)).unwrap_or_default();
-            String::from_utf8_lossy(page).trim_end_matches('\0').to_owned()
-        };
+        let text = |path: &str| text_of(rehomed.running.root(), path);
         assert_eq!(text("both/file"), "new, and longer");
         assert_eq!(text("both/stays"), "stays");
         assert_eq!(text("becomes/a"), "now a file");
@@ -256,12 +254,12 @@ fn mounts_are_carried_onto_the_unpacked_tree() {
 fn modes_that_do_not_apply_are_told() {
     let packed = pack(&["mode=move"], |stage| stage.plant(&one_of_each()));
     let rehomed = boot(Fs::Tmpfs, &packed);
-    assert!(!rehomed.running.log().contains("does not apply"));
+    assert!(!rehomed.running.log().contains(" ignored: the root is a payload"));
     // Where the root is not the initial one, nothing but mode=move makes it a payload to unpack.
     let packed = pack(&["mode=bind", QUICK_END], |stage| stage.plant(&one_of_each()));
     let (_, end, log) = refused(&packed, |_| ());
     assert_eq!(end, End::Killed(2), "{log}");
-    assert!(log.contains("no init can be executed"), "{log}");
+    assert!(log.contains("no init is executable"), "{log}");
 }
 
 /// The digest of the index may be asked for by the configuration and the command line; whatever is asked for must hold.
@@ -273,8 +271,7 @@ fn a_digest_that_is_asked_for_must_be_the_one() {
             let sum = repot_cli::payload::digest(&Index::parse(&text).expect("an index"));
             stage.file("digest", format!("{}", Hex(&sum)).as_bytes());
         });
-        let content = prepared.before[&b"digest"[..]].content.as_ref().and_then(|content| content.page(0));
-        String::from_utf8_lossy(content.unwrap_or_default()).trim_end_matches('\0').to_owned()
+        text_of(&prepared.view, "digest")
     };
     let packed = pack(&[MOVE, QUICK_END], |stage| stage.plant(&one_of_each()));
     let digest = digest(&packed);
@@ -285,10 +282,10 @@ fn a_digest_that_is_asked_for_must_be_the_one() {
         unpacked(Fs::Tmpfs, &[], &[&packed.image], config(format!("{base}payload=sha256:{digest}\n")));
     run(right, &Setup::default()).check_moved();
     for (text, told) in [
-        (format!("{base}payload=sha256:{other}\n"), "is asked for"),
+        (format!("{base}payload=sha256:{other}\n"), "payload= requires"),
         // The later does not replace the earlier.
-        (format!("{base}payload=sha256:{other}\npayload=sha256:{digest}\n"), "is asked for"),
-        (format!("{base}payload=sha256:{digest}\npayload=md5\n"), "cannot be understood"),
+        (format!("{base}payload=sha256:{other}\npayload=sha256:{digest}\n"), "payload= requires"),
+        (format!("{base}payload=sha256:{digest}\npayload=md5\n"), "a malformed digest"),
     ] {
         let (prepared, end, log) = refused(&packed, config(text.clone()));
         assert_eq!(end, End::Killed(2), "{text}: {log}");
@@ -309,7 +306,7 @@ fn a_digest_that_is_asked_for_must_be_the_one() {
     };
     let (prepared, end, log) = refused(&packed, swapped);
     assert_eq!(end, End::Killed(2), "{log}");
-    assert!(log.contains("the SHA-256 of chunk \".repot-payload/000000\""), "{log}");
+    assert!(log.contains("SHA-256 mismatch in chunk \".repot-payload/000000\""), "{log}");
     assert_untouched(&prepared);
     // One is asked for, and there is none.
     let prepared = prepare(Fs::Tmpfs, |stage| {
@@ -319,7 +316,7 @@ fn a_digest_that_is_asked_for_must_be_the_one() {
     });
     let mut running = prepared.start(&Setup::default());
     assert_eq!(running.wait(), End::Killed(2), "{}", running.log());
-    assert!(running.log().contains("there is none"), "{}", running.log());
+    assert!(running.log().contains("the image has no payload"), "{}", running.log());
 }
 
 #[test]
@@ -327,7 +324,7 @@ fn an_init_without_support_says_so() {
     let packed = pack(&[MOVE, QUICK_END], |stage| stage.plant(&one_of_each()));
     let (prepared, end, log) = refused(&packed, |stage| stage.program("init", programs::repot_init()));
     assert_eq!(end, End::Killed(2), "{log}");
-    assert!(log.contains("without support for payloads"), "{log}");
+    assert!(log.contains("without payload support"), "{log}");
     assert_untouched(&prepared);
 }
 
@@ -351,9 +348,16 @@ fn what_cannot_be_packed_is_told() {
         repot_cli::run(&repot_cli::cli::Cli::try_parse_from(words.iter().chain(more)).expect("options"))
     };
     let init = programs::repot_init().to_str().expect("plain");
-    for (more, told) in [(&["--init", init][..], "cannot unpack payloads"), (&["--compress", "xz"], "zstd")] {
+    for (more, told) in [(&["--init", init][..], "that unpacks payloads"), (&["--compress", "xz"], "zstd")] {
         let error = pack(more).expect_err("refused");
         assert!(format!("{error:#}").contains(told), "{error:#}");
         assert!(!Path::new(&output).exists());
     }
+}
+
+/// The contents of a small file below `root`.
+fn text_of(root: impl AsFd, path: &str) -> String {
+    let flags = OFlags::RDONLY | OFlags::NOATIME | OFlags::CLOEXEC;
+    let file = openat(root, path, flags, Mode::empty()).expect("the file");
+    std::io::read_to_string(File::from(file)).expect("text")
 }

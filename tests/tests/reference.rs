@@ -1,8 +1,8 @@
 //! The proofs' own proof: what snapshots tell, and that the reference mover moves.
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
+use repot_snapshot::{Rules, difference, snapshot};
 use repot_tests::reference::relocate;
-use repot_tests::snapshot::{Rules, difference, snapshot};
 use repot_tests::stage::prepare;
 use repot_tests::trees::{Fs, Plant, crowd, hostile, plant, shaft, trees};
 

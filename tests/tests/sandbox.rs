@@ -1,12 +1,12 @@
 //! The sandbox itself, with the helper in place of the init under test.
 use std::time::Duration;
 
+use repot_snapshot::{difference, snapshot};
 use repot_tests::intercept::{Calls, Verdict};
 use repot_tests::mounts::carried;
 use repot_tests::namespace::host_mount_table;
 use repot_tests::programs;
 use repot_tests::sandbox::{DEADLINE, End, Setup};
-use repot_tests::snapshot::{difference, snapshot};
 use repot_tests::stage::{Prepared, prepare};
 use repot_tests::trees::{Fs, Plant, hostile};
 use rustix::io::Errno;

@@ -1,9 +1,9 @@
 //! Moving trees: everything there is to lose, on both file systems, and against the reference.
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
+use repot_snapshot::{difference, snapshot};
 use repot_tests::reference::relocate;
 use repot_tests::rehome::{AFTER_BOOT, rehome};
-use repot_tests::snapshot::{difference, snapshot};
 use repot_tests::stage::prepare;
 use repot_tests::trees::{Fs, Plant, hostile, trees};
 
@@ -36,7 +36,7 @@ fn random_trees_as_the_reference_moves_them() {
     result.unwrap_or_else(|error| panic!("{error}"));
 }
 
-fn by_reference(fs: Fs, tree: &[Plant]) -> repot_tests::snapshot::Snapshot {
+fn by_reference(fs: Fs, tree: &[Plant]) -> repot_snapshot::Snapshot {
     let from = prepare(fs, |stage| {
         stage.install("mode=move\n");
         stage.plant(tree);

@@ -1,9 +1,9 @@
 //! Half a system is not booted: the marks an archive carries, and a root that is full.
 use std::fs;
 
+use repot_snapshot::{Atime, Rules, difference, snapshot};
 use repot_tests::rehome::{AFTER_BOOT, run};
 use repot_tests::sandbox::{End, Setup};
-use repot_tests::snapshot::{Atime, Rules, difference, snapshot};
 use repot_tests::stage::{Prepared, Stage, prepare, prepare_with};
 use repot_tests::trees::Fs;
 
@@ -137,7 +137,8 @@ fn attributes_from_the_list_are_on_the_new_tree() {
         &Setup::default(),
     );
     let xattr = |path: &str, name: &str| {
-        let found = moved.after[path.as_bytes()].xattrs.iter().find(|(key, _)| key.to_str() == Ok(name));
+        let found =
+            moved.after[path.as_bytes()].xattrs.iter().find(|(key, _)| key.as_slice() == name.as_bytes());
         found.map(|(_, value)| value.clone())
     };
     assert_eq!(xattr("", "user.note").as_deref(), Some(&b"hello"[..]));

@@ -2,11 +2,11 @@
 use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
 
+use repot_snapshot::{Kind, difference, snapshot};
 use repot_tests::intercept::{Call, Calls, Verdict};
 use repot_tests::payload::{RULES, arrived, carried, of_several_chunks, pack, unpacked};
 use repot_tests::rehome::run;
 use repot_tests::sandbox::{DEADLINE, End, Running, Setup};
-use repot_tests::snapshot::{Kind, difference, snapshot};
 use repot_tests::stage::{Prepared, prepare};
 use repot_tests::trees::{Fs, Plant, hostile, one_of_each};
 

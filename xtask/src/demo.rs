@@ -1,24 +1,25 @@
 //! `cargo xtask demo`: a container on an initramfs root, before and after.
 //!
-//! Packs a small root of real programs (BusyBox, runc, a bundle) with `repot pack` and boots the image twice with
-//! `repot boot` on a stock Debian kernel: once with the root's own init as what the kernel runs, once with repot,
-//! and shows what `/` was and what `runc run` said. The guest writes plain lines to its second serial port.
+//! Packs a small root of real programs (BusyBox, runc, a bundle) with `repot pack`, and boots the image twice with
+//! `repot boot` on a stock Debian kernel: once the kernel runs the root's own init, once it runs repot. Then it shows
+//! the file system of `/` and the output of `runc run`. The guest writes plain lines to its second serial port.
 
 mod root;
 
-use crate::tool::{self, Tool};
-use crate::{debian, dist, kernels, place};
 use anyhow::{Context, Result, bail, ensure};
+use repot_harness::build::{self, Arch};
+use repot_harness::tool::{self, Tool};
+use repot_harness::{debian, kernels, place};
 use std::path::Path;
 use std::time::Duration;
 
-/// A series on which nobody can pivot away from an initramfs: from 7.0 on the kernel helps.
+/// On this series `pivot_root` fails on an initramfs. From 7.0 on it works.
 const SERIES: &str = "6.12";
 
-/// What the container says when it runs.
+/// What the container prints.
 const GREETING: &str = "hello from a container";
 
-/// What the guest told.
+/// What the guest reported.
 struct Seen {
     kernel: String,
     root: String,
@@ -27,30 +28,30 @@ struct Seen {
     worked: bool,
 }
 
-/// Boots both and shows them; fails unless the first fails and the second works.
+/// Boots both ways and shows the results. Fails unless the container fails without repot and works with it.
 pub(crate) fn demo() -> Result<()> {
     debian::need(&[&[debian::QEMU, debian::BUSYBOX, debian::RUNC], &kernels::tools(SERIES)?[..]].concat())?;
     let kernel = kernels::kernel(SERIES)?;
-    // The tool takes it from where this puts it.
-    dist::init(dist::Arch::X86_64)?;
+    // The tool finds the init where this puts it.
+    build::init(Arch::X86_64)?;
     let repot = Tool::developers()?;
     let folder = place::fresh("demo")?;
-    root::make(&folder.join("root"), GREETING).context("cannot make the demo's root")?;
+    root::make(&folder.join("root"), GREETING).context("cannot create the root of the demo")?;
     let image = folder.join("root.zst");
     println!("packing: repot pack root -o root.zst");
     repot.run(&folder, &["pack", "root", "-o", "root.zst"])?;
     let before = boot(&repot, "before", "quiet rdinit=/sbin/init", &image, &kernel)?;
-    show("before: the root's own init is what the kernel runs", &before);
+    show("before: the kernel runs the root's own init", &before);
     let after = boot(&repot, "after", "quiet", &image, &kernel)?;
-    show("after: repot is /init, and executes the root's own init", &after);
+    show("after: the kernel runs repot, which executes the root's own init", &after);
     let refused =
         |line: &String| line.contains("pivot_root") && line.to_lowercase().contains("invalid argument");
     ensure!(
         !before.worked && before.runc.iter().any(refused),
-        "without repot runc was expected to fail at pivot_root with \"Invalid argument\", and did not"
+        "without repot, runc should have failed at pivot_root with \"Invalid argument\""
     );
-    ensure!(after.worked, "with repot the container was expected to run, and did not");
-    println!("both as expected: the container runs on the root that repot moved, and on the other it cannot");
+    ensure!(after.worked, "with repot, the container should have run");
+    println!("as expected: the container runs only on the root that repot moved");
     Ok(())
 }
 
@@ -64,7 +65,7 @@ fn boot(repot: &Tool, name: &str, append: &str, image: &Path, kernel: &kernels::
     let limit = Duration::from_secs(120);
     let run = repot.boot(&tool::Boot { image, kernel, append, memory_mib: 512, limit, folder: &folder })?;
     if run.cut_off || run.report.is_empty() {
-        bail!("the guest said nothing; its console is {}", folder.join("console.txt").display());
+        bail!("the guest reported nothing; its console is in {}", folder.join("console.txt").display());
     }
     Ok(read(&run.report))
 }

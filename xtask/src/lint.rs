@@ -1,26 +1,68 @@
-//! `cargo xtask lint`: format, clippy, licences and sources, and two rules of the house no tool knows.
+//! `cargo xtask lint`: what must hold before a change goes in, and with `--deep` the slow checks of memory and threads.
 
-use crate::command::{exists, read, run};
-use crate::place;
-use anyhow::{Context, Result, ensure};
-use std::path::{Path, PathBuf};
+mod deep;
+mod packages;
+mod reflow;
+mod text;
+pub(crate) mod toolchain;
+
+use anyhow::{Result, ensure};
+use repot_harness::command::run;
+use repot_harness::place;
 use std::process::Command;
+use std::time::Instant;
 
-/// Runs all checks and fails with everything that was found.
-pub(crate) fn lint() -> Result<()> {
+/// What to check.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Choice {
+    /// Run the slow checks instead: Miri, ThreadSanitizer, loom
+    #[arg(long)]
+    deep: bool,
+    /// Refill the comments of these files to 110 columns instead of checking anything
+    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with = "deep")]
+    reflow: Vec<std::path::PathBuf>,
+}
+
+/// How a check ended that found no error.
+enum Outcome {
+    Passed,
+    /// The machine lacks something; the sentence says what, and how to get it.
+    Skipped(String),
+}
+
+type Check = (&'static str, fn() -> Result<Outcome>);
+
+/// The cheap checks come first: they fail within a second. What clippy has compiled, rustdoc uses again.
+const CHECKS: [Check; 10] = [
+    ("format", format),
+    ("unsafe code", || text::unsafe_code().map(passed)),
+    ("file lengths", || text::lengths().map(passed)),
+    ("mirror names", || text::mirrors().map(passed)),
+    ("packages", || packages::package().map(passed)),
+    ("licenses, bans, sources", || packages::deny().map(passed)),
+    ("advisories", packages::advisories),
+    ("clippy", clippy),
+    ("documentation", documentation),
+    ("minimum Rust version", toolchain::minimum),
+];
+
+/// Runs the checks and fails with the names of those that found something.
+pub(crate) fn lint(choice: &Choice) -> Result<()> {
+    if !choice.reflow.is_empty() {
+        return reflow::reflow(&choice.reflow);
+    }
+    let checks = if choice.deep { &deep::CHECKS[..] } else { &CHECKS[..] };
     let mut failed = Vec::new();
-    for (name, check) in [
-        ("cargo fmt", format as fn() -> Result<()>),
-        ("cargo clippy", clippy),
-        ("unsafe stands in sys only", unsafe_code),
-        ("no package mirror is named", mirrors),
-        ("cargo deny", deny),
-    ] {
-        match check() {
-            Ok(()) => println!("lint: {name} ... ok"),
+    for (name, check) in checks {
+        let begun = Instant::now();
+        let outcome = check();
+        let seconds = begun.elapsed().as_secs_f32();
+        match outcome {
+            Ok(Outcome::Passed) => println!("lint: {name} ... ok ({seconds:.1} s)"),
+            Ok(Outcome::Skipped(why)) => println!("lint: {name} ... skipped: {why}"),
             Err(error) => {
                 println!("lint: {name} ... FAILED: {error:#}");
-                failed.push(name);
+                failed.push(*name);
             }
         }
     }
@@ -28,114 +70,39 @@ pub(crate) fn lint() -> Result<()> {
     Ok(())
 }
 
+fn passed((): ()) -> Outcome {
+    Outcome::Passed
+}
+
+/// A cargo command in the checkout.
 fn cargo(words: &[&str]) -> Command {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(place::checkout()).args(words);
     cargo
 }
 
-fn format() -> Result<()> {
-    run(&mut cargo(&["fmt", "--all", "--check"]))
+fn format() -> Result<Outcome> {
+    run(&mut cargo(&["fmt", "--all", "--check"])).map(passed)
 }
 
-fn clippy() -> Result<()> {
-    run(cargo(&["clippy", "--quiet", "--workspace", "--exclude", "repot-init", "--all-targets"])
-        .args(["--", "-D", "warnings"]))?;
-    // The init has a panic handler of its own, and so is checked as it is built: alone, for its own target.
-    let (triple, flags) = crate::dist::triple(crate::dist::Arch::X86_64)?;
-    let init = ["clippy", "--quiet", "--package=repot-init", "--profile=init", "--target"];
-    run(cargo(&init).arg(triple).args(["--", "-D", "warnings"]).envs(flags))
+/// Everything but the init, so that the features of shared dependencies are the same for clippy and rustdoc.
+const ALL_BUT_INIT: [&str; 4] = ["--quiet", "--workspace", "--exclude", "repot-init"];
+
+fn clippy() -> Result<Outcome> {
+    run(cargo(&["clippy"]).args(ALL_BUT_INIT).args(["--all-targets", "--", "-D", "warnings"]))?;
+    // The init defines its own panic handler, so it is checked as it is built: alone, for its own target.
+    run(init("clippy")?.args(["--", "-D", "warnings"])).map(passed)
 }
 
-fn deny() -> Result<()> {
-    let program = cargo_deny()?;
-    // Advisories would need the advisory database, which is not in every place this runs in.
-    let checks = ["--log-level", "error", "check", "licenses", "bans", "sources"];
-    run(Command::new(program).current_dir(place::checkout()).args(checks))
+fn documentation() -> Result<Outcome> {
+    const DENY: (&str, &str) = ("RUSTDOCFLAGS", "-D warnings");
+    run(cargo(&["doc", "--no-deps"]).args(ALL_BUT_INIT).env(DENY.0, DENY.1))?;
+    run(init("doc")?.arg("--no-deps").env(DENY.0, DENY.1)).map(passed)
 }
 
-/// Ours, the system's, or one that is built now.
-fn cargo_deny() -> Result<PathBuf> {
-    let tools = place::kept("tools")?;
-    let ours = tools.join("bin/cargo-deny");
-    if !ours.exists() {
-        if exists("cargo-deny") {
-            return Ok("cargo-deny".into());
-        }
-        println!("building cargo-deny into target/tools, which takes some minutes");
-        run(cargo(&["install", "--quiet", "cargo-deny", "--locked", "--root"]).arg(&tools))?;
-    }
-    Ok(ours)
-}
-
-/// Files that git knows of, as paths and texts.
-fn tracked() -> Result<Vec<(PathBuf, String)>> {
-    let list = read(Command::new("git").current_dir(place::checkout()).args(["ls-files", "-z"]))?;
-    let mut files = Vec::new();
-    for name in list.split('\0').filter(|name| !name.is_empty()) {
-        // Deleted and not yet committed, or not text: nothing to look at.
-        if let Ok(text) = std::fs::read_to_string(place::checkout().join(name)) {
-            files.push((PathBuf::from(name), text));
-        }
-    }
-    Ok(files)
-}
-
-fn unsafe_code() -> Result<()> {
-    let rust = |path: &Path| path.extension().is_some_and(|extension| extension == "rs");
-    let allowed = |path: &Path| {
-        path.file_name().is_some_and(|name| name == "sys.rs")
-            || path.components().any(|part| part.as_os_str() == "tests" || part.as_os_str() == "sys")
-    };
-    let places = found(&tracked()?, |path| rust(path) && !allowed(path), has_unsafe);
-    ensure!(places.is_empty(), "unsafe outside of sys.rs: {}", places.join(", "));
-    Ok(())
-}
-
-/// Whether a line of Rust has the keyword in it; the lint's name and comments do not count.
-fn has_unsafe(line: &str) -> bool {
-    let code = line.split("//").next().unwrap_or_default();
-    let words = code.split(|letter: char| !letter.is_alphanumeric() && letter != '_');
-    words.into_iter().any(|word| word == "unsafe") && !code.contains('"')
-}
-
-/// The mirror is the machine's business: what names it works nowhere else.
-fn mirrors() -> Result<()> {
-    if !exists("apt-get") {
-        return Ok(());
-    }
-    let sites = read(Command::new("apt-get").args(["indextargets", "--format", "$(SITE)"]))
-        .context("apt's mirrors")?;
-    let hosts: Vec<&str> = sites.lines().filter_map(|site| site.split('/').nth(2)).collect();
-    let places = found(&tracked()?, |_| true, |line| hosts.iter().any(|host| line.contains(host)));
-    ensure!(places.is_empty(), "a package mirror is named in {}", places.join(", "));
-    Ok(())
-}
-
-fn found(
-    files: &[(PathBuf, String)],
-    which: impl Fn(&Path) -> bool,
-    what: impl Fn(&str) -> bool,
-) -> Vec<String> {
-    let mut places = Vec::new();
-    for (path, text) in files.iter().filter(|(path, _)| which(path)) {
-        for (number, _) in text.lines().enumerate().filter(|(_, line)| what(line)) {
-            places.push(format!("{}:{}", path.display(), number + 1));
-        }
-    }
-    places
-}
-
-#[cfg(test)]
-mod tests {
-    use super::has_unsafe;
-
-    #[test]
-    fn the_keyword_is_told_from_the_lint() {
-        assert!(has_unsafe("    let x = unsafe { f() };"));
-        assert!(has_unsafe("#[unsafe(no_mangle)]"));
-        assert!(!has_unsafe("#![allow(unsafe_code)]"));
-        assert!(!has_unsafe("// unsafe { f() }"));
-        assert!(!has_unsafe("call(\"unsafe\")"));
-    }
+fn init(command: &str) -> Result<Command> {
+    let (triple, flags) = repot_harness::build::triple(repot_harness::build::Arch::X86_64)?;
+    let mut cargo = cargo(&[command, "--quiet", "--package=repot-init", "--profile=init", "--target"]);
+    cargo.arg(triple).envs(flags);
+    Ok(cargo)
 }

@@ -1,28 +1,22 @@
-//! The developer's commands.
+//! The chores of this repository.
 //!
-//! Each does its own set-up: on Debian and as root it installs the packages it lacks and says so,
-//! elsewhere it names them before anything is begun. What it makes lies under `target/`.
+//! Each chore does its own set-up. On Debian and as root it installs the packages that are missing, elsewhere it names
+//! them before it starts. Everything that it makes lies below `target/`. The larger programs (`bench`, the boots, the
+//! sweeps) are packages of their own, so that this one builds in seconds.
 
-mod bench;
-mod boots;
-mod command;
-mod debian;
 mod demo;
 mod dist;
-mod faults;
-mod images;
-mod kernels;
+mod fuzz;
 mod lint;
-mod packing;
-mod place;
-mod qemu;
 mod test;
-mod tool;
 
 use clap::{Parser, Subcommand};
+use repot_harness::command::{self, cargo};
+use repot_harness::{kernels, place};
+use std::ffi::OsString;
 use std::process::ExitCode;
 
-/// The developer's commands of repot.
+/// The chores of repot.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", arg_required_else_help = true)]
 struct Arguments {
@@ -35,7 +29,7 @@ enum Command {
     /// Show a container on an initramfs root, before and after repot
     #[command(after_help = "Example: cargo xtask demo")]
     Demo,
-    /// Run every test, virtual machines included
+    /// Run every test, boots in virtual machines included
     #[command(
         after_help = "Examples:\n  cargo xtask test\n  cargo xtask test --no-vm\n  cargo xtask test matrix"
     )]
@@ -43,23 +37,31 @@ enum Command {
         /// Part of the name of a test or boot
         #[arg(default_value = "")]
         filter: String,
-        /// Leave out what needs QEMU
+        /// Skip the boots, which need QEMU
         #[arg(long)]
         no_vm: bool,
-        /// Machines at a time
+        /// Virtual machines at a time
         #[arg(long, short, default_value_t = 2)]
         jobs: usize,
     },
-    /// Check format, lints, licences, and the rules of the house
-    Lint,
+    /// Check format, lints, documentation, packages, licenses, and the rules of the house
+    #[command(
+        after_help = "Examples:\n  cargo xtask lint\n  cargo xtask lint --deep\n  cargo xtask lint --reflow crates/repot/src/walk.rs"
+    )]
+    Lint(lint::Choice),
+    /// Fuzz the parsers of outside bytes, one target after the other
+    #[command(
+        after_help = "Examples:\n  cargo xtask fuzz\n  cargo xtask fuzz payload_index --seconds 600\n  cargo xtask fuzz --list"
+    )]
+    Fuzz(fuzz::Choice),
     /// Build the static /init, and for x86_64 the tool, into target/dist/ARCH
     #[command(after_help = "Example: cargo xtask dist --target all")]
     Dist {
-        /// The architecture of the machine it is for
+        /// The architecture that runs it
         #[arg(long, value_name = "ARCH", default_value = "x86_64")]
-        target: dist::Arch,
+        target: dist::Target,
     },
-    /// Boot every scenario of tests/boots, and every image the tool makes, whose name contains FILTER
+    /// Run the boots whose name contains FILTER: those of tests/vm/boots, and images that the tool packs
     #[command(
         after_help = "Examples:\n  cargo xtask boots\n  cargo xtask boots matrix/6.12-ramfs\n  cargo xtask boots image/"
     )]
@@ -67,61 +69,35 @@ enum Command {
         /// Part of a boot's name: SCENARIO/KERNEL-ROOTFSTYPE-MODE, or image/NAME
         #[arg(default_value = "")]
         filter: String,
-        /// Machines at a time
+        /// Virtual machines at a time
         #[arg(long, short, default_value_t = 2)]
         jobs: usize,
     },
     /// Boot with less and less memory, and write docs/memory-sweep.md
-    #[command(after_help = "Examples:\n  cargo xtask sweep\n  cargo xtask sweep 6.12 7")]
-    Sweep {
-        /// Kernel series
-        #[arg(default_value = "6.12")]
-        series: Vec<String>,
-        /// Machines at a time
-        #[arg(long, short, default_value_t = 2)]
-        jobs: usize,
-    },
+    #[command(disable_help_flag = true)]
+    Sweep(Rest),
     /// Measure time and memory against other ways of moving a root
-    #[command(
-        after_help = "Examples:\n  cargo xtask bench --quick --tree debian\n  cargo xtask bench --peer NAME=PATH"
-    )]
-    Bench(bench::Bench),
+    #[command(disable_help_flag = true)]
+    Bench(Rest),
     /// Measure `repot pack` against find, cpio and zstd, turn by turn
-    #[command(after_help = "Example: cargo xtask packing debian --rounds 5")]
-    Packing {
-        /// The directory to pack
-        root: std::path::PathBuf,
-        /// Levels of zstd
-        #[arg(long, default_values_t = [3, 9], value_delimiter = ',')]
-        levels: Vec<u32>,
-        /// How often
-        #[arg(long, default_value_t = 5)]
-        rounds: usize,
-    },
+    #[command(disable_help_flag = true)]
+    Packing(Rest),
     /// Let every system call of a run fail in turn, and write docs/faults.md
-    #[command(
-        after_help = "Examples:\n  cargo xtask faults\n  cargo xtask faults --call utimensat\n  cargo xtask faults --every 50"
-    )]
-    Faults {
-        /// Only this call
-        #[arg(long)]
-        call: Option<String>,
-        /// Only every Nth point
-        #[arg(long, value_name = "N", default_value_t = 1)]
-        every: usize,
-        /// Runs at a time
-        #[arg(long, short, default_value_t = 2)]
-        jobs: usize,
-        /// Of a run that unpacks a payload, into docs/faults-payload.md
-        #[arg(long)]
-        payload: bool,
-    },
-    /// Download the kernels the boots run on into target/kernels
+    #[command(disable_help_flag = true)]
+    Faults(Rest),
+    /// Download the kernels of the boots into target/kernels
     #[command(after_help = "Example: cargo xtask kernels 6.12 7")]
     Kernels {
-        /// Series; all when none is named
+        /// Kernel series [default: all]
         series: Vec<String>,
     },
+}
+
+/// The arguments of a program that parses them itself.
+#[derive(Debug, clap::Args)]
+struct Rest {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    words: Vec<OsString>,
 }
 
 fn main() -> ExitCode {
@@ -129,21 +105,19 @@ fn main() -> ExitCode {
         Command::Demo => demo::demo(),
         Command::Test { filter, no_vm, jobs } => {
             match test::test(&test::Choice { filter: &filter, no_vm, jobs }) {
-                // How many is the last line already.
+                // The last line of the output already counts the failures.
                 Ok(false) => return ExitCode::FAILURE,
                 other => other.map(drop),
             }
         }
-        Command::Lint => lint::lint(),
+        Command::Fuzz(choice) => fuzz::fuzz(&choice),
+        Command::Lint(choice) => lint::lint(&choice),
         Command::Dist { target } => dist::dist(target),
-        Command::Boots { filter, jobs } => boot(&filter, jobs),
-        Command::Sweep { series, jobs } => boots::sweep(&series, jobs),
-        Command::Bench(what) => bench::bench(&what),
-        Command::Faults { call, every, jobs, payload } => {
-            let choice = faults::Choice { call: call.as_deref(), step: every, jobs };
-            if payload { faults::payload::sweep(&choice) } else { faults::sweep(&choice) }
-        }
-        Command::Packing { root, levels, rounds } => packing::packing(&root, &levels, rounds),
+        Command::Boots { filter, jobs } => test::boots(&filter, jobs),
+        Command::Sweep(rest) => program(&["--package=repot-vm", "--bin=memory-sweep"], &[], &rest),
+        Command::Bench(rest) => program(&["--package=repot-bench"], &[], &rest),
+        Command::Packing(rest) => program(&["--package=repot-bench"], &["packing"], &rest),
+        Command::Faults(rest) => program(&["--package=repot-tests", "--bin=faults"], &[], &rest),
         Command::Kernels { series } => download(&series),
     };
     match result {
@@ -155,6 +129,16 @@ fn main() -> ExitCode {
     }
 }
 
+/// Runs a program of the workspace with the given arguments.
+fn program(select: &[&str], first: &[&str], rest: &Rest) -> anyhow::Result<()> {
+    let mut cargo = cargo();
+    // Relative paths among the arguments are relative to where the user is.
+    cargo.current_dir(std::env::current_dir()?);
+    let manifest = place::checkout().join("Cargo.toml");
+    cargo.args(["run", "--quiet", "--manifest-path"]).arg(manifest).args(select).arg("--");
+    command::run(cargo.args(first).args(&rest.words))
+}
+
 fn download(series: &[String]) -> anyhow::Result<()> {
     let all = kernels::series();
     let series = if series.is_empty() { all } else { series.iter().map(String::as_str).collect() };
@@ -163,13 +147,5 @@ fn download(series: &[String]) -> anyhow::Result<()> {
         let package = std::fs::read_to_string(kernel.image.with_file_name("package"))?;
         println!("{}: {}", kernel.series, package.trim());
     }
-    Ok(())
-}
-
-fn boot(filter: &str, jobs: usize) -> anyhow::Result<()> {
-    let (boots, images) = (boots::run(filter, jobs)?, images::run(filter, jobs)?);
-    let score = boots::Score { passed: boots.passed + images.passed, failed: boots.failed + images.failed };
-    println!("{} passed, {} failed", score.passed, score.failed);
-    anyhow::ensure!(score.failed == 0, "{} boots failed", score.failed);
     Ok(())
 }

@@ -1,144 +1,104 @@
-//! `cargo xtask test`: the workspace's tests, what is held about the init itself, and the boots.
+//! `cargo xtask test`: runs all tests through `cargo test`, and counts them.
 
-use crate::boots::{self, Score};
-use crate::command::read;
-use crate::tool::Tool;
-use crate::{debian, dist, images, place};
 use anyhow::{Context, Result, bail, ensure};
+use repot_harness::build::{self, Arch};
+use repot_harness::command::cargo;
+use repot_harness::debian;
 use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// The init is a part of every image, and unpacked before anything else can run.
-const CEILING: u64 = 400_000;
-/// The same for the one that unpacks payloads.
-const PAYLOAD_CEILING: u64 = 700_000;
+/// Packages without tests. The init has its own panic handler, so it cannot be built for tests at all.
+const WITHOUT_TESTS: [&str; 4] = ["repot-init", "repot-bench", "bench-guest", "decoders"];
 
 /// What to run.
 #[derive(Debug)]
 pub(crate) struct Choice<'a> {
     /// Part of a test's or boot's name.
     pub(crate) filter: &'a str,
-    /// No virtual machines.
+    /// Skip the boots.
     pub(crate) no_vm: bool,
-    /// Machines at a time.
+    /// Virtual machines at a time.
     pub(crate) jobs: usize,
 }
 
-/// Runs the tests, says last how many passed and failed on a line of its own, and gives whether all passed.
+/// The number of tests.
+#[derive(Debug, Default)]
+struct Score {
+    passed: usize,
+    failed: usize,
+}
+
+/// Runs the tests, prints how many passed and failed as the last line, and returns whether all passed.
 pub(crate) fn test(choice: &Choice) -> Result<bool> {
-    if !choice.no_vm {
-        debian::need_root("making the boots' images (leave them out with --no-vm)")?;
+    let Choice { filter, no_vm, jobs } = *choice;
+    if !no_vm {
+        debian::need_root("building the images of the boots (skip them with --no-vm)")?;
     }
-    let vm = [debian::QEMU];
-    let vm = if choice.no_vm { &[][..] } else { &vm };
+    let vm: &[debian::Tool] = if no_vm { &[] } else { &[debian::QEMU] };
     debian::need(&[&[debian::FILE], &debian::TESTS[..], vm].concat())?;
-    if let Err(why) = dist::have("i686-unknown-linux-musl") {
-        println!("{why:#}; the test of a 32-bit init is left out");
-    }
     let mounts = host_mounts()?;
-    let (init, probe) = (dist::init(dist::Arch::X86_64)?, dist::probe()?);
-    let payload = dist::init_payload(dist::Arch::X86_64)?;
-    let mut score = Score::default();
-    if choice.filter.is_empty() {
-        let of_payload = ("init-payload", &payload, PAYLOAD_CEILING);
-        for (init, path, ceiling) in [("init", &init, CEILING), of_payload] {
-            note(&mut score, &format!("{init} size"), size(path, ceiling));
-            note(&mut score, &format!("{init} linkage"), linkage(path));
+    let mut cargo = cargo_test();
+    if filter.is_empty() {
+        if let Err(why) = build::have("i686-unknown-linux-musl") {
+            println!("{why:#}; skipping the test of a 32-bit init");
         }
+        // Otherwise each test program that needs an init would call cargo once more.
+        cargo.env("REPOT_INIT", build::init(Arch::X86_64)?);
+        cargo.env("REPOT_INIT_PAYLOAD", build::init_payload(Arch::X86_64)?);
+    } else {
+        cargo.args(["--", filter]);
     }
-    if "tool".contains(choice.filter) {
-        note(&mut score, "tool linkage and init", tool(&init));
+    if no_vm {
+        cargo.env("REPOT_NO_VM", "1");
     }
-    cargo_test(choice.filter, [&init, &payload, &probe], &mut score)?;
-    if !choice.no_vm {
-        let images = images::run(choice.filter, choice.jobs)?;
-        score.passed += images.passed;
-        score.failed += images.failed;
-        let boots = boots::run(choice.filter, choice.jobs)?;
-        score.passed += boots.passed;
-        score.failed += boots.failed;
+    let mut score = run_and_count(cargo.env("REPOT_VM_JOBS", jobs.to_string()))?;
+    if host_mounts()? == mounts {
+        println!("test host mounts untouched ... ok");
+        score.passed += 1;
+    } else {
+        println!("test host mounts untouched ... FAILED: /proc/self/mountinfo has changed");
+        score.failed += 1;
     }
-    let same = || -> Result<()> {
-        ensure!(host_mounts()? == mounts, "the host's mounts are not what they were before the tests");
-        Ok(())
-    };
-    note(&mut score, "host mounts untouched", same());
     println!("{} passed, {} failed", score.passed, score.failed);
     Ok(score.failed == 0)
 }
 
-fn note(score: &mut Score, name: &str, result: Result<()>) {
-    match result {
-        Ok(()) => {
-            println!("test {name} ... ok");
-            score.passed += 1;
-        }
-        Err(error) => {
-            println!("test {name} ... FAILED: {error:#}");
-            score.failed += 1;
-        }
+/// Runs the boots alone.
+pub(crate) fn boots(filter: &str, jobs: usize) -> Result<()> {
+    let mut cargo = cargo_test();
+    cargo.args(["--test=boots", "--", "--test-threads", &jobs.to_string(), filter]);
+    let status = cargo.stdin(Stdio::null()).status().context("cannot run cargo test")?;
+    ensure!(status.success(), "the boots ended with {status}");
+    Ok(())
+}
+
+/// Selects the same packages for all and for a few tests, or cargo would build the dependencies with other features.
+fn cargo_test() -> Command {
+    let mut cargo = cargo();
+    cargo.args(["test", "--quiet", "--no-fail-fast", "--workspace"]);
+    for package in WITHOUT_TESTS {
+        cargo.args(["--exclude", package]);
     }
-}
-
-fn size(init: &Path, ceiling: u64) -> Result<()> {
-    let size = std::fs::metadata(init)?.len();
-    ensure!(size < ceiling, "it has {size} bytes, and {ceiling} are too many");
-    Ok(())
-}
-
-fn linkage(init: &Path) -> Result<()> {
-    let linkage = dist::linkage(init)?;
-    ensure!(linkage == "static-pie", "it is {linkage}, not static-pie");
-    let said = read(Command::new("file").arg("--brief").arg(init))?;
-    ensure!(said.contains("static-pie linked") && said.contains("stripped"), "file says: {said}");
-    Ok(())
-}
-
-/// The released tool is one static program that holds the init: alone in a directory, with nothing that says where
-/// an init might be, it packs the one that is released.
-fn tool(init: &Path) -> Result<()> {
-    let built = dist::tool()?;
-    let linkage = dist::linkage(&built)?;
-    ensure!(linkage == "static-pie", "it is {linkage}, not static-pie");
-    let alone = place::fresh("alone")?;
-    std::fs::create_dir_all(alone.join("root"))?;
-    std::fs::copy(&built, alone.join("tool")).context("cannot copy the tool")?;
-    Tool::at(alone.join("tool")).run(&alone, &["pack", "root", "-o", "image", "--compress", "none"])?;
-    let image = std::fs::read(alone.join("image")).context("cannot read the image")?;
-    let init = std::fs::read(init).context("cannot read the init")?;
-    // Plain newc, and the first member is /init: its contents follow its name.
-    let place = image
-        .get(..4096.min(image.len()))
-        .and_then(|head| head.windows(4).position(|four| four == b"\x7fELF"));
-    let packed = place.and_then(|place| image.get(place..place + init.len()));
-    ensure!(packed == Some(&init[..]), "what it packed as /init is not the init that is released");
-    Ok(())
+    cargo
 }
 
 fn host_mounts() -> Result<String> {
     std::fs::read_to_string("/proc/self/mountinfo").context("cannot read /proc/self/mountinfo")
 }
 
-/// Runs `cargo test` and adds up its closing lines.
-fn cargo_test(filter: &str, [init, payload, probe]: [&Path; 3], score: &mut Score) -> Result<()> {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(place::checkout()).args(["test", "--quiet", "--no-fail-fast"]);
-    if !filter.is_empty() {
-        command.args(["--", filter]);
-    }
-    command.env("REPOT_INIT", init).env("REPOT_INIT_PAYLOAD", payload).env("REPOT_PROBE", probe);
-    command.stdin(Stdio::null()).stdout(Stdio::piped());
-    let mut child = command.spawn().context("cannot run cargo test")?;
+/// Runs `cargo test` and adds up the last lines of its test programs.
+fn run_and_count(cargo: &mut Command) -> Result<Score> {
+    let mut child =
+        cargo.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("cannot run cargo test")?;
     let output = child.stdout.take().context("cargo test has no output")?;
-    let mut programs = 0;
+    let (mut programs, mut score) = (0, Score::default());
     for line in BufReader::new(output).split(b'\n') {
         let line = line.context("output of cargo test")?;
         let text = String::from_utf8_lossy(&line);
-        if let Some(closing) = closing(&text) {
+        if let Some(last) = last_line(&text) {
             programs += 1;
-            score.passed += closing.passed;
-            score.failed += closing.failed;
+            score.passed += last.passed;
+            score.failed += last.failed;
         }
         writeln!(std::io::stdout(), "{text}").context("standard output")?;
     }
@@ -147,15 +107,15 @@ fn cargo_test(filter: &str, [init, payload, probe]: [&Path; 3], score: &mut Scor
         bail!("cargo test ran nothing ({status}): the tests do not build");
     }
     if !status.success() && score.failed == 0 {
-        // A test program that dies has no closing line.
+        // A test program that crashes prints no last line.
         println!("test program of cargo test ... FAILED: {status}, see above");
         score.failed += 1;
     }
-    Ok(())
+    Ok(score)
 }
 
 /// `test result: ok. 5 passed; 0 failed; 0 ignored; …`
-fn closing(line: &str) -> Option<Score> {
+fn last_line(line: &str) -> Option<Score> {
     let (_, counts) = line.strip_prefix("test result: ")?.split_once(". ")?;
     let mut numbers = counts.split("; ").filter_map(|part| part.split_once(' ')?.0.parse().ok());
     Some(Score { passed: numbers.next()?, failed: numbers.next()? })
@@ -163,12 +123,12 @@ fn closing(line: &str) -> Option<Score> {
 
 #[cfg(test)]
 mod tests {
-    use super::closing;
+    use super::last_line;
 
     #[test]
-    fn closing_lines_are_read() {
+    fn the_last_lines_of_test_programs_are_parsed() {
         let line = "test result: FAILED. 5 passed; 2 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s";
-        assert!(closing(line).is_some_and(|score| score.passed == 5 && score.failed == 2));
-        assert!(closing("test boots ... ok").is_none());
+        assert!(last_line(line).is_some_and(|score| score.passed == 5 && score.failed == 2));
+        assert!(last_line("test boots ... ok").is_none());
     }
 }

@@ -9,9 +9,9 @@ use std::io::Write;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
+use repot::{manifest, marker};
 
 use crate::init_binary::{self, InitBinary};
-use crate::marker;
 use crate::newc::{Header, Totals, Writer};
 use crate::tree::{Attributes, Contents, Id, Inode, Kind, Tree};
 
@@ -41,15 +41,15 @@ impl Image {
         let newest = tree.clamp_times(epoch.unwrap_or(u32::MAX));
         let mtime = epoch.unwrap_or(newest);
         let mut image = Image { tree, mtime, warnings: Vec::new() };
-        for generated in [marker::BEGIN, marker::NAME, xattr_list::NAME] {
-            image.tree.unlink(Tree::ROOT, generated);
+        for generated in [marker::BEGIN, marker::END, manifest::NAME] {
+            image.tree.unlink(Tree::ROOT, generated.as_bytes());
         }
         let kept = image.init(init)?;
-        image.file(Tree::ROOT, marker::BEGIN, 0o444, Arc::default());
+        image.file(Tree::ROOT, marker::BEGIN.as_bytes(), 0o444, Arc::default());
         image.nodes();
         image.configuration(settings, kept)?;
         if let Some(text) = xattr_list::contents(&image.tree) {
-            image.file(Tree::ROOT, xattr_list::NAME, 0o400, text.into());
+            image.file(Tree::ROOT, manifest::NAME.as_bytes(), 0o400, text.into());
         }
         Ok(image)
     }
@@ -63,18 +63,19 @@ impl Image {
     /// Writes the archive: `/init` first, the end marker last.
     pub fn write<W: Write>(&self, out: W, progress: &mut dyn FnMut(u64)) -> Result<(W, Totals)> {
         let mut writer = Writer::new(out);
-        self.tree.write_with(&mut writer, &[b"init", marker::BEGIN, xattr_list::NAME], progress)?;
+        let first = [&b"init"[..], marker::BEGIN.as_bytes(), manifest::NAME.as_bytes()];
+        self.tree.write_with(&mut writer, &first, progress)?;
         let totals = writer.totals();
         let ino = u32::try_from(totals.inodes + 1).context("too many inodes for the newc format")?;
         let header = Header {
-            name: marker::NAME.to_vec(),
+            name: marker::END.as_bytes().to_vec(),
             ino,
             mode: 0o100_444,
             nlink: 1,
             mtime: self.mtime,
             ..Header::default()
         };
-        writer.append(&header, marker::contents(totals).as_bytes())?;
+        writer.append(&header, totals.to_string().as_bytes())?;
         Ok((writer.finish()?, totals))
     }
 

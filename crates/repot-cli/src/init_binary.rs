@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
+use repot::facts::program::{Architecture, Program};
 
-use crate::elf::{HEAD, Machine, Program};
+use crate::programs;
 
 /// The init, empty unless this program was built with `REPOT_EMBED`.
 static EMBEDDED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/init"));
@@ -21,8 +22,8 @@ pub struct InitBinary {
     pub bytes: Arc<[u8]>,
     /// Where it comes from, for messages.
     pub origin: String,
-    /// The machine that it is built for, unknown for a script.
-    pub machine: Option<Machine>,
+    /// The architecture that it is built for; `None` for a script.
+    pub architecture: Option<Architecture>,
 }
 
 /// The init of `--init`, else of `REPOT_INIT`, else the built-in one, else the first one in the usual places.
@@ -71,7 +72,7 @@ pub fn find_for_payload(given: Option<&Path>) -> Result<InitBinary> {
     let init = load(&path)?;
     // The end of its version line.
     let mark = b" with payload\n";
-    if init.machine.is_some() && !init.bytes.windows(mark.len()).any(|window| window == mark) {
+    if init.architecture.is_some() && !init.bytes.windows(mark.len()).any(|window| window == mark) {
         bail!(
             "{} is not a repot init that unpacks payloads: use the init-payload that `cargo xtask dist` builds",
             init.origin
@@ -106,14 +107,12 @@ fn load(path: &Path) -> Result<InitBinary> {
 }
 
 fn check(bytes: Arc<[u8]>, origin: String) -> Result<InitBinary> {
-    let machine = match Program::parse(bytes.get(..HEAD).unwrap_or(&bytes)) {
-        Program::Elf { interpreter: Some(interpreter), .. } => bail!(
+    match programs::of_bytes(&bytes) {
+        Ok(Program { architecture: Some(_), interpreter: Some(interpreter) }) => bail!(
             "{origin} is dynamically linked (it needs {}), but the init must be static",
             interpreter.escape_ascii()
         ),
-        Program::Elf { machine, interpreter: None } => Some(machine),
-        Program::Script(_) => None,
-        Program::Unknown => bail!("{origin} is neither an ELF program nor a script"),
-    };
-    Ok(InitBinary { bytes, origin, machine })
+        Ok(Program { architecture, .. }) => Ok(InitBinary { bytes, origin, architecture }),
+        Err(why) => bail!("{origin} {why}"),
+    }
 }

@@ -18,11 +18,9 @@
 pub mod cli;
 pub mod codec;
 pub mod commands;
-pub mod elf;
 pub mod errors;
 pub mod image;
 pub mod init_binary;
-pub mod marker;
 pub mod newc;
 pub mod output;
 pub mod payload;

@@ -10,7 +10,8 @@ mod writer;
 
 pub use header::Header;
 pub use reader::{Damage, Item, Reader};
-pub use writer::{Totals, Writer};
+pub use repot::marker::Totals;
+pub use writer::Writer;
 
 /// The name that ends an archive.
 pub const TRAILER: &[u8] = b"TRAILER!!!";

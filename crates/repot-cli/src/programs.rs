@@ -1,33 +1,34 @@
-//! Which program of a root would run, and whether it can: there, executable, of the right architecture, with
-//! its interpreter.
+//! Follows the boot of a root: which init runs, and why others do not.
+//!
+//! The library tests the programs, as it does in the init. Here is its view of a tree.
 
-use crate::elf::{Machine, Program};
-use crate::image::config;
+use std::io::{self, Read};
+
+use repot::facts::INITS;
+use repot::facts::program::{self, Candidate, Machine, Node, Program, Root, Why};
+use repot::options::Options;
+use rustix::fs::{FileType, Mode};
+use rustix::io::Errno;
+
 use crate::init_binary;
-use crate::tree::{Id, Kind, Tree};
+use crate::tree::{Contents, Id, Kind, Tree};
 
-/// What repot tries when neither the command line nor the configuration names an init, in this order.
-const INITS: [&str; 4] = ["/sbin/init", "/etc/init", "/bin/init", "/bin/sh"];
-
-/// As the kernel: a script's interpreter may be a script, but not for ever.
-const SCRIPT_DEPTH: usize = 4;
-
-/// A root whose programs can be looked at.
+/// A root whose programs are tested.
 pub struct Programs<'a> {
-    /// The names and links.
+    /// Its names and attributes.
     pub tree: &'a Tree,
-    /// What a file is as a program.
-    pub program: &'a dyn Fn(Id) -> Program,
+    /// The format of a file.
+    pub program: &'a dyn Fn(Id) -> Result<Program, Why>,
     /// Its `/etc/repot.conf`.
     pub config: &'a str,
     /// Whether `/init` is repot.
     pub repot: bool,
 }
 
-/// What runs, and what is wrong.
+/// The result of following the boot.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Boot {
-    /// The path of the program that runs in the end.
+    /// The path of the real init.
     pub init: Option<String>,
     /// What keeps the system from booting, or would surprise.
     pub problems: Vec<String>,
@@ -39,12 +40,36 @@ impl std::fmt::Debug for Programs<'_> {
     }
 }
 
+impl Root for Programs<'_> {
+    fn look(&self, path: &[u8]) -> Result<Node, Why> {
+        let inode = self.tree.inode(self.find(path)?);
+        let mode = inode.mode();
+        Ok(Node { kind: FileType::from_raw_mode(mode), mode: Mode::from_raw_mode(mode), identity: None })
+    }
+
+    fn program(&self, path: &[u8]) -> Result<Program, Why> {
+        (self.program)(self.find(path)?)
+    }
+}
+
 impl Programs<'_> {
-    /// Follows the boot from `/init` to the program that stays.
+    /// Follows the boot from `/init` to the real init.
     #[must_use]
     pub fn boot(&self) -> Boot {
         let mut boot = Boot::default();
-        if let Err(problem) = self.can_run("/init", None, SCRIPT_DEPTH) {
+        let own = self.program(b"/init").ok().and_then(|program| program.architecture);
+        let machine = own.map_or(Machine::UNKNOWN, Machine::of);
+        let test = |path: &[u8]| match program::test(self, path, None, machine) {
+            Ok(()) => Ok(String::from_utf8_lossy(path).into_owned()),
+            Err(why) => {
+                let other = foreign(&why).zip(own).map(|(other, own)| {
+                    format!(", a program for {}, but /init is for {}", name(other), name(own.number))
+                });
+                let account = Candidate { path: path.to_vec(), why: Some(why) }.account();
+                Err(account + &other.unwrap_or_default())
+            }
+        };
+        if let Err(problem) = test(b"/init") {
             boot.problems.push(format!("{problem}: the kernel will look for a root file system elsewhere"));
             return boot;
         }
@@ -52,10 +77,9 @@ impl Programs<'_> {
             boot.init = Some("/init".into());
             return boot;
         }
-        let machine = self.machine("/init");
-        if let Some(init) = config::get(self.config, "init") {
-            match self.can_run(init, machine, SCRIPT_DEPTH) {
-                Ok(()) => boot.init = Some(init.to_string()),
+        if let Some(init) = Options::read(Some(self.config.as_bytes()), &[]).init {
+            match test(&init) {
+                Ok(init) => boot.init = Some(init),
                 Err(problem) => boot.problems.push(format!("{problem} (init= in /etc/repot.conf)")),
             }
         }
@@ -64,8 +88,8 @@ impl Programs<'_> {
             if boot.init.is_some() {
                 break;
             }
-            match self.can_run(init, machine, SCRIPT_DEPTH) {
-                Ok(()) => boot.init = Some(init.to_string()),
+            match test(init.to_bytes()) {
+                Ok(init) => boot.init = Some(init),
                 Err(problem) => reasons.push(problem),
             }
         }
@@ -75,38 +99,36 @@ impl Programs<'_> {
         boot
     }
 
-    fn can_run(&self, path: &str, machine: Option<Machine>, depth: usize) -> Result<(), String> {
-        let id = self.tree.resolve(path.as_bytes()).ok_or_else(|| format!("{path} is missing"))?;
-        let inode = self.tree.inode(id);
-        if !matches!(inode.kind, Kind::File(_)) {
-            return Err(format!("{path} is no regular file"));
-        }
-        if inode.attributes.permissions & 0o111 == 0 {
-            return Err(format!("{path} is not executable"));
-        }
-        let interpreter = match (self.program)(id) {
-            Program::Elf { machine: own, interpreter } => {
-                if let Some(other) = machine.filter(|machine| !runs_on(own, *machine)) {
-                    return Err(format!("{path} is a program for {}, not {}", own.name(), other.name()));
-                }
-                interpreter
-            }
-            Program::Script(interpreter) => Some(interpreter),
-            Program::Unknown => return Err(format!("{path} is neither an ELF program nor a script")),
-        };
-        let Some(interpreter) = interpreter else { return Ok(()) };
-        let interpreter = String::from_utf8_lossy(&interpreter).into_owned();
-        if depth == 0 {
-            return Err(format!("{path} has too many interpreters of interpreters"));
-        }
-        self.can_run(&interpreter, machine, depth - 1)
-            .map_err(|problem| format!("{path} cannot run: {problem}"))
+    fn find(&self, path: &[u8]) -> Result<Id, Why> {
+        self.tree.resolve(path).ok_or(Why::Open(Errno::NOENT))
     }
+}
 
-    fn machine(&self, path: &str) -> Option<Machine> {
-        let id = self.tree.resolve(path.as_bytes())?;
-        if let Program::Elf { machine, .. } = (self.program)(id) { Some(machine) } else { None }
+/// The ELF machine of a program for another machine, which may be the interpreter of the one that was tested.
+fn foreign(why: &Why) -> Option<u16> {
+    match why {
+        Why::Machine(number) => Some(*number),
+        Why::Interpreter(_, why) => foreign(why),
+        Why::Open(_) | Why::Kind(_) | Why::Mode | Why::Itself | Why::Format | Why::Depth => None,
     }
+}
+
+/// The architecture with this ELF machine number.
+fn name(number: u16) -> String {
+    let name = match number {
+        3 => "i386",
+        8 => "mips",
+        20 => "ppc",
+        21 => "ppc64",
+        22 => "s390x",
+        40 => "arm",
+        62 => "x86_64",
+        183 => "aarch64",
+        243 => "riscv",
+        258 => "loongarch64",
+        number => return format!("ELF machine {number}"),
+    };
+    name.to_string()
 }
 
 /// What is wrong with a root apart from its programs.
@@ -126,12 +148,39 @@ pub fn nodes(tree: &Tree) -> Vec<String> {
     problems
 }
 
-/// What a file of a tree is as a program, read from its contents.
-pub fn of_tree(tree: &Tree) -> impl Fn(Id) -> Program {
+/// The format of a file of a tree, read from its contents.
+pub fn of_tree(tree: &Tree) -> impl Fn(Id) -> Result<Program, Why> {
     |id| {
-        let Kind::File(contents) = &tree.inode(id).kind else { return Program::Unknown };
-        contents.head(crate::elf::HEAD as u64).map_or(Program::Unknown, |head| Program::parse(&head))
+        let Kind::File(contents) = &tree.inode(id).kind else { return Err(Why::Format) };
+        Program::read(&mut |offset, buffer| {
+            let read = read_at(contents, offset, buffer);
+            read.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
+        })
     }
+}
+
+fn read_at(contents: &Contents, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+    let left = contents.len().saturating_sub(offset);
+    if left == 0 {
+        return Ok(0);
+    }
+    contents.open_at(offset)?.take(left).read(buffer)
+}
+
+/// The format of a program in memory.
+pub fn of_bytes(bytes: &[u8]) -> Result<Program, Why> {
+    of_head(bytes, &mut false)
+}
+
+/// The format of a program that begins with `head`. Sets `beyond` if more of the file is needed.
+pub fn of_head(head: &[u8], beyond: &mut bool) -> Result<Program, Why> {
+    Program::read(&mut |offset, buffer| {
+        let rest = usize::try_from(offset).ok().and_then(|offset| head.get(offset..)).unwrap_or_default();
+        *beyond |= rest.len() < buffer.len();
+        let count = rest.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&rest[..count]);
+        Ok(count)
+    })
 }
 
 /// Whether a tree's `/init` is repot.
@@ -140,10 +189,4 @@ pub fn tree_has_repot(tree: &Tree) -> bool {
     let Some(id) = tree.resolve(b"init") else { return false };
     let Kind::File(contents) = &tree.inode(id).kind else { return false };
     contents.read().is_ok_and(|bytes| init_binary::is_repot(&bytes))
-}
-
-fn runs_on(program: Machine, machine: Machine) -> bool {
-    const I386: u16 = 3;
-    const X86_64: u16 = 62;
-    program == machine || (program.number == I386 && machine.number == X86_64)
 }

@@ -13,26 +13,33 @@ use std::collections::{HashMap, HashSet};
 use std::io::Read;
 
 use anyhow::Result;
+use repot::facts::program::{Program, Why};
+use repot::{manifest, marker};
 use serde::Serialize;
 
 use self::place::Placed;
 use self::segments::{Segment, Visit};
 use self::spool::Spool;
 use crate::codec::Compression;
-use crate::elf::{HEAD, Program};
-use crate::image::{config, xattr_list};
+use crate::image::config;
+use crate::init_binary;
 use crate::newc::{Header, Item, Totals};
+use crate::programs;
 use crate::ram::{Footprint, Need};
 use crate::report::name::shown;
 use crate::source::limits;
 use crate::tree::{Contents, Id, Kind, Tree};
-use crate::{init_binary, marker};
 
 /// Number of files listed as the largest.
 const LARGEST: usize = 10;
 
 /// Bytes of a text or program that are read into memory at most.
 const READ_WHOLE: u64 = 16 << 20;
+
+/// Bytes of a program that are read into memory: enough for the headers of most.
+const HEAD: u64 = 4096;
+/// Bytes of the ELF header.
+const ELF_HEADER: usize = 64;
 
 /// One segment of the image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -95,7 +102,7 @@ pub struct Survey {
     repots: HashSet<Id>,
     /// For an inode with hard links, the name whose member carried the contents.
     sources: HashMap<Id, Vec<u8>>,
-    programs: HashMap<Id, Program>,
+    programs: HashMap<Id, Result<Program, Why>>,
     /// Members of the current archive.
     archive: Totals,
     weight: limits::Weight,
@@ -145,10 +152,9 @@ impl Survey {
         }
     }
 
-    /// What a file is as a program.
-    #[must_use]
-    pub fn program(&self, id: Id) -> Program {
-        self.programs.get(&id).cloned().unwrap_or(Program::Unknown)
+    /// The format of a file.
+    pub fn program(&self, id: Id) -> Result<Program, Why> {
+        self.programs.get(&id).cloned().unwrap_or(Err(Why::Format))
     }
 
     /// How many members the kernel drops silently, if more than the one reported in `problems`.
@@ -166,13 +172,14 @@ impl Survey {
 
     fn member(&mut self, header: &Header, offset: u64, data: &mut dyn Read) -> Result<()> {
         self.count(header);
-        if header.name == marker::NAME {
+        if header.name == marker::END.as_bytes() {
             return self.marker(data);
         }
-        if header.name == xattr_list::NAME {
+        if header.name == manifest::NAME.as_bytes() {
             let text = read_whole(data)?;
             self.xattrs =
-                text.split(|&byte| byte == b'\n').filter(|line| line.starts_with(b"# file: ")).count() as u64;
+                text.split(|&byte| byte == b'\n').filter(|line| line.starts_with(manifest::FILE)).count()
+                    as u64;
         }
         if header.is_file()
             && let Some(name) = spool::below(&header.name)
@@ -219,12 +226,12 @@ impl Survey {
     }
 
     fn marker(&mut self, data: &mut dyn Read) -> Result<()> {
-        let text = String::from_utf8_lossy(&read_whole(data)?).into_owned();
+        let text = read_whole(data)?;
         // The marker does not count itself.
         let Totals { entries, inodes, bytes } = self.archive;
         let seen = Totals { entries: entries - 1, inodes: inodes - 1, bytes: bytes - text.len() as u64 };
         self.end_marker =
-            if marker::parse(&text) == Some(seen) { EndMarker::Whole } else { EndMarker::Wrong };
+            if Totals::parse(&text) == Some(seen) { EndMarker::Whole } else { EndMarker::Wrong };
         Ok(())
     }
 
@@ -253,10 +260,20 @@ impl Survey {
 
     fn program_file(&mut self, id: Id, header: &Header, data: &mut dyn Read) -> Result<()> {
         let mut bytes = Vec::new();
-        (&mut *data).take(HEAD as u64).read_to_end(&mut bytes)?;
-        let program = Program::parse(&bytes);
+        (&mut *data).take(HEAD).read_to_end(&mut bytes)?;
+        let mut beyond = false;
+        let mut program = programs::of_head(&bytes, &mut beyond);
+        if beyond && u64::from(header.filesize) > HEAD {
+            program = if u64::from(header.filesize) <= READ_WHOLE {
+                bytes.append(&mut read_whole(data)?);
+                programs::of_bytes(&bytes)
+            } else {
+                // The interpreter of so large a program is not tested.
+                programs::of_bytes(&bytes[..ELF_HEADER])
+            };
+        }
         let keep = self.keep.as_ref() == Some(&header.name);
-        let fixed = matches!(program, Program::Elf { interpreter: None, .. });
+        let fixed = matches!(program, Ok(Program { interpreter: None, .. }));
         if (fixed || keep) && u64::from(header.filesize) <= READ_WHOLE {
             bytes.append(&mut read_whole(data)?);
         }

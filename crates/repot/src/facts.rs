@@ -1,4 +1,5 @@
-//! Inspects the system and changes nothing: what `/` is, its mounts, its tree, memory, and which inits are executable.
+//! Inspects the system and changes nothing: the type of `/`, its mounts, its tree, memory, and the executable
+//! inits.
 
 mod dependents;
 pub mod loops;
@@ -32,7 +33,7 @@ use unpacked::Unpacking;
 /// The type of the file system at `/`, by its magic number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RootFs {
-    /// A ramfs: no size, no extended attributes.
+    /// A ramfs: no size limit, no extended attributes.
     Ramfs,
     /// A tmpfs.
     Tmpfs,
@@ -62,21 +63,22 @@ pub struct Capacity {
     pub free_inodes: u64,
 }
 
-/// Everything that the plan is made from.
+/// The input of the plan.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Facts {
     /// Whether this is PID 1.
     pub first: bool,
-    /// Whether this process is in the initial PID namespace, so that the kernel's log and sysctls are ours to use.
+    /// Whether this process is in the initial PID namespace, so that the kernel's log and sysctls are ours to
+    /// use.
     pub machine: bool,
     /// The type of the root.
     pub rootfs: RootFs,
-    /// Whether `/` is the initial root of this machine. The kernel calls its type `rootfs`, be it a ramfs or a tmpfs; but a
-    /// container's root may be a bind mount of a directory in it.
+    /// Whether `/` is the initial root of this machine, which has the type `rootfs` in mountinfo, be it a
+    /// ramfs or a tmpfs. The root of a container may be a bind mount of a directory in it.
     pub initial: bool,
     /// Whether the root mount has no parent; `pivot_root` fails with EINVAL then.
-    pub absolute: bool,
+    pub parentless: bool,
     /// Whether the root mount is shared: mounts made below `/` propagate to its peers.
     pub shared: bool,
     /// All mounts. The root mount is the one with the ID [`Facts::root_mount`].
@@ -85,13 +87,13 @@ pub struct Facts {
     pub root_mount: u64,
     /// The limits of the root.
     pub capacity: Capacity,
-    /// What the tree holds. Counted only if the plan needs it.
+    /// The contents of the tree. Counted only if the plan needs them.
     pub survey: Survey,
-    /// Whether the initramfs was unpacked whole.
+    /// Evidence of whether the kernel unpacked the whole initramfs.
     pub unpacking: Unpacking,
     /// The payload, if the image has one.
     pub payload: Found,
-    /// The size of the attribute manifest, in bytes.
+    /// The size of the attribute manifest (`.repot-xattrs`), in bytes.
     pub manifest: u64,
     /// Whether the old root keeps inode flags.
     pub flags: bool,
@@ -102,12 +104,12 @@ pub struct Facts {
     /// The size of a page, in bytes.
     pub page: u64,
     /// The number of CPUs.
-    pub processors: u32,
+    pub cpus: u32,
     /// Device and inode of this program.
     pub program: Option<((u32, u32), u64)>,
-    /// Other processes of user space, as `NAME[PID]`.
+    /// The other processes of user space, as `NAME[PID]`.
     pub others: Vec<String>,
-    /// What else depends on the old root and would break if its files moved: mounts and loop devices, in a clause each.
+    /// What depends on files of the old root: mounts and loop devices, in a clause each.
     pub dependents: Vec<String>,
     /// Standard streams that are files of the old root.
     pub streams: Vec<Stream>,
@@ -116,14 +118,14 @@ pub struct Facts {
 }
 
 impl Default for Facts {
-    /// PID 1 on an empty file system of unknown type, with no memory: every plan starts from "stay".
+    /// PID 1 on a file system of unknown type, with no memory. The plan is to stay.
     fn default() -> Self {
         Facts {
             first: true,
             machine: true,
             rootfs: RootFs::Other(0),
             initial: false,
-            absolute: false,
+            parentless: false,
             shared: false,
             mounts: Vec::new(),
             root_mount: 0,
@@ -136,7 +138,7 @@ impl Default for Facts {
             memory: Memory::default(),
             kernel: (0, 0),
             page: 4096,
-            processors: 1,
+            cpus: 1,
             program: None,
             others: Vec::new(),
             dependents: Vec::new(),
@@ -146,31 +148,31 @@ impl Default for Facts {
     }
 }
 
-/// The programs that the kernel itself would try, in its order.
+/// The inits that the kernel tries, in its order.
 pub const INITS: [&CStr; 4] = [c"/sbin/init", c"/etc/init", c"/bin/init", c"/bin/sh"];
-/// A longer configuration file is a mistake.
+/// The maximum size of the configuration file, in bytes.
 const CONFIG_LIMIT: usize = 64 * 1024;
 
-/// Reads the configuration, and `panic=`. Never fails: a source that cannot be read becomes a warning.
+/// Reads the configuration and `panic=`. Never fails: a source that cannot be read becomes a warning.
 pub fn options(site: &Site) -> Options {
     let proc = |name: &str| site.proc_file(name);
     options_from(site.root_file("etc/repot.conf", CONFIG_LIMIT), proc("cmdline"), proc("sys/kernel/panic"))
 }
 
-/// As [`options`], where no site can be opened: on kernels before 5.2, and without the right to mount.
+/// As [`options`], if no site can be opened: on kernels before 5.2, and without the right to mount.
 pub(crate) fn options_in_place() -> Options {
-    let read = |path: &str, limit: usize| {
+    let read = |path: &str| {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
         match openat(CWD, path, flags, Mode::empty()) {
             Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
             opened => {
                 let file = opened.on("openat", path.as_bytes())?;
-                read_whole(&file, limit).on("read", path.as_bytes()).map(Some)
+                read_whole(&file, CONFIG_LIMIT).on("read", path.as_bytes()).map(Some)
             }
         }
     };
-    let proc = |name| read(name, CONFIG_LIMIT).map(Option::unwrap_or_default);
-    options_from(read("/etc/repot.conf", CONFIG_LIMIT), proc("/proc/cmdline"), proc("/proc/sys/kernel/panic"))
+    let proc = |name| read(name).map(Option::unwrap_or_default);
+    options_from(read("/etc/repot.conf"), proc("/proc/cmdline"), proc("/proc/sys/kernel/panic"))
 }
 
 fn options_from(
@@ -195,12 +197,12 @@ fn options_from(
     options
 }
 
-/// The inits to try, in order, tested or not.
+/// The inits to try, in order, before any of them is tested.
 pub(crate) fn wanted(options: &Options) -> impl Iterator<Item = &[u8]> {
     options.init.iter().map(Vec::as_slice).chain(INITS.map(CStr::to_bytes))
 }
 
-/// Inspects everything else.
+/// Inspects everything except the configuration.
 ///
 /// # Errors
 /// The call that failed.
@@ -216,25 +218,24 @@ fn try_look(site: &Site, options: &Options) -> Result<Facts, Fault> {
     let rootfs = kind(statfs.f_type);
     let in_memory = !matches!(rootfs, RootFs::Other(_));
     let initial = is_initial(&root, &mounts) && site.machine();
-    let processors = sys::processors();
+    let cpus = sys::cpus();
     let unpacking = unpacked::look(site);
     let payload = if in_memory { packed::look(site) } else { Found::None };
     let may_move = options.mode == Choice::Move || (initial && options.mode == Choice::Auto);
-    // The survey is what takes time; without it a bind takes none.
+    // The survey takes nearly all the time, so it is skipped if the plan does not need it.
     let counts = in_memory && (may_move || unpacking.end.is_some() || payload != Found::None);
     let survey = if counts {
-        survey(site.old.as_fd(), options.threads.unwrap_or(processors).clamp(1, 8))?
+        survey(site.old.as_fd(), options.threads.unwrap_or(cpus).clamp(1, 8))?
     } else {
         Survey::default()
     };
-    // Elsewhere nothing moves, so neither other processes nor other mounts matter.
-    let patience = if may_move && in_memory { processes::PATIENCE } else { 0 };
     let device = Device { major: status.stx_dev_major, minor: status.stx_dev_minor };
-    let (dependents, streams) = if may_move && in_memory {
+    // If nothing can move, it does not matter what else uses the root.
+    let (max_wait, dependents, streams) = if may_move && in_memory {
         let dependents = dependents::dependents(&root, device, &mounts, &loops::loops());
-        (dependents, streams::look(site, device))
+        (processes::MAX_WAIT, dependents, streams::look(site, device))
     } else {
-        (Vec::new(), Vec::new())
+        (0, Vec::new(), Vec::new())
     };
     let program = program(site);
     Ok(Facts {
@@ -242,7 +243,7 @@ fn try_look(site: &Site, options: &Options) -> Result<Facts, Fault> {
         machine: site.machine(),
         rootfs,
         initial,
-        absolute: root.id == root.parent,
+        parentless: root.id == root.parent,
         shared: root.shared,
         root_mount: root.id,
         mounts,
@@ -255,29 +256,30 @@ fn try_look(site: &Site, options: &Options) -> Result<Facts, Fault> {
         memory: memory(&site.proc_file("meminfo")?),
         kernel: version(rustix::system::uname().release().to_bytes()),
         page: sys::page_size(),
-        processors,
+        cpus,
         program,
-        others: processes::others(site, patience),
+        others: processes::others(site, max_wait),
         dependents,
         streams,
         candidates: candidates(site, options, program),
     })
 }
 
-/// The mount at `/` is the initial root if its file system is, as a whole, and if nothing that this process can see is above
-/// it: it is its own parent, or from 7.0 on its parent is the nullfs, which mountinfo does not list.
-fn is_initial(root: &Mount, mounts: &[Mount]) -> bool {
-    let has_parent = root.parent != root.id && mounts.iter().any(|mount| mount.id == root.parent);
-    root.fstype == b"rootfs" && root.root == b"/" && !has_parent
-}
-
 fn candidates(site: &Site, options: &Options, running: Option<((u32, u32), u64)>) -> Vec<Candidate> {
     let machine = Machine::running();
     let test = |path: &[u8]| Candidate {
         path: path.to_vec(),
-        why: program::test(site.root.as_fd(), path, running, machine).err(),
+        why: program::test(&site.root.as_fd(), path, running, machine).err(),
     };
     wanted(options).map(test).collect()
+}
+
+/// Whether the mount at `/` is the initial root: its file system is, as a whole, and no other mount that this
+/// process can see is above it. It is its own parent; from 7.0 on its parent is the nullfs, which mountinfo
+/// does not list.
+fn is_initial(root: &Mount, mounts: &[Mount]) -> bool {
+    let has_parent = root.parent != root.id && mounts.iter().any(|mount| mount.id == root.parent);
+    root.fstype == b"rootfs" && root.root == b"/" && !has_parent
 }
 
 fn capacity(statfs: &StatFs) -> Capacity {
@@ -292,7 +294,8 @@ fn capacity(statfs: &StatFs) -> Capacity {
 
 #[allow(clippy::cast_sign_loss, clippy::unnecessary_cast)]
 fn kind(magic: rustix::fs::FsWord) -> RootFs {
-    // Some architectures have a signed 32-bit field, in which the magic number of ramfs is negative.
+    // On some architectures the field is a signed 32-bit integer, in which the magic number of ramfs is
+    // negative.
     match magic as u64 & 0xffff_ffff {
         0x8584_58f6 => RootFs::Ramfs,
         0x0102_1994 => RootFs::Tmpfs,
@@ -300,7 +303,7 @@ fn kind(magic: rustix::fs::FsWord) -> RootFs {
     }
 }
 
-/// The first two numbers of a release such as `6.12.107-1-amd64`.
+/// The first two numbers of a kernel release such as `6.12.107-1-amd64`.
 fn version(release: &[u8]) -> (u32, u32) {
     let mut numbers = release
         .split(|byte| !byte.is_ascii_digit())
@@ -308,6 +311,7 @@ fn version(release: &[u8]) -> (u32, u32) {
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
 
+/// Device and inode of this program.
 fn program(site: &Site) -> Option<((u32, u32), u64)> {
     let path = OFlags::PATH | OFlags::CLOEXEC;
     let file = openat(&site.proc, "self/exe", path, Mode::empty()).ok()?;

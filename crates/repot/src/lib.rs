@@ -63,6 +63,7 @@ pub mod handoff;
 pub mod ladder;
 pub mod log;
 pub mod manifest;
+pub mod marker;
 mod metadata;
 mod mover;
 pub mod newroot;

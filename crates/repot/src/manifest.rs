@@ -1,6 +1,8 @@
-//! The extended attributes that cpio cannot carry: `.repot-xattrs`, in the format of `getfattr --dump`.
+//! The attribute manifest `.repot-xattrs`: extended attributes, which cpio cannot hold, in the format of
+//! `getfattr --dump`. docs/tool/format.md describes it.
 //!
-//! Applied to the new tree after the move. A line that cannot be applied is told and left out: the kernel may lack what it asks for.
+//! The init applies it to the new tree after the move. A line that cannot be applied becomes a warning: the
+//! kernel may lack a security module or a file system feature.
 
 use alloc::ffi::CString;
 use alloc::format;
@@ -12,14 +14,18 @@ use rustix::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, ResolveFlags, XattrFlags, chmod, fstat, openat2, setxattr};
 use rustix::io::{Errno, read};
 
+use crate::display::Hex;
 use crate::error::{Fault, Step, What, retry_once};
 use crate::skipped::{ACCESS_ACL, Skipped};
 
-/// Where it is.
+/// Its name in the root directory.
 pub const NAME: &str = ".repot-xattrs";
 
 /// The longest line: a name, and a value of 64 KiB in hexadecimal.
 const LINE: usize = 2 * 65536 + 1024;
+
+/// The line that begins a file's attributes begins with this.
+pub const FILE: &[u8] = b"# file: ";
 
 /// One line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,9 +38,9 @@ pub enum Line {
     Blank,
 }
 
-/// Reads one line, without its line feed; `None` where it has no meaning.
+/// Parses one line, without its line feed; `None` if `getfattr` writes no such line.
 pub fn line(text: &[u8]) -> Option<Line> {
-    if let Some(path) = text.strip_prefix(b"# file: ") {
+    if let Some(path) = text.strip_prefix(FILE) {
         return Some(Line::Path(unescape(path)?));
     }
     if text.is_empty() || text.starts_with(b"#") {
@@ -49,6 +55,29 @@ pub fn line(text: &[u8]) -> Option<Line> {
         _ => return None,
     };
     Some(Line::Attribute(name, value))
+}
+
+/// Appends the line before the attributes of the file at `path`.
+pub fn write_path(text: &mut Vec<u8>, path: &[u8]) {
+    text.extend_from_slice(FILE);
+    escape(text, path, b"\\\n\r");
+    text.push(b'\n');
+}
+
+/// Appends the line of an attribute.
+pub fn write_attribute(text: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    escape(text, name, b"\\\n\r=");
+    text.extend_from_slice(format!("=0x{}\n", Hex(value)).as_bytes());
+}
+
+fn escape(text: &mut Vec<u8>, bytes: &[u8], special: &[u8]) {
+    for byte in bytes {
+        if special.contains(byte) {
+            text.extend_from_slice(format!("\\{byte:03o}").as_bytes());
+        } else {
+            text.push(*byte);
+        }
+    }
 }
 
 fn unescape(text: &[u8]) -> Option<Vec<u8>> {
@@ -104,9 +133,10 @@ fn base64(text: &[u8]) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// Applies the manifest of the tree below `root`, if it has one. The working directory must be the root of a procfs.
+/// Applies the manifest in `root` to the tree below it. Without a manifest it does nothing. The working
+/// directory must be the root of a procfs.
 ///
-/// Returns what could not be applied.
+/// Returns a warning for each line that could not be applied.
 pub(crate) fn apply(root: BorrowedFd<'_>) -> Vec<String> {
     let flags = OFlags::RDONLY | OFlags::NOATIME | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
@@ -137,7 +167,8 @@ pub(crate) fn apply(root: BorrowedFd<'_>) -> Vec<String> {
         }
         Some(Line::Attribute(name, value)) => {
             let Some((path, fd)) = &place else { return };
-            // A descriptor opened with O_PATH stands for any kind of entry, and this path for the descriptor.
+            // fsetxattr(2) refuses a descriptor with O_PATH, the only one that any kind of entry can be
+            // opened with. The path of the descriptor in procfs works.
             let through = format!("self/fd/{}", fd.as_raw_fd());
             let name = CString::new(name).unwrap_or_default();
             let set = || setxattr(&through, &name, &value, XattrFlags::empty());
@@ -150,7 +181,7 @@ pub(crate) fn apply(root: BorrowedFd<'_>) -> Vec<String> {
                 failed("chmod", path, errno);
             }
         }
-        None => skipped.note(format!("{NAME}:{number}: no line of getfattr --dump")),
+        None => skipped.note(format!("{NAME}:{number}: not a line of getfattr --dump, skipped")),
     });
     if let Err(errno) = read {
         failed("read", NAME.as_bytes(), errno);
@@ -158,7 +189,7 @@ pub(crate) fn apply(root: BorrowedFd<'_>) -> Vec<String> {
     skipped.warnings(Step::Relocate)
 }
 
-/// Calls `visit` with each line and its number, in memory for the longest line only.
+/// Calls `visit` with each line and its number. The buffer grows to the longest line.
 fn lines(file: &OwnedFd, mut visit: impl FnMut(usize, &[u8])) -> Result<(), Errno> {
     let mut buffer = vec![0; 4096];
     let (mut filled, mut number) = (0, 0);
@@ -194,6 +225,19 @@ fn lines(file: &OwnedFd, mut visit: impl FnMut(usize, &[u8])) -> Result<(), Errn
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn reads_what_it_writes() {
+        let mut text = Vec::new();
+        write_path(&mut text, b"srv/odd\nname\\=");
+        write_attribute(&mut text, b"user.a=b\r", b"\x00\xff");
+        assert_eq!(text, b"# file: srv/odd\\012name\\134=\nuser.a\\075b\\015=0x00ff\n");
+        let lines: Vec<_> =
+            text.strip_suffix(b"\n").unwrap().split(|byte| *byte == b'\n').map(line).collect();
+        let (path, name, value) = (b"srv/odd\nname\\=", b"user.a=b\r", b"\x00\xff");
+        let attribute = Line::Attribute(name.to_vec(), value.to_vec());
+        assert_eq!(lines, [Some(Line::Path(path.to_vec())), Some(attribute)]);
+    }
 
     #[test]
     fn reads_what_getfattr_writes() {

@@ -70,14 +70,14 @@ fn reopen_one<'s>(stream: &'s Stream, opened: &mut Vec<(&'s Stream, OwnedFd, u64
         other.path == stream.path && other.flags == stream.flags && *position == offset
     };
     if let Some((_, file, _)) = opened.iter().find(same) {
-        return sys::take_as(file.as_fd(), stream.number).on("dup2", &stream.path);
+        return sys::redirect(file.as_fd(), stream.number).on("dup2", &stream.path);
     }
     let flags = stream.flags | OFlags::NOCTTY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = openat(CWD, stream.path.as_slice(), flags, Mode::empty())
         .and_then(|file| fcntl_dupfd_cloexec(file, 3))
         .on("openat", &stream.path)?;
     seek(&file, SeekFrom::Start(offset)).on("lseek", &stream.path)?;
-    sys::take_as(file.as_fd(), stream.number).on("dup2", &stream.path)?;
+    sys::redirect(file.as_fd(), stream.number).on("dup2", &stream.path)?;
     opened.push((stream, file, offset));
     Ok(())
 }

@@ -5,9 +5,9 @@ use super::{Packed, RULES, arrived, carried, unpacked};
 use crate::intercept::{Call, Calls, Verdict};
 use crate::rehome::{AFTER_BOOT, Rehomed, run};
 use crate::sandbox::{DEADLINE, End, Running, Setup};
-use crate::snapshot::{Atime, Rules, difference, snapshot};
 use crate::stage::{Prepared, Stage};
 use crate::trees::Fs;
+use repot_snapshot::{Atime, Rules, difference, snapshot};
 
 /// What makes a packed init move its root, which is no initial one here.
 pub const MOVE: &str = "mode=move";

@@ -1,11 +1,11 @@
 //! Room, and what the move itself takes of it.
 use std::fs;
 
+use repot_snapshot::{Atime, Rules, difference, snapshot};
 use repot_tests::intercept::{Calls, Verdict};
 use repot_tests::programs;
 use repot_tests::rehome::{AFTER_BOOT, run};
 use repot_tests::sandbox::{DEADLINE, End, Setup};
-use repot_tests::snapshot::{Atime, Rules, difference, snapshot};
 use repot_tests::stage::{Prepared, prepare, prepare_with};
 use repot_tests::trees::{Fs, hostile};
 use repot_tests::twin::Twin;

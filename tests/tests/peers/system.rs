@@ -1,11 +1,12 @@
 //! Mounts, programs, and what is called.
 use std::fs;
 
+use repot_harness::build::Arch;
+use repot_snapshot::{Atime, Rules, difference, snapshot};
 use repot_tests::intercept::{Calls, Verdict};
 use repot_tests::programs;
 use repot_tests::rehome::{AFTER_BOOT, rehome, run};
 use repot_tests::sandbox::{DEADLINE, End, Setup};
-use repot_tests::snapshot::{Atime, Rules, difference, snapshot};
 use repot_tests::stage::prepare;
 use repot_tests::trees::{Fs, What, hostile, plant};
 
@@ -129,7 +130,7 @@ fn row_19_nothing_is_copied_where_it_is_pointless() {
 
 #[test]
 fn row_20_a_32_bit_build_knows_a_ramfs() {
-    let Some(program) = programs::repot_init_for("i686-unknown-linux-musl") else {
+    let Some(program) = programs::repot_init_for(Arch::I686) else {
         eprintln!("not run: there is no target i686-unknown-linux-musl (rustup target add)");
         return;
     };

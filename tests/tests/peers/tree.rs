@@ -2,8 +2,8 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
+use repot_snapshot::Kind;
 use repot_tests::rehome::rehome;
-use repot_tests::snapshot::Kind;
 use repot_tests::trees::{Data, Fs, What, hostile};
 
 use super::{MIB, dir, each, file, inside, one};
@@ -161,7 +161,7 @@ fn row_15_xattrs_acls_capabilities_and_flags_are_kept() {
     let moved = rehome(Fs::Tmpfs, |stage| stage.plant(&hostile()));
     moved.check();
     let entry = |path: &str| &moved.after[path.as_bytes()];
-    let has = |path: &str, name: &str| entry(path).xattrs.keys().any(|key| key.to_str() == Ok(name));
+    let has = |path: &str, name: &str| entry(path).xattrs.keys().any(|key| key.as_slice() == name.as_bytes());
     for (path, name) in [
         ("attributes/user", "user.colour"),
         ("attributes/trusted", "trusted.overlay.opaque"),

@@ -1,14 +1,13 @@
-//! The demo's root: programs of this machine with the libraries they ask for, and a bundle for runc.
+//! The root of the demo: programs of this machine with their libraries, and a bundle for runc.
 
-use crate::command::{find, read};
 use anyhow::{Context, Result};
-use serde_json::json;
+use repot_harness::command::{find, read};
 use std::fs::{Permissions, copy, create_dir_all, set_permissions, write};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// What the root's own init does, as root systems do: mount what a container engine needs, run it, say what came of it.
+/// The root's own init: it mounts what a container engine needs, runs the container, and reports the result.
 const INIT: &str = r#"#!/bin/busybox sh
 b=/bin/busybox
 export PATH=/bin:/sbin
@@ -30,7 +29,7 @@ code=$?
 $b poweroff -f
 "#;
 
-/// Makes the root in a new directory.
+/// Creates the root in a new directory.
 pub(super) fn make(root: &Path, greeting: &str) -> Result<()> {
     for folder in ["bin", "dev", "etc", "mnt", "proc", "run", "sbin", "sys", "tmp", "bundle/rootfs/bin"] {
         create_dir_all(root.join(folder))?;
@@ -42,14 +41,14 @@ pub(super) fn make(root: &Path, greeting: &str) -> Result<()> {
     script(&root.join("sbin/init"), INIT)?;
     let inside = root.join("bundle/rootfs");
     program(&inside, &busybox, "bin/busybox")?;
-    write(root.join("bundle/config.json"), serde_json::to_vec_pretty(&bundle(greeting))?)?;
+    write(root.join("bundle/config.json"), BUNDLE.replace("GREETING", greeting))?;
     Ok(())
 }
 
-/// A program and the libraries the dynamic linker would load for it, at the same paths.
+/// Copies a program, and the libraries that the dynamic linker loads for it to the same paths.
 fn program(root: &Path, from: &Path, to: &str) -> Result<()> {
     put(from, &root.join(to))?;
-    // A static program is an error to ldd.
+    // ldd fails on a static program.
     let libraries = read(Command::new("ldd").arg(from)).unwrap_or_default();
     for library in libraries.split_whitespace().filter(|word| word.starts_with('/')) {
         put(Path::new(library), &root.join(library.trim_start_matches('/')))?;
@@ -68,28 +67,27 @@ fn script(path: &PathBuf, text: &str) -> Result<()> {
     Ok(set_permissions(path, Permissions::from_mode(0o755))?)
 }
 
-/// A container as small as runc takes it, with the namespaces that make it use `pivot_root`.
-fn bundle(greeting: &str) -> serde_json::Value {
-    json!({
-        "ociVersion": "1.0.2",
-        "process": {
-            "terminal": false,
-            "user": { "uid": 0, "gid": 0 },
-            "args": ["/bin/busybox", "echo", greeting],
-            "env": ["PATH=/bin"],
-            "cwd": "/",
-            "noNewPrivileges": true
-        },
-        "root": { "path": "rootfs", "readonly": false },
-        "hostname": "demo",
-        "mounts": [
-            { "destination": "/proc", "type": "proc", "source": "proc" },
-            { "destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755"] }
-        ],
-        "linux": {
-            "namespaces": [
-                { "type": "pid" }, { "type": "ipc" }, { "type": "uts" }, { "type": "mount" }, { "type": "cgroup" }
-            ]
-        }
-    })
+/// The smallest container that runc accepts, with the namespaces that make runc use `pivot_root`.
+const BUNDLE: &str = r#"{
+  "ociVersion": "1.0.2",
+  "process": {
+    "terminal": false,
+    "user": { "uid": 0, "gid": 0 },
+    "args": ["/bin/busybox", "echo", "GREETING"],
+    "env": ["PATH=/bin"],
+    "cwd": "/",
+    "noNewPrivileges": true
+  },
+  "root": { "path": "rootfs", "readonly": false },
+  "hostname": "demo",
+  "mounts": [
+    { "destination": "/proc", "type": "proc", "source": "proc" },
+    { "destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755"] }
+  ],
+  "linux": {
+    "namespaces": [
+      { "type": "pid" }, { "type": "ipc" }, { "type": "uts" }, { "type": "mount" }, { "type": "cgroup" }
+    ]
+  }
 }
+"#;

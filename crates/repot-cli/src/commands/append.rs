@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 
 use anyhow::{Context, Result, bail, ensure};
+use repot::marker;
 use serde::Serialize;
 
 use crate::cli::Append;
@@ -14,7 +15,6 @@ use crate::codec::{Compression, Encoder};
 use crate::image::config::{self, Setting};
 use crate::image::{NODES, REAL_INIT};
 use crate::init_binary::{self, InitBinary};
-use crate::marker;
 use crate::newc::{Header, Writer};
 use crate::output::{self, Output};
 use crate::report::{Format, Summary, finish, row, table};
@@ -138,7 +138,7 @@ impl<'a> Segment<'a> {
             self.member(b"init", 0o120_777, b"init.real")?;
         }
         self.member(name.as_bytes(), 0o100_755, &init.bytes)?;
-        self.member(marker::BEGIN, 0o100_444, b"")?;
+        self.member(marker::BEGIN.as_bytes(), 0o100_444, b"")?;
         self.nodes()?;
         let text = settings.iter().fold(survey.config.clone(), |text, setting| config::set(&text, setting));
         if text != survey.config {
@@ -249,8 +249,8 @@ impl<'a> Segment<'a> {
     }
 
     fn finish(mut self) -> Result<Vec<u8>> {
-        let text = marker::contents(self.writer.totals());
-        self.member(marker::NAME, 0o100_444, text.as_bytes())?;
+        let text = self.writer.totals().to_string();
+        self.member(marker::END.as_bytes(), 0o100_444, text.as_bytes())?;
         Ok(self.writer.finish()?)
     }
 }

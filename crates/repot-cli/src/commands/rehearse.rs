@@ -1,13 +1,11 @@
-//! `repot rehearse`: a copy of a directory, moved for real, and compared.
+//! `repot rehearse`: moves a copy of a directory for real, and compares.
 //!
-//! For each kind of initial root, this program starts itself again through `unshare(1)` as process 1 of a
-//! mount and a pid namespace of its own, copies the directory onto a fresh ramfs or tmpfs, makes that its
-//! root, and calls the library. The machine's own mounts are never touched.
-
-mod snapshot;
+//! For each type of initial root, this program starts itself again through `unshare(1)` as PID 1 of a new
+//! mount and PID namespace, copies the directory onto a fresh ramfs or tmpfs, makes that its root, and calls
+//! the library. The machine's own mounts stay as they are.
 
 use std::env;
-use std::fs;
+use std::fs::{self, File};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
@@ -17,16 +15,16 @@ use repot::facts;
 use repot::facts::program::Candidate;
 use repot::options::Options;
 use repot::site::Site;
+use repot_snapshot::{Atime, Holes, Rules, difference, snapshot};
 use serde::Serialize;
 
-use self::snapshot::Snapshot;
 use super::plan;
 use crate::cli::Rehearse;
 use crate::ram::Footprint;
 use crate::report::{self, size};
 use crate::source::directory;
 
-/// How many differences are shown.
+/// Differences that are shown.
 const SHOWN: usize = 20;
 
 /// Runs the command.
@@ -34,12 +32,12 @@ pub fn run(args: &Rehearse) -> Result<()> {
     if let Some(kind) = &args.inside {
         return inside(args, kind);
     }
-    ensure!(rustix::process::geteuid().is_root(), "a rehearsal mounts file systems: it needs root");
-    ensure!(args.directory.is_dir(), "{} is no directory", args.directory.display());
-    room(&args.directory)?;
+    ensure!(rustix::process::geteuid().is_root(), "rehearse needs root, to mount file systems");
+    ensure!(args.directory.is_dir(), "{} is not a directory", args.directory.display());
+    check_memory(&args.directory)?;
     let program = env::current_exe().context("cannot find this program")?;
-    // The two mounts of a namespace are gone with it; the directory they were on is removed here.
-    let stage = tempfile::tempdir().context("cannot make a temporary directory")?;
+    // The mounts end with their namespaces. Only the mount point is left to remove.
+    let stage = tempfile::tempdir().context("cannot create a temporary directory")?;
     let mut found: Vec<serde_json::Value> = Vec::new();
     let mut failed = false;
     for kind in ["ramfs", "tmpfs"] {
@@ -67,16 +65,16 @@ pub fn run(args: &Rehearse) -> Result<()> {
     if failed { Err(crate::errors::Reported.into()) } else { Ok(()) }
 }
 
-/// The copy lies in memory that nothing can be paged out of: it must leave some to the machine.
-fn room(directory: &Path) -> Result<()> {
+/// Fails unless the machine has memory to spare: the copy cannot be paged out.
+fn check_memory(directory: &Path) -> Result<()> {
     let needs = Footprint::of(&directory::scan(directory)?.tree).unpacked();
     let meminfo = fs::read_to_string("/proc/meminfo").context("cannot read /proc/meminfo")?;
     let available = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
     let available = available.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
-    let available = available.context("/proc/meminfo does not say how much memory is available")? << 10;
+    let available = available.context("/proc/meminfo has no MemAvailable")? << 10;
     ensure!(
         needs < available / 4 * 3,
-        "{} takes {} in memory, and this machine has {} to spare",
+        "{} needs {} of memory, but this machine has only {} to spare",
         directory.display(),
         size::human(needs),
         size::human(available / 4 * 3)
@@ -84,7 +82,7 @@ fn room(directory: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What a rehearsal found.
+/// The result of a rehearsal.
 #[derive(Debug, Serialize)]
 struct Findings {
     from: &'static str,
@@ -92,25 +90,25 @@ struct Findings {
     entries: usize,
     bytes: u64,
     milliseconds: f64,
-    /// The most that was in both trees at a time.
+    /// Peak extra memory: bytes that were in both trees at once.
     extra: u64,
     old_root_empty: bool,
     differences: Vec<String>,
 }
 
-/// The rehearsal on one kind of root, in namespaces of its own.
+/// The rehearsal on one type of root, in its own namespaces.
 fn inside(args: &Rehearse, kind: &str) -> Result<()> {
     let stage = args.stage.as_deref().context("--stage is missing")?;
-    ensure!(rustix::process::getpid().is_init(), "--inside is for this program's own use");
+    ensure!(rustix::process::getpid().is_init(), "--inside is for internal use");
     copy(&args.directory, stage, kind)?;
     enter(stage)?;
-    let root = Path::new("/");
-    let before = Snapshot::take(root)?;
+    let look = || snapshot(File::open("/")?).context("cannot take a snapshot");
+    let before = look()?;
 
     let site = Site::open()?;
     let options = Options::read(Some(b"mode=move\n"), &[]);
     let mut facts = facts::look(&site, &options)?;
-    // What runs afterwards is not rehearsed, nor is how the kernel unpacked this machine's initramfs.
+    // Neither the real init nor the kernel's unpacking of this machine's initramfs is part of the rehearsal.
     facts.candidates = vec![Candidate { path: b"/".to_vec(), why: None }];
     facts.unpacking = repot::facts::unpacked::Unpacking::default();
     if let Some(memory) = args.memory {
@@ -120,14 +118,16 @@ fn inside(args: &Rehearse, kind: &str) -> Result<()> {
     let plan = repot::plan::plan(&facts, &options).map_err(|refusal| anyhow!("{refusal}"))?;
     report::warn(&plan.warnings);
     if plan.method.name() != "move" {
-        bail!("on {kind}, repot would not move it: {}", plan.reason);
+        bail!("on {kind}, repot would not move the root: {}", plan.reason);
     }
     let began = Instant::now();
     let ready = repot::ladder::carry_out(&site, &facts, &plan, &|_| (), &|_| ())?;
     let milliseconds = began.elapsed().as_secs_f64() * 1000.0;
     report::warn(&ready.warnings);
 
-    let differences = before.differences(&Snapshot::take(root)?);
+    // The library may update access times while it inspects the tree.
+    let rules = Rules { atime: Atime::Ignored, holes: Holes::Ignored, ..Rules::EXACT };
+    let differences: Vec<String> = difference(&before, &look()?, rules).lines().map(str::to_owned).collect();
     let faithful = differences.is_empty() && ready.empty;
     let findings = Findings {
         from: plan::name(facts.rootfs),
@@ -140,12 +140,12 @@ fn inside(args: &Rehearse, kind: &str) -> Result<()> {
         differences,
     };
     let json = || anyhow::Ok(serde_json::to_string(&findings)?);
-    report::print(&if args.json { json()? } else { words(&findings) })?;
+    report::print(&if args.json { json()? } else { table(&findings) })?;
     ensure!(faithful, "the move on {kind} was not faithful");
     Ok(())
 }
 
-fn words(findings: &Findings) -> String {
+fn table(findings: &Findings) -> String {
     let row = |name: &str, value: String| (name.to_string(), value);
     let old_root = if findings.old_root_empty { "empty" } else { "NOT empty" };
     let count = findings.differences.len();
@@ -154,7 +154,7 @@ fn words(findings: &Findings) -> String {
         row("entries", findings.entries.to_string()),
         row("data", size::human(findings.bytes)),
         row("time", format!("{:.1} ms", findings.milliseconds)),
-        row("in both at most", size::human(findings.extra)),
+        row("extra memory", size::human(findings.extra)),
         row("old root", old_root.into()),
         row("differences", if count == 0 { "none".into() } else { count.to_string() }),
     ];
@@ -165,7 +165,7 @@ fn words(findings: &Findings) -> String {
     text
 }
 
-/// Copies the directory, without what is mounted in it, onto a fresh file system at `stage`.
+/// Copies the directory, without the mounts below it, onto a fresh file system at `stage`.
 fn copy(directory: &Path, stage: &Path, kind: &str) -> Result<()> {
     let data = if kind == "tmpfs" { Some(c"size=90%,nr_inodes=0,mode=755") } else { None };
     rustix::mount::mount("repot", stage, kind, rustix::mount::MountFlags::empty(), data)
@@ -175,7 +175,7 @@ fn copy(directory: &Path, stage: &Path, kind: &str) -> Result<()> {
     Ok(())
 }
 
-/// Makes the file system at `stage` the root, as switch_root does.
+/// Makes the file system at `stage` the root, as `switch_root` does.
 fn enter(stage: &Path) -> Result<()> {
     env::set_current_dir(stage).context("cannot enter the copy")?;
     rustix::mount::mount_move(".", "/").context("cannot move the copy onto /")?;

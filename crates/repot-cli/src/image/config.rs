@@ -51,13 +51,6 @@ pub fn set(text: &str, setting: &Setting) -> String {
     lines.join("\n") + "\n"
 }
 
-/// The value of a key in the text of the file. The last line with the key counts.
-#[must_use]
-pub fn get<'a>(text: &'a str, wanted: &str) -> Option<&'a str> {
-    let line = text.lines().rfind(|line| key(line) == Some(wanted))?;
-    Some(line.split_once('=').map_or("", |(_, value)| value.trim()))
-}
-
 fn key(line: &str) -> Option<&str> {
     let line = line.trim();
     (!line.is_empty() && !line.starts_with('#'))
@@ -66,6 +59,8 @@ fn key(line: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use repot::options::Mode;
+
     use super::*;
 
     #[test]
@@ -93,7 +88,7 @@ mod tests {
     fn a_key_is_set_once_and_the_rest_is_kept() {
         let text = set("# ours\nmode=move\nsize=1g\n", &parse("mode=bind").unwrap());
         assert_eq!(text, "# ours\nsize=1g\nmode=bind\n");
-        assert_eq!(get(&text, "mode"), Some("bind"));
-        assert_eq!(get(&text, "init"), None);
+        let options = Options::read(Some(text.as_bytes()), &[]);
+        assert_eq!((options.mode, options.init), (Mode::Bind, None));
     }
 }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use repot::payload::DIRECTORY;
 use repot::payload::index::name;
+use repot::{manifest, marker};
 
 use super::{Image, config, xattr_list};
-use crate::marker;
 use crate::payload::Payload;
 use crate::tree::{Attributes, Contents, Entries, Id, Inode, Kind, Tree};
 
@@ -46,12 +46,12 @@ impl Image {
 fn outer(tree: &mut Tree) -> Result<Tree> {
     let attributes = tree.inode(Tree::ROOT).attributes.clone();
     let mut outer = Tree::new(Attributes { xattrs: Default::default(), ..attributes });
-    for name in [&b"init"[..], marker::BEGIN] {
+    for name in [&b"init"[..], marker::BEGIN.as_bytes()] {
         if let Some(id) = tree.unlink(Tree::ROOT, name) {
             copy(tree, id, &mut outer, Tree::ROOT, name);
         }
     }
-    tree.unlink(Tree::ROOT, xattr_list::NAME);
+    tree.unlink(Tree::ROOT, manifest::NAME.as_bytes());
     tree.unlink(Tree::ROOT, DIRECTORY.as_bytes());
     if let Some(id) = tree.find(config::PATH.as_bytes()) {
         let etc = tree.find(b"etc").context("the root has no /etc")?;
@@ -78,7 +78,7 @@ fn outer(tree: &mut Tree) -> Result<Tree> {
         let attributes = Attributes { permissions: 0o400, ..Attributes::default() };
         let kind = Kind::File(Contents::Bytes(text.into()));
         let id = outer.add(Inode { attributes, kind });
-        outer.link(Tree::ROOT, xattr_list::NAME, id);
+        outer.link(Tree::ROOT, manifest::NAME.as_bytes(), id);
     }
     Ok(outer)
 }

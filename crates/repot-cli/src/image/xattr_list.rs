@@ -1,12 +1,11 @@
-//! `.repot-xattrs`: the extended attributes, which newc cannot hold, in the format of `getfattr --dump`.
+//! Collects the extended attributes of a tree in the attribute manifest `.repot-xattrs`.
 
 use std::collections::HashSet;
 
+use repot::manifest;
+
 use crate::newc::NAME_MAX;
 use crate::tree::{Id, Kind, Tree};
-
-/// Its name in the root directory.
-pub const NAME: &[u8] = b".repot-xattrs";
 
 /// The list for a tree, unless no entry has attributes.
 #[must_use]
@@ -79,26 +78,9 @@ impl List<'_> {
         if !self.text.is_empty() {
             self.text.push(b'\n');
         }
-        self.text.extend_from_slice(b"# file: ");
-        escape(path, b"\\\n\r", &mut self.text);
-        self.text.push(b'\n');
+        manifest::write_path(&mut self.text, path);
         for (name, value) in xattrs {
-            escape(name, b"\\\n\r=", &mut self.text);
-            self.text.extend_from_slice(b"=0x");
-            for byte in value {
-                self.text.extend_from_slice(format!("{byte:02x}").as_bytes());
-            }
-            self.text.push(b'\n');
-        }
-    }
-}
-
-fn escape(bytes: &[u8], special: &[u8], text: &mut Vec<u8>) {
-    for &byte in bytes {
-        if special.contains(&byte) {
-            text.extend_from_slice(format!("\\{byte:03o}").as_bytes());
-        } else {
-            text.push(byte);
+            manifest::write_attribute(&mut self.text, name, value);
         }
     }
 }

@@ -6,18 +6,7 @@ use std::io::{self, Read, Write};
 use crate::report::name::shown;
 
 use super::header::{Header, padding};
-use super::{NAME_MAX, TRAILER};
-
-/// Counts of what was written, as in the end marker.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Totals {
-    /// Members. Every hard link counts, `TRAILER!!!` does not.
-    pub entries: u64,
-    /// Distinct inodes.
-    pub inodes: u64,
-    /// Bytes of data of regular files. Each inode counts once.
-    pub bytes: u64,
-}
+use super::{NAME_MAX, TRAILER, Totals};
 
 /// Writes the members of an archive in order.
 #[derive(Debug)]

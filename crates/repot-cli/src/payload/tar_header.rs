@@ -1,8 +1,8 @@
 //! Headers of tar entries: ustar, with PAX records in front for what does not fit.
 
+use repot::payload::archive::pax;
 use tar::{EntryType, Header};
 
-use crate::source::pax;
 use crate::tree::{Inode, Kind};
 
 /// Bytes of a block.
@@ -34,17 +34,16 @@ pub(super) fn header(path: &[u8], inode: &Inode, link: Option<&[u8]>) -> Vec<u8>
         (Kind::Block(major, minor), None) => (EntryType::Block, 0, &b""[..], (*major, *minor)),
         (Kind::Fifo, None) => (EntryType::Fifo, 0, &b""[..], (0, 0)),
         (Kind::Socket, None) => {
-            // tar has no type for sockets; this keyword comes from star.
-            record(&mut records, b"SCHILY.filetype", b"socket");
+            pax::write(&mut records, pax::FILETYPE, pax::SOCKET);
             (EntryType::Fifo, 0, &b""[..], (0, 0))
         }
     };
     let fields = header.as_old_mut();
     if !field(&mut fields.name, &name) {
-        record(&mut records, b"path", &name);
+        pax::write(&mut records, b"path", &name);
     }
     if !field(&mut fields.linkname, target) {
-        record(&mut records, b"linkpath", target);
+        pax::write(&mut records, b"linkpath", target);
     }
     header.set_entry_type(kind);
     header.set_mode(attributes.permissions & 0o7777);
@@ -56,23 +55,23 @@ pub(super) fn header(path: &[u8], inode: &Inode, link: Option<&[u8]>) -> Vec<u8>
             header.set_gid(held)
         }
         if id > OWNER {
-            record(&mut records, key, id.to_string().as_bytes());
+            pax::write(&mut records, key, id.to_string().as_bytes());
         }
     }
     header.set_size(if size > SIZE { 0 } else { size });
     if size > SIZE {
-        record(&mut records, b"size", size.to_string().as_bytes());
+        pax::write(&mut records, b"size", size.to_string().as_bytes());
     }
     header.set_mtime(attributes.mtime.into());
     if attributes.nanoseconds > 0 {
         let time = format!("{}.{:09}", attributes.mtime, attributes.nanoseconds);
-        record(&mut records, b"mtime", time.as_bytes());
+        pax::write(&mut records, b"mtime", time.as_bytes());
     }
     // This cannot fail: a ustar header has both fields.
     let _ = header.set_device_major(device.0).and(header.set_device_minor(device.1));
     if link.is_none() {
         for (name, value) in &attributes.xattrs {
-            record(&mut records, &[&b"SCHILY.xattr."[..], &pax::escaped(name)].concat(), value);
+            pax::write(&mut records, &[pax::XATTR, &pax::encode(name)].concat(), value);
         }
     }
     header.set_cksum();
@@ -108,18 +107,4 @@ fn field(field: &mut [u8; NAME], value: &[u8]) -> bool {
         field[..value.len()].copy_from_slice(value);
     }
     fits
-}
-
-/// `LENGTH KEY=VALUE\n`: the length counts its own digits.
-fn record(records: &mut Vec<u8>, key: &[u8], value: &[u8]) {
-    let rest = key.len() + value.len() + 3;
-    let mut length = rest + 1;
-    while length != rest + length.to_string().len() {
-        length = rest + length.to_string().len();
-    }
-    records.extend_from_slice(format!("{length} ").as_bytes());
-    records.extend_from_slice(key);
-    records.push(b'=');
-    records.extend_from_slice(value);
-    records.push(b'\n');
 }

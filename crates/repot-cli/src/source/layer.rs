@@ -12,10 +12,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
+use repot::payload::archive::pax;
 use tar::{Entry, EntryType};
 
 use super::member::{Member, Range, plain};
-use super::{acl, limits, pax};
+use super::pax::time;
+use super::{acl, limits};
 use crate::newc::NAME_MAX;
 use crate::report::name::shown;
 use crate::tree::{Attributes, Contents, Entries, Id, Inode, Kind, Tree};
@@ -230,18 +232,16 @@ fn attributes(member: &Member<'_, '_>) -> Result<(Attributes, Vec<(bool, String)
     };
     for (key, value) in &member.records {
         let text = || std::str::from_utf8(value).context("corrupt PAX record");
-        if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
-            attributes.xattrs.insert(pax::unescaped(name), value.clone());
+        if let Some(name) = key.strip_prefix(pax::XATTR) {
+            attributes.xattrs.insert(pax::decode(name), value.clone());
         } else if key.starts_with(b"SCHILY.acl.") {
             acls.push((key == b"SCHILY.acl.default", String::from_utf8_lossy(value).into_owned()));
         } else if key.starts_with(b"GNU.sparse.") {
             bail!("sparse files in PAX format are not supported: create the archive without --sparse");
         } else if key == b"mtime" {
-            let (seconds, fraction) = text()?.split_once('.').unwrap_or((text()?, ""));
-            attributes.mtime = seconds.parse().unwrap_or(0);
-            // Pad with zeros: .5 is 500,000,000 ns.
-            let fraction = format!("{fraction:0<9.9}").parse().unwrap_or(0);
-            attributes.nanoseconds = if seconds.parse() == Ok(attributes.mtime) { fraction } else { 0 };
+            let (seconds, nanoseconds) = time(value).unwrap_or((0, 0));
+            let known = u32::try_from(seconds).map(|seconds| (seconds, nanoseconds));
+            (attributes.mtime, attributes.nanoseconds) = known.unwrap_or((0, 0));
         } else if key == b"uid" || key == b"gid" {
             let id = text()?.parse().context("invalid owner")?;
             if key == b"uid" { attributes.uid = id } else { attributes.gid = id }
@@ -252,7 +252,7 @@ fn attributes(member: &Member<'_, '_>) -> Result<(Attributes, Vec<(bool, String)
 
 /// Whether a fifo is a socket, by the keyword of star. tar has no type for sockets.
 fn is_socket(member: &Member<'_, '_>) -> bool {
-    member.records.iter().any(|(key, value)| key == b"SCHILY.filetype" && value == b"socket")
+    member.records.iter().any(|(key, value)| key == pax::FILETYPE && value == pax::SOCKET)
 }
 
 fn kind(member: &Member<'_, '_>, file: &Arc<File>) -> Result<Kind> {

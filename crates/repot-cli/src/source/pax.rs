@@ -1,4 +1,4 @@
-//! The extended records of a PAX archive.
+//! Locates the PAX records of an archive. The library parses them.
 //!
 //! A value can be any bytes: an attribute, an ACL as text, a name with a line feed. The tar crate splits
 //! records at line feeds and would corrupt these, so they are located and read here.
@@ -7,6 +7,7 @@
 use std::io::{Read, Seek};
 
 use anyhow::{Context, Result, ensure};
+use repot::payload::archive::pax;
 use tar::{Archive, EntryType};
 
 use super::limits;
@@ -61,78 +62,16 @@ impl Places {
 /// Keys and values.
 pub type Records = Vec<(Vec<u8>, Vec<u8>)>;
 
-/// Parses records: `LENGTH KEY=VALUE` and a line feed. The length counts all of that.
-pub fn parse(mut bytes: &[u8]) -> Result<Records> {
-    let mut records = Vec::new();
-    while !bytes.is_empty() {
-        let record = record(bytes).context("corrupt PAX record")?;
-        let (length, key, value) = record;
-        records.push((key.to_vec(), value.to_vec()));
-        bytes = &bytes[length..];
-    }
-    Ok(records)
+/// Parses the records of an entry, whatever their keys.
+pub fn parse(bytes: &[u8]) -> Result<Records> {
+    let records = pax::records(bytes);
+    let owned = records.map(|record| record.map(|(key, value)| (key.to_vec(), value.to_vec())));
+    owned.collect::<Option<_>>().context("corrupt PAX record")
 }
 
-fn record(bytes: &[u8]) -> Option<(usize, &[u8], &[u8])> {
-    let space = bytes.iter().take(20).position(|&byte| byte == b' ')?;
-    let length: usize = std::str::from_utf8(&bytes[..space]).ok()?.parse().ok()?;
-    let record = bytes.get(space + 1..length)?.strip_suffix(b"\n")?;
-    let equals = record.iter().position(|&byte| byte == b'=')?;
-    Some((length, &record[..equals], &record[equals + 1..]))
-}
-
-/// The name of an attribute as [`unescaped`] reads it.
-pub fn escaped(name: &[u8]) -> Vec<u8> {
-    let byte = |byte: &u8| match byte {
-        b'=' => b"%3D".to_vec(),
-        b'%' => b"%25".to_vec(),
-        other => vec![*other],
-    };
-    name.iter().flat_map(byte).collect()
-}
-
-/// The name of an attribute as GNU tar writes it: a key ends at the first `=`, so that is `%3D`, and `%` is
-/// `%25`.
+/// Seconds and nanoseconds. More than nine digits behind the point are allowed and cut off.
 #[must_use]
-pub fn unescaped(name: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(name.len());
-    let mut rest = name;
-    while let [first, tail @ ..] = rest {
-        let (byte, behind) = match rest {
-            [b'%', b'3', b'D', behind @ ..] => (b'=', behind),
-            [b'%', b'2', b'5', behind @ ..] => (b'%', behind),
-            _ => (*first, tail),
-        };
-        out.push(byte);
-        rest = behind;
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{parse, unescaped};
-
-    #[test]
-    fn names_are_those_that_gnu_tar_was_given() {
-        assert_eq!(unescaped(b"user.a%3Db%253D%"), b"user.a=b%3D%");
-    }
-
-    #[test]
-    fn lengths_divide_and_nothing_else() {
-        let records = parse(b"13 a=\n12 b=c\n6 k=v\n5 e=\n").unwrap();
-        let expected: [(&[u8], &[u8]); 3] = [(b"a", b"\n12 b=c"), (b"k", b"v"), (b"e", b"")];
-        assert!(records.iter().map(|(key, value)| (&key[..], &value[..])).eq(expected), "{records:?}");
-        for bad in [
-            &b"5 a=b\n"[..],
-            b"99 a=b\n",
-            b"6 ab\n\n",
-            b"x a=b\n",
-            b"0 a=b\n",
-            b" ",
-            b"18446744073709551615 a=b\n",
-        ] {
-            assert!(parse(bad).is_err(), "{bad:?}");
-        }
-    }
+pub fn time(value: &[u8]) -> Option<(i64, u32)> {
+    let point = value.iter().position(|&byte| byte == b'.').unwrap_or(value.len());
+    pax::time(&value[..value.len().min(point + 10)])
 }

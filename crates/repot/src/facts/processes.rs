@@ -1,4 +1,4 @@
-//! The processes that run beside this one.
+//! Other processes, which may run from the root.
 
 use alloc::format;
 use alloc::string::String;
@@ -12,13 +12,14 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use crate::site::{Site, number};
 use crate::sys;
 
-/// How long helpers of the kernel's are waited for, in nanoseconds.
-pub(super) const PATIENCE: u64 = 1_000_000_000;
+/// How long to wait for helpers of the kernel to exit, in nanoseconds.
+pub(super) const MAX_WAIT: u64 = 1_000_000_000;
 
-/// The other processes of user space, as `NAME[PID]`. Helpers that the kernel has started, modprobe above all, end by
-/// themselves: they get `patience` nanoseconds for that. If /proc cannot be listed, there is one without a name.
-pub(super) fn others(site: &Site, patience: u64) -> Vec<String> {
-    let deadline = sys::now() + patience;
+/// The other processes of user space, as `NAME[PID]`. Helpers that the kernel has started, such as
+/// modprobe(8), exit by themselves; they get up to `max_wait` nanoseconds. If /proc cannot be listed, there is
+/// one that is unknown.
+pub(super) fn others(site: &Site, max_wait: u64) -> Vec<String> {
+    let deadline = sys::now() + max_wait;
     loop {
         let Ok(others) = users(site) else { return Vec::from([String::from("unknown")]) };
         let left = deadline.saturating_sub(sys::now());
@@ -29,11 +30,11 @@ pub(super) fn others(site: &Site, patience: u64) -> Vec<String> {
     }
 }
 
-/// `PF_KTHREAD`, include/linux/sched.h: a thread of the kernel. It has no program either, but nor has a helper between its
-/// fork and its exec.
+/// `PF_KTHREAD`, include/linux/sched.h. That a process has no program says less: a helper of the kernel has none
+/// between its fork and its exec.
 const KERNEL_THREAD: u64 = 0x0020_0000;
 
-/// The processes of user space, this one aside.
+/// The processes of user space, without this one.
 fn users(site: &Site) -> Result<Vec<Pid>, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let own = rustix::process::getpid();
@@ -49,25 +50,26 @@ fn users(site: &Site) -> Result<Vec<Pid>, Errno> {
     Ok(users)
 }
 
-/// Whether a process has memory of its own, or will have. In doubt it has, unless it is gone.
+/// Whether a process is one of user space. In doubt it is, unless it has exited.
 fn is_user(site: &Site, pid: Pid) -> bool {
     match site.proc_file(&format!("{pid}/stat")) {
         Ok(stat) => {
             let fields = after_name(&stat);
-            // A zombie holds nothing.
+            // A zombie uses nothing.
             !fields.starts_with(b"Z") && flags(fields).is_none_or(|flags| flags & KERNEL_THREAD == 0)
         }
         Err(fault) => !matches!(fault.errno, Errno::NOENT | Errno::SRCH),
     }
 }
 
-/// The fields of /proc/PID/stat behind the name, which is in parentheses and may contain anything (proc_pid_stat(5)).
+/// The fields of /proc/PID/stat after the name, which is in parentheses and may contain any byte
+/// (proc_pid_stat(5)).
 fn after_name(stat: &[u8]) -> &[u8] {
     let end = stat.iter().rposition(|byte| *byte == b')').map_or(0, |at| at + 1);
     stat[end..].trim_ascii_start()
 }
 
-/// Field 9, the seventh behind the name.
+/// Field 9, the seventh after the name.
 fn flags(fields: &[u8]) -> Option<u64> {
     core::str::from_utf8(fields.split(|byte| *byte == b' ').nth(6)?).ok()?.parse().ok()
 }
@@ -77,8 +79,8 @@ fn named(site: &Site, pid: Pid) -> String {
     format!("{}[{pid}]", name.trim_ascii().escape_ascii())
 }
 
-/// Whether a process was started by the kernel: by kthreadd, which is number 2, or by a thread of the kernel's, which kthreadd has
-/// started (`call_usermodehelper_exec_work`).
+/// Whether the kernel has started a process: its parent is kthreadd, which is PID 2, or a kernel thread,
+/// which is a child of kthreadd (`call_usermodehelper_exec_work`).
 fn is_helper(site: &Site, pid: Pid) -> bool {
     let parent = |pid: u64| {
         let status = site.proc_file(&format!("{pid}/status")).ok()?;
@@ -88,7 +90,7 @@ fn is_helper(site: &Site, pid: Pid) -> bool {
     first == Some(2) || first.filter(|pid| *pid > 2).and_then(parent) == Some(2)
 }
 
-/// Waits for the end of a process; `false` where it does not come in so many nanoseconds.
+/// Waits until a process has exited. Returns false after `nanoseconds`.
 fn ends_within(pid: Pid, nanoseconds: u64) -> bool {
     let handle = match pidfd_open(pid, PidfdFlags::empty()) {
         Ok(handle) => handle,
@@ -104,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_may_contain_anything() {
+    fn a_name_may_contain_any_byte() {
         let stat = b"77 (a) Z 1 (b) S 2 77 77 0 -1 2129984 0 0";
         assert_eq!(after_name(stat), b"S 2 77 77 0 -1 2129984 0 0");
         assert_eq!(flags(after_name(stat)), Some(2_129_984));

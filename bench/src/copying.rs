@@ -1,0 +1,98 @@
+//! `cargo xtask bench copy`: what each way of copying a file costs, by its size, on the kernel that runs here.
+
+use super::arena::with_arena;
+use super::machine;
+use super::told::Told;
+use super::{document, programs, text};
+use anyhow::{Context, Result};
+use indicatif::ProgressBar;
+use repot_harness::command;
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::process::Command;
+
+/// Size in KiB, files, rounds. As many files as take about the same time, whatever the size.
+const SIZES: [(u64, u64, u64); 8] = [
+    (1, 500, 9),
+    (4, 500, 9),
+    (16, 300, 9),
+    (64, 200, 9),
+    (256, 60, 9),
+    (1 << 10, 20, 9),
+    (4 << 10, 6, 9),
+    (64 << 10, 1, 9),
+];
+
+/// Where from, where to, and what to say of it.
+const WAYS: [(&str, &str, &str); 4] = [
+    ("ramfs", "never", "From ramfs to tmpfs"),
+    ("tmpfs", "never", "From tmpfs to tmpfs"),
+    ("ramfs", "within_size", "From ramfs to tmpfs with huge=within_size"),
+    ("tmpfs", "within_size", "From tmpfs to tmpfs with huge=within_size"),
+];
+
+/// Measures, shows, and writes `docs/bench/copy.md` unless that is to be left out.
+pub(crate) fn copying(quick: bool) -> Result<()> {
+    let guest = programs::guest()?;
+    let mut page = String::from("# Copying one file\n\n");
+    let _ = writeln!(
+        page,
+        "Microseconds of processor time for one file, the median of several rounds, by `cargo xtask bench copy`.\n\
+         {}\n",
+        machine::about()?
+    );
+    let bar = ProgressBar::new(WAYS.len() as u64 * SIZES.len() as u64);
+    for (old, huge, title) in WAYS {
+        let mut times: BTreeMap<(usize, u64), Vec<u64>> = BTreeMap::new();
+        let mut methods: Vec<String> = Vec::new();
+        for (kib, count, rounds) in SIZES {
+            let rounds = if quick { 3 } else { rounds };
+            let word = format!("{}:{count}:{rounds}", kib << 10);
+            let said = with_arena(old, &[("huge", huge)], |arena| {
+                command::read(Command::new(&guest).arg("copy").arg(&arena.old).arg(&arena.new).arg(word))
+            })?;
+            for line in Told::new(said.as_bytes()).words("copy") {
+                let mut words = line.splitn(3, ' ');
+                let (Some(_), Some(time), Some(name)) = (words.next(), words.next(), words.next()) else {
+                    continue;
+                };
+                let known = methods.iter().position(|method| method == name);
+                let at = known.unwrap_or_else(|| {
+                    methods.push(name.to_owned());
+                    methods.len() - 1
+                });
+                times.entry((at, kib)).or_default().push(time.parse().context("a time")?);
+            }
+            bar.inc(1);
+        }
+        let head: Vec<String> =
+            std::iter::once(String::new()).chain(SIZES.map(|(kib, ..)| size(kib))).collect();
+        let rows: Vec<Vec<String>> = methods
+            .iter()
+            .enumerate()
+            .map(|(at, name)| {
+                let cell = |(kib, ..): (u64, u64, u64)| {
+                    times.get_mut(&(at, kib)).map_or_else(String::new, |times| median(times))
+                };
+                std::iter::once(name.clone()).chain(SIZES.map(cell)).collect()
+            })
+            .collect();
+        let head: Vec<&str> = head.iter().map(String::as_str).collect();
+        let table = text::table(&head, &rows);
+        bar.suspend(|| println!("{title}\n\n{table}"));
+        let _ = writeln!(page, "## {title}\n\n{table}");
+    }
+    bar.finish_and_clear();
+    if quick { Ok(()) } else { document::write("copy.md", &page) }
+}
+
+/// In microseconds.
+fn median(times: &mut [u64]) -> String {
+    times.sort_unstable();
+    let nanoseconds = times[times.len() / 2];
+    format!("{}.{}", nanoseconds / 1000, nanoseconds % 1000 / 100)
+}
+
+fn size(kib: u64) -> String {
+    if kib < 1024 { format!("{kib} KiB") } else { format!("{} MiB", kib >> 10) }
+}

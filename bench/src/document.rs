@@ -1,0 +1,19 @@
+//! The pages and drawings of `docs/bench`.
+
+use anyhow::{Context, Result};
+use repot_harness::place;
+use std::path::PathBuf;
+
+/// Where a page or drawing is.
+pub(crate) fn path(name: &str) -> Result<PathBuf> {
+    let folder = place::checkout().join("docs/bench");
+    std::fs::create_dir_all(&folder).context("cannot make docs/bench")?;
+    Ok(folder.join(name))
+}
+
+/// Writes a page and says so.
+pub(crate) fn write(name: &str, text: &str) -> Result<()> {
+    std::fs::write(path(name)?, text).with_context(|| format!("cannot write docs/bench/{name}"))?;
+    println!("written: docs/bench/{name}");
+    Ok(())
+}

@@ -1,0 +1,185 @@
+//! `cargo xtask bench ram`: the smallest virtual machine in which each contender boots the whole tree.
+//!
+//! The memory is searched in steps of 8 MiB. A machine has booted when the stand-in for the real init was reached and its tally
+//! of the tree is the one that the image was packed with.
+
+mod image;
+
+use super::contenders::Peer;
+use super::{document, machine, text, trees};
+use anyhow::{Context, Result};
+use image::Image;
+use indicatif::{ProgressBar, ProgressStyle};
+use repot_harness::kernels::{Kernel, kernel};
+use repot_harness::{debian, place, qemu};
+use std::fmt::Write;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+const SERIES: &str = "6.12";
+const STEP: u32 = 8;
+/// Beyond this nothing is looked for.
+const MOST: u32 = 3072;
+const LIMIT: Duration = Duration::from_secs(240);
+const ROOTS: [&str; 2] = ["ramfs", "tmpfs"];
+
+/// One cell of the table.
+struct Case<'a> {
+    image: &'a Image,
+    root: &'a str,
+    /// Machines that were ended because they took too long: a search with such a one is not sure.
+    late: AtomicUsize,
+}
+
+/// What a search came to.
+#[derive(Debug, Clone, Copy, Default)]
+struct Found {
+    mib: Option<u32>,
+    late: usize,
+}
+
+impl std::fmt::Display for Found {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.mib {
+            Some(mib) => write!(f, "{mib}")?,
+            None => write!(f, "not in {MOST}")?,
+        }
+        if self.late > 0 { write!(f, " ({} cut off)", self.late) } else { Ok(()) }
+    }
+}
+
+/// Searches for all, two machines at a time, shows the table and writes `docs/bench/ram.md`.
+pub(crate) fn ram(names: &[String], only: &[String], peers: &[Peer], quick: bool) -> Result<()> {
+    debian::need(&[debian::QEMU, debian::BUSYBOX])?;
+    let wanted = |tree: &trees::Tree| match names {
+        [] => ["debian", "large"].contains(&tree.name.as_str()),
+        names => names.contains(&tree.name),
+    };
+    let kernel = kernel(SERIES)?;
+    let mut page = String::from("# The smallest machine\n\n");
+    let _ = writeln!(
+        page,
+        "MiB of memory of the smallest virtual machine in which the whole tree is there when the real init is executed, found by \
+         `cargo xtask bench ram` in steps of {STEP} MiB, on Linux {SERIES} in QEMU with two processors. The images are compressed \
+         with zstd. \"no re-homing\" is the same image whose /init is the real init. A step more or less is within what a search gives \
+         from one time to the next.\n"
+    );
+    for tree in trees::all().into_iter().filter(wanted) {
+        tree.prepare()?;
+        println!("packing the images of {}", tree.name);
+        let images = image::all(&tree, only, peers)?;
+        let cases: Vec<Case<'_>> = images
+            .iter()
+            .flat_map(|image| ROOTS.map(|root| Case { image, root, late: AtomicUsize::new(0) }))
+            .collect();
+        let found = search_all(&cases, &kernel)?;
+        let rows: Vec<Vec<String>> = images
+            .iter()
+            .enumerate()
+            .map(|(at, image)| {
+                let cells = found[at * ROOTS.len()..][..ROOTS.len()].iter();
+                std::iter::once(image.about.clone()).chain(cells.map(Found::to_string)).collect()
+            })
+            .collect();
+        let table = text::table(&["", "ramfs", "tmpfs"], &rows);
+        println!("{}\n\n{table}", tree.about);
+        let _ = writeln!(page, "## {}\n\n{table}", tree.about);
+    }
+    let _ = writeln!(page, "{}", machine::about()?);
+    if quick || !names.is_empty() || !only.is_empty() { Ok(()) } else { document::write("ram.md", &page) }
+}
+
+/// The smallest memory of each case, in their order.
+fn search_all(cases: &[Case<'_>], kernel: &Kernel) -> Result<Vec<Found>> {
+    let bar = ProgressBar::new(cases.len() as u64)
+        .with_style(ProgressStyle::with_template("{bar:30} {pos}/{len} searches, {elapsed}, {msg}")?);
+    let next = AtomicUsize::new(0);
+    let found = Mutex::new(vec![Found::default(); cases.len()]);
+    let work = || -> Result<()> {
+        while let Some((at, case)) = {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            cases.get(at).map(|case| (at, case))
+        } {
+            let mib = search(case, kernel, &bar)?;
+            bar.inc(1);
+            if let Ok(mut found) = found.lock() {
+                found[at] = Found { mib, late: case.late.load(Ordering::Relaxed) };
+            }
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let other = scope.spawn(work);
+        let mine = work();
+        other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)).and(mine)
+    })?;
+    bar.finish_and_clear();
+    Ok(found.into_inner().unwrap_or_default())
+}
+
+/// From a guess, in growing strides until one machine boots and a smaller does not, then by halves.
+fn search(case: &Case<'_>, kernel: &Kernel, bar: &ProgressBar) -> Result<Option<u32>> {
+    let boots = |memory: u32| {
+        bar.set_message(format!("{} on {} with {memory} MiB", case.image.name, case.root));
+        boots(case, kernel, memory)
+    };
+    let guess = case.image.guess / STEP * STEP;
+    let mut stride = STEP;
+    let (mut low, mut high) = if boots(guess)? {
+        let mut high = guess;
+        loop {
+            let low = high.saturating_sub(stride).max(STEP);
+            if low == STEP || !boots(low)? {
+                break (low, high);
+            }
+            high = low;
+            stride *= 2;
+        }
+    } else {
+        let mut low = guess;
+        loop {
+            let high = low + stride;
+            if high > MOST {
+                return Ok(None);
+            }
+            if boots(high)? {
+                break (low, high);
+            }
+            low = high;
+            stride *= 2;
+        }
+    };
+    while high - low > STEP {
+        let middle = low + (high - low) / 2 / STEP * STEP;
+        if boots(middle)? {
+            high = middle;
+        } else {
+            low = middle;
+        }
+    }
+    Ok(Some(high))
+}
+
+fn boots(case: &Case<'_>, kernel: &Kernel, memory_mib: u32) -> Result<bool> {
+    let folder =
+        place::fresh(&format!("bench/ram/runs/{}-{}-{}", case.image.tree, case.image.name, case.root))?;
+    let machine = qemu::Machine {
+        kernel,
+        initrd: &case.image.archive,
+        append: &format!("rootfstype={} quiet", case.root),
+        memory_mib,
+        cpus: 2,
+        limit: LIMIT,
+        stays: None,
+        folder: &folder,
+    };
+    // QEMU itself refuses a machine that is too small for the archive; then there is no console either.
+    let Ok(run) = machine.run() else { return Ok(false) };
+    let told = super::told::Told::new(run.report.replace('\r', "").as_bytes());
+    case.late.fetch_add(usize::from(run.cut_off), Ordering::Relaxed);
+    let whole = told.word("tally") == Some(case.image.tally.as_str());
+    std::fs::write(folder.join("memory"), format!("{memory_mib} {whole}\n"))
+        .context("cannot note the memory")?;
+    Ok(whole)
+}

@@ -1,0 +1,155 @@
+//! The image of one contender: the tree, its `/init`, the stand-in for the real init.
+
+use crate::contenders::Peer;
+use crate::programs;
+use crate::told::Told;
+use crate::trees::Tree;
+use anyhow::{Context, Result};
+use repot_cli::codec::{Compression, Encoder};
+use repot_harness::{build, command, place};
+use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
+use std::fs::{self, File, Permissions};
+use std::io::{Write, copy};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A packed tree.
+pub(super) struct Image {
+    pub(super) tree: String,
+    pub(super) name: String,
+    /// For the reader of a table.
+    pub(super) about: String,
+    pub(super) archive: PathBuf,
+    /// What the stand-in has to find.
+    pub(super) tally: String,
+    /// Where to begin the search, in MiB.
+    pub(super) guess: u32,
+}
+
+/// An `/init` and what goes with it.
+struct Kind {
+    name: String,
+    about: String,
+    init: Init,
+    /// How often the tree is there at the worst moment, in quarters.
+    quarters: u32,
+}
+
+enum Init {
+    Program(PathBuf),
+    Script(&'static str),
+}
+
+/// Whatever copies first and deletes later needs this much of the memory for its tmpfs; the default is half. Debian's BusyBox
+/// has a tar that cannot leave anything out, so what is to be copied is named.
+macro_rules! script {
+    ($copy:literal) => {
+        concat!(
+            "#!/bin/busybox sh\nset -e\nb=/bin/busybox\n$b mount -t tmpfs -o size=90% tmpfs /mnt\ncd /\nset --\n",
+            "for f in * .[!.]*; do\n[ \"$f\" = mnt ] || [ ! -e \"$f\" -a ! -L \"$f\" ] || set -- \"$@\" \"$f\"\ndone\n",
+            $copy,
+            "\n$b mkdir /mnt/mnt\nexec $b switch_root /mnt /sbin/init\n"
+        )
+    };
+}
+
+const TAR: &str = script!("$b tar -cf - \"$@\" | $b tar -C /mnt -xpf -");
+const CP: &str = script!("$b cp -a \"$@\" /mnt/");
+
+/// An image for each contender, or for those that are named.
+pub(super) fn all(tree: &Tree, only: &[String], peers: &[Peer]) -> Result<Vec<Image>> {
+    let guest = programs::guest()?;
+    let repot = build::init(build::Arch::X86_64)?;
+    let kind = |name: &str, about: &str, init, quarters| Kind {
+        name: name.into(),
+        about: about.into(),
+        init,
+        quarters,
+    };
+    let mut kinds = vec![
+        kind("none", "no re-homing", Init::Program(guest.clone()), 6),
+        kind("repot", "repot", Init::Program(repot), 6),
+        kind("classic", "classic algorithm", Init::Program(guest), 8),
+        kind("tar", "BusyBox tar | tar, then switch_root", Init::Script(TAR), 10),
+        kind("cp", "BusyBox cp -a, then switch_root", Init::Script(CP), 10),
+    ];
+    for peer in peers {
+        kinds.push(kind(&peer.name, &peer.name, Init::Program(peer.path.clone()), 8));
+    }
+    kinds.retain(|kind| only.is_empty() || only.contains(&kind.name));
+    let root = place::fresh(&format!("bench/ram/{}", tree.name))?;
+    tree.fill(&root)?;
+    put(&programs::guest()?, &root.join("sbin/init"))?;
+    fs::create_dir_all(root.join("bin"))?;
+    put(&command::find("busybox")?, &root.join("bin/busybox"))?;
+    // What the kernel's own archive puts there, so that the tally is the same.
+    fs::create_dir_all(root.join("root"))?;
+    fs::set_permissions(root.join("root"), Permissions::from_mode(0o700))?;
+    if !root.join("dev/console").exists() {
+        let mode = Mode::RUSR | Mode::WUSR;
+        mknodat(CWD, root.join("dev/console"), FileType::CharacterDevice, mode, makedev(5, 1))
+            .context("cannot make /dev/console")?;
+    }
+    let base = compressed(&root)?;
+    let images = kinds.iter().map(|kind| image(tree, &root, &base, kind)).collect::<Result<_>>()?;
+    for path in [&root, &place::kept("bench/ram/first")?] {
+        fs::remove_dir_all(path).context("cannot remove the stage")?;
+    }
+    Ok(images)
+}
+
+/// What all images have in common, packed once.
+fn compressed(root: &Path) -> Result<Vec<u8>> {
+    let plain = place::kept("bench/ram")?.join("base.cpio");
+    programs::pack_plain(root, &plain)?;
+    let mut encoder = Encoder::new(Vec::new(), Compression::Zstd, 3).context("zstd")?;
+    copy(&mut File::open(&plain)?, &mut encoder).context("cannot compress the image")?;
+    fs::remove_file(&plain)?;
+    encoder.finish().context("cannot compress the image")
+}
+
+/// The `/init` is an archive of its own, in front of the other: the kernel unpacks one after the other.
+fn image(tree: &Tree, root: &Path, base: &[u8], kind: &Kind) -> Result<Image> {
+    let first = place::fresh("bench/ram/first")?;
+    fs::create_dir_all(first.join("etc"))?;
+    fs::set_permissions(&first, root.metadata()?.permissions())?;
+    let word = if kind.name == "classic" { "classic" } else { "machine" };
+    for folder in [root, &first] {
+        match &kind.init {
+            Init::Program(path) => put(path, &folder.join("init"))?,
+            Init::Script(text) => {
+                fs::write(folder.join("init"), text).context("cannot write /init")?;
+                fs::set_permissions(folder.join("init"), Permissions::from_mode(0o755))?;
+            }
+        }
+        fs::write(folder.join("etc/bench-machine"), word).context("cannot write /etc/bench-machine")?;
+    }
+    let said = command::read(Command::new(programs::guest()?).arg("tally").arg(root))?;
+    let tally = Told::new(said.as_bytes()).word("tally").context("no tally")?.to_owned();
+    let bytes = tally.split(' ').nth(1).and_then(|bytes| bytes.parse::<u64>().ok()).context("no tally")?;
+    let archive = place::kept("bench/ram")?.join(format!("{}-{}.cpio", tree.name, kind.name));
+    programs::pack_plain(&first, &archive)?;
+    let mut out = File::options().append(true).open(&archive).context("cannot open the image")?;
+    out.write_all(base).context("cannot write the image")?;
+    Ok(Image {
+        tree: tree.name.clone(),
+        name: kind.name.clone(),
+        about: kind.about.clone(),
+        archive,
+        tally,
+        guess: 96 + u32::try_from(bytes >> 20)? * kind.quarters / 4,
+    })
+}
+
+fn put(from: &Path, to: &Path) -> Result<()> {
+    // What is there may be a symlink out of the tree.
+    match fs::remove_file(to) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(error).context("cannot replace");
+        }
+        _ => {}
+    }
+    fs::copy(from, to).with_context(|| format!("cannot copy {}", from.display()))?;
+    Ok(fs::set_permissions(to, Permissions::from_mode(0o755))?)
+}

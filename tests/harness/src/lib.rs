@@ -1,0 +1,12 @@
+//! What the chores (`xtask`), the boots (`tests/vm`) and the benchmarks (`bench`) share.
+//!
+//! It builds the static programs, installs Debian packages, downloads kernels and runs QEMU.
+//! Everything that it makes lies below `target/`.
+
+pub mod build;
+pub mod command;
+pub mod debian;
+pub mod kernels;
+pub mod place;
+pub mod qemu;
+pub mod tool;

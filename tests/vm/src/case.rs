@@ -1,0 +1,64 @@
+//! One boot of a scenario: the image on one kernel, with one type of root, in one mode.
+
+use crate::expect::Expect;
+use crate::scenario::Scenario;
+use crate::{LIMIT, fail_if_any, verdict, with_second_try};
+use anyhow::{Context, Result};
+use repot_harness::qemu::Machine;
+use repot_harness::{debian, kernels, place};
+
+/// One boot.
+pub(crate) struct Case {
+    pub(crate) scenario: &'static Scenario,
+    pub(crate) kernel: String,
+    pub(crate) rootfstype: String,
+    pub(crate) mode: String,
+}
+
+impl Case {
+    /// What the filter matches.
+    pub(crate) fn name(&self) -> String {
+        format!("{}/{}-{}-{}", self.scenario.name, self.kernel, self.rootfstype, self.mode)
+    }
+
+    /// Boots and compares.
+    pub(crate) fn boot(&self) -> Result<()> {
+        debian::need(&[debian::QEMU])?;
+        let kernel = kernels::kernel(&self.kernel)?;
+        let image = self.scenario.image()?;
+        let folder = place::fresh(&format!("boots/runs/{}", self.name()))?;
+        let expect = self.expect()?;
+        let machine = Machine {
+            kernel: &kernel,
+            initrd: &image.archive,
+            append: &self.append(),
+            memory_mib: self.scenario.memory,
+            cpus: self.scenario.cpus,
+            limit: LIMIT,
+            stays: expect.stays.as_deref(),
+            folder: &folder,
+        };
+        let run = with_second_try(|| machine.run())?;
+        fail_if_any(&verdict::failures(self, image, &run)?, &folder)
+    }
+
+    /// Its part of the kernel command line.
+    fn append(&self) -> String {
+        let mode = if self.mode == "none" { String::new() } else { format!("repot.mode={} ", self.mode) };
+        format!("rootfstype={} {mode}{}", self.rootfstype, self.scenario.append)
+    }
+
+    /// What is expected in this mode.
+    pub(crate) fn expect(&self) -> Result<Expect> {
+        let mut all = self.scenario.expect.clone();
+        let mut own = toml::Table::new();
+        for mode in ["none", "auto", "move", "bind", "stay"] {
+            let table = all.remove(mode);
+            if mode == self.mode {
+                own = table.and_then(|value| value.as_table().cloned()).unwrap_or_default();
+            }
+        }
+        all.extend(own);
+        all.try_into().with_context(|| format!("tests/vm/boots/{}.toml: expect", self.scenario.name))
+    }
+}

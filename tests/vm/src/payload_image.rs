@@ -1,0 +1,39 @@
+//! Images of scenarios whose root is a payload.
+
+use anyhow::{Context, Result, anyhow, ensure};
+use clap::Parser;
+use repot::payload::index::Index;
+use repot_cli::cli::Cli;
+use repot_snapshot::Snapshot;
+use std::path::Path;
+
+/// What the tool adds or changes. `.repot-xattrs` is outside of the payload, where times are whole seconds.
+const ADDED: [&[u8]; 4] = [b".repot-begin", b".repot-end", b"init", b".repot-xattrs"];
+
+/// Packs a directory.
+pub(crate) fn pack(root: &Path, init: &Path, archive: &Path) -> Result<()> {
+    let plain = |path: &Path| path.to_str().map(str::to_owned).context("a path that is not UTF-8");
+    let (root, init, archive) = (plain(root)?, plain(init)?, plain(archive)?);
+    let words = ["repot", "pack", &root, "--payload", "--init", &init, "-o", &archive, "--level", "3"];
+    repot_cli::run(&Cli::try_parse_from(words)?)
+}
+
+/// Makes the index of an image promise fewer pages, in a number of the same length.
+pub(crate) fn understate(archive: &Path) -> Result<()> {
+    let mut bytes = std::fs::read(archive)?;
+    let find = |key: &[u8]| bytes.windows(key.len()).position(|window| window == key);
+    let (start, end) = find(b"format=1\nentries=").zip(find(b"\nxxh64=")).context("no index")?;
+    let place = start..end + "\nxxh64=0123456789abcdef\n".len();
+    let mut index = Index::parse(&bytes[place.clone()]).map_err(|flaw| anyhow!("{flaw}"))?;
+    index.pages = 10u64.pow(index.pages.ilog10());
+    let text = index.text();
+    ensure!(text.len() == place.len(), "the index has another length");
+    bytes[place].copy_from_slice(text.as_bytes());
+    std::fs::write(archive, bytes).context("cannot write it")
+}
+
+/// The entries that are compared.
+pub(crate) fn compared(tree: &Snapshot) -> Snapshot {
+    let known = |path: &[u8]| !ADDED.contains(&path);
+    tree.iter().filter(|(path, _)| known(path)).map(|(path, entry)| (path.clone(), entry.clone())).collect()
+}

@@ -1,0 +1,233 @@
+//! The account of a boot against what its scenario asks for.
+
+use crate::case::Case;
+use crate::expect::{AsBefore, Expect, Like, Mounts, Works};
+use crate::image::Image;
+use crate::{differences, last_lines, payload_image, shorten};
+use anyhow::Result;
+use repot_harness::qemu::Run;
+use repot_probe::account::{Account, Line, Mount};
+use repot_snapshot::{Kind, Snapshot};
+use std::fmt::Debug;
+
+/// Everything that is not as asked for, in words.
+pub(crate) fn failures(case: &Case, image: &Image, run: &Run) -> Result<Vec<String>> {
+    let expect = case.expect()?;
+    let mut failures = Failures(Vec::new());
+    if run.cut_off {
+        failures.say(format!("the guest did not end; its last words: {}", last_lines(&run.console)));
+        return Ok(failures.0);
+    }
+    if expect.stays.is_some() && !run.stayed {
+        failures.say("the guest ended by itself".to_owned());
+    }
+    let (mut before, mut after) = (None, None);
+    for line in run.report.lines() {
+        match serde_json::from_str(line) {
+            Ok(Line::Before(account)) => before = Some(account),
+            Ok(Line::After(account)) => after = Some(account),
+            Ok(Line::Broken(what)) => failures.say(format!("the probe failed: {what}")),
+            Err(error) => failures.say(format!("the report is damaged: {error}")),
+        }
+    }
+    match (&expect.console, after) {
+        (Some(words), None) => {
+            for words in words.iter().filter(|words| !run.console.contains(words.as_str())) {
+                failures.say(format!(
+                    "the console does not say {words:?}; its last words: {}",
+                    last_lines(&run.console)
+                ));
+            }
+        }
+        (Some(_), Some(_)) => failures.say("an init was executed, and none should have been".to_owned()),
+        (None, None) => {
+            failures.say(format!("no account was given; the last words: {}", last_lines(&run.console)))
+        }
+        (None, Some(after)) => failures.account(case, &expect, image, before.as_deref(), &after),
+    }
+    Ok(failures.0)
+}
+
+struct Failures(Vec<String>);
+
+impl Failures {
+    fn say(&mut self, what: String) {
+        self.0.push(what);
+    }
+
+    fn same<T: PartialEq + Debug>(&mut self, what: &str, wanted: &Option<T>, seen: T) {
+        if let Some(wanted) = wanted
+            && *wanted != seen
+        {
+            self.say(format!("{what}: wanted {wanted:?}, got {seen:?}"));
+        }
+    }
+
+    fn works(&mut self, what: &str, wanted: Option<&Works>, case: &Case, seen: bool, said: &dyn Debug) {
+        if let Some(wanted) = wanted
+            && wanted.on(&case.kernel) != seen
+        {
+            self.say(format!("{what}: wanted {}, got {said:?}", wanted.on(&case.kernel)));
+        }
+    }
+
+    fn account(
+        &mut self,
+        case: &Case,
+        expect: &Expect,
+        image: &Image,
+        before: Option<&Account>,
+        after: &Account,
+    ) {
+        let process = &after.process;
+        self.same("pid", &Some(1), process.pid);
+        let root = after.mounts.iter().find(|mount| mount.point == "/");
+        self.same("type of /", &expect.root, root.map(|root| root.kind.clone()).unwrap_or_default());
+        let options = root.map(|root| root.super_options.as_str()).unwrap_or_default();
+        for option in expect.options.iter().filter(|option| !options.split(',').any(|one| one == *option)) {
+            self.say(format!("no {option} among the options of /: {options}"));
+        }
+        let statfs = expect.statfs.as_ref().map(|kind| if kind == "same" { &case.rootfstype } else { kind });
+        self.same("statfs of /", &statfs, &after.statfs.kind);
+        self.works(
+            "pivot_root",
+            expect.pivot_root.as_ref(),
+            case,
+            after.pivot_root == "ok",
+            &after.pivot_root,
+        );
+        self.works("user namespace", expect.userns.as_ref(), case, after.userns == "ok", &after.userns);
+        self.same("argv", &expect.argv, process.argv.clone());
+        self.same("environ", &expect.environ, process.environ.clone());
+        self.same("cwd", &expect.cwd, process.cwd.clone());
+        self.same("umask", &expect.umask, format!("{:03o}", process.umask));
+        let descriptors = process.descriptors.iter().map(|(number, target)| format!("{number} {target}"));
+        self.same("descriptors", &expect.descriptors, descriptors.collect());
+        if expect.signals_default
+            && process.signals.values().any(|set| set.bytes().any(|digit| digit != b'0'))
+        {
+            self.say(format!("signals: {:?}", process.signals));
+        }
+        self.log(expect, after);
+        self.memory(expect, after);
+        for (name, wanted) in &expect.settings {
+            self.same(name, &Some(Some(wanted)), after.settings.get(name));
+        }
+        self.mounts(expect, before, after);
+        self.tree(case, expect, image, before, after);
+        if let (Some(wanted), Some(before)) = (&expect.old_root_gone, before) {
+            let minor = before
+                .mounts
+                .iter()
+                .find(|mount| mount.point == "/")
+                .and_then(|root| root.device.split_once(':')?.1.parse::<u32>().ok());
+            let gone = minor.is_some_and(|minor| after.free_devices.contains(&minor));
+            self.works("old root gone", Some(wanted), case, gone, &(minor, &after.free_devices));
+        }
+    }
+
+    fn log(&mut self, expect: &Expect, after: &Account) {
+        for words in
+            expect.log.iter().filter(|words| !after.log.iter().any(|line| line.contains(words.as_str())))
+        {
+            self.say(format!("the log does not say {words:?}: {:#?}", after.log));
+        }
+        for words in expect
+            .log_without
+            .iter()
+            .filter(|words| after.log.iter().any(|line| line.contains(words.as_str())))
+        {
+            self.say(format!("the log says {words:?}: {:#?}", after.log));
+        }
+    }
+
+    fn memory(&mut self, expect: &Expect, after: &Account) {
+        let of = |key: &str| after.memory.get(key).copied().unwrap_or(0);
+        if let Some(limit) = expect.memory_over_tree {
+            // ramfs counts as Unevictable, tmpfs as Shmem: one of them is the tree, none may be there twice.
+            let (held, tree) = (of("Shmem") + of("Unevictable"), tree_kib(&after.tree));
+            if held > tree + limit {
+                self.say(format!("{held} KiB of page cache for a tree of {tree} KiB"));
+            }
+        }
+        if let Some(limit) = expect.extra_memory {
+            match &after.peak {
+                None => self.say("no sampler was running".to_owned()),
+                Some(peak) if peak.high - peak.start > limit => {
+                    self.say(format!("{} KiB extra at the peak: {peak:?}", peak.high - peak.start));
+                }
+                Some(_) => {}
+            }
+        }
+    }
+
+    fn mounts(&mut self, expect: &Expect, before: Option<&Account>, after: &Account) {
+        let brief = |mounts: &[Mount]| -> Vec<String> {
+            mounts.iter().map(|mount| format!("{} {}", mount.point, mount.kind)).collect()
+        };
+        match (&expect.mounts, before) {
+            (None, _) => {}
+            (Some(Mounts::These(wanted)), _) => {
+                self.same("mounts", &Some(wanted.clone()), brief(&after.mounts))
+            }
+            (Some(Mounts::Like(AsBefore::Before)), None) => {
+                self.say("no account from before to compare mounts with".to_owned())
+            }
+            (Some(Mounts::Like(AsBefore::Before)), Some(before)) => {
+                let told = |mounts: &[Mount]| -> Vec<String> {
+                    mounts
+                        .iter()
+                        .filter(|mount| mount.point != "/")
+                        .map(|mount| told(mount, mounts))
+                        .collect()
+                };
+                self.same("mounts", &Some(told(&before.mounts)), told(&after.mounts));
+            }
+        }
+    }
+
+    fn tree(
+        &mut self,
+        case: &Case,
+        expect: &Expect,
+        image: &Image,
+        before: Option<&Account>,
+        after: &Account,
+    ) {
+        let executed: Vec<&str> = case.scenario.executed().collect();
+        let found = match (expect.tree, before) {
+            (None, _) => return,
+            (Some(Like::Packed), _) if case.scenario.payload => {
+                let (packed, found) =
+                    (payload_image::compared(&image.tree), payload_image::compared(&after.tree));
+                differences(&packed, &found, &executed)
+            }
+            (Some(Like::Packed), _) => differences(&image.tree, &after.tree, &executed),
+            (Some(Like::Before), Some(before)) => differences(&before.tree, &after.tree, &executed),
+            (Some(Like::Before), None) => vec!["no account from before to compare with".to_owned()],
+        };
+        self.0.extend(shorten(&found));
+    }
+}
+
+/// All of a mount that may not change when what is below it does: ids may, and a bind of the root's own file
+/// system is on another device with another type afterwards.
+fn told(mount: &Mount, all: &[Mount]) -> String {
+    let root = all.iter().find(|other| other.point == "/");
+    let own = root.is_none_or(|root| root.device != mount.device);
+    let parent = all.iter().find(|other| other.id == mount.parent).map_or("", |parent| parent.point.as_str());
+    let system = if own {
+        format!("{} {} {}", mount.kind, mount.source, mount.super_options)
+    } else {
+        "of /".to_owned()
+    };
+    format!("{} on {parent} from {} {} {system}", mount.point, mount.root, mount.options)
+}
+
+/// The memory that the files of a tree take.
+fn tree_kib(tree: &Snapshot) -> u64 {
+    let first = |(path, entry): &(&Vec<u8>, &repot_snapshot::Entry)| {
+        entry.kind == Kind::File && entry.linked.as_ref().is_none_or(|linked| linked == *path)
+    };
+    tree.iter().filter(first).map(|(_, entry)| entry.blocks / 2).sum()
+}

@@ -1,0 +1,128 @@
+//! Checks that read the source files themselves.
+
+use anyhow::{Context, Result, ensure};
+use repot_harness::command::{exists, read};
+use repot_harness::place;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The most lines a file of product code may have.
+const LINES: usize = 400;
+
+/// The last column of a comment.
+pub(super) const COLUMNS: usize = 110;
+
+/// `unsafe` stays where a reader expects it: in `sys.rs`, below `sys/`, and in tests.
+pub(super) fn unsafe_code() -> Result<()> {
+    let allowed = |path: &Path| {
+        path.file_name().is_some_and(|name| name == "sys.rs")
+            || has_folder(path, "sys")
+            || has_folder(path, "tests")
+    };
+    let places = found(&tracked()?, |path| is_rust(path) && !allowed(path), has_unsafe);
+    ensure!(places.is_empty(), "unsafe outside of sys.rs and sys/: {}", places.join(", "));
+    Ok(())
+}
+
+/// Whether a line of Rust contains the keyword; the lint's name, comments and strings do not count.
+fn has_unsafe(line: &str) -> bool {
+    let code = line.split("//").next().unwrap_or_default();
+    let words = code.split(|letter: char| !letter.is_alphanumeric() && letter != '_');
+    words.into_iter().any(|word| word == "unsafe") && !code.contains('"')
+}
+
+/// No file of product code has more than [`LINES`] lines.
+pub(super) fn lengths() -> Result<()> {
+    let mut long = Vec::new();
+    for (path, text) in tracked()? {
+        let lines = text.lines().count();
+        if is_rust(&path) && path.starts_with("crates") && has_folder(&path, "src") && lines > LINES {
+            long.push(format!("{} ({lines})", path.display()));
+        }
+    }
+    ensure!(long.is_empty(), "more than {LINES} lines: {}", long.join(", "));
+    Ok(())
+}
+
+/// Whether a line is a comment that ends beyond column [`COLUMNS`]. A single long word, such as a URL, cannot be broken.
+pub(super) fn is_wide(line: &str) -> bool {
+    let words = line.trim_start().starts_with("//").then(|| line.split_whitespace().skip(1).count());
+    words.is_some_and(|words| words > 1) && line.chars().count() > COLUMNS
+}
+
+/// The package mirror is the machine's business: its name works nowhere else.
+pub(super) fn mirrors() -> Result<()> {
+    if !exists("apt-get") {
+        return Ok(());
+    }
+    let sites = read(Command::new("apt-get").args(["indextargets", "--format", "$(SITE)"]))
+        .context("cannot list apt's mirrors")?;
+    let hosts: Vec<&str> = sites.lines().filter_map(|site| site.split('/').nth(2)).collect();
+    let places = found(&tracked()?, |_| true, |line| hosts.iter().any(|host| line.contains(host)));
+    ensure!(places.is_empty(), "a package mirror is named in {}", places.join(", "));
+    Ok(())
+}
+
+/// The text files that git tracks, as paths and contents.
+fn tracked() -> Result<Vec<(PathBuf, String)>> {
+    let list = read(Command::new("git").current_dir(place::checkout()).args(["ls-files", "-z"]))?;
+    let mut files = Vec::new();
+    for name in list.split('\0').filter(|name| !name.is_empty()) {
+        // A file that was deleted but is not committed yet, or that is not text, has nothing to check.
+        if let Ok(text) = std::fs::read_to_string(place::checkout().join(name)) {
+            files.push((PathBuf::from(name), text));
+        }
+    }
+    Ok(files)
+}
+
+fn is_rust(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "rs")
+}
+
+fn has_folder(path: &Path, name: &str) -> bool {
+    path.parent().is_some_and(|folder| folder.components().any(|part| part.as_os_str() == name))
+}
+
+fn found(
+    files: &[(PathBuf, String)],
+    which: impl Fn(&Path) -> bool,
+    what: impl Fn(&str) -> bool,
+) -> Vec<String> {
+    let mut places = Vec::new();
+    for (path, text) in files.iter().filter(|(path, _)| which(path)) {
+        for (number, _) in text.lines().enumerate().filter(|(_, line)| what(line)) {
+            places.push(format!("{}:{}", path.display(), number + 1));
+        }
+    }
+    places
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{has_folder, has_unsafe, is_wide};
+    use std::path::Path;
+
+    #[test]
+    fn the_keyword_is_not_the_lint() {
+        assert!(has_unsafe("    let x = unsafe { f() };"));
+        assert!(has_unsafe("#[unsafe(no_mangle)]"));
+        assert!(!has_unsafe("#![allow(unsafe_code)]"));
+        assert!(!has_unsafe("// unsafe { f() }"));
+        assert!(!has_unsafe("call(\"unsafe\")"));
+    }
+
+    #[test]
+    fn only_folders_count_as_folders() {
+        assert!(has_folder(Path::new("crates/repot/src/sys/futex.rs"), "sys"));
+        assert!(!has_folder(Path::new("crates/repot/src/sys"), "sys"));
+    }
+
+    #[test]
+    fn wide_comments_are_found() {
+        assert!(is_wide(&format!("    // {}", "word ".repeat(22))));
+        assert!(!is_wide(&format!("    // {}", "word ".repeat(20))));
+        assert!(!is_wide(&format!("let code = {};", "1 + ".repeat(40))));
+        assert!(!is_wide(&format!("// https://example.org/{}", "x".repeat(120))));
+    }
+}
