@@ -114,10 +114,7 @@ impl Source {
         let tree = hostile_archive();
         let what = |path: &[u8]| tree.iter().find(|plant| plant.path == path).map(|plant| plant.what.clone());
         let carries = |plant: &Plant| {
-            let first = match &plant.what {
-                What::HardLink(first) => what(first),
-                _ => None,
-            };
+            let first = if let What::HardLink(first) = &plant.what { what(first) } else { None };
             let socket = plant.what == What::Socket || first == Some(What::Socket);
             match self {
                 Source::Directory | Source::Gnu | Source::Rdinit => true,
@@ -221,9 +218,9 @@ fn failures(made: &Made, after: &Account) -> Vec<String> {
     let compared = |tree: &Snapshot| -> Snapshot {
         let mut tree = tree.clone();
         tree.retain(|path, _| {
-            let is = |name: &&str| name.as_bytes() == path;
+            let is = |name: &&str| name.as_bytes() == path.as_slice();
             let own_init = path == b"init" && made.image.source == Source::Rdinit;
-            own_init || !(ADDED.iter().any(|name| is(name)) || others.iter().any(|name| is(name)))
+            own_init || !(ADDED.iter().any(is) || others.iter().any(is))
         });
         tree
     };
