@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use repot_harness::{debian, place};
 use std::fmt::Write;
 
-/// Counts for the given contenders on one tree, shows them and writes `docs/bench/calls.md`.
+/// Counts the calls of each contender on one tree, prints them and writes `docs/bench/calls.md`.
 pub(crate) fn calls(tree: &Tree, contenders: &[Contender], terms: Terms<'_>, quick: bool) -> Result<()> {
     debian::need(&[("strace", "strace")])?;
     tree.prepare()?;

@@ -1,4 +1,4 @@
-//! `cargo xtask bench cold`: what large folios are worth where free memory is warm, cold, or in single pages only.
+//! `cargo xtask bench cold`: the use of large folios if free memory is warm, cold, or in single pages only.
 
 use super::contenders::{self, Contender, Way};
 use super::race::{self, Race, Score};
@@ -11,22 +11,23 @@ use indicatif::{ProgressBar, ProgressStyle};
 use std::fmt::Write;
 
 const TREES: [&str; 3] = ["large", "small", "debian"];
-/// What is touched to see how long it takes.
+/// Bytes that are touched to measure how long that takes.
 const PROBE: u64 = 64 << 20;
 
-/// A kind of free memory, and what came of it.
+/// A state of free memory, and the results with it.
 struct Kind {
     name: &'static str,
     free: Free,
-    /// How long it took to touch a mebibyte, in microseconds.
+    /// Microseconds to touch 1 MiB.
     touched: f64,
-    /// MiB in pieces of 64 KiB or more.
+    /// MiB that are free in pieces of 64 KiB or more.
     larger: Option<u64>,
-    /// By tree.
+    /// One race per tree.
     races: Vec<Race>,
 }
 
-/// Measures on the trees that are named, or on three; shows, and writes `docs/bench/cold.md`.
+/// Measures on the named trees, or on the three default ones, prints the results and writes
+/// `docs/bench/cold.md`.
 pub(crate) fn cold(names: &[String], rounds: usize, terms: Terms<'_>, quick: bool) -> Result<()> {
     let rounds = if quick { 1 } else { rounds };
     let wanted = |tree: &Tree| match names {
@@ -70,7 +71,8 @@ pub(crate) fn cold(names: &[String], rounds: usize, terms: Terms<'_>, quick: boo
     document::write("cold.md", &page)
 }
 
-/// repot with large folios as it sees fit, and without; and with what a user may ask for, which takes half a minute for many files.
+/// repot with automatic large folios and without; and separately with `huge=always`, which takes half a
+/// minute for many files.
 fn contenders() -> Result<(Vec<Contender>, Vec<Contender>)> {
     let all = contenders::all(&[])?;
     let find = |name: &str| all.iter().find(|one| one.name == name).cloned();

@@ -1,4 +1,4 @@
-//! `cargo xtask bench decoders`: what could decompress a payload, and what its frames and its window cost.
+//! `cargo xtask bench decoders`: decoders for payloads, and the cost of frames and windows.
 
 mod frames;
 
@@ -13,28 +13,28 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-/// The same as in the payloads of `cargo xtask bench payload`.
+/// The same level as in `cargo xtask bench payload`.
 const LEVEL: i32 = 9;
 
 /// A program with one decoder, or none.
 struct Decoder {
     about: String,
     program: PathBuf,
-    /// Of its processors, in each round.
+    /// CPU seconds of each round.
     seconds: Vec<f64>,
-    /// KiB that were resident at the most.
+    /// Peak resident memory in KiB of each round.
     memory: Vec<f64>,
 }
 
-/// A payload without what is around it.
+/// The compressed archive of a payload.
 struct Archive {
     path: PathBuf,
     frames: String,
-    /// Compressed.
+    /// Compressed size.
     bytes: u64,
 }
 
-/// Measures on one tree, shows, and writes `docs/bench/decoders.md`.
+/// Measures on one tree, prints the results and writes `docs/bench/decoders.md`.
 pub(crate) fn decoders(names: &[String], rounds: usize, quick: bool) -> Result<()> {
     debian::need(&[("cpio", "cpio")])?;
     let name = names.first().map_or("debian", String::as_str);
@@ -54,7 +54,7 @@ pub(crate) fn decoders(names: &[String], rounds: usize, quick: bool) -> Result<(
     if quick || !names.is_empty() { Ok(()) } else { document::write("decoders.md", &page) }
 }
 
-/// Packs the tree and takes the chunks out of the image.
+/// Packs the tree and extracts the chunks of the image.
 fn archive(tree: &Tree) -> Result<Archive> {
     let stage = place::fresh("bench/decoders")?;
     let (root, image, path) = (stage.join("root"), stage.join("image.cpio"), stage.join("archive.zst"));
@@ -125,7 +125,7 @@ fn race(tree: &Tree, archive: &Archive, tar: usize, rounds: usize) -> Result<Str
     ))
 }
 
-/// What the lock file has of a package that is there once.
+/// The version of a package in `Cargo.lock`.
 fn version(package: &str) -> Result<String> {
     let lock = fs::read_to_string(place::checkout().join("Cargo.lock")).context("Cargo.lock")?;
     let entry = lock.split("[[package]]").find(|entry| entry.contains(&format!("name = \"{package}\"")));

@@ -6,13 +6,13 @@ use super::{document, machine, text};
 use anyhow::Result;
 use std::fmt::Write;
 
-/// Everything that was measured.
+/// All results.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     pub(crate) races: Vec<Race>,
-    /// Number of entries and what came of it.
+    /// Races with a growing number of entries.
     pub(crate) growth: Vec<Race>,
-    /// One file each, the memory only.
+    /// Races with one file each, for the memory only.
     pub(crate) files: Vec<Race>,
 }
 
@@ -140,7 +140,7 @@ impl Report {
     }
 }
 
-/// Draws the medians of a race; gives the file's name.
+/// Draws the medians of a race and returns the file name.
 pub(crate) fn drawing(race: &Race) -> Result<String> {
     let file = format!("time-{}-{}.svg", race.tree.name, race.root);
     let bars: Vec<_> = race
@@ -152,7 +152,7 @@ pub(crate) fn drawing(race: &Race) -> Result<String> {
     Ok(file)
 }
 
-/// What a race was about.
+/// The title of a race.
 pub(crate) fn title(race: &Race) -> String {
     format!("{}, from {}: {} entries, {}", race.tree.about, race.root, race.entries, text::mib(race.bytes))
 }

@@ -23,28 +23,28 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// What an entry takes besides its contents, at most, in bytes; and what everybody may take besides.
+/// The maximum an entry takes besides its contents, in bytes; and a reserve for everything else.
 const PER_ENTRY: u64 = 4096;
 const SPARE: u64 = 256 << 20;
 
-/// Longer than anything takes.
+/// Longer than any run.
 const LIMIT: Duration = Duration::from_secs(600);
 
-/// What came of a run.
+/// The result of a run.
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) seconds: f64,
-    /// Seconds on processors.
+    /// CPU seconds.
     pub(crate) own: f64,
-    /// What was in the way of calling it a whole move.
+    /// Why it was not a complete move.
     pub(crate) flaw: Option<String>,
-    /// Entries of the tree.
+    /// Number of entries of the tree.
     pub(crate) entries: u64,
     /// Bytes of its files.
     pub(crate) bytes: u64,
-    /// What it took besides the tree, when that was asked for.
+    /// Memory besides the tree, if it was measured.
     pub(crate) memory: Option<Memory>,
-    /// What it wrote.
+    /// The output.
     pub(crate) log: String,
 }
 
@@ -53,17 +53,17 @@ pub(crate) struct Outcome {
 pub(crate) struct Terms<'a> {
     /// "ramfs" or "tmpfs".
     pub(crate) root: &'a str,
-    /// The init that is in the tree when the contender is none.
+    /// The init in the tree if the contender is not one.
     pub(crate) init: &'a Path,
-    /// Watch the memory, which costs time.
+    /// Measure the memory, which slows the run down.
     pub(crate) sample: bool,
-    /// The free memory that it meets.
+    /// The state of free memory.
     pub(crate) free: Free,
-    /// A program that is attached to process 1 before it starts; its `{pid}` is replaced.
+    /// A program that attaches to PID 1 before it starts. `{pid}` is replaced.
     pub(crate) tracer: &'a [String],
 }
 
-/// Fills an arena and lets the contender move it.
+/// Fills an arena, and runs the contender in it.
 pub(crate) fn run(contender: &Contender, tree: &Tree, terms: Terms<'_>) -> Result<Outcome> {
     let work = |arena: &Arena| {
         tree.fill(&arena.old)?;
@@ -117,7 +117,7 @@ fn as_command(contender: &Contender, arena: &Arena) -> Result<(Told, String)> {
     if !output.status.success() {
         bail!("ended with {}: {}", output.status, log.trim());
     }
-    // A program that tells its own times says so later, and is believed.
+    // A program that reports its own times overrides these lines.
     let mut text = format!("bench start {start}\nbench end {end}\n").into_bytes();
     text.extend_from_slice(&output.stdout);
     Ok((Told::new(&text), log))
@@ -145,7 +145,7 @@ fn as_init(arena: &Arena, tracer: &[String]) -> Result<(Told, String)> {
     }
     File::from(go).write_all(b"1").context("the start")?;
     let heard = hear(output);
-    // The stand-in ends by itself; whatever else is there does not.
+    // The stand-in exits by itself. Other processes may not.
     let _ = pidfd_send_signal(&process, Signal::KILL);
     waitid(WaitId::PidFd(process.as_fd()), WaitIdOptions::EXITED).context("waitid")?;
     if let Some(mut tracer) = attached {
@@ -158,7 +158,7 @@ fn as_init(arena: &Arena, tracer: &[String]) -> Result<(Told, String)> {
     Ok((Told::new(&heard), text))
 }
 
-/// Waits until something traces the process.
+/// Waits until a tracer is attached to the process.
 fn traced(pid: &str) -> Result<()> {
     let start = Instant::now();
     while start.elapsed() < Duration::from_secs(10) {
@@ -171,7 +171,7 @@ fn traced(pid: &str) -> Result<()> {
     bail!("nothing was attached to process {pid} within 10 s")
 }
 
-/// Everything from the pipe, until its other end is closed.
+/// Reads the pipe until its other end is closed.
 fn hear(output: OwnedFd) -> Result<Vec<u8>> {
     let start = Instant::now();
     let mut text = Vec::new();
@@ -192,7 +192,7 @@ fn hear(output: OwnedFd) -> Result<Vec<u8>> {
     }
 }
 
-/// Memory that can be written to as a file, and outlives the process that writes.
+/// Memory that can be written like a file and outlives the process that writes.
 fn tempfile() -> Result<File> {
     Ok(rustix::fs::memfd_create("log", rustix::fs::MemfdFlags::CLOEXEC).context("memfd_create")?.into())
 }
