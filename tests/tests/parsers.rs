@@ -1,4 +1,4 @@
-//! Whatever bytes come in: no parser of the library panics, none takes long, and what is well-formed is understood.
+//! Parsers with any bytes: none panics, none takes long, and valid input is parsed correctly.
 use std::fs;
 use std::io::Write;
 use std::os::fd::AsFd;
@@ -13,7 +13,7 @@ use repot::manifest::{self, Line};
 use repot::options::Options;
 use repot::options::cmdline::{self, same_key};
 
-/// Bytes without a pattern, and bytes that look like what the parsers know: their words, cut and joined anyhow.
+/// Random bytes, and bytes that resemble valid input: known words, truncated and joined at random.
 fn bytes() -> impl Strategy<Value = Vec<u8>> {
     const WORDS: [&[u8]; 40] = [
         b"repot.",
@@ -93,7 +93,7 @@ proptest! {
         }
     }
 
-    /// As the kernel writes mount points (`seq_path`): space, tab, newline and backslash in octal.
+    /// Escaped as the kernel escapes mount points (`seq_path`): space, tab, newline and backslash in octal.
     #[test]
     fn mount_points_are_read_as_the_kernel_writes_them(path in vec(1..=255_u8, 1..300), id in any::<u32>(), shared: bool) {
         let mut line = format!("{id} 1 0:20 / ").into_bytes();
@@ -115,7 +115,7 @@ proptest! {
         words in vec(("[a-z_.-]{1,20}", proptest::option::of("[a-zA-Z0-9,/:%=]{0,20}")), 0..20),
         gap in "[ \t\n]{1,3}",
     ) {
-        // What stands behind "--" is the init's.
+        // Words after "--" belong to the init.
         prop_assume!(words.iter().all(|(key, value)| key != "--" || value.is_some()));
         let text: Vec<_> = words
             .iter()
@@ -152,7 +152,7 @@ proptest! {
 proptest! {
     #![proptest_config(config(400))]
 
-    /// Programs made of noise behind a magic that is right, and of a real one with some bytes changed.
+    /// Random bytes after a valid magic, and a real program with some bytes changed.
     #[test]
     fn no_program_is_too_odd(noise in vec(any::<u8>(), 0..700), changes in vec((0..700_usize, any::<u8>()), 0..12)) {
         let real = fs::read(repot_tests::programs::helper()).expect("the helper");
@@ -174,7 +174,7 @@ proptest! {
     }
 }
 
-/// Much of anything takes time in proportion: no parser is quadratic.
+/// The time is linear in the length of the input: no parser is quadratic.
 #[test]
 fn large_input_takes_no_longer_than_its_length_asks_for() {
     for word in [
@@ -201,7 +201,7 @@ fn large_input_takes_no_longer_than_its_length_asks_for() {
     }
 }
 
-/// A whole command line of one key, the longest the kernel takes.
+/// A command line of the maximum length, with a single key.
 #[test]
 fn a_command_line_of_one_key() {
     let line = [b"repot.".as_slice(), &b"x".repeat(4096 - 6)].concat();
@@ -210,7 +210,7 @@ fn a_command_line_of_one_key() {
     assert!(options.warnings[0].starts_with("command line: repot."), "{}", options.warnings[0]);
 }
 
-/// A directory for as long as it is needed.
+/// A directory that is removed at the end.
 struct Scratch(std::path::PathBuf);
 
 impl Scratch {

@@ -1,4 +1,5 @@
-//! `wipe=yes`: what is freed in the old root holds zeros by then, and everything arrives all the same.
+//! `wipe=yes`: memory that is freed in the old root is overwritten with zeros first, and everything arrives
+//! all the same.
 use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
 
@@ -33,7 +34,7 @@ fn freed_unwiped(running_pid: i32, call: &Call, device: u64) -> Option<usize> {
     Some(bytes[..read].iter().filter(|&&byte| byte != 0).count())
 }
 
-/// Runs and says how many bytes were freed with something in them, and how many files were freed at all.
+/// Runs, and returns how many nonzero bytes were freed and how many files.
 fn unwiped(prepared: &Prepared) -> (usize, u32) {
     let device = rustix::fs::fstat(&prepared.view).expect("the old root").st_dev;
     let setup = Setup { calls: Calls::These(vec![libc::SYS_ftruncate]), ..Setup::default() };
@@ -65,14 +66,15 @@ fn what_is_freed_was_overwritten() {
     assert!(times as usize > files / 2, "{times} pieces of {files} files were freed by truncation");
 }
 
-/// The test above sees what is not overwritten: without the option there is a lot.
+/// The test above would notice: without the option, many nonzero bytes are freed.
 #[test]
 fn without_it_nothing_is_overwritten() {
     let (bytes, _) = unwiped(&prepared(Fs::Tmpfs, "threads=1\n", &one_of_each()));
     assert!(bytes > 1 << 20, "{bytes}");
 }
 
-/// How many bytes that are not zero the chunks of a payload have when they are removed, and how many chunks there are.
+/// How many bytes that are not zero the chunks of a payload have when they are removed, and the number of
+/// chunks.
 fn unwiped_chunks(config: &str) -> (usize, u32) {
     let packed = pack(&["mode=move", "threads=2", config], of_several_chunks);
     let prepared = unpacked(Fs::Ramfs, &[], &[&packed.image], |_| ());

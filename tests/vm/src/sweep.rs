@@ -1,4 +1,5 @@
-//! The same boot with less and less memory: it comes up whole, or says what is short; the table of that.
+//! The same boot with less and less memory. Each boot must end with the whole tree or with a message that
+//! says what is missing. Writes a table of the results.
 
 use crate::image::Image;
 use crate::scenario::Scenario;
@@ -14,28 +15,28 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// From one step to the next, in MiB.
+/// The step of the search, in MiB.
 const STEP: u32 = 8;
-/// So many steps below the last at which `/init` was started are enough to see that none follows.
+/// After this many steps at which `/init` did not start, no smaller size is tried.
 const BELOW: u32 = 2;
 
-/// What is booted, and the memory that is plenty for it, in MiB.
+/// The trees, and for each the memory in MiB to begin with.
 const TREES: [(&str, &str, u32); 2] =
     [("small", "tree = 'small'", 128), ("one large file", "tree = 'heavy'\ncompress = 'zstd'", 192)];
 
-/// What came of one boot.
+/// The result of one boot.
 enum Outcome {
-    /// The real init found everything, after this line of repot's.
+    /// The real init found everything. With repot's log line.
     Whole(String),
-    /// Nothing was executed, and this line of repot's says why.
+    /// No init was executed. With repot's line that says why.
     Told(String),
-    /// The kernel did not come so far as to start `/init`; its last words.
+    /// The kernel did not start `/init`. With its last line.
     Kernel(String),
-    /// None of what may be.
+    /// A result that is not allowed.
     Wrong(String),
 }
 
-/// One column of the table: what is booted on what.
+/// One column of the table: a tree on a kernel and a type of root.
 struct Column<'a> {
     kernel: &'a Kernel,
     rootfstype: &'static str,
@@ -90,7 +91,7 @@ pub fn sweep(series: &[String], jobs: usize) -> Result<()> {
     write(&columns, &results)
 }
 
-/// All steps of a column, from plenty of memory downward.
+/// All sizes of a column, from much memory downward.
 fn downward(column: &Column) -> Result<BTreeMap<u32, Outcome>> {
     let mut outcomes = BTreeMap::new();
     let (mut memory, mut below) = (column.plenty, 0);
@@ -106,7 +107,7 @@ fn downward(column: &Column) -> Result<BTreeMap<u32, Outcome>> {
         outcomes.insert(memory, outcome);
         memory -= STEP;
     }
-    // Where it becomes scarce, each megabyte.
+    // Near the limit, in steps of 1 MiB.
     let last = outcomes.iter().find(|(_, outcome)| !matches!(outcome, Outcome::Kernel(_))).map(|(at, _)| *at);
     for memory in last.map_or(0..0, |last| last - STEP + 1..last) {
         outcomes.insert(memory, boot(memory)?);
@@ -121,7 +122,7 @@ impl Column<'_> {
 }
 
 impl Outcome {
-    /// Its word for the table, and what it goes by.
+    /// The word for the table, and the line that explains it.
     fn shown(&self) -> (&'static str, &str) {
         match self {
             Outcome::Whole(text) if text.starts_with("move") => ("moved", text),
@@ -154,7 +155,7 @@ fn one(column: &Column, memory: u32) -> Result<Outcome> {
     };
     let mut run = machine.run()?;
     if !started(&run) && !run.console.contains("Kernel panic") {
-        // Emulation has its own accidents; see the boots.
+        // Emulation sometimes crashes the guest.
         run = machine.run()?;
     }
     Ok(judge(column, &run))
@@ -182,12 +183,12 @@ fn judge(column: &Column, run: &Run) -> Outcome {
     }
 }
 
-/// Whether the kernel came so far as to start `/init`; without, it tries others.
+/// Whether the kernel started `/init`. Otherwise it tries other programs.
 fn started(run: &Run) -> bool {
     run.console.contains("Run /init as")
 }
 
-/// Repot's line about what it did.
+/// Repot's log line about what it did.
 fn summary(account: &Account) -> Option<String> {
     let mut lines = account.log.iter().rev().filter_map(|line| Some(line.split_once("repot: ")?.1));
     lines.find(|line| line.contains("executing \"")).map(str::to_owned)

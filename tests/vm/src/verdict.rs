@@ -1,4 +1,4 @@
-//! The account of a boot against what its scenario asks for.
+//! Compares the account of a boot with what its scenario expects.
 
 use crate::case::Case;
 use crate::expect::{AsBefore, Expect, Like, Mounts, Works};
@@ -10,7 +10,7 @@ use repot_probe::account::{Account, Line, Mount};
 use repot_snapshot::{Kind, Snapshot};
 use std::fmt::Debug;
 
-/// Everything that is not as asked for, in words.
+/// Everything that is not as expected.
 pub(crate) fn failures(case: &Case, image: &Image, run: &Run) -> Result<Vec<String>> {
     let expect = case.expect()?;
     let mut failures = Failures(Vec::new());
@@ -144,7 +144,7 @@ impl Failures {
     fn memory(&mut self, expect: &Expect, after: &Account) {
         let of = |key: &str| after.memory.get(key).copied().unwrap_or(0);
         if let Some(limit) = expect.memory_over_tree {
-            // ramfs counts as Unevictable, tmpfs as Shmem: one of them is the tree, none may be there twice.
+            // A tree on ramfs counts as Unevictable, on tmpfs as Shmem. It must be in memory once.
             let (held, tree) = (of("Shmem") + of("Unevictable"), tree_kib(&after.tree));
             if held > tree + limit {
                 self.say(format!("{held} KiB of page cache for a tree of {tree} KiB"));
@@ -210,7 +210,7 @@ impl Failures {
     }
 }
 
-/// All of a mount that may not change when what is below it does: ids may, and a bind of the root's own file
+/// The properties of a mount that must not change. IDs may change, and a bind mount of the root's own file
 /// system is on another device with another type afterwards.
 fn told(mount: &Mount, all: &[Mount]) -> String {
     let root = all.iter().find(|other| other.point == "/");
