@@ -47,7 +47,7 @@ pub(super) fn with_arena<T: Send>(
         });
         thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     });
-    ensure!(host_mounts()? == before, "the mount table of this machine has changed meanwhile");
+    ensure!(host_mounts()? == before, "the mount table of this machine changed during the run");
     result
 }
 

@@ -37,7 +37,7 @@ pub(crate) fn copying(quick: bool) -> Result<()> {
     let mut page = String::from("# Copying one file\n\n");
     let _ = writeln!(
         page,
-        "Microseconds of processor time for one file, the median of several rounds, by `cargo xtask bench copy`.\n\
+        "Microseconds of CPU time per file, medians of several rounds, measured by `cargo xtask bench copy`.\n\
          {}\n",
         machine::about()?
     );

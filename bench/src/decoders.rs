@@ -45,7 +45,7 @@ pub(crate) fn decoders(names: &[String], rounds: usize, quick: bool) -> Result<(
     let tar =
         zstd::stream::decode_all(File::open(&archive.path)?).context("cannot decompress the archive")?;
     let page = format!(
-        "# Decoders and frames\n\nBy `cargo xtask bench decoders`, on {}\n\n{}\n{}",
+        "# Decoders and frames\n\nMeasured by `cargo xtask bench decoders` on {}\n\n{}\n{}",
         machine::about()?,
         race(&tree, &archive, tar.len(), if quick { 3 } else { rounds })?,
         frames::section(&tar, quick)?
@@ -112,10 +112,11 @@ fn race(tree: &Tree, archive: &Archive, tar: usize, rounds: usize) -> Result<Str
     }
     let kilobytes = |program: &Path| -> Result<u64> { Ok(size(program)? / 1000) };
     Ok(format!(
-        "## Decoders\n\n{}: all {} frames, {megabytes:.1} MB of tar in {:.1} MB, decompressed one after the other by one thread that reads and \
-         writes 128 KiB at a time, as the init does. Processor time, medians of {rounds} interleaved rounds; memory that was resident \
-         at the most; what it adds to a static program. All are built as the init is, but for speed. Of each, what the same program takes without a decoder is \
-         subtracted.\n\n{}\nThe init has {} KB, the one that unpacks payloads {} KB.\n",
+        "## Decoders\n\n{}: all {} frames, {megabytes:.1} MB of tar in {:.1} MB, decompressed one after the other by one thread \
+         that reads and writes 128 KiB at a time, as the init does. \"speed\" is by CPU time, medians of {rounds} interleaved \
+         rounds. \"memory\" is the maximum resident memory, \"size\" what the decoder adds to a static program. All are built like \
+         the init, but optimized for speed. The values of the same program without a decoder are subtracted.\n\n{}\n\
+         The init has {} KB, the init with payload support {} KB.\n",
         tree.about,
         archive.frames,
         text::number(archive.bytes) / 1e6,

@@ -20,15 +20,11 @@ pub(crate) fn about() -> Result<String> {
     let memory: u64 = field("/proc/meminfo", "MemTotal")?.trim_end_matches(" kB").parse().unwrap_or(0);
     let count = std::thread::available_parallelism().map_or(1, usize::from);
     Ok(format!(
-        "Linux {}, {count} processors ({processor}){}, {} GiB of memory.{}",
+        "Linux {}, {count} CPUs ({processor}){}, {} GiB of memory.{}",
         version.trim_end_matches('.'),
         if hypervisor { " in a virtual machine" } else { "" },
         memory.div_ceil(1 << 20),
-        if real_time()? {
-            " All was run with real-time priority, before whatever else the machine did."
-        } else {
-            ""
-        },
+        if real_time()? { " Everything ran with real-time priority, ahead of other processes." } else { "" },
     ))
 }
 

@@ -47,7 +47,7 @@ struct Images {
 /// Measures on the named trees. If everything was measured, it writes `docs/bench/payload.md`.
 pub(crate) fn payload(names: &[String], only: &[String], rounds: usize, quick: bool) -> Result<()> {
     if let Some(other) = only.iter().find(|what| !["ram", "time"].contains(&what.as_str())) {
-        bail!("--only={other}: of payloads `ram` and `time` are measured");
+        bail!("--only={other}: payload measures `ram` and `time`");
     }
     let asked = |what: &str| only.is_empty() || only.iter().any(|word| word == what);
     debian::need(&[debian::QEMU, ("cpio", "cpio"), ("zstd", "zstd")])?;
@@ -57,8 +57,8 @@ pub(crate) fn payload(names: &[String], only: &[String], rounds: usize, quick: b
     };
     let kernel = kernel(SERIES)?;
     let mut page = format!(
-        "# Payloads\n\nFound by `cargo xtask bench payload`. Both images of a root are compressed with zstd at level {LEVEL}. \"plain\" is \
-         an ordinary initramfs that is unpacked by the kernel and whose /init is the real init: nothing is re-homed.\n"
+        "# Payload images\n\nMeasured by `cargo xtask bench payload`. Both images of a root are compressed with zstd at level {LEVEL}. \
+         \"plain\" is an ordinary initramfs: the kernel unpacks it, its /init is the real init, and nothing is re-homed.\n"
     );
     for tree in trees::all().into_iter().filter(wanted) {
         tree.prepare()?;
@@ -89,9 +89,9 @@ fn memory(images: &Images, kernel: &Kernel) -> Result<String> {
         plain.push(smallest(&images.plain, root, kernel, images.mib)?.0.to_string());
     }
     Ok(format!(
-        "MiB of the smallest machine in which the whole tree is there when the real init is executed, in steps of {STEP}, Linux \
-         {SERIES}, two processors. \"kernel and tree alone\" is what was not free any more in the payload's machine at the first \
-         instruction of the real init, when nothing is left of the payload and of its /init:\n\n{}\n",
+        "MiB of the smallest machine in which the real init finds the whole tree, in steps of {STEP}, Linux {SERIES}, 2 CPUs. \
+         \"kernel and tree alone\" is the memory that is not free in the payload's machine at the first instruction of the real \
+         init, when the payload and its /init are gone:\n\n{}\n",
         text::table(&["", "ramfs", "tmpfs"], &[floor, payload, plain])
     ))
 }
@@ -117,9 +117,9 @@ fn time(images: &Images, kernel: &Kernel, rounds: usize) -> Result<String> {
         row("unpacking alone: init-payload, and `zstd -d | cpio -i` onto a tmpfs", &mut unpack),
     ];
     Ok(format!(
-        "Seconds, medians of {rounds} interleaved rounds, two processors. QEMU copies byte by byte what a processor with ERMS copies \
-         by cache lines (`rep movsb`), and the kernel copies so between itself and a program, but not within itself; with \
-         `{NO_STRINGS}` both go by words:\n\n{}",
+        "Seconds, medians of {rounds} interleaved rounds, 2 CPUs. QEMU executes `rep movsb` byte by byte, where a CPU with ERMS \
+         copies by cache lines. The kernel uses it to copy between itself and a program, but not within itself. With \
+         `{NO_STRINGS}` both copy by words:\n\n{}",
         text::table(&["", "payload", "plain", "times faster"], &rows)
     ))
 }
@@ -261,7 +261,7 @@ fn by_init(image: &Path) -> Result<f64> {
     let log = running.log();
     ensure!(matches!(end, End::Exited(0)), "{end:?}: {log}");
     let words: Vec<&str> = log.split(' ').collect();
-    let at = words.iter().position(|word| *word == "ms,").context("the init told no time")?;
+    let at = words.iter().position(|word| *word == "ms,").context("the init logged no time")?;
     Ok(words[at - 1].parse::<f64>()? / 1000.0)
 }
 

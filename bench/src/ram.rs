@@ -60,10 +60,9 @@ pub(crate) fn ram(names: &[String], only: &[String], peers: &[Peer], quick: bool
     let mut page = String::from("# The smallest machine\n\n");
     let _ = writeln!(
         page,
-        "MiB of memory of the smallest virtual machine in which the whole tree is there when the real init is executed, found by \
-         `cargo xtask bench ram` in steps of {STEP} MiB, on Linux {SERIES} in QEMU with two processors. The images are compressed \
-         with zstd. \"no re-homing\" is the same image whose /init is the real init. A step more or less is within what a search gives \
-         from one time to the next.\n"
+        "MiB of memory of the smallest virtual machine in which the real init finds the whole tree, measured by \
+         `cargo xtask bench ram` in steps of {STEP} MiB, on Linux {SERIES} in QEMU with 2 CPUs. The images are compressed with \
+         zstd. \"no re-homing\" is the same image with the real init as /init. Results vary by one step from search to search.\n"
     );
     for tree in trees::all().into_iter().filter(wanted) {
         tree.prepare()?;

@@ -88,7 +88,7 @@ pub(crate) fn run(contender: &Contender, tree: &Tree, terms: Terms<'_>) -> Resul
         };
         let moved = told.word("root").is_none_or(|magic| magic == "0x1021994");
         let flaw = if contender.moves() && terms.root == "ramfs" && !moved {
-            Some("the root is no tmpfs".to_owned())
+            Some("the root is not a tmpfs".to_owned())
         } else if found != expected {
             Some(format!("not the same tree: {expected} before, {found} after"))
         } else {
@@ -101,7 +101,7 @@ pub(crate) fn run(contender: &Contender, tree: &Tree, terms: Terms<'_>) -> Resul
 
 fn tally(root: &Path) -> Result<String> {
     let said = command::read(Command::new(programs::guest()?).arg("tally").arg(root))?;
-    Told::new(said.as_bytes()).word("tally").map(str::to_owned).context("the guest gave no tally")
+    Told::new(said.as_bytes()).word("tally").map(str::to_owned).context("the guest printed no tally")
 }
 
 fn as_command(contender: &Contender, arena: &Arena) -> Result<(Told, String)> {

@@ -45,7 +45,7 @@ pub(crate) fn race(race: &Race) -> String {
         .map(|score| {
             let mut about = score.contender.about.clone();
             if score.flaw.is_some() {
-                about.push_str(" (not whole)");
+                about.push_str(" (incomplete)");
             }
             vec![
                 about,
@@ -57,7 +57,7 @@ pub(crate) fn race(race: &Race) -> String {
             ]
         })
         .collect();
-    table(&["", "median", "least", "against repot", "against the floor", "processors"], &rows)
+    table(&["", "median", "minimum", "vs repot", "vs floor", "CPU time"], &rows)
 }
 
 /// The memory table of one race; empty if no memory was measured.
@@ -77,7 +77,7 @@ pub(crate) fn memory(race: &Race) -> String {
     if rows.is_empty() {
         return String::new();
     }
-    table(&["", "contents", "slab", "programs", "all", "it says", "looks"], &rows)
+    table(&["", "contents", "slab", "programs", "all", "log", "samples"], &rows)
 }
 
 /// Milliseconds below ten seconds, seconds above.
@@ -112,7 +112,7 @@ pub(crate) fn median(numbers: &[f64]) -> f64 {
 }
 
 /// A count for a drawing or a ratio.
-#[allow(clippy::cast_precision_loss, reason = "nobody reads so many digits")]
+#[allow(clippy::cast_precision_loss, reason = "the digits beyond 2^53 do not matter")]
 pub(crate) fn number(count: u64) -> f64 {
     count as f64
 }

@@ -28,7 +28,7 @@ impl Told {
     /// Seconds between start and end, by the clock and on a CPU.
     pub(crate) fn seconds(&self) -> Result<(f64, f64)> {
         let stamp = |word: &str| -> Result<(u64, u64)> {
-            let text = self.word(word).with_context(|| format!("nothing was said of its {word}"))?;
+            let text = self.word(word).with_context(|| format!("the output has no {word}"))?;
             let (clock, own) = text.split_once(' ').with_context(|| format!("{word} {text}"))?;
             Ok((clock.parse()?, own.parse()?))
         };

@@ -250,7 +250,7 @@ fn examine(prepared: &Prepared, running: &Running) -> Outcome {
     let left = snapshot(&prepared.view).expect("a snapshot");
     if left.len() > 1 && !log.contains("NOT empty") && !log.contains("; left in place") {
         let left: Vec<_> = left.keys().map(|path| path.escape_ascii().to_string()).collect();
-        return wrong(format!("left in the old root, and not told: {left:?}"));
+        return wrong(format!("left in the old root, but not logged: {left:?}"));
     }
     Outcome::Moved
 }

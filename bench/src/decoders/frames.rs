@@ -26,11 +26,11 @@ pub(super) fn section(tar: &[u8], quick: bool) -> Result<String> {
     let by_frame = frames.iter().map(|mib| compressed(tar, size(*mib), WINDOW)).collect::<Result<_>>()?;
     let by_window = WINDOWS.iter().map(|log| compressed(tar, size(FRAME), *log)).collect::<Result<_>>()?;
     Ok(format!(
-        "## Frames and windows\n\nThe same tar cut at every so many bytes, each piece compressed by itself at level {LEVEL}, with a window of \
-         {} MiB:\n\n{}\nFrames of {FRAME} MiB with several windows:\n\n{}",
+        "## Frames and windows\n\nThe same tar, cut at different sizes. Each piece is compressed alone, at level {LEVEL} with a \
+         window of {} MiB:\n\n{}\nFrames of {FRAME} MiB with different windows:\n\n{}",
         1 << (WINDOW - 20),
-        table("frames of", frames.iter().map(name).collect(), by_frame),
-        table("windows of", WINDOWS.map(|log| format!("{} MiB", 1 << (log - 20))).to_vec(), by_window),
+        table("frame size", frames.iter().map(name).collect(), by_frame),
+        table("window size", WINDOWS.map(|log| format!("{} MiB", 1 << (log - 20))).to_vec(), by_window),
     ))
 }
 

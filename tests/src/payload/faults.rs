@@ -50,13 +50,13 @@ fn untold(point: &Point, phase: Phase, log: &str) -> Option<&'static str> {
         ["in chunk 0", ".repot-payload/0", "unlinkat \"index\""].iter().any(|place| log.contains(place));
     let wrong = [
         (phase == Phase::Before, "nothing was freed, and yet there is no init"),
-        (!named, "the call and its error are not told"),
+        (!named, "the log does not name the call and its error"),
         // The tree is whole if an init could run but for the failure.
         (
             !unexecuted && !log.contains("chunks of the payload are already freed"),
             "it is not told that there is no way back",
         ),
-        (!unexecuted && phase == Phase::Chunks && !chunk, "the chunk is not told"),
+        (!unexecuted && phase == Phase::Chunks && !chunk, "the log does not name the chunk"),
     ];
     wrong.into_iter().find_map(|(wrong, what)| wrong.then_some(what))
 }

@@ -200,7 +200,7 @@ fn failures(made: &Made, after: &Account) -> Vec<String> {
         failures.push(format!("/ is {root:?}, pivot_root {}", after.pivot_root));
     }
     if !after.log.iter().any(|line| line.contains("repot: move: ")) {
-        failures.push(format!("the log says {:#?}", after.log));
+        failures.push(format!("the log has no move: {:#?}", after.log));
     }
     for (path, device) in [("dev/console", (5, 1)), ("dev/null", (1, 3)), ("dev/kmsg", (1, 11))] {
         let found = after.tree.get(path.as_bytes());

@@ -15,7 +15,7 @@ pub(crate) fn failures(case: &Case, image: &Image, run: &Run) -> Result<Vec<Stri
     let expect = case.expect()?;
     let mut failures = Failures(Vec::new());
     if run.cut_off {
-        failures.say(format!("the guest did not end; its last words: {}", last_lines(&run.console)));
+        failures.say(format!("the guest did not end; its last lines: {}", last_lines(&run.console)));
         return Ok(failures.0);
     }
     if expect.stays.is_some() && !run.stayed {
@@ -27,21 +27,21 @@ pub(crate) fn failures(case: &Case, image: &Image, run: &Run) -> Result<Vec<Stri
             Ok(Line::Before(account)) => before = Some(account),
             Ok(Line::After(account)) => after = Some(account),
             Ok(Line::Broken(what)) => failures.say(format!("the probe failed: {what}")),
-            Err(error) => failures.say(format!("the report is damaged: {error}")),
+            Err(error) => failures.say(format!("the report is corrupt: {error}")),
         }
     }
     match (&expect.console, after) {
         (Some(words), None) => {
             for words in words.iter().filter(|words| !run.console.contains(words.as_str())) {
                 failures.say(format!(
-                    "the console does not say {words:?}; its last words: {}",
+                    "the console lacks {words:?}; its last lines: {}",
                     last_lines(&run.console)
                 ));
             }
         }
-        (Some(_), Some(_)) => failures.say("an init was executed, and none should have been".to_owned()),
+        (Some(_), Some(_)) => failures.say("an init was executed, but none was expected".to_owned()),
         (None, None) => {
-            failures.say(format!("no account was given; the last words: {}", last_lines(&run.console)))
+            failures.say(format!("the probe sent no report; the last lines: {}", last_lines(&run.console)))
         }
         (None, Some(after)) => failures.account(case, &expect, image, before.as_deref(), &after),
     }
@@ -59,15 +59,15 @@ impl Failures {
         if let Some(wanted) = wanted
             && *wanted != seen
         {
-            self.say(format!("{what}: wanted {wanted:?}, got {seen:?}"));
+            self.say(format!("{what}: expected {wanted:?}, found {seen:?}"));
         }
     }
 
-    fn works(&mut self, what: &str, wanted: Option<&Works>, case: &Case, seen: bool, said: &dyn Debug) {
+    fn works(&mut self, what: &str, wanted: Option<&Works>, case: &Case, seen: bool, detail: &dyn Debug) {
         if let Some(wanted) = wanted
             && wanted.on(&case.kernel) != seen
         {
-            self.say(format!("{what}: wanted {}, got {said:?}", wanted.on(&case.kernel)));
+            self.say(format!("{what}: expected {}, found {detail:?}", wanted.on(&case.kernel)));
         }
     }
 
@@ -85,7 +85,7 @@ impl Failures {
         self.same("type of /", &expect.root, root.map(|root| root.kind.clone()).unwrap_or_default());
         let options = root.map(|root| root.super_options.as_str()).unwrap_or_default();
         for option in expect.options.iter().filter(|option| !options.split(',').any(|one| one == *option)) {
-            self.say(format!("no {option} among the options of /: {options}"));
+            self.say(format!("/ lacks the option {option}: {options}"));
         }
         let statfs = expect.statfs.as_ref().map(|kind| if kind == "same" { &case.rootfstype } else { kind });
         self.same("statfs of /", &statfs, &after.statfs.kind);
@@ -130,14 +130,14 @@ impl Failures {
         for words in
             expect.log.iter().filter(|words| !after.log.iter().any(|line| line.contains(words.as_str())))
         {
-            self.say(format!("the log does not say {words:?}: {:#?}", after.log));
+            self.say(format!("the log lacks {words:?}: {:#?}", after.log));
         }
         for words in expect
             .log_without
             .iter()
             .filter(|words| after.log.iter().any(|line| line.contains(words.as_str())))
         {
-            self.say(format!("the log says {words:?}: {:#?}", after.log));
+            self.say(format!("the log must not contain {words:?}: {:#?}", after.log));
         }
     }
 
@@ -171,7 +171,7 @@ impl Failures {
                 self.same("mounts", &Some(wanted.clone()), brief(&after.mounts))
             }
             (Some(Mounts::Like(AsBefore::Before)), None) => {
-                self.say("no account from before to compare mounts with".to_owned())
+                self.say("the step `report` is missing, so there are no mounts to compare with".to_owned())
             }
             (Some(Mounts::Like(AsBefore::Before)), Some(before)) => {
                 let told = |mounts: &[Mount]| -> Vec<String> {
@@ -204,7 +204,9 @@ impl Failures {
             }
             (Some(Like::Packed), _) => differences(&image.tree, &after.tree, &executed),
             (Some(Like::Before), Some(before)) => differences(&before.tree, &after.tree, &executed),
-            (Some(Like::Before), None) => vec!["no account from before to compare with".to_owned()],
+            (Some(Like::Before), None) => {
+                vec!["the step `report` is missing, so there is no tree to compare with".to_owned()]
+            }
         };
         self.0.extend(shorten(&found));
     }

@@ -19,10 +19,10 @@ pub(crate) fn sweep(choice: &Choice) -> Result<()> {
     finish(choice, "docs/faults-payload.md", TEXT, &results, &sums, is_bad)
 }
 
-const TEXT: &str = "# Every system call made to fail while a payload is unpacked\n\n`cargo xtask faults --payload` runs the static \
-     `init-payload` as process 1 of a private namespace on a tmpfs with what the kernel unpacks of a small image: a payload with an \
-     entry of every kind, and a mount. It lets each call that the init makes fail once, with each of five errors. Each run must end \
-     within ten seconds. Where the call failed before the first chunk was freed, an init must have been executed on the complete \
-     tree in its own tmpfs, with the mount in place (moved). Where it failed later, it is that, or no init at all and what `onerror=` asks \
-     for (onerror), since what has been freed cannot be put back; then the log must name the call and the error, and, while chunks \
-     are being unpacked, the chunk. Never an init on half a tree. A row of the table counts how.";
+const TEXT: &str = "# Fault injection: unpacking a payload\n\n`cargo xtask faults --payload` runs the static `init-payload` as PID \
+     1 of a private namespace, on a tmpfs with what the kernel unpacks of a small image: a payload with an entry of every kind, \
+     and a mount. It makes each system call of the init fail once, with each of five errors. Each run must end within ten \
+     seconds. If the call failed before the first chunk was freed, an init must run on the complete tree in its own tmpfs, with \
+     the mount in place (moved). If it failed later, the run may also end without an init and follow `onerror=` (onerror), \
+     because freed chunks cannot be restored. The log must then name the call and the error, and, while chunks are being \
+     unpacked, the chunk. No init may run on part of a tree. The table counts the outcomes.";
