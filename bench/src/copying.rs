@@ -1,8 +1,8 @@
 //! `cargo xtask bench copy`: the cost of each way of copying a file, by its size, on the running kernel.
 
 use super::arena::with_arena;
+use super::guest_output::GuestOutput;
 use super::machine;
-use super::told::Told;
 use super::{document, programs, text};
 use anyhow::{Context, Result};
 use indicatif::ProgressBar;
@@ -51,7 +51,7 @@ pub(crate) fn copying(quick: bool) -> Result<()> {
             let said = with_arena(old, &[("huge", huge)], |arena| {
                 command::read(Command::new(&guest).arg("copy").arg(&arena.old).arg(&arena.new).arg(word))
             })?;
-            for line in Told::new(said.as_bytes()).words("copy") {
+            for line in GuestOutput::new(said.as_bytes()).words("copy") {
                 let mut words = line.splitn(3, ' ');
                 let (Some(_), Some(time), Some(name)) = (words.next(), words.next(), words.next()) else {
                     continue;

@@ -2,7 +2,7 @@
 
 mod frames;
 
-use super::told::Told;
+use super::guest_output::GuestOutput;
 use super::trees::{self, Tree};
 use super::{document, machine, payload_images, programs, sys, text};
 use anyhow::{Context, Result, ensure};
@@ -86,7 +86,7 @@ fn race(tree: &Tree, archive: &Archive, tar: usize, rounds: usize) -> Result<Str
             let before = sys::children();
             let said = command::read(Command::new(&decoder.program).arg(&archive.path))?;
             decoder.seconds.push(Duration::from_nanos(sys::children() - before).as_secs_f64());
-            let told = Told::new(said.as_bytes());
+            let told = GuestOutput::new(said.as_bytes());
             let number = |word| told.word(word).and_then(|number| number.parse::<f64>().ok()).context(word);
             decoder.memory.push(number("memory")?);
             let whole = if at == 0 { text::number(archive.bytes) } else { text::number(tar as u64) };

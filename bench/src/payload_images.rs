@@ -3,7 +3,7 @@
 //! It measures the smallest machine that boots, the time from the start of the kernel to the real init, and
 //! the time of unpacking on this machine.
 
-use super::told::Told;
+use super::guest_output::GuestOutput;
 use super::trees::{self, Tree};
 use super::{document, machine as host, programs, text};
 use anyhow::{Context, Result, bail, ensure};
@@ -12,7 +12,7 @@ use repot_cli::cli::Cli;
 use repot_cli::codec::{Compression, Encoder};
 use repot_harness::kernels::{Kernel, kernel};
 use repot_harness::{build, command, debian, place, qemu};
-use repot_tests::payload::unpacked;
+use repot_tests::payload_image::unpacked;
 use repot_tests::sandbox::{End, Setup};
 use repot_tests::trees::Fs;
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
@@ -187,12 +187,12 @@ fn put(from: &Path, to: &Path) -> Result<()> {
 }
 
 /// The report of a boot with this much memory.
-fn boot(image: &Path, root: &str, kernel: &Kernel, memory_mib: u32) -> Result<Told> {
+fn boot(image: &Path, root: &str, kernel: &Kernel, memory_mib: u32) -> Result<GuestOutput> {
     let append = format!("rootfstype={root} quiet bench-machine");
     let folder = place::fresh("bench/payload/run")?;
     let machine = machine(image, kernel, &append, memory_mib, LIMIT, &folder);
     // QEMU refuses a machine that is too small for the archive.
-    Ok(machine.run().map_or_else(|_| Told::default(), told))
+    Ok(machine.run().map_or_else(|_| GuestOutput::default(), told))
 }
 
 fn machine<'a>(
@@ -206,8 +206,8 @@ fn machine<'a>(
     qemu::Machine { kernel, initrd: image, append, memory_mib, cpus: 2, limit, stays: None, folder }
 }
 
-fn told(run: qemu::Run) -> Told {
-    Told::new(run.report.replace('\r', "").as_bytes())
+fn told(run: qemu::Run) -> GuestOutput {
+    GuestOutput::new(run.report.replace('\r', "").as_bytes())
 }
 
 /// The smallest machine in MiB, and how much of it is in use at the end. The search bisects between a size

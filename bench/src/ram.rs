@@ -176,7 +176,7 @@ fn boots(case: &Case<'_>, kernel: &Kernel, memory_mib: u32) -> Result<bool> {
     };
     // QEMU refuses a machine that is too small for the archive. Then there is no console either.
     let Ok(run) = machine.run() else { return Ok(false) };
-    let told = super::told::Told::new(run.report.replace('\r', "").as_bytes());
+    let told = super::guest_output::GuestOutput::new(run.report.replace('\r', "").as_bytes());
     case.late.fetch_add(usize::from(run.cut_off), Ordering::Relaxed);
     let whole = told.word("tally") == Some(case.image.tally.as_str());
     std::fs::write(folder.join("memory"), format!("{memory_mib} {whole}\n"))

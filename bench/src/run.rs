@@ -2,10 +2,10 @@
 
 use super::arena::{Arena, with_arena};
 use super::contenders::{Contender, Way};
+use super::guest_output::GuestOutput;
 use super::memory::{Memory, Sampler};
 use super::programs;
 use super::sys::{self, Launch};
-use super::told::Told;
 use super::trees::Tree;
 use super::warm::Free;
 use anyhow::{Context, Result, bail};
@@ -101,10 +101,10 @@ pub(crate) fn run(contender: &Contender, tree: &Tree, terms: Terms<'_>) -> Resul
 
 fn tally(root: &Path) -> Result<String> {
     let said = command::read(Command::new(programs::guest()?).arg("tally").arg(root))?;
-    Told::new(said.as_bytes()).word("tally").map(str::to_owned).context("the guest printed no tally")
+    GuestOutput::new(said.as_bytes()).word("tally").map(str::to_owned).context("the guest printed no tally")
 }
 
-fn as_command(contender: &Contender, arena: &Arena) -> Result<(Told, String)> {
+fn as_command(contender: &Contender, arena: &Arena) -> Result<(GuestOutput, String)> {
     let mut command = contender.command(arena)?.context("not a command")?;
     let stamp = || {
         let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
@@ -120,10 +120,10 @@ fn as_command(contender: &Contender, arena: &Arena) -> Result<(Told, String)> {
     // A program that reports its own times overrides these lines.
     let mut text = format!("bench start {start}\nbench end {end}\n").into_bytes();
     text.extend_from_slice(&output.stdout);
-    Ok((Told::new(&text), log))
+    Ok((GuestOutput::new(&text), log))
 }
 
-fn as_init(arena: &Arena, tracer: &[String]) -> Result<(Told, String)> {
+fn as_init(arena: &Arena, tracer: &[String]) -> Result<(GuestOutput, String)> {
     let (output, told) = pipe_with(PipeFlags::CLOEXEC).context("pipe")?;
     let (wait, go) = pipe_with(PipeFlags::CLOEXEC).context("pipe")?;
     let nothing = File::open("/dev/null").context("/dev/null")?;
@@ -155,7 +155,7 @@ fn as_init(arena: &Arena, tracer: &[String]) -> Result<(Told, String)> {
     log.rewind()?;
     log.read_to_string(&mut text)?;
     let heard = heard.with_context(|| text.clone())?;
-    Ok((Told::new(&heard), text))
+    Ok((GuestOutput::new(&heard), text))
 }
 
 /// Waits until a tracer is attached to the process.

@@ -3,8 +3,8 @@
 //! In a virtual machine, a page that is touched for the first time, or that the host took back, causes a page
 //! fault on the host. That would slow down whichever contender happens to get the page.
 
+use super::guest_output::GuestOutput;
 use super::programs;
-use super::told::Told;
 use anyhow::{Context, Result, ensure};
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -71,7 +71,7 @@ impl Held {
         let mut line = String::new();
         let mut output = BufReader::new(holder.stdout.take().context("no pipe")?);
         output.read_line(&mut line).context("cannot read from the guest")?;
-        let larger = Told::new(line.as_bytes()).word("larger").and_then(|number| number.parse().ok());
+        let larger = GuestOutput::new(line.as_bytes()).word("larger").and_then(|number| number.parse().ok());
         let mut held = Held { holder, larger: 0 };
         held.larger = larger.context("memory could not be held")?;
         Ok(held)

@@ -219,7 +219,7 @@ fn run_once(point: &Point) -> Outcome {
         // In a PID namespace, power-off is SIGINT.
         End::Killed(2) => Outcome::GaveUp(running.log()),
         End::Late => Outcome::Late,
-        other @ (End::Exited(_) | End::Killed(_) | End::Said) => {
+        other @ (End::Exited(_) | End::Killed(_) | End::Printed) => {
             Outcome::Wrong(format!("{other:?}; it printed:\n{}", running.log()))
         }
     }

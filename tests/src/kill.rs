@@ -37,7 +37,7 @@ pub fn kill_before_call(prepared: &Prepared, mut running: Running, nth: u64) -> 
     match end {
         End::Killed(9) => Some(torn(prepared, twin)),
         End::Init(_) => None,
-        other @ (End::Exited(_) | End::Killed(_) | End::Said | End::Late) => {
+        other @ (End::Exited(_) | End::Killed(_) | End::Printed | End::Late) => {
             panic!("{other:?}; it printed:\n{}", running.log())
         }
     }
@@ -51,7 +51,7 @@ pub fn kill_after(prepared: &Prepared, mut running: Running, delay: std::time::D
     match running.wait_until(delay, None, &mut |_| Verdict::Continue) {
         End::Late => {}
         End::Init(_) => return None,
-        other @ (End::Exited(_) | End::Killed(_) | End::Said) => {
+        other @ (End::Exited(_) | End::Killed(_) | End::Printed) => {
             panic!("{other:?}; it printed:\n{}", running.log())
         }
     }

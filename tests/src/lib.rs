@@ -10,7 +10,7 @@ pub mod intercept;
 pub mod kill;
 pub mod mounts;
 pub mod namespace;
-pub mod payload;
+pub mod payload_image;
 pub mod programs;
 pub mod reference;
 pub mod rehome;

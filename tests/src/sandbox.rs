@@ -71,7 +71,7 @@ pub enum End {
     /// a reboot, and 2 (SIGINT) power-off or halt.
     Killed(i32),
     /// It printed the expected text.
-    Said,
+    Printed,
     /// Nothing of this happened in time.
     Late,
 }
@@ -186,7 +186,7 @@ impl Running {
                 return End::Init(word);
             }
             if said.is_some_and(|said| self.log().contains(said)) {
-                return End::Said;
+                return End::Printed;
             }
             let Some(left) = deadline.checked_sub(started.elapsed()) else { return End::Late };
             self.step(left, decide).expect("poll");

@@ -5,7 +5,7 @@ use std::fs;
 use proptest::prelude::*;
 use repot::payload::archive::{self, Source};
 use repot::payload::index::{Index, xxh64};
-use repot_tests::payload::{archive as archive_of, pack};
+use repot_tests::payload_image::{archive as archive_of, pack};
 use repot_tests::stage::Stage;
 use repot_tests::trees::one_of_each;
 

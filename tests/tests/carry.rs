@@ -248,7 +248,7 @@ fn files_stacked_on_one_file() {
 
 /// The kernel moves nothing away from a shared mount, and what is on top hides it: then nothing changes.
 #[test]
-fn what_is_stacked_on_a_shared_mount_keeps_the_root_where_it_is() {
+fn a_stack_on_a_shared_mount_keeps_the_root_in_place() {
     let prepared = prepare(Fs::Tmpfs, |stage| {
         stage.install("mode=move\n");
         stage.plant(&one_of_each());

@@ -59,14 +59,14 @@ fn has_them() -> bool {
 }
 
 #[test]
-fn the_option_is_put_back() {
+fn the_option_is_restored() {
     let seen = moved(false, large_files);
     assert_eq!(seen.times > 0, has_them());
     seen.check();
 }
 
 #[test]
-fn a_refusal_is_no_obstacle() {
+fn a_kernel_that_refuses_the_option_moves_all_the_same() {
     moved(true, large_files).check();
 }
 

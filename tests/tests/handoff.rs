@@ -100,7 +100,7 @@ fn only_the_three_standard_descriptors_are_open() {
 /// As on an initramfs without `/dev/console` and `/dev/null`: the kernel starts `/init` with no open
 /// descriptor.
 #[test]
-fn nothing_open_and_no_device_nodes_is_no_obstacle() {
+fn boots_without_open_descriptors_and_device_nodes() {
     let moved = run(prepared(), &Setup { closed: true, ..Setup::default() });
     moved.check();
     assert_eq!(descriptors(&moved.running), BTreeSet::new());

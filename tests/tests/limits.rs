@@ -41,7 +41,7 @@ fn four_thousand_levels() {
 }
 
 #[test]
-fn as_many_threads_as_there_may_be() {
+fn the_maximum_number_of_threads() {
     for fs in Fs::ALL {
         moved(fs, "threads=8\n", |stage| stage.plant(&hostile()));
     }

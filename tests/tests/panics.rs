@@ -45,7 +45,7 @@ fn with_a_kernel_that_lies(
 }
 
 #[test]
-fn before_anything_is_decided_an_init_is_executed_in_place() {
+fn a_panic_before_the_plan_executes_an_init_in_place() {
     // More bytes than requested: beyond the end of the buffer.
     let mut first = true;
     let (end, log, moved) =
@@ -55,7 +55,7 @@ fn before_anything_is_decided_an_init_is_executed_in_place() {
 }
 
 #[test]
-fn a_thread_that_is_lost_in_the_middle_of_the_move_is_given_up_and_the_move_undone() {
+fn a_lost_worker_makes_the_move_roll_back() {
     for fs in Fs::ALL {
         // Only for symbolic links of the tree, not for those of procfs.
         let (end, log, moved) = with_a_kernel_that_lies(fs, libc::SYS_readlinkat, |call| {
@@ -68,7 +68,7 @@ fn a_thread_that_is_lost_in_the_middle_of_the_move_is_given_up_and_the_move_undo
 
 /// With however little memory: an init on a complete tree, or what `onerror=` says.
 #[test]
-fn memory_may_end_anywhere() {
+fn memory_can_run_out_anywhere() {
     let (mut moved, mut undone, mut in_place) = (0, 0, 0);
     for fs in Fs::ALL {
         for threads in [1, 4] {

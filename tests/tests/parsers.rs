@@ -72,7 +72,7 @@ proptest! {
     #![proptest_config(config(2000))]
 
     #[test]
-    fn no_bytes_are_too_odd(text in bytes(), more in bytes()) {
+    fn parsers_accept_any_bytes(text in bytes(), more in bytes()) {
         let params = cmdline::parse(&text);
         for param in &params {
             prop_assert!(param.key.len() + param.value.map_or(0, <[u8]>::len) <= text.len());
@@ -111,7 +111,7 @@ proptest! {
     }
 
     #[test]
-    fn plain_words_of_the_command_line_come_out_as_they_went_in(
+    fn command_line_words_are_parsed_unchanged(
         words in vec(("[a-z_.-]{1,20}", proptest::option::of("[a-zA-Z0-9,/:%=]{0,20}")), 0..20),
         gap in "[ \t\n]{1,3}",
     ) {
@@ -132,7 +132,7 @@ proptest! {
     }
 
     #[test]
-    fn attributes_come_out_of_the_manifest_as_they_went_in(name in vec(1..=255_u8, 1..40), value in vec(any::<u8>(), 0..200)) {
+    fn manifest_attributes_are_parsed_unchanged(name in vec(1..=255_u8, 1..40), value in vec(any::<u8>(), 0..200)) {
         let mut line = vec![];
         for &byte in &name {
             match byte {
@@ -154,7 +154,7 @@ proptest! {
 
     /// Random bytes after a valid magic, and a real program with some bytes changed.
     #[test]
-    fn no_program_is_too_odd(noise in vec(any::<u8>(), 0..700), changes in vec((0..700_usize, any::<u8>()), 0..12)) {
+    fn program_inspection_accepts_any_bytes(noise in vec(any::<u8>(), 0..700), changes in vec((0..700_usize, any::<u8>()), 0..12)) {
         let real = fs::read(repot_tests::programs::helper()).expect("the helper");
         let mut changed = real[..real.len().min(4096)].to_vec();
         for (at, byte) in changes {
@@ -176,7 +176,7 @@ proptest! {
 
 /// The time is linear in the length of the input: no parser is quadratic.
 #[test]
-fn large_input_takes_no_longer_than_its_length_asks_for() {
+fn parsing_time_is_linear() {
     for word in [
         &b"repot.x=\"y z\" "[..],
         b"\"",

@@ -8,8 +8,8 @@ use std::process::{Command, Stdio};
 use repot::display::Hex;
 use repot::payload::index::{Index, xxh64};
 use repot_snapshot::{difference, snapshot};
-use repot_tests::payload::runs::{MOVE, QUICK_END, assert_untouched, boot, refused, with_faults};
-use repot_tests::payload::{
+use repot_tests::payload_image::runs::{MOVE, QUICK_END, assert_untouched, boot, refused, with_faults};
+use repot_tests::payload_image::{
     Packed, RULES, archive as archive_of, arrived, carried, chunks, edit, kept, noise, of_several_chunks,
     pack, pack_directory, packable, unpacked,
 };
@@ -142,7 +142,7 @@ fn gnu_tar_extracts_the_payload() {
 
 /// Attributes that no kernel accepts in a foreign archive are skipped, and nothing else is lost.
 #[test]
-fn attributes_that_the_kernel_refuses_are_told_and_left_out() {
+fn attributes_that_the_kernel_refuses_are_logged_and_skipped() {
     let folder = tempfile::tempdir().expect("a directory");
     let (archive, image) = (folder.path().join("root.tar"), folder.path().join("image"));
     prepare(Fs::Tmpfs, |stage| {
@@ -176,7 +176,7 @@ fn attributes_that_the_kernel_refuses_are_told_and_left_out() {
 
 /// If the kernel refuses an attribute with any error, everything else arrives, and the error is logged.
 #[test]
-fn no_error_of_an_attribute_tears_a_tree() {
+fn no_attribute_error_loses_the_tree() {
     let packed = pack(&[MOVE, QUICK_END], |stage| stage.plant(&one_of_each()));
     for error in [Errno::PERM, Errno::NOSPC, Errno::TOOBIG, Errno::RANGE, Errno::NOMEM, Errno::ACCESS] {
         let prepared = unpacked(Fs::Tmpfs, &[], &[&packed.image], |_| ());
@@ -193,7 +193,7 @@ fn no_error_of_an_attribute_tears_a_tree() {
 
 /// An archive appended to the image: its files replace those of the payload, its directories are merged.
 #[test]
-fn what_is_appended_overrides_the_payload() {
+fn an_appended_archive_overrides_the_payload() {
     let packed = pack(&[MOVE], |stage| {
         stage.file("both/file", b"old");
         stage.file("both/stays", b"stays");
@@ -251,7 +251,7 @@ fn mounts_are_carried_onto_the_unpacked_tree() {
 }
 
 #[test]
-fn modes_that_do_not_apply_are_told() {
+fn modes_that_do_not_apply_are_logged() {
     let packed = pack(&["mode=move"], |stage| stage.plant(&one_of_each()));
     let rehomed = boot(Fs::Tmpfs, &packed);
     assert!(!rehomed.running.log().contains(" ignored: the root is a payload"));
@@ -264,7 +264,7 @@ fn modes_that_do_not_apply_are_told() {
 
 /// Both the configuration and the command line can require a digest, and each required digest must match.
 #[test]
-fn a_digest_that_is_asked_for_must_be_the_one() {
+fn a_required_digest_must_match() {
     let digest = |packed: &Packed| {
         let prepared = unpacked(Fs::Tmpfs, &[], &[&packed.image], |stage| {
             let text = fs::read(stage.path(".repot-payload/index")).expect("the index");
@@ -330,7 +330,7 @@ fn an_init_without_support_says_so() {
 
 /// The tool refuses what cannot be a payload, and leaves no file behind.
 #[test]
-fn what_cannot_be_packed_is_told() {
+fn what_cannot_be_a_payload_is_refused() {
     use clap::Parser;
     let folder = tempfile::tempdir().expect("a directory");
     let (root, output) = (folder.path().join("root"), folder.path().join("image"));

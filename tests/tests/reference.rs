@@ -89,7 +89,7 @@ fn a_snapshot_sees_every_attribute() {
 
 /// Two hard links are not equal to two files with the same contents.
 #[test]
-fn a_snapshot_tells_links_from_copies() {
+fn a_snapshot_distinguishes_links_from_copies() {
     use repot_tests::trees::What::HardLink;
     let first = Plant { path: b"a".to_vec(), what: file(10), meta: Default::default() };
     let copy = Plant { path: b"b".to_vec(), ..first.clone() };

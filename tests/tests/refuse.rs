@@ -89,7 +89,7 @@ fn without_an_init_every_candidate_is_named_with_its_reason() {
 
 /// Each kind of init that is not executable is skipped for the next one, before anything is moved.
 #[test]
-fn an_init_that_cannot_be_executed_is_passed_over_for_the_next() {
+fn an_init_that_is_not_executable_is_skipped() {
     type Spoil = fn(&Stage);
     let cases: [(&str, Spoil); 9] = [
         ("is a directory", |stage| stage.dir("odd")),
@@ -137,7 +137,7 @@ fn executable(stage: &Stage, content: &[u8]) {
 }
 
 #[test]
-fn what_is_wrong_in_the_configuration_is_named_and_the_boot_goes_on() {
+fn configuration_errors_are_logged_and_the_boot_continues() {
     let cases: [(&[u8], &[&str]); 6] = [
         (b"mode=move\ncolour=red\n", &["unknown key \"colour\"", "repot.conf:2"]),
         (b"mode=sideways\nmode=move\n", &["\"sideways\"", "repot.conf:1"]),
@@ -163,7 +163,7 @@ fn what_is_wrong_in_the_configuration_is_named_and_the_boot_goes_on() {
 }
 
 #[test]
-fn a_configuration_that_cannot_be_read_is_told_and_the_boot_goes_on() {
+fn an_unreadable_configuration_is_logged_and_the_boot_continues() {
     type Spoil = fn(&Stage);
     let cases: [(&str, Spoil); 4] = [
         ("EISDIR", |stage| stage.dir("etc/repot.conf")),
@@ -193,7 +193,7 @@ fn a_configuration_that_cannot_be_read_is_told_and_the_boot_goes_on() {
 }
 
 #[test]
-fn what_to_do_in_the_end_can_be_chosen() {
+fn onerror_can_be_chosen() {
     // In a PID namespace, a reboot is SIGHUP, and power-off and halt are SIGINT.
     for (onerror, ends) in
         [("reboot", End::Killed(1)), ("poweroff", End::Killed(2)), ("halt", End::Killed(2))]

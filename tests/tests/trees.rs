@@ -19,7 +19,7 @@ fn the_hostile_tree_from_tmpfs() {
 
 /// A random tree is the same before and after, and as the reference mover leaves it.
 #[test]
-fn random_trees_as_the_reference_moves_them() {
+fn random_trees_move_as_by_the_reference() {
     let config = ProptestConfig {
         cases: 64,
         failure_persistence: None,

@@ -58,7 +58,7 @@ fn an_archive_without_its_end_is_not_booted() {
 
 /// A malformed end marker does not count.
 #[test]
-fn an_odd_end_is_no_end() {
+fn a_malformed_end_marker_does_not_count() {
     type Spoil = fn(&Stage);
     let cases: [(&str, Spoil); 6] = [
         ("a directory", |stage| stage.dir(".repot-end")),

@@ -5,7 +5,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 
 use repot_snapshot::{Kind, difference, snapshot};
 use repot_tests::intercept::{Call, Calls, Verdict};
-use repot_tests::payload::{RULES, arrived, carried, of_several_chunks, pack, unpacked};
+use repot_tests::payload_image::{RULES, arrived, carried, of_several_chunks, pack, unpacked};
 use repot_tests::rehome::run;
 use repot_tests::sandbox::{DEADLINE, End, Running, Setup};
 use repot_tests::stage::{Prepared, prepare};
@@ -58,7 +58,7 @@ fn unwiped(prepared: &Prepared) -> (usize, u32) {
 }
 
 #[test]
-fn what_is_freed_was_overwritten() {
+fn freed_memory_was_overwritten() {
     let prepared = prepared(Fs::Tmpfs, "threads=1\nwipe=yes\n", &one_of_each());
     let files = prepared.before.values().filter(|entry| entry.kind == Kind::File && entry.blocks > 0).count();
     let (bytes, times) = unwiped(&prepared);
@@ -68,7 +68,7 @@ fn what_is_freed_was_overwritten() {
 
 /// The test above would notice: without the option, many nonzero bytes are freed.
 #[test]
-fn without_it_nothing_is_overwritten() {
+fn without_wipe_nothing_is_overwritten() {
     let (bytes, _) = unwiped(&prepared(Fs::Tmpfs, "threads=1\n", &one_of_each()));
     assert!(bytes > 1 << 20, "{bytes}");
 }
@@ -99,7 +99,7 @@ fn unwiped_chunks(config: &str) -> (usize, u32) {
 }
 
 #[test]
-fn so_are_the_chunks_of_a_payload() {
+fn freed_chunks_were_overwritten() {
     let (bytes, chunks) = unwiped_chunks("wipe=yes");
     assert!(bytes == 0 && chunks > 20, "{bytes} bytes of {chunks} chunks");
     assert!(unwiped_chunks("wipe=no").0 > 1 << 20);

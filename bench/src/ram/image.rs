@@ -1,8 +1,8 @@
 //! The image of one contender: the tree, its `/init`, the stand-in for the real init.
 
 use crate::contenders::Peer;
+use crate::guest_output::GuestOutput;
 use crate::programs;
-use crate::told::Told;
 use crate::trees::Tree;
 use anyhow::{Context, Result};
 use repot_cli::codec::{Compression, Encoder};
@@ -126,7 +126,7 @@ fn image(tree: &Tree, root: &Path, base: &[u8], kind: &Kind) -> Result<Image> {
         fs::write(folder.join("etc/bench-machine"), word).context("cannot write /etc/bench-machine")?;
     }
     let said = command::read(Command::new(programs::guest()?).arg("tally").arg(root))?;
-    let tally = Told::new(said.as_bytes()).word("tally").context("no tally")?.to_owned();
+    let tally = GuestOutput::new(said.as_bytes()).word("tally").context("no tally")?.to_owned();
     let bytes = tally.split(' ').nth(1).and_then(|bytes| bytes.parse::<u64>().ok()).context("no tally")?;
     let archive = place::kept("bench/ram")?.join(format!("{}-{}.cpio", tree.name, kind.name));
     programs::pack_plain(&first, &archive)?;

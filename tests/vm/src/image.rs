@@ -8,7 +8,7 @@ use repot_cli::newc::{Item, Reader};
 use repot_harness::place;
 use repot_snapshot::plant::{Fs, Plant, hostile_archive, plant};
 use repot_snapshot::{Kind, Snapshot, snapshot};
-use repot_tests::payload::noise;
+use repot_tests::payload_image::noise;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, makedev, mknodat, utimensat};
 use std::ffi::OsStr;
 use std::fs::{File, Permissions, create_dir_all};

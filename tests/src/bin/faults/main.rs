@@ -1,6 +1,6 @@
 //! `cargo xtask faults`: each system call of a run fails once with each of five errors, and a table shows the results.
 
-mod payload;
+mod unpacking;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -41,7 +41,7 @@ struct Choice {
 fn main() -> Result<()> {
     let choice = Choice::parse();
     debian::need_root("the fault sweep")?;
-    if choice.payload { payload::sweep(&choice) } else { sweep(&choice) }
+    if choice.payload { unpacking::sweep(&choice) } else { sweep(&choice) }
 }
 
 fn sweep(choice: &Choice) -> Result<()> {

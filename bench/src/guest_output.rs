@@ -6,11 +6,11 @@ use std::time::Duration;
 
 /// The output of one run.
 #[derive(Debug, Default)]
-pub(crate) struct Told(String);
+pub(crate) struct GuestOutput(String);
 
-impl Told {
-    pub(crate) fn new(text: &[u8]) -> Told {
-        Told(String::from_utf8_lossy(text).into_owned())
+impl GuestOutput {
+    pub(crate) fn new(text: &[u8]) -> GuestOutput {
+        GuestOutput(String::from_utf8_lossy(text).into_owned())
     }
 
     /// What follows a keyword, in its last line.

@@ -202,7 +202,7 @@ impl Sweep {
             // In a PID namespace, power-off is SIGINT.
             End::Killed(2) if log.contains("repot: ") => gave_up(log),
             End::Late => Outcome::Late,
-            other @ (End::Exited(_) | End::Killed(_) | End::Said) => {
+            other @ (End::Exited(_) | End::Killed(_) | End::Printed) => {
                 Outcome::Wrong(format!("{other:?}; it printed:\n{log}"))
             }
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use repot_tests::payload::faults::{Sweep, is_bad};
+use repot_tests::payload_image::faults::{Sweep, is_bad};
 
 use super::{Choice, finish, run};
 
