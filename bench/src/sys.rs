@@ -44,7 +44,8 @@ pub(super) fn spawn(launch: &Launch<'_>) -> io::Result<(Pid, OwnedFd)> {
     let signal = u64::from(libc::SIGCHLD.cast_unsigned());
     let args: [u64; 8] =
         [flags.cast_unsigned().into(), (&raw mut pidfd).addr() as u64, 0, 0, signal, 0, 0, 0];
-    // SAFETY: without CLONE_VM this is fork(): the child has a copy of this memory and never returns from `enter`.
+    // SAFETY: without CLONE_VM this is fork(): the child has a copy of this memory and never returns from
+    // `enter`.
     let pid = unsafe { libc::syscall(libc::SYS_clone3, args.as_ptr(), size_of_val(&args)) };
     match pid {
         -1 => Err(io::Error::last_os_error()),
@@ -90,7 +91,8 @@ fn enter(launch: &Launch<'_>, argv: &[*const c_char], envp: &[*const c_char]) ->
         libc::close(GO);
     }
     tell_start();
-    // SAFETY: all strings end with a zero byte, both lists with a null, and all live in this copy of the memory.
+    // SAFETY: all strings end with a zero byte, both lists with a null, and all live in this copy of the
+    // memory.
     unsafe { libc::execve(launch.program.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
     Err(rustix::io::Errno::NOEXEC)
 }

@@ -77,7 +77,8 @@ pub(crate) fn spawn(child: &Child<'_>) -> io::Result<(Pid, OwnedFd)> {
     };
     let (argv, envp) = (pointers(&child.argv), pointers(&child.envp));
     let mut pidfd: c_int = -1;
-    // The kernel's struct clone_args, first version: flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls.
+    // The kernel's struct clone_args, first version: flags, pidfd, child_tid, parent_tid, exit_signal, stack,
+    // stack_size, tls.
     let args: [u64; 8] = [
         (libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_PIDFD).cast_unsigned().into(),
         (&raw mut pidfd).addr() as u64,
@@ -88,7 +89,8 @@ pub(crate) fn spawn(child: &Child<'_>) -> io::Result<(Pid, OwnedFd)> {
         0,
         0,
     ];
-    // SAFETY: without CLONE_VM this is fork(): the child has a copy of this memory and never returns from `enter`.
+    // SAFETY: without CLONE_VM this is fork(): the child has a copy of this memory and never returns from
+    // `enter`.
     let pid = unsafe { libc::syscall(libc::SYS_clone3, args.as_ptr(), size_of_val(&args)) };
     match pid {
         -1 => Err(io::Error::last_os_error()),

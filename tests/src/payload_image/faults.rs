@@ -36,7 +36,7 @@ impl Phase {
 }
 
 /// What is missing in the log of a run that ends without an init.
-fn untold(point: &Point, phase: Phase, log: &str) -> Option<&'static str> {
+fn missing_in_log(point: &Point, phase: Phase, log: &str) -> Option<&'static str> {
     // The allocator reports every error as lack of memory.
     let memory = [libc::SYS_brk, libc::SYS_mmap, libc::SYS_mremap].contains(&point.call);
     let call = name(point.call);
@@ -54,7 +54,7 @@ fn untold(point: &Point, phase: Phase, log: &str) -> Option<&'static str> {
         // The tree is whole if an init could run but for the failure.
         (
             !unexecuted && !log.contains("chunks of the payload are already freed"),
-            "it is not told that there is no way back",
+            "the log does not say that chunks are already freed",
         ),
         (!unexecuted && phase == Phase::Chunks && !chunk, "the log does not name the chunk"),
     ];
@@ -175,7 +175,7 @@ impl Sweep {
         });
         let log = running.log();
         let Some(phase) = failed else { return Outcome::NotReached };
-        let gave_up = |log: String| match untold(point, phase, &log) {
+        let gave_up = |log: String| match missing_in_log(point, phase, &log) {
             None => Outcome::GaveUp(log),
             Some(what) => Outcome::Wrong(format!("{phase:?}: {what}; it printed:\n{log}")),
         };

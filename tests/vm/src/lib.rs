@@ -62,7 +62,8 @@ pub fn all() -> Result<Vec<Boot>> {
     Ok(boots)
 }
 
-/// Boots once more if the emulated machine crashed before the kernel started any program, which tests nothing.
+/// Boots once more if the emulated machine crashed before the kernel started any program, which tests
+/// nothing.
 fn with_second_try(mut boot: impl FnMut() -> Result<Run>) -> Result<Run> {
     let run = boot()?;
     if run.started() || run.cut_off { Ok(run) } else { boot() }

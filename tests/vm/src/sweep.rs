@@ -45,7 +45,8 @@ struct Column<'a> {
     plenty: u32,
 }
 
-/// Boots both trees on each kernel and both types of root, and writes docs/memory-sweep.md if every result is allowed.
+/// Boots both trees on each kernel and both types of root, and writes docs/memory-sweep.md if every result is
+/// allowed.
 ///
 /// # Errors
 /// If something cannot be built, or if a boot had a result that is not allowed.
@@ -176,10 +177,10 @@ fn judge(column: &Column, run: &Run) -> Outcome {
     }
     let logged: Vec<&str> =
         run.console.lines().filter_map(|line| Some(line.split_once("repot: ")?.1)).collect();
-    match said.iter().find(|line| line.contains("initramfs truncated")) {
-        Some(line) if !run.cut_off => Outcome::Told((*line).to_owned()),
-        None if !started(run) && !run.cut_off => Outcome::Kernel(last_words(&run.console)),
-        _ => Outcome::Wrong(format!("{said:?}; {}", last_lines(&run.console))),
+    match logged.iter().find(|line| line.contains("initramfs truncated")) {
+        Some(line) if !run.cut_off => Outcome::Refused((*line).to_owned()),
+        None if !started(run) && !run.cut_off => Outcome::Kernel(reason(&run.console)),
+        _ => Outcome::Wrong(format!("{logged:?}; {}", last_lines(&run.console))),
     }
 }
 

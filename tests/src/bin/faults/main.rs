@@ -1,4 +1,5 @@
-//! `cargo xtask faults`: each system call of a run fails once with each of five errors, and a table shows the results.
+//! `cargo xtask faults`: each system call of a run fails once with each of five errors, and a table shows the
+//! results.
 
 mod unpacking;
 
