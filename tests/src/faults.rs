@@ -247,7 +247,7 @@ fn examine(prepared: &Prepared, running: &Running) -> Outcome {
         return if log.contains("bind: ") { Outcome::Bound } else { Outcome::Stayed };
     }
     let left = snapshot(&prepared.view).expect("a snapshot");
-    if left.len() > 1 && !log.contains("NOT empty") && !log.contains("; it stays") {
+    if left.len() > 1 && !log.contains("NOT empty") && !log.contains("; left in place") {
         let left: Vec<_> = left.keys().map(|path| path.escape_ascii().to_string()).collect();
         return wrong(format!("left in the old root, and not told: {left:?}"));
     }

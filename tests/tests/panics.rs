@@ -32,7 +32,7 @@ fn with_a_kernel_that_lies(
         lie.map_or(Verdict::Continue, Verdict::Return)
     });
     let log = running.log();
-    assert!(log.contains("this is a bug of repot"), "{log}");
+    assert!(log.contains("bug in repot"), "{log}");
     if end != End::Init("ready".into()) {
         return (end, log, false);
     }
@@ -89,7 +89,7 @@ fn memory_may_end_anywhere() {
                 assert_eq!(difference(&prepared.before, &now, rules), "", "{what}: {log}");
                 moved += u32::from(log.contains("repot: move: "));
                 undone += u32::from(log.contains("bind: move failed"));
-                in_place += u32::from(log.contains("this is a bug"));
+                in_place += u32::from(log.contains("bug in repot"));
             }
         }
     }

@@ -52,13 +52,13 @@ fn damage_is_found_before_anything_is_unpacked() {
         ("no index", &["index", "ENOENT"], |stage| {
             fs::remove_file(stage.path(".repot-payload/index")).expect("removed")
         }),
-        ("an index cut off", &["index:", "damaged, or cut off"], |stage| {
+        ("an index cut off", &["index:", "corrupt or truncated"], |stage| {
             edit(&stage.path(".repot-payload/index"), |bytes| bytes.truncate(bytes.len() / 2));
         }),
-        ("a bit in an index", &["index:", "damaged, or cut off"], |stage| {
+        ("a bit in an index", &["index:", "corrupt or truncated"], |stage| {
             edit(&stage.path(".repot-payload/index"), |bytes| bytes[17] ^= 1);
         }),
-        ("an index that lies about a frame", &["no frame as the index has it"], |stage| {
+        ("an index that lies about a frame", &["frame header does not match the index"], |stage| {
             edit(&stage.path(".repot-payload/index"), |bytes| {
                 let mut index = Index::parse(bytes).expect("an index");
                 index.frames[2].start -= 1;
@@ -70,7 +70,7 @@ fn damage_is_found_before_anything_is_unpacked() {
         ("an index of a newer format", &["newer"], |stage| {
             edit(&stage.path(".repot-payload/index"), |bytes| bytes[7] = b'2')
         }),
-        ("an index that promises too much", &["does not fit", "needs more memory"], |stage| {
+        ("an index that promises too much", &["does not fit", "more memory"], |stage| {
             edit(&stage.path(".repot-payload/index"), |bytes| {
                 let mut index = Index::parse(bytes).expect("an index");
                 for frame in &mut index.frames {
@@ -89,7 +89,7 @@ fn damage_is_found_before_anything_is_unpacked() {
         let all = told.iter().all(|word| log.contains(word));
         let one = what.contains("promises") && told.iter().any(|word| log.contains(word));
         assert!(all || one, "{what}: {log}");
-        assert!(!log.contains("parts of the payload are gone"), "{what}: {log}");
+        assert!(!log.contains("chunks of the payload are already freed"), "{what}: {log}");
         assert_untouched(&prepared);
     }
 }
@@ -113,7 +113,8 @@ fn an_index_that_lies_is_found_at_the_end_at_the_latest() {
         });
         assert_eq!(end, End::Killed(2), "{key}: {log}");
         assert!(
-            log.contains("numbers of entries and bytes") && log.contains("parts of the payload are gone"),
+            log.contains("entry or byte count does not match")
+                && log.contains("chunks of the payload are already freed"),
             "{log}"
         );
     }
@@ -126,12 +127,9 @@ fn an_index_that_lies_about_pieces_is_found() {
     let packed = pack(&[MOVE, QUICK_END, "threads=1"], of_several_chunks);
     // Frame 1 is the header of a file of 5 MiB, 2 and 3 are its contents.
     let lies: [(Lie, &str); 3] = [
-        (|index| index.frames[4].more = true, "not the file of these pieces: \"data/large of frame 3"),
-        (|index| index.frames[3].more = false, "not the file of these pieces: \"data/large of frame 2"),
-        (
-            |index| index.frames[2].more = false,
-            "an archive that ends within an entry \"data/large of frame 1",
-        ),
+        (|index| index.frames[4].more = true, "pieces do not match the file: \"data/large of frame 3"),
+        (|index| index.frames[3].more = false, "pieces do not match the file: \"data/large of frame 2"),
+        (|index| index.frames[2].more = false, "archive truncated within entry \"data/large of frame 1"),
     ];
     for (lie, told) in lies {
         let (_, end, log) = refused(&packed, |stage| {
@@ -202,8 +200,12 @@ fn a_tmpfs_that_is_full_in_the_middle_is_told_by_entry_frame_and_chunk() {
         });
         assert_eq!(end, End::Killed(2), "{setting}: {log}");
         assert!(told.iter().any(|call| log.contains(call)), "{setting}: {log}");
-        for word in [" of frame ", " in chunk 0000", "ENOSPC (no space left", "parts of the payload are gone"]
-        {
+        for word in [
+            " of frame ",
+            " in chunk 0000",
+            "ENOSPC (no space left",
+            "chunks of the payload are already freed",
+        ] {
             assert!(log.contains(word), "{setting}: {word}: {log}");
         }
     }
@@ -215,7 +217,7 @@ fn a_root_without_an_init_is_not_booted() {
     let remove = |stage: &Stage| stage.file("sbin/init", b"not executable");
     let (_, end, log) = refused(&packed, remove);
     assert_eq!(end, End::Killed(2), "{log}");
-    assert!(log.contains("no init can be executed") && log.contains("/sbin/init"), "{log}");
+    assert!(log.contains("no init is executable") && log.contains("/sbin/init"), "{log}");
 }
 
 /// What is outside of a payload is no system, even where looking at it fails. That is tried twice.
@@ -234,10 +236,10 @@ fn nothing_is_executed_beside_a_payload_that_was_not_looked_at() {
         let log = running.log();
         if times == 1 {
             assert_eq!(end, End::Init("ready".into()), "{log}");
-            assert!(log.contains("repot: payload: the root comes compressed"), "{log}");
+            assert!(log.contains("repot: payload: the root is compressed in the image"), "{log}");
         } else {
             assert_eq!(end, End::Killed(2), "{log}");
-            assert!(log.contains("fstatfs") && log.contains("nothing is executed in its place"), "{log}");
+            assert!(log.contains("fstatfs") && log.contains("the payload was not unpacked"), "{log}");
             assert_untouched(&prepared);
         }
     }

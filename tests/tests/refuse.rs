@@ -38,7 +38,7 @@ fn not_process_1_exits_with_2_and_one_sentence_and_touches_nothing() {
     let (prepared, running, end) = end_of(|stage| stage.program("parent", programs::helper()), &setup);
     assert_eq!(end, End::Init("exit status: 2".into()), "{}", running.log());
     let log = running.log();
-    assert!(log.contains("not process 1") && log.lines().count() == 1, "{log}");
+    assert!(log.contains("not running as PID 1") && log.lines().count() == 1, "{log}");
     assert_untouched(&prepared);
 }
 
@@ -105,7 +105,7 @@ fn an_init_that_cannot_be_executed_is_passed_over_for_the_next() {
         ("ELOOP", |stage| stage.link("odd", "odd")),
         ("is not executable", |stage| stage.file("odd", b"\x7fELF")),
         ("neither an ELF program nor a script", |stage| executable(stage, b"")),
-        ("is for another machine", |stage| {
+        ("is built for another architecture", |stage| {
             let mut elf = fs::read(programs::helper()).expect("the helper");
             // e_machine: no machine has this number.
             elf[18..20].copy_from_slice(&[0xff, 0xfe]);

@@ -93,14 +93,14 @@ fn programs_of_other_machines() {
         (PPC64, PPC, "runs"),
         (S390X, S390X, "runs"),
         (NOBODYS, NOBODYS, "runs"),
-        (I386, X86_64, "is for another machine (ELF machine 62)"),
-        (ARM, AARCH64, "is for another machine (ELF machine 183)"),
-        (X86_64, ARM, "is for another machine (ELF machine 40)"),
-        (X86_64, S390X, "is for another machine (ELF machine 22)"),
-        (S390X, X86_64, "is for another machine (ELF machine 62)"),
-        (PPC64, PPC64LE, "is for another machine (ELF machine 21)"),
-        (X86_64, NOBODYS, "is for another machine (ELF machine 9999)"),
-        (NOBODYS, X86_64, "is for another machine (ELF machine 62)"),
+        (I386, X86_64, "is built for another architecture (ELF machine 62)"),
+        (ARM, AARCH64, "is built for another architecture (ELF machine 183)"),
+        (X86_64, ARM, "is built for another architecture (ELF machine 40)"),
+        (X86_64, S390X, "is built for another architecture (ELF machine 22)"),
+        (S390X, X86_64, "is built for another architecture (ELF machine 62)"),
+        (PPC64, PPC64LE, "is built for another architecture (ELF machine 21)"),
+        (X86_64, NOBODYS, "is built for another architecture (ELF machine 9999)"),
+        (NOBODYS, X86_64, "is built for another architecture (ELF machine 62)"),
     ] {
         let work = Work::new();
         program(&work, "sbin/init", &elf(other, None, 0));
@@ -174,7 +174,7 @@ fn scripts_of_scripts_end_at_the_depth_of_the_kernel() {
     assert_eq!(answer(&work, X86_64), "runs");
     program(&work, "bin/4", b"#!/bin/5\n");
     program(&work, "bin/5", &elf(X86_64, None, 0));
-    assert!(answer(&work, X86_64).ends_with("has too many nested interpreters"));
+    assert!(answer(&work, X86_64).ends_with("is a script with too many levels of interpreters"));
 }
 
 /// The message for people names the machines.
@@ -184,6 +184,6 @@ fn both_machines_are_named() {
     program(&work, "sbin/init", &elf(ARM, None, 0));
     answer(&work, X86_64);
     let problems = work.inspect("image")["problems"].to_string();
-    let both = "is for another machine (ELF machine 40), a program for arm, but /init is for x86_64";
+    let both = "is built for another architecture (ELF machine 40): arm, but /init is for x86_64";
     assert!(problems.contains(both), "{problems}");
 }

@@ -1,9 +1,10 @@
-//! What is left when nothing works: an init in place, or a message and what the user wants to happen then.
+//! The last resort: an init in place, or a message and then `onerror=`.
 //!
-//! Nothing is allocated here: that may be what does not work.
+//! Nothing is allocated here: the memory may be exhausted.
 
 use core::ffi::CStr;
 
+use repot::error::name_of;
 use repot::facts::INITS;
 use repot::facts::packed::is_packed;
 use repot::handoff::{self, NotExecuted};
@@ -16,13 +17,14 @@ use crate::process::Process;
 
 const SHELLS: [&CStr; 3] = [c"/bin/sh", c"/bin/bash", c"/bin/busybox"];
 
-/// Executes the first of the usual inits, the root being as the kernel left it. What lies beside a payload is no system.
+/// Executes the first of the usual inits on the root as the kernel left it. If the image has a payload, no
+/// init is executed: the root outside the payload is no system.
 pub(crate) fn in_place(process: &Process) -> ! {
     if is_packed() {
         let log = process.log();
         log.line(
             Level::Error,
-            format_args!("the root is a payload that is not unpacked: nothing is executed in its place"),
+            format_args!("the payload was not unpacked, so the image holds no system to boot"),
         );
         resort(&log, process)
     }
@@ -35,14 +37,14 @@ pub(crate) fn report(process: &Process, failed: &NotExecuted<'_>) {
     process.log().line(Level::Error, format_args!("{failed}"));
 }
 
-/// When none of the inits that were tried could be executed.
+/// Called when execve failed for every init.
 pub(crate) fn no_init(process: &Process) -> ! {
     let log = process.log();
-    log.line(Level::Error, format_args!("no init could be executed"));
+    log.line(Level::Error, format_args!("execve failed for every init"));
     resort(&log, process)
 }
 
-/// Does as `onerror=` says, and by default as the kernel would with `panic=`.
+/// Follows `onerror=`; the default follows `panic=`, as the kernel would.
 pub(crate) fn resort(log: &Log, process: &Process) -> ! {
     let mut log = log;
     let reopened;
@@ -53,33 +55,37 @@ pub(crate) fn resort(log: &Log, process: &Process) -> ! {
             handoff::execute(SHELLS, &process.invocation, &|_| (), &|failed| report(process, failed));
             reopened = process.log();
             log = &reopened;
-            log.line(Level::Error, format_args!("there is no shell either"));
+            log.line(
+                Level::Error,
+                format_args!("no shell is executable either: tried /bin/sh, /bin/bash and /bin/busybox"),
+            );
         }
-        OnError::Reboot => end(log, RebootCommand::Restart, "restarting (onerror=reboot)"),
-        OnError::Poweroff => end(log, RebootCommand::PowerOff, "switching off (onerror=poweroff)"),
+        OnError::Reboot => end(log, RebootCommand::Restart, "rebooting (onerror=reboot)"),
+        OnError::Poweroff => end(log, RebootCommand::PowerOff, "powering off (onerror=poweroff)"),
         OnError::Halt => end(log, RebootCommand::Halt, "halting (onerror=halt)"),
         OnError::Continue => {}
     }
     if panic < 0 {
-        end(log, RebootCommand::Restart, "restarting (panic= is negative)");
+        end(log, RebootCommand::Restart, "rebooting (panic= is negative)");
     } else if panic > 0 {
         for left in (1..=panic).rev() {
             if left == panic || left % 10 == 0 || left <= 5 {
-                log.line(Level::Error, format_args!("restarting in {left} s (panic={panic})"));
+                log.line(Level::Error, format_args!("rebooting in {left} s (panic={panic})"));
             }
             sleep(1);
         }
-        end(log, RebootCommand::Restart, "restarting");
+        end(log, RebootCommand::Restart, "rebooting");
     }
-    log.line(Level::Error, format_args!("nothing more can be done; the machine stays as it is"));
+    log.line(Level::Error, format_args!("nothing left to try; the machine stays up"));
     loop {
         sleep(3600);
     }
 }
 
-fn end(log: &Log, how: RebootCommand, text: &str) {
+fn end(log: &Log, command: RebootCommand, text: &str) {
     log.line(Level::Error, format_args!("{text}"));
-    if reboot(how).is_err() {
-        log.line(Level::Error, format_args!("the kernel refuses"));
+    if let Err(errno) = reboot(command) {
+        let (name, meaning) = name_of(errno);
+        log.line(Level::Error, format_args!("reboot: {name} ({meaning}, {})", errno.raw_os_error()));
     }
 }

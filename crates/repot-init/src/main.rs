@@ -1,6 +1,7 @@
-//! The `/init`: one call re-homes the system, and the real init is executed. If it fails, `last` follows `onerror=`.
+//! The `/init`: one call of the library re-homes the system, then the real init is executed. If that fails,
+//! `last` follows `onerror=`.
 //!
-//! PID 1 must not exit: whatever fails, something else is tried, down to a message and what `panic=` asks for.
+//! PID 1 must not exit. Whatever fails, something else is tried, down to a message and `panic=`.
 #![no_std]
 #![no_main]
 
@@ -16,13 +17,13 @@ use repot::plan::Refusal;
 
 use process::Process;
 
-/// The tool learns from it what this program supports.
+/// The tool reads it to find out which features this program has.
 #[cfg(feature = "payload")]
 const VERSION: &str = concat!("repot-init ", env!("CARGO_PKG_VERSION"), " with payload\n");
 #[cfg(not(feature = "payload"))]
 const VERSION: &str = concat!("repot-init ", env!("CARGO_PKG_VERSION"), "\n");
 
-/// All that `main` does. Returns only if this is not PID 1.
+/// The whole of `main`. Returns only if this is not PID 1.
 fn run(process: &Process) -> i32 {
     let version = process.invocation.argument().is_some_and(|argument| argument == c"--version");
     if version && !rustix::process::getpid().is_init() {

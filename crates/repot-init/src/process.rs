@@ -1,4 +1,4 @@
-//! What must be known wherever this program gives up, its panic handler included.
+//! The state for the last resort, which the panic handler needs too.
 
 use core::cell::Cell;
 
@@ -7,11 +7,11 @@ use repot::log::Log;
 use repot::options::OnError;
 use repot::runtime::Invocation;
 
-/// This process and what was configured.
+/// This process and its configuration.
 pub(crate) struct Process {
     /// The arguments of `main`.
     pub(crate) invocation: Invocation,
-    /// Whether the kernel's log is ours to write to.
+    /// Whether this process is in the initial PID namespace, so that the kernel log is ours to write to.
     machine: Cell<bool>,
     /// `onerror=`
     onerror: Cell<OnError>,
@@ -29,7 +29,7 @@ impl Process {
         }
     }
 
-    /// Remembers what `last` needs. Called before any thread is started.
+    /// Stores what `last` needs. Called before any thread is started.
     pub(crate) fn learn(&self, known: Known<'_>) {
         match known {
             Known::Machine(machine) => self.machine.set(machine),
@@ -49,7 +49,7 @@ impl Process {
         self.panic.get()
     }
 
-    /// Opens the log. On 5.10 an exec that failed has closed all descriptors, so it is opened each time.
+    /// Opens the log. On 5.10 a failed exec has closed all descriptors, so it is opened for each use.
     pub(crate) fn log(&self) -> Log {
         Log::open(self.machine.get())
     }

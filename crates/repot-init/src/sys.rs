@@ -1,7 +1,8 @@
-//! What a program without the standard library defines for itself: entry, allocator, panic.
+//! What a program without the standard library defines itself: the entry point, the allocator and the panic
+//! handler.
 //!
-//! There is no standard library because its panic machinery alone is larger than this whole program, and because its start-up
-//! aborts when /dev/null is missing, which is the situation this program is made for.
+//! This program has no standard library for two reasons: the panic machinery of `std` is larger than all of
+//! it, and the start-up code of `std` aborts if /dev/null is missing, which is exactly the situation here.
 #![allow(unsafe_code)]
 
 use core::ffi::{c_char, c_int};
@@ -16,41 +17,41 @@ use crate::process::Process;
 #[global_allocator]
 static MALLOC: Allocator = Allocator;
 
-/// For the panic handler.
+/// The state for the panic handler.
 static PROCESS: AtomicPtr<Process> = AtomicPtr::new(ptr::null_mut());
 
-/// A bug of ours must not end process 1: a worker is given up, and the move undone; elsewhere an init is executed in place, if
-/// the root is whole.
+/// A bug must not end PID 1. A worker is given up and the move rolled back. On the main thread an init is
+/// executed in place, if the root is complete.
 #[panic_handler]
 fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
     let worker = is_worker();
-    let place = if worker {
+    let pointer = if worker {
         PROCESS.load(Ordering::Relaxed)
     } else {
         PROCESS.swap(ptr::null_mut(), Ordering::Relaxed)
     };
-    // SAFETY: null, or what `main` put there, which lives as long as the process. Its cells are not written to while there are
-    // other threads.
-    let process = unsafe { place.as_ref() };
+    // SAFETY: null, or the pointer that `main` stored, which lives as long as the process. Its cells are not
+    // written while other threads exist.
+    let process = unsafe { pointer.as_ref() };
     let log = process.map_or_else(|| Log::open(true), Process::log);
-    log.line(Level::Error, format_args!("this is a bug of repot, or the memory is at its end: {info}"));
+    log.line(Level::Error, format_args!("bug in repot, or out of memory: {info}"));
     if worker {
         worker_lost();
     }
     match process {
         Some(process) if is_torn() => {
-            log.line(Level::Error, format_args!("the root is in two halves, of which none is executed"));
+            log.line(Level::Error, format_args!("failed past the point of no return: the tree is split between the old root and the new one, so no init is executed"));
             crate::last::resort(&log, process)
         }
         Some(process) => crate::last::in_place(process),
-        // A second one, while the first was dealt with.
+        // A second panic, while the first was handled.
         None => loop {
             sleep(3600);
         },
     }
 }
 
-// The prebuilt `alloc` refers to both, although nothing here unwinds: a panic never returns.
+// The prebuilt `alloc` refers to both, although nothing unwinds here: a panic never returns.
 #[unsafe(no_mangle)]
 extern "C" fn rust_eh_personality() {}
 #[cfg(target_env = "musl")]
@@ -63,14 +64,15 @@ extern "C" fn _Unwind_Resume() -> ! {
 
 #[link(name = "c")]
 unsafe extern "C" {}
-// glibc's own streams refer to the unwinder.
+// The streams of glibc refer to the unwinder.
 #[cfg(target_env = "gnu")]
 #[link(name = "gcc_eh")]
 unsafe extern "C" {}
 
 #[unsafe(no_mangle)]
 extern "C" fn main(_argc: c_int, argv: *mut *const c_char, envp: *const *const c_char) -> c_int {
-    // SAFETY: the C library gives what the kernel gave: arrays that end with a null pointer, stay, and belong to the program.
+    // SAFETY: the C library passes on the arrays of the kernel. They end with a null pointer, live as long as
+    // the process and belong to the program.
     let invocation = unsafe { Invocation::of_main(argv, envp) };
     Allocator::set_aside();
     let mut process = Process::new(invocation);

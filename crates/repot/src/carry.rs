@@ -1,9 +1,9 @@
-//! Attaches the new root above the old one and moves the mounts from one to the other.
+//! Attaches the new root above the old one, and moves the mounts from the old root to the new one.
 //!
-//! Only mounts directly on the old root are moved: each takes along what is mounted on it. By path one reaches only the
-//! topmost of several mounts on one place, and nothing that another mount hides. Where that is so, all that are concerned are
-//! first taken off, the outer before the inner and the upper before the lower, and parked, each on a place of its own in the
-//! new root; from there they are put in place in the opposite order.
+//! Only mounts directly on the old root are moved; each takes along the mounts below it. A path reaches only
+//! the topmost of several mounts at one place, and nothing that another mount hides. Such mounts are first
+//! taken off, outer before inner and upper before lower, and parked, each at its own place in the new root.
+//! From there they are moved to their final places in the opposite order.
 
 use alloc::ffi::CString;
 use alloc::format;
@@ -30,16 +30,16 @@ pub(crate) struct Carried<'s> {
     pub(crate) relocated: Relocated<'s>,
     pub(crate) shared: bool,
     places: Places,
-    /// How many mounts were moved, those on them not counted.
+    /// The number of moved mounts, without the mounts below them.
     pub(crate) mounts: usize,
-    /// What could not be removed afterwards.
+    /// Parking places that could not be removed.
     pub(crate) left: Vec<Fault>,
 }
 
-/// Carries the mounts.
+/// Moves the mounts.
 ///
 /// # Errors
-/// The call that failed; mounts and tree are then back where they were.
+/// The call that failed. Mounts and tree are rolled back then.
 pub(crate) fn carry<'s>(relocated: Relocated<'s>, facts: &Facts) -> Result<Carried<'s>, Error> {
     let mut places =
         Places { parked: Vec::new(), placed: Vec::new(), left: Vec::new(), attached: false, private: false };
@@ -54,34 +54,37 @@ pub(crate) fn carry<'s>(relocated: Relocated<'s>, facts: &Facts) -> Result<Carri
 }
 
 impl Carried<'_> {
-    /// Puts everything back after `error`.
-    pub(crate) fn back(self, error: Error) -> Error {
+    /// Rolls everything back after `error`.
+    pub(crate) fn roll_back(self, error: Error) -> Error {
         undo(self.places, self.relocated, self.shared, error)
     }
 }
 
 fn undo(mut places: Places, relocated: Relocated<'_>, shared: bool, mut error: Error) -> Error {
-    let (mounts, tree) = (places.back(&relocated, shared), relocated.back());
+    let (mounts, tree) = (places.roll_back(&relocated, shared), relocated.roll_back());
     error.torn = error.torn.or(mounts.map_err(Torn::Undo).and(tree).err());
     error
 }
 
-/// A mount that was taken off its place.
+/// A mount that was taken off the old root.
 #[derive(Debug)]
 struct Taken {
     mount: OwnedFd,
     point: Vec<u8>,
+    /// Whether it is mounted on a file rather than on a directory.
     file: bool,
-    /// Whether it can be moved without the park.
-    straight: bool,
+    /// Whether it moves directly, without being parked.
+    direct: bool,
 }
 
-/// Where all mounts are.
+/// The state of all mounts, for the rollback.
 #[derive(Debug)]
 struct Places {
+    /// Mounts in the park.
     parked: Vec<Taken>,
+    /// Mounts at their final places.
     placed: Vec<Taken>,
-    /// What could not be removed from the park.
+    /// Parking places that could not be removed.
     left: Vec<Fault>,
     /// Whether the new root is attached.
     attached: bool,
@@ -95,11 +98,12 @@ impl Places {
     fn carry(&mut self, relocated: &Relocated<'_>, facts: &Facts) -> Result<(), Fault> {
         let new = &relocated.new;
         if facts.shared {
-            // The kernel moves no mount away from a shared one (do_move_mount).
+            // The kernel refuses to move a mount away from a shared one (`do_move_mount`).
             mount_change("/", MountPropagationFlags::PRIVATE).on("mount", b"/")?;
             self.private = true;
         }
-        // The path must be "/": it leads to the topmost mount there, which a descriptor of the old root does not.
+        // The path must be "/", which leads to the topmost mount there. A descriptor of the old root does
+        // not.
         move_mount(&new.mount, "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
             .on("move_mount", b"/")?;
         self.attached = true;
@@ -134,7 +138,7 @@ impl Places {
         carried
     }
 
-    /// Moves what can be moved straight to its place, and parks the rest.
+    /// Moves mounts directly where possible, and parks the others.
     fn take_off(
         &mut self,
         children: &[&Mount],
@@ -145,26 +149,26 @@ impl Places {
     ) -> Result<(), Fault> {
         for child in children {
             let layers = layers(child, &facts.mounts);
-            let straight =
+            let direct =
                 layers == 1 && !children.iter().any(|other| hides(child, other) || hides(other, child));
             for _ in 0..layers {
                 let mount = find(old, &child.point)?;
                 let file = Meta::read(At::Open(mount.as_fd()))?.kind != FileType::Directory;
-                let place = if straight { find(new, &child.point)? } else { park.place(file)? };
+                let place = if direct { find(new, &child.point)? } else { park.place(file)? };
                 shift(&mount, place.as_fd(), &child.point)?;
-                let taken = Taken { mount, point: child.point.clone(), file, straight };
-                if straight { self.placed.push(taken) } else { self.parked.push(taken) }
+                let taken = Taken { mount, point: child.point.clone(), file, direct };
+                if direct { self.placed.push(taken) } else { self.parked.push(taken) }
             }
         }
         Ok(())
     }
 
-    /// Every mount back to the old root.
+    /// Moves every mount back to the old root.
     fn take_back(&mut self, old: BorrowedFd<'_>, park: &mut Park<'_>) -> Result<(), Fault> {
         while let Some(taken) = self.placed.pop() {
-            let place = if taken.straight { find(old, &taken.point)? } else { park.place(taken.file)? };
+            let place = if taken.direct { find(old, &taken.point)? } else { park.place(taken.file)? };
             shift(&taken.mount, place.as_fd(), &taken.point)?;
-            if !taken.straight {
+            if !taken.direct {
                 self.parked.push(taken);
             }
         }
@@ -175,14 +179,15 @@ impl Places {
         Ok(())
     }
 
-    /// Everything back to the old root, which is the only root again.
-    fn back(&mut self, relocated: &Relocated<'_>, shared: bool) -> Result<(), Fault> {
+    /// Moves every mount back, and detaches the new root.
+    fn roll_back(&mut self, relocated: &Relocated<'_>, shared: bool) -> Result<(), Fault> {
         let new = &relocated.new;
         let mut park = Park::new(new.dir.as_fd());
         let taken = self.take_back(new.site.root.as_fd(), &mut park);
         taken.and(park.close(relocated))?;
         if self.attached && fchdir(&new.dir).is_ok() {
-            // Where it cannot be detached, it stays above the old root, where nobody who is in that sees it.
+            // If it cannot be detached, it stays above the old root, where no process sees it whose root is
+            // the old one.
             let _ = unmount(".", UnmountFlags::DETACH);
             let _ = chdir("/");
             self.attached = false;
@@ -194,17 +199,19 @@ impl Places {
     }
 }
 
-/// Whether `outer` is mounted above the place of `inner`.
+/// Whether `outer` is mounted above the mount point of `inner`.
 fn hides(outer: &Mount, inner: &Mount) -> bool {
     inner.point.strip_prefix(outer.point.as_slice()).is_some_and(|rest| rest.starts_with(b"/"))
 }
 
-/// Where mounts wait: each on a directory or file of its own, since a mount that is shared would draw into its sharing what
-/// is mounted on it.
+/// Parking places: each mount gets its own directory or file. If a mount were parked on a shared mount, it
+/// would propagate to that mount's peers.
 struct Park<'a> {
     dir: BorrowedFd<'a>,
+    /// The places, with the flags to unlink them.
     names: Vec<(CString, AtFlags)>,
-    /// The flags of the new root, which must not forbid it.
+    /// The inode flags of the new root, which are cleared while places exist: they could forbid creating
+    /// them.
     flags: IFlags,
 }
 
@@ -239,7 +246,8 @@ impl<'a> Park<'a> {
         place
     }
 
-    /// Removes the places, and gives the root its times back. What fails is tried twice, since nobody would come back to it.
+    /// Removes the places, and restores the times and inode flags of the root. Failed calls are retried once,
+    /// because no later step would clean up.
     fn close(self, relocated: &Relocated<'_>) -> Result<(), Fault> {
         if self.names.is_empty() {
             return Ok(());
@@ -260,7 +268,7 @@ impl<'a> Park<'a> {
     }
 }
 
-/// How many mounts are on top of one another where `mount` is, itself included.
+/// The number of mounts stacked at the place of `mount`, itself included.
 fn layers(mount: &Mount, mounts: &[Mount]) -> usize {
     let mut count = 1;
     let mut top = mount;
@@ -273,8 +281,8 @@ fn layers(mount: &Mount, mounts: &[Mount]) -> usize {
     count
 }
 
-/// Opens the place `path` below `root`, name by name because it may be longer than the kernel takes at once. Leads to the
-/// topmost mount there; mount points never have symbolic links in their paths.
+/// Opens `path` below `root`, component by component because it may be longer than PATH_MAX. The result is
+/// the topmost mount there. Paths of mount points contain no symbolic links.
 fn find(root: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd, Fault> {
     let mut at = openat(root, c".", PATH, Mode::empty()).on("openat", path)?;
     for name in path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {

@@ -1,6 +1,6 @@
-//! The one error: which step, which call, on which path, and what the kernel said.
+//! The error type: step, call, path and errno.
 //!
-//! It reads `relocate: unlinkat "usr/lib/x": EBUSY (resource busy)`.
+//! Example: `relocate: unlinkat "usr/lib/x": EBUSY (resource busy, 16)`.
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -9,10 +9,10 @@ use rustix::io::Errno;
 
 use crate::display::Quoted;
 
-/// A step of the story, for messages.
+/// A step, for messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Looking at the system.
+    /// Inspecting the system.
     Facts,
     /// Making the new root.
     NewRoot,
@@ -45,14 +45,14 @@ impl fmt::Display for Step {
     }
 }
 
-/// What a [`Fault`] is about.
+/// What failed in a [`Fault`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum What {
-    /// A system call, by the kernel's name, or `malloc`.
+    /// A system call, by its name in the kernel, or `malloc`.
     Call(&'static str),
-    /// Something that was read is not what it must be.
+    /// Data that was read is corrupt.
     Flaw(&'static str),
-    /// A worker thread panicked, which the log has told of.
+    /// A worker thread panicked. The panic handler has logged it.
     LostWorker,
 }
 
@@ -65,14 +65,14 @@ impl fmt::Display for What {
     }
 }
 
-/// What failed and on what, not yet placed in a step.
+/// A failed call and its path, without a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// What failed.
     pub what: What,
-    /// The path, or whatever else it was called on, as far as that is known.
+    /// The path or other object of the call; empty if unknown.
     pub path: Vec<u8>,
-    /// The kernel's answer; `EBADMSG` for a flaw.
+    /// The errno; `EBADMSG` for a flaw.
     pub errno: Errno,
 }
 
@@ -86,12 +86,12 @@ impl Fault {
         Fault { what: What::LostWorker, path: Vec::new(), errno: Errno::CANCELED }
     }
 
-    /// The same, on another path.
+    /// The same fault with this path.
     pub(crate) fn on(self, path: Vec<u8>) -> Fault {
         Fault { path, ..self }
     }
 
-    /// Places the fault in a step.
+    /// Adds the step.
     pub fn at(self, step: Step) -> Error {
         Error { step, fault: self, torn: None }
     }
@@ -110,23 +110,23 @@ impl fmt::Display for Fault {
 
 impl core::error::Error for Fault {}
 
-/// What went wrong, where.
+/// A fault and its step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
     /// The step that failed.
     pub step: Step,
     /// What failed in it.
     pub fault: Fault,
-    /// Why the system is not as it was before. `None`: it is.
+    /// Why the system is not as it was before; `None` if it is.
     pub torn: Option<Torn>,
 }
 
-/// Why there is no complete root any more.
+/// Why no complete root exists any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Torn {
-    /// Rolling back failed as well: the tree is in two halves.
+    /// The rollback failed too: the tree is split between the old root and the new one.
     Undo(Fault),
-    /// There is nothing to roll back to: parts of the payload are gone.
+    /// Past the point of no return: chunks of the payload are already freed.
     Spent,
 }
 
@@ -136,16 +136,16 @@ impl fmt::Display for Error {
         match &self.torn {
             None => Ok(()),
             Some(Torn::Spent) => {
-                f.write_str("; parts of the payload are gone, so there is no system to go back to")
+                f.write_str("; past the point of no return: chunks of the payload are already freed")
             }
-            Some(Torn::Undo(fault)) => write!(f, "; undoing it failed as well: {fault}"),
+            Some(Torn::Undo(fault)) => write!(f, "; the rollback failed too: {fault}"),
         }
     }
 }
 
 impl core::error::Error for Error {}
 
-/// Calls `call` a second time if it fails: for the calls whose failure could not be rolled back, since `ENOMEM` may be
+/// Calls `call` again if it fails. For calls whose failure could not be rolled back: `ENOMEM` may be
 /// transient.
 pub(crate) fn retry_once<T, E>(mut call: impl FnMut() -> Result<T, E>) -> Result<T, E> {
     call().or_else(|_| call())
@@ -168,7 +168,7 @@ impl<T> Call<T> for Result<T, Errno> {
     }
 }
 
-/// The name of an errno and what it means, for those that our calls can return.
+/// The name of an errno and its meaning, for every errno that our calls return.
 pub fn name_of(errno: Errno) -> (&'static str, &'static str) {
     const NAMES: &[(Errno, &str, &str)] = &[
         (Errno::PERM, "EPERM", "operation not permitted"),
@@ -184,7 +184,7 @@ pub fn name_of(errno: Errno) -> (&'static str, &'static str) {
         (Errno::ACCESS, "EACCES", "permission denied"),
         (Errno::BUSY, "EBUSY", "resource busy"),
         (Errno::EXIST, "EEXIST", "file exists"),
-        (Errno::XDEV, "EXDEV", "another file system"),
+        (Errno::XDEV, "EXDEV", "cross-device link"),
         (Errno::NODEV, "ENODEV", "no such device"),
         (Errno::NOTDIR, "ENOTDIR", "not a directory"),
         (Errno::ISDIR, "EISDIR", "is a directory"),
@@ -192,25 +192,25 @@ pub fn name_of(errno: Errno) -> (&'static str, &'static str) {
         (Errno::NFILE, "ENFILE", "file table full"),
         (Errno::MFILE, "EMFILE", "too many open files"),
         (Errno::NOTTY, "ENOTTY", "not supported by this file system"),
-        (Errno::TXTBSY, "ETXTBSY", "the program is running"),
+        (Errno::TXTBSY, "ETXTBSY", "program is running"),
         (Errno::FBIG, "EFBIG", "file too large"),
         (Errno::NOSPC, "ENOSPC", "no space left"),
         (Errno::ROFS, "EROFS", "read-only file system"),
         (Errno::MLINK, "EMLINK", "too many links"),
         (Errno::RANGE, "ERANGE", "result too large"),
         (Errno::NAMETOOLONG, "ENAMETOOLONG", "name too long"),
-        (Errno::NOSYS, "ENOSYS", "call not in this kernel"),
+        (Errno::NOSYS, "ENOSYS", "not implemented by this kernel"),
         (Errno::NOTEMPTY, "ENOTEMPTY", "directory not empty"),
         (Errno::LOOP, "ELOOP", "too many symbolic links"),
         (Errno::NODATA, "ENODATA", "no data"),
-        (Errno::BADMSG, "EBADMSG", "damaged"),
-        (Errno::CANCELED, "ECANCELED", "given up"),
+        (Errno::BADMSG, "EBADMSG", "corrupt"),
+        (Errno::CANCELED, "ECANCELED", "canceled"),
         (Errno::OVERFLOW, "EOVERFLOW", "value too large"),
         (Errno::OPNOTSUPP, "EOPNOTSUPP", "not supported by this file system"),
         (Errno::DQUOT, "EDQUOT", "quota exceeded"),
     ];
     NAMES
         .iter()
-        .find(|(known, ..)| *known == errno)
+        .find(|(number, ..)| *number == errno)
         .map_or(("errno", "see errno(3)"), |(_, name, meaning)| (name, meaning))
 }

@@ -1,4 +1,5 @@
-//! Inspects the system and changes nothing: what `/` is, its mounts, its tree, memory, and which inits are executable.
+//! Inspects the system and changes nothing: the type of `/`, its mounts, its tree, memory, and the executable
+//! inits.
 
 pub mod mountinfo;
 pub mod packed;
@@ -27,7 +28,7 @@ use unpacked::Unpacking;
 /// The type of the file system at `/`, by its magic number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RootFs {
-    /// A ramfs: no size, no extended attributes.
+    /// A ramfs: no size limit, no extended attributes.
     Ramfs,
     /// A tmpfs.
     Tmpfs,
@@ -57,20 +58,21 @@ pub struct Capacity {
     pub free_inodes: u64,
 }
 
-/// Everything that the plan is made from.
+/// The input of the plan.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Facts {
     /// Whether this is PID 1.
     pub first: bool,
-    /// Whether this process is in the initial PID namespace, so that the kernel's log and sysctls are ours to use.
+    /// Whether this process is in the initial PID namespace, so that the kernel's log and sysctls are ours to
+    /// use.
     pub machine: bool,
     /// The type of the root.
     pub rootfs: RootFs,
-    /// Whether `/` is the initial root. The kernel calls it `rootfs`, be it a ramfs or a tmpfs.
+    /// Whether `/` is the initial root, which has the type `rootfs` in mountinfo, be it a ramfs or a tmpfs.
     pub initial: bool,
     /// Whether the root mount has no parent; `pivot_root` fails with EINVAL then.
-    pub absolute: bool,
+    pub parentless: bool,
     /// Whether the root mount is shared: mounts made below `/` propagate to its peers.
     pub shared: bool,
     /// All mounts. The root mount is the one with the ID [`Facts::root_mount`].
@@ -79,13 +81,13 @@ pub struct Facts {
     pub root_mount: u64,
     /// The limits of the root.
     pub capacity: Capacity,
-    /// What the tree holds. Counted only if the plan needs it.
+    /// The contents of the tree. Counted only if the plan needs them.
     pub survey: Survey,
-    /// Whether the initramfs was unpacked whole.
+    /// Evidence of whether the kernel unpacked the whole initramfs.
     pub unpacking: Unpacking,
     /// The payload, if the image has one.
     pub payload: Found,
-    /// The size of the attribute manifest, in bytes.
+    /// The size of the attribute manifest (`.repot-xattrs`), in bytes.
     pub manifest: u64,
     /// Whether the old root keeps inode flags.
     pub flags: bool,
@@ -96,24 +98,24 @@ pub struct Facts {
     /// The size of a page, in bytes.
     pub page: u64,
     /// The number of CPUs.
-    pub processors: u32,
+    pub cpus: u32,
     /// Device and inode of this program.
     pub program: Option<((u32, u32), u64)>,
-    /// The number of other processes that run a program.
+    /// The number of other processes that run a program; kernel threads do not count.
     pub others: u32,
     /// The inits to try, in order.
     pub candidates: Vec<Candidate>,
 }
 
 impl Default for Facts {
-    /// PID 1 on an empty file system of unknown type, with no memory: every plan starts from "stay".
+    /// PID 1 on a file system of unknown type, with no memory. The plan is to stay.
     fn default() -> Self {
         Facts {
             first: true,
             machine: true,
             rootfs: RootFs::Other(0),
             initial: false,
-            absolute: false,
+            parentless: false,
             shared: false,
             mounts: Vec::new(),
             root_mount: 0,
@@ -126,7 +128,7 @@ impl Default for Facts {
             memory: Memory::default(),
             kernel: (0, 0),
             page: 4096,
-            processors: 1,
+            cpus: 1,
             program: None,
             others: 0,
             candidates: Vec::new(),
@@ -134,12 +136,12 @@ impl Default for Facts {
     }
 }
 
-/// The programs that the kernel itself would try, in its order.
+/// The inits that the kernel tries, in its order.
 pub const INITS: [&CStr; 4] = [c"/sbin/init", c"/etc/init", c"/bin/init", c"/bin/sh"];
-/// A longer configuration file is a mistake.
+/// The maximum size of the configuration file, in bytes.
 const CONFIG_LIMIT: usize = 64 * 1024;
 
-/// Reads the configuration, and `panic=`. Never fails: a source that cannot be read becomes a warning.
+/// Reads the configuration and `panic=`. Never fails: a source that cannot be read becomes a warning.
 pub fn options(site: &Site) -> Options {
     let mut warnings = Vec::new();
     let mut warn = |fault: Fault| {
@@ -162,7 +164,7 @@ fn panic(site: &Site) -> i32 {
     core::str::from_utf8(text.trim_ascii()).ok().and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
-/// Inspects everything else.
+/// Inspects everything except the configuration.
 ///
 /// # Errors
 /// The call that failed.
@@ -178,26 +180,26 @@ fn try_look(site: &Site, options: &Options) -> Result<Facts, Fault> {
     let rootfs = kind(statfs.f_type);
     let in_memory = !matches!(rootfs, RootFs::Other(_));
     let initial = root.fstype == b"rootfs";
-    let processors = sys::processors();
+    let cpus = sys::cpus();
     let unpacking = unpacked::look(site);
     let payload = if in_memory { packed::look(site) } else { Found::None };
     let may_move = options.mode == Choice::Move || (initial && options.mode == Choice::Auto);
-    // The survey is what takes time; without it a bind takes none.
+    // The survey takes nearly all the time, so it is skipped if the plan does not need it.
     let counts = in_memory && (may_move || unpacking.end.is_some() || payload != Found::None);
     let survey = if counts {
-        survey(site.old.as_fd(), options.threads.unwrap_or(processors).clamp(1, 8))?
+        survey(site.old.as_fd(), options.threads.unwrap_or(cpus).clamp(1, 8))?
     } else {
         Survey::default()
     };
-    // Elsewhere the plan does not depend on other processes.
-    let patience = if initial && options.mode == Choice::Auto { processes::PATIENCE } else { 0 };
+    // In other cases the plan does not depend on other processes.
+    let max_wait = if initial && options.mode == Choice::Auto { processes::MAX_WAIT } else { 0 };
     let program = program(site);
     Ok(Facts {
         first: rustix::process::getpid().is_init(),
         machine: site.machine(),
         rootfs,
         initial,
-        absolute: root.id == root.parent,
+        parentless: root.id == root.parent,
         shared: root.shared,
         root_mount: root.id,
         mounts,
@@ -210,9 +212,9 @@ fn try_look(site: &Site, options: &Options) -> Result<Facts, Fault> {
         memory: memory(&site.proc_file("meminfo")?),
         kernel: version(rustix::system::uname().release().to_bytes()),
         page: sys::page_size(),
-        processors,
+        cpus,
         program,
-        others: processes::others(site, patience),
+        others: processes::others(site, max_wait),
         candidates: candidates(site, options, program),
     })
 }
@@ -238,7 +240,8 @@ fn capacity(statfs: &StatFs) -> Capacity {
 
 #[allow(clippy::cast_sign_loss, clippy::unnecessary_cast)]
 fn kind(magic: rustix::fs::FsWord) -> RootFs {
-    // Some architectures have a signed 32-bit field, in which the magic number of ramfs is negative.
+    // On some architectures the field is a signed 32-bit integer, in which the magic number of ramfs is
+    // negative.
     match magic as u64 & 0xffff_ffff {
         0x8584_58f6 => RootFs::Ramfs,
         0x0102_1994 => RootFs::Tmpfs,
@@ -246,7 +249,7 @@ fn kind(magic: rustix::fs::FsWord) -> RootFs {
     }
 }
 
-/// The first two numbers of a release such as `6.12.107-1-amd64`.
+/// The first two numbers of a kernel release such as `6.12.107-1-amd64`.
 fn version(release: &[u8]) -> (u32, u32) {
     let mut numbers = release
         .split(|byte| !byte.is_ascii_digit())
@@ -254,6 +257,7 @@ fn version(release: &[u8]) -> (u32, u32) {
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
 
+/// Device and inode of this program.
 fn program(site: &Site) -> Option<((u32, u32), u64)> {
     let path = OFlags::PATH | OFlags::CLOEXEC;
     let file = openat(&site.proc, "self/exe", path, Mode::empty()).ok()?;

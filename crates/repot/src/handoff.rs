@@ -39,7 +39,7 @@ pub fn console() {
                 .ok();
         }
         if let Some(console) = &opened {
-            let _ = sys::take_as(console.as_fd(), number);
+            let _ = sys::redirect(console.as_fd(), number);
         }
     }
 }

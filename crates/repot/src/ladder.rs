@@ -84,11 +84,11 @@ impl fmt::Display for Failure {
         match self {
             Failure::Unseen(error) => {
                 let hint = match error.fault.errno {
-                    Errno::NOSYS => "; this kernel is too old",
-                    Errno::PERM => "; nobody may mount here",
+                    Errno::NOSYS => "; repot needs Linux 5.10 or newer",
+                    Errno::PERM => "; mounting is not permitted here",
                     _ => "",
                 };
-                write!(f, "{error}{hint}; staying")
+                write!(f, "{error}{hint}; leaving the root alone")
             }
             Failure::Refused(refusal) => refusal.fmt(f),
             Failure::Torn(error) => error.fmt(f),

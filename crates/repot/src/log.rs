@@ -1,4 +1,4 @@
-//! The log: the kernel's, which exists before any device node does.
+//! The log: the kernel log, which exists before any device node does.
 
 use core::fmt;
 
@@ -10,7 +10,7 @@ use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, 
 use crate::options::Verbosity;
 use crate::sys;
 
-/// The importance of a line, with the numbers of the kernel log.
+/// The level of a line, with the numbers of the kernel log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
     /// The machine may not come up.
@@ -23,23 +23,23 @@ pub enum Level {
     Debug = 7,
 }
 
-/// The log.
+/// An open log.
 #[derive(Debug)]
 pub struct Log {
     kernel: Option<OwnedFd>,
-    /// Which lines are written.
+    /// The lines to write.
     verbosity: Verbosity,
 }
 
 impl Log {
-    /// Opens the kernel log if `machine` is set. Otherwise, and in a container it must not be set, lines go to standard error:
-    /// the kernel's log is not the container's.
+    /// Opens the kernel log if `machine` is set; otherwise lines go to standard error. It must not be set in
+    /// a container: the kernel log belongs to the host.
     pub fn open(machine: bool) -> Log {
         let kernel = if machine { kernel_log().ok() } else { None };
         Log { kernel, verbosity: Verbosity::Info }
     }
 
-    /// The same log with another verbosity.
+    /// Sets the verbosity.
     #[must_use]
     pub fn with(self, verbosity: Verbosity) -> Log {
         Log { verbosity, ..self }
@@ -61,19 +61,20 @@ impl Log {
         };
         let mut line = Line { to, level, bytes: [0; RECORD], length: 0 };
         line.begin();
-        // It fails only where the text's own Display does.
+        // Fails only if a `Display` of the text fails.
         let _ = fmt::write(&mut line, text);
         line.put(b"\n");
     }
 }
 
-/// The kernel takes less than 1024 bytes at a time (`PRINTKRB_RECORD_MAX`); a longer line becomes several records. In bytes.
+/// The maximum size of a record, in bytes. The kernel takes less than 1024 at a time (`PRINTKRB_RECORD_MAX`);
+/// a longer line becomes several records.
 const RECORD: usize = 960;
 
-/// A line on its way. It allocates nothing: the line may be about a lack of memory.
+/// A line that is being written. Allocates nothing, because the line may report a lack of memory.
 struct Line<'a> {
     to: BorrowedFd<'a>,
-    /// The level of a record; `None` if the line goes to a stream, which takes it in parts.
+    /// The level of a record; `None` for a stream, which takes a line in parts.
     level: Option<Level>,
     bytes: [u8; RECORD],
     length: usize,
@@ -126,7 +127,7 @@ fn put(to: BorrowedFd<'_>, bytes: &[u8]) {
     while write(to, bytes) == Err(Errno::INTR) {}
 }
 
-/// Opens the kernel's /dev/kmsg without /dev: through a node for it in a detached tmpfs.
+/// Opens /dev/kmsg without /dev, through a device node in a detached tmpfs.
 fn kernel_log() -> Result<OwnedFd, Errno> {
     let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_create(context.as_fd())?;

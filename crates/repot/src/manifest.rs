@@ -181,7 +181,7 @@ pub(crate) fn apply(root: BorrowedFd<'_>) -> Vec<String> {
                 failed("chmod", path, errno);
             }
         }
-        None => skipped.note(format!("{NAME}:{number}: no line of getfattr --dump")),
+        None => skipped.note(format!("{NAME}:{number}: not a line of getfattr --dump, skipped")),
     });
     if let Err(errno) = read {
         failed("read", NAME.as_bytes(), errno);

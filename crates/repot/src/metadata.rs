@@ -1,7 +1,8 @@
-//! The attributes of one entry: read from the old place, written to the new one.
+//! The attributes of one entry: read in the old tree, set in the new one.
 //!
-//! The order is forced: changing the owner clears set-user-ID bits and capabilities, writing data clears capabilities, and
-//! setting any attribute before the times would be seen in them only if it were data, but flags can forbid setting times.
+//! The kernel forces the order. Changing the owner clears set-user-ID bits and capabilities, and writing data
+//! clears capabilities, so both come first. Times come after the data. Inode flags come last: an immutable
+//! file refuses every other change.
 
 use alloc::ffi::CString;
 use alloc::format;
@@ -19,17 +20,17 @@ use rustix::io::Errno;
 
 use crate::error::{Call, Fault};
 
-/// An entry, by the descriptor of itself or of its directory.
+/// An entry, named by its own descriptor or by its name in a directory.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum At<'a> {
-    /// Regular files and directories, which can be opened without side effects.
+    /// A regular file or directory, which can be opened without side effects.
     Open(BorrowedFd<'a>),
-    /// Everything else.
+    /// Any other entry.
     Named(BorrowedFd<'a>, &'a CStr),
 }
 
 impl At<'_> {
-    /// Which of two calls it is, for messages.
+    /// The name of the system call, for messages: `open` or `named`.
     fn call(self, open: &'static str, named: &'static str) -> &'static str {
         match self {
             At::Open(_) => open,
@@ -38,7 +39,7 @@ impl At<'_> {
     }
 }
 
-/// What statx(2) says of an entry.
+/// The status of an entry, as statx(2) returns it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Meta {
     pub(crate) kind: FileType,
@@ -49,18 +50,18 @@ pub(crate) struct Meta {
     pub(crate) device: (u32, u32),
     pub(crate) inode: u64,
     pub(crate) links: u32,
-    /// Bytes.
+    /// In bytes, holes included.
     pub(crate) size: u64,
-    /// Bytes in memory.
+    /// Allocated memory in bytes.
     pub(crate) allocated: u64,
-    /// What a device node stands for, as mknod(2) takes it.
+    /// The device number of a device node, as mknod(2) takes it.
     pub(crate) node: u64,
     accessed: Timespec,
     modified: Timespec,
 }
 
 impl Meta {
-    /// Reads the entry's status; never follows a symbolic link, never changes an access time.
+    /// Reads the status of an entry. Follows no symbolic link and changes no access time.
     pub(crate) fn read(at: At<'_>) -> Result<Meta, Fault> {
         let mask = StatxFlags::BASIC_STATS;
         let status = match at {
@@ -93,25 +94,25 @@ impl Meta {
     }
 }
 
-/// The flags of chattr(1) that tmpfs keeps (since 6.0) and a user may set.
+/// The flags of chattr(1) that tmpfs keeps (since 6.0) and that a user may set.
 pub(crate) fn kept_flags() -> IFlags {
     IFlags::IMMUTABLE | IFlags::APPEND | IFlags::NODUMP | IFlags::NOATIME
 }
 
-/// What the two file systems can hold besides mode, owner and times.
+/// What the old root can hold besides mode, owner and times.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Attributes {
-    /// The old root keeps extended attributes (tmpfs does, ramfs does not).
+    /// Whether the old root keeps extended attributes; tmpfs does, ramfs does not.
     pub(crate) xattrs: bool,
-    /// The old root keeps inode flags.
+    /// Whether the old root keeps inode flags.
     pub(crate) flags: bool,
-    /// Who owns what this process creates.
+    /// The owner and group of entries that this process creates.
     pub(crate) creator: (u32, u32),
 }
 
 impl Attributes {
-    /// Reads the inode flags and clears those that would forbid moving the entry.
-    pub(crate) fn free(&self, fd: BorrowedFd<'_>) -> Result<IFlags, Fault> {
+    /// Returns the inode flags of an entry, and clears them if they would forbid the move.
+    pub(crate) fn clear_flags(&self, fd: BorrowedFd<'_>) -> Result<IFlags, Fault> {
         if !self.flags {
             return Ok(IFlags::empty());
         }
@@ -122,12 +123,12 @@ impl Attributes {
         Ok(flags)
     }
 
-    /// Sets inode flags; the last thing done to an entry.
-    pub(crate) fn bind(&self, fd: BorrowedFd<'_>, flags: IFlags) -> Result<(), Fault> {
+    /// Sets inode flags. Must be the last change to an entry.
+    pub(crate) fn set_flags(&self, fd: BorrowedFd<'_>, flags: IFlags) -> Result<(), Fault> {
         if flags.is_empty() { Ok(()) } else { ioctl_setflags(fd, flags).call("ioctl FS_IOC_SETFLAGS") }
     }
 
-    /// The capabilities of a file, which truncating it takes away, and writing to it.
+    /// Reads the capabilities of a file, which truncating or writing it would remove.
     pub(crate) fn capability(&self, file: BorrowedFd<'_>) -> Result<Capability, Fault> {
         let mut value = vec![0; 64];
         if !self.xattrs {
@@ -143,10 +144,10 @@ impl Attributes {
         }
     }
 
-    /// Gives `to` the owner, mode, extended attributes and times of `from`, as `meta` has them.
+    /// Sets the owner, mode and times in `meta` on `to`, and copies the extended attributes of `from`.
     ///
-    /// `exact` says that `to` was created with its mode and has not been written to since. Does all that can be done
-    /// and returns the first fault.
+    /// `exact` means that `to` was created with its mode and has not been written to since. On an error the
+    /// remaining attributes are still set, and the first fault is returned.
     pub(crate) fn copy(&self, meta: &Meta, from: At<'_>, to: At<'_>, exact: bool) -> Result<(), Fault> {
         let mut outcome = Ok(());
         let mut note = |done: Result<(), Fault>| {
@@ -154,12 +155,12 @@ impl Attributes {
                 outcome = done;
             }
         };
-        let foreign = (meta.uid, meta.gid) != self.creator;
-        if foreign {
+        let other_owner = (meta.uid, meta.gid) != self.creator;
+        if other_owner {
             note(chown(to, meta));
         }
         let link = meta.kind == FileType::Symlink;
-        if !link && (foreign || !exact || meta.mode.intersects(Mode::SUID | Mode::SGID)) {
+        if !link && (other_owner || !exact || meta.mode.intersects(Mode::SUID | Mode::SGID)) {
             note(chmod(to, meta.mode));
         }
         if self.xattrs {
@@ -178,13 +179,13 @@ impl Attributes {
 
 const CAPABILITY: &CStr = c"security.capability";
 
-/// The capabilities of a file as they are stored (`struct vfs_ns_cap_data`, at most 24 bytes).
+/// The capabilities of a file, as stored (`struct vfs_ns_cap_data`, at most 24 bytes).
 #[derive(Debug)]
 pub(crate) struct Capability(Option<Vec<u8>>);
 
 impl Capability {
-    /// Gives them to a file, after everything that would take them away.
-    pub(crate) fn give(&self, file: BorrowedFd<'_>) -> Result<(), Fault> {
+    /// Sets them on a file. Must come after every change that removes them.
+    pub(crate) fn restore(&self, file: BorrowedFd<'_>) -> Result<(), Fault> {
         match &self.0 {
             Some(value) => {
                 fsetxattr(file, CAPABILITY, value, XattrFlags::empty()).on("fsetxattr", CAPABILITY.to_bytes())
@@ -206,36 +207,37 @@ fn chown(to: At<'_>, meta: &Meta) -> Result<(), Fault> {
 fn chmod(to: At<'_>, mode: Mode) -> Result<(), Fault> {
     match to {
         At::Open(fd) => fchmod(fd, mode),
-        // Never a symbolic link, so that following one is no question.
+        // This is never a symbolic link, so AT_SYMLINK_NOFOLLOW is not needed.
         At::Named(dir, name) => chmodat(dir, name, mode, AtFlags::empty()),
     }
     .call(to.call("fchmod", "fchmodat"))
 }
 
-/// The longest list of names and the longest value that the kernel gives (XATTR_LIST_MAX, XATTR_SIZE_MAX).
-const LONGEST: usize = 65536;
+/// The longest list of names, and the longest value, that the kernel returns, in bytes (XATTR_LIST_MAX,
+/// XATTR_SIZE_MAX).
+const MAX: usize = 65536;
 
 fn copy_xattrs(from: At<'_>, to: At<'_>) -> Result<(), Fault> {
     let mut outcome = Ok(());
     let listing = from.call("flistxattr", "llistxattr");
     let mut few = [0; 1024];
-    // Most entries have none, or few.
+    // A small buffer first: most entries have few attributes or none.
     let mut many;
     let names: &[u8] = match list(from, &mut few) {
         Ok(length) => &few[..length],
         Err(Errno::RANGE) => {
-            many = vec![0; LONGEST];
+            many = vec![0; MAX];
             let length = list(from, &mut many).call(listing)?;
             &many[..length]
         }
-        // A file system without any.
+        // The file system has no extended attributes.
         Err(Errno::OPNOTSUPP) => return Ok(()),
         Err(error) => return Err(error).call(listing),
     };
     let mut value = Vec::new();
     for name in names.split_inclusive(|byte| *byte == 0) {
         let Ok(name) = CStr::from_bytes_with_nul(name) else { continue };
-        value.resize(LONGEST, 0);
+        value.resize(MAX, 0);
         let copied = get(from, name, &mut value)
             .on(from.call("fgetxattr", "lgetxattr"), name.to_bytes())
             .and_then(|length| {
@@ -248,8 +250,8 @@ fn copy_xattrs(from: At<'_>, to: At<'_>) -> Result<(), Fault> {
     outcome
 }
 
-/// The path of an entry that must not be opened, for the calls that take only paths: the working directory is the root of a
-/// procfs then (setxattrat came with 6.13).
+/// The path of an entry that must not be opened, for system calls that take only paths. The working directory
+/// must be the root of a procfs. (setxattrat came with 6.13.)
 fn through_proc(dir: BorrowedFd<'_>, name: &CStr) -> CString {
     let mut path = format!("self/fd/{}/", dir.as_raw_fd()).into_bytes();
     path.extend_from_slice(name.to_bytes());

@@ -1,9 +1,9 @@
 //! Moves a tree from one file system to another: copy one entry, free it, next.
 //!
-//! In: the two roots, by descriptor. Out: everything in the new one, with every attribute, and the old one empty but for
-//! the mount points still in use. Each thread holds at most one chunk of a file in memory twice, and every byte is always in
-//! one of the trees. Whatever has been freed in the old tree is whole in the new one, attributes included. That is why the
-//! same code, with the roots exchanged, rolls a move back.
+//! Input: descriptors of both roots. Output: the whole tree in the new root, with every attribute; the old
+//! root is empty except for mount points still in use. At most one chunk of a file per worker is in memory
+//! twice, and every byte is always in one of the trees. Whatever has been freed in the old tree is complete
+//! in the new one, attributes included. So the same code, with the roots exchanged, rolls a move back.
 
 pub(crate) mod data;
 mod entries;
@@ -38,16 +38,16 @@ pub(crate) use data::zero;
 #[cfg(feature = "payload")]
 pub(crate) use entries::UNPACKED;
 use entries::{DirMeta, Mover, Onto};
-use file::Means;
+use file::Settings;
 use folios::Folios;
 use links::Links;
-use ranges::Board;
+use ranges::LargeFiles;
 use undo::Moved;
 
-/// The tree is in the new root.
+/// The result of a move or of unpacking: the tree is in the new root.
 #[derive(Debug)]
 pub(crate) struct Arrived {
-    /// How to roll that back; `None` past the point of no return.
+    /// How to roll the move back; `None` past the point of no return.
     pub(crate) undo: Option<Undo>,
     /// The attributes of the new root directory.
     pub(crate) root: Meta,
@@ -57,12 +57,12 @@ pub(crate) struct Arrived {
     pub(crate) warnings: Vec<String>,
 }
 
-/// How to put the tree back into the old root.
+/// Rolls a move back.
 #[derive(Debug)]
 pub(crate) struct Undo(Option<Moved>);
 
 impl Undo {
-    /// Nothing: the tree never left, since the new root is a bind mount of the old one.
+    /// Nothing to roll back: the new root is a bind mount of the old one, so the tree never moved.
     pub(crate) fn nothing() -> Self {
         Undo(None)
     }
@@ -71,17 +71,17 @@ impl Undo {
         self.0.is_none()
     }
 
-    /// Puts the tree back. The working directory must be the root of a procfs, and the umask 0.
+    /// Moves the tree back. The working directory must be the root of a procfs, and the umask 0.
     pub(crate) fn run(&self, new: &NewRoot<'_>) -> Result<(), Fault> {
         self.0.as_ref().map_or(Ok(()), |moved| moved.roll_back(new))
     }
 }
 
-/// Moves the tree. The working directory must be the root of a procfs, and the umask 0. `root` are the attributes of the old
-/// root directory.
+/// Moves the tree. The working directory must be the root of a procfs, and the umask 0. `root` holds the
+/// attributes of the old root directory.
 ///
 /// # Errors
-/// What failed. Everything is then back in the old root, unless the error says that it is torn.
+/// What failed. The tree is then back in the old root, unless the error is torn.
 pub(crate) fn run(
     new: &NewRoot<'_>,
     facts: &Facts,
@@ -90,32 +90,36 @@ pub(crate) fn run(
     progress: &Progress,
     meanwhile: &dyn Fn(&Progress),
 ) -> Result<Arrived, Error> {
-    // What was set aside is for the rollback; without it no move is started.
+    // The memory reserve is for the rollback. Without it no move starts.
     if sys::is_memory_short() {
         return Err(Errno::NOMEM).call("malloc").map_err(|fault: Fault| fault.at(Step::Relocate));
     }
-    let (pair, moved) = prepare(new, facts, root).map_err(|fault| fault.at(Step::Relocate))?;
+    let (roots, moved) = prepare(new, facts, root).map_err(|fault| fault.at(Step::Relocate))?;
     let folios =
-        if plan.large_folios { Folios::on(&new.mount, new.dir.as_fd()) } else { Folios::as_they_come() };
-    let board = Board::new(plan.threads);
-    let mover = moved.mover(facts, plan, progress, &folios, &board, Onto::Fresh);
+        if plan.large_folios { Folios::try_large(&new.mount, new.dir.as_fd()) } else { Folios::unchanged() };
+    let large_files = LargeFiles::new(plan.threads);
+    let mover = moved.mover(facts, plan, progress, &folios, &large_files, Onto::Fresh);
     let mut meta = root;
-    // The kernel gives its initial tmpfs the mode 1777, unless the archive has an entry for "/". Nobody meant that.
+    // The kernel gives its initial tmpfs the mode 1777 unless the archive has an entry for "/". Nobody chose
+    // that mode.
     if facts.initial && facts.rootfs == RootFs::Tmpfs && meta.mode.as_raw_mode() == 0o1777 {
         meta.mode = Mode::from_raw_mode(0o755);
     }
     let meta = DirMeta { meta, flags: moved.flags, merged: false };
     sys::tear(true);
     let _reserve = (facts.machine && plan.tight).then(|| Reserve::release(new.site.proc.as_fd()));
-    if let Err(broken) = walk_with(board.bell(), &mover, pair, meta, plan.threads, &|| meanwhile(progress)) {
+    if let Err(fault) =
+        walk_with(large_files.bell(), &mover, roots, meta, plan.threads, &|| meanwhile(progress))
+    {
         let torn = moved.roll_back(new).err().map(Torn::Undo);
-        return Err(Error { torn, ..broken.fault.at(Step::Relocate) });
+        return Err(Error { torn, ..fault.at(Step::Relocate) });
     }
     let warnings = manifest::apply(new.dir.as_fd());
     Ok(Arrived { undo: Some(Undo(Some(moved))), root, inits: plan.inits.clone(), warnings })
 }
 
-/// Moves what the old root holds beside a payload into the new one, where the payload was unpacked. There is no way back.
+/// Moves whatever the old root holds beside a payload into the new root, where the payload was unpacked. This
+/// cannot be rolled back.
 #[cfg(feature = "payload")]
 pub(crate) fn merge(
     new: &NewRoot<'_>,
@@ -125,14 +129,14 @@ pub(crate) fn merge(
     progress: &Progress,
     meanwhile: &dyn Fn(),
 ) -> Result<(), Fault> {
-    let (pair, moved) = prepare(new, facts, root)?;
-    let (folios, board) = (Folios::as_they_come(), Board::new(plan.threads));
-    let mover = moved.mover(facts, plan, progress, &folios, &board, Onto::Payload);
+    let (roots, moved) = prepare(new, facts, root)?;
+    let (folios, large_files) = (Folios::unchanged(), LargeFiles::new(plan.threads));
+    let mover = moved.mover(facts, plan, progress, &folios, &large_files, Onto::Payload);
     let meta = DirMeta { meta: root, flags: moved.flags, merged: true };
-    walk_with(board.bell(), &mover, pair, meta, plan.threads, meanwhile).map_err(|broken| broken.fault)
+    walk_with(large_files.bell(), &mover, roots, meta, plan.threads, meanwhile)
 }
 
-/// Opens both roots, and makes the staging directory for hard links.
+/// Opens both roots and makes the staging directory for hard links.
 fn prepare(new: &NewRoot<'_>, facts: &Facts, root: Meta) -> Result<(Pair, Moved), Fault> {
     let old = &new.site.old;
     let attributes = Attributes {
@@ -140,32 +144,32 @@ fn prepare(new: &NewRoot<'_>, facts: &Facts, root: Meta) -> Result<(Pair, Moved)
         flags: facts.flags,
         creator: (geteuid().as_raw(), getegid().as_raw()),
     };
-    let pair = Pair::reopen(old, &new.dir)?;
+    let roots = Pair::reopen(old, &new.dir)?;
     let links = Links::new(new.dir.as_fd(), old.as_fd())?;
-    let flags = attributes.free(old.as_fd()).inspect_err(|_| _ = links.clear())?;
-    Ok((pair, Moved { links, attributes, flags, root }))
+    let flags = attributes.clear_flags(old.as_fd()).inspect_err(|_| _ = links.clear())?;
+    Ok((roots, Moved { links, attributes, flags, root }))
 }
 
 impl Moved {
-    /// The mover from the old root to the new.
+    /// Returns the mover from the old root to the new one.
     fn mover<'a>(
         &'a self,
         facts: &Facts,
         plan: &Plan,
         progress: &'a Progress,
         folios: &'a Folios,
-        board: &'a Board,
+        large_files: &'a LargeFiles,
         onto: Onto,
     ) -> Mover<'a> {
-        let means = Means {
+        let settings = Settings {
             attributes: self.attributes,
             holes: if facts.rootfs == RootFs::Ramfs { Holes::PageCache } else { Holes::Seek },
             program: facts.program,
             wipe: plan.wipe,
             folios,
-            board,
+            large_files,
             progress,
         };
-        Mover { means, links: &self.links, onto }
+        Mover { settings, links: &self.links, onto }
     }
 }

@@ -1,4 +1,5 @@
-//! Makes the new root: a tmpfs, or the old file system once more. It is attached nowhere, so no mount point is needed.
+//! Makes the new root: a tmpfs, or a bind mount of the old file system. It is detached, so it needs no mount
+//! point.
 
 use alloc::format;
 use alloc::string::String;
@@ -24,9 +25,9 @@ pub struct NewRoot<'s> {
     pub(crate) method: Method,
     /// The mount.
     pub(crate) mount: OwnedFd,
-    /// Its root, opened for reading.
+    /// Its root directory, open for reading.
     pub(crate) dir: OwnedFd,
-    /// What the kernel refused and was done without.
+    /// Options that the kernel refused and that were skipped.
     pub warnings: Vec<String>,
 }
 
@@ -54,7 +55,7 @@ fn try_make<'s>(site: &'s Site, plan: &Plan) -> Result<NewRoot<'s>, Fault> {
     Ok(NewRoot { site, method: plan.method, mount, dir, warnings })
 }
 
-/// A context for mounting a file system.
+/// A file system context (fsopen(2), fspick(2)).
 struct Context(OwnedFd);
 
 impl Context {
@@ -65,29 +66,30 @@ impl Context {
         }
     }
 
-    /// Sets an option, or warns in the kernel's own words.
+    /// Sets an option, or warns with the message of the kernel.
     fn try_set(&self, key: &str, value: Option<&str>, warnings: &mut Vec<String>) {
         if let Err(errno) = self.set(key, value) {
             let option = value.map_or_else(|| String::from(key), |value| format!("{key}={value}"));
-            warnings.push(format!("newroot: {option} is left out: {}", self.words(errno)));
+            warnings.push(format!("newroot: {option} skipped: {}", self.messages(errno)));
         }
     }
 
-    /// What the kernel said when it refused the last call: each message is read once, `e ` in front of errors.
-    fn words(&self, errno: Errno) -> String {
+    /// The kernel's messages about the last failed call. Each can be read once; errors begin with `e `,
+    /// warnings with `w `.
+    fn messages(&self, errno: Errno) -> String {
         let mut text = vec![0; 512];
-        let mut words = Vec::new();
+        let mut messages = Vec::new();
         while let Ok(length @ 1..) = rustix::io::read(&self.0, &mut text[..]) {
             let line = text[..length].trim_ascii();
             let line = line.strip_prefix(b"e ").or(line.strip_prefix(b"w ")).unwrap_or(line);
-            // It puts names in quotes, which are harmless.
-            words.push(format!("{}", line.escape_ascii()).replace("\\'", "'"));
+            // The kernel puts names in single quotes, which need no escaping.
+            messages.push(format!("{}", line.escape_ascii()).replace("\\'", "'"));
         }
         let (name, meaning) = name_of(errno);
-        if words.is_empty() {
+        if messages.is_empty() {
             format!("{name} ({meaning})")
         } else {
-            format!("{} ({name})", words.join("; "))
+            format!("{} ({name})", messages.join("; "))
         }
     }
 }
@@ -96,9 +98,9 @@ fn tmpfs(options: &Tmpfs, warnings: &mut Vec<String>) -> Result<OwnedFd, Fault> 
     let context = configured(options, &options.more, warnings)?;
     let context = match fsconfig_create(context.0.as_fd()) {
         Err(errno) if !options.more.is_empty() => {
-            // An option can be refused only now, and no one says which: without them all, then.
+            // The kernel may refuse an option only here, without naming it. So all optional ones are skipped.
             warnings
-                .push(format!("newroot: further options of tmpfs are left out: {}", context.words(errno)));
+                .push(format!("newroot: all optional tmpfs options skipped: {}", context.messages(errno)));
             let context = configured(options, &[], warnings)?;
             fsconfig_create(context.0.as_fd()).on("fsconfig", b"tmpfs")?;
             context
@@ -110,7 +112,7 @@ fn tmpfs(options: &Tmpfs, warnings: &mut Vec<String>) -> Result<OwnedFd, Fault> 
     };
     let mount = fsmount(context.0.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
         .on("fsmount", b"tmpfs")?;
-    // Without CONFIG_TMPFS a ramfs comes under the same name.
+    // Without CONFIG_TMPFS, the type `tmpfs` is a ramfs.
     if !is_tmpfs(mount.as_fd()).on("fstatfs", b"tmpfs")? {
         return Err(Errno::NODEV).on("fsmount", b"tmpfs");
     }
@@ -137,15 +139,17 @@ fn configured(
     Ok(context)
 }
 
-/// A bind shares its limits with the old root, which must be the ones asked for if it is a tmpfs; a ramfs has none.
+/// A bind mount has the limits of the old root. If that is a tmpfs, the configured limits are set on it; a
+/// ramfs has none.
 fn resize(mount: &OwnedFd, options: &Tmpfs, warnings: &mut Vec<String>) {
     let asked = options.size.is_some() || options.nr_inodes.is_some();
     if !asked || !is_tmpfs(mount.as_fd()).unwrap_or(false) {
         return;
     }
-    let picked = fspick(mount, "", FsPickFlags::FSPICK_CLOEXEC | FsPickFlags::FSPICK_EMPTY_PATH).map(Context);
-    let Ok(context) = picked else {
-        return warnings.push(String::from("newroot: fspick failed; size and nr_inodes stay as they are"));
+    let context =
+        fspick(mount, "", FsPickFlags::FSPICK_CLOEXEC | FsPickFlags::FSPICK_EMPTY_PATH).map(Context);
+    let Ok(context) = context else {
+        return warnings.push(String::from("newroot: fspick failed; size and nr_inodes not changed"));
     };
     for (key, value) in [("size", &options.size), ("nr_inodes", &options.nr_inodes)] {
         if let Some(value) = value {
@@ -153,7 +157,7 @@ fn resize(mount: &OwnedFd, options: &Tmpfs, warnings: &mut Vec<String>) {
         }
     }
     if let Err(errno) = fsconfig_reconfigure(context.0.as_fd()) {
-        warnings.push(format!("newroot: size and nr_inodes stay as they are: {}", context.words(errno)));
+        warnings.push(format!("newroot: size and nr_inodes not changed: {}", context.messages(errno)));
     }
 }
 

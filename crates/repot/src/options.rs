@@ -1,69 +1,71 @@
-//! What the user asks for: `/etc/repot.conf` in the image, overruled by `repot.KEY=VALUE` on the kernel command line.
+//! The configuration: `/etc/repot.conf` in the image, overridden by `repot.KEY=VALUE` on the kernel command
+//! line.
 //!
-//! Nothing here is fatal: what cannot be understood is told and left out.
+//! Unknown keys and malformed values are logged and ignored; they never stop the boot.
 
 pub mod cmdline;
+mod keys;
 
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use crate::display::Quoted;
-use crate::payload::index;
 use cmdline::{Param, same_key};
+use keys::{KEYS, switch};
 
 /// How the root is re-homed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
-    /// Move an initial ramfs or tmpfs; bind where a move cannot fit; stay otherwise.
+    /// Move an initial ramfs or tmpfs; bind if a move cannot fit; otherwise stay.
     #[default]
     Auto,
-    /// Move the tree to a tmpfs of its own.
+    /// Move the tree to a new tmpfs.
     Move,
-    /// Mount the same file system once more, above itself.
+    /// Bind-mount the same file system above itself.
     Bind,
     /// Leave the root alone.
     Stay,
 }
 
-/// What to do when no step can be taken any more.
+/// What to do when everything has failed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnError {
-    /// Go down the ladder, and in the end do as `panic=` says.
+    /// Try the next best method, and in the end follow `panic=`.
     #[default]
     Continue,
     /// Execute a shell.
     Shell,
-    /// Restart the machine.
+    /// Reboot the machine.
     Reboot,
-    /// Switch the machine off.
+    /// Power the machine off.
     Poweroff,
     /// Halt the machine.
     Halt,
 }
 
-/// How much is written to the log.
+/// The verbosity of the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verbosity {
     /// Warnings and errors.
     Quiet,
-    /// One line more that tells what happened.
+    /// Also one summary line.
     #[default]
     Info,
-    /// Each step.
+    /// Also each step.
     Debug,
 }
 
-/// A size or count as tmpfs(5) takes it.
+/// A size or a count, as in tmpfs(5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Amount {
-    /// So many bytes, or inodes; 0 means no limit.
+    /// This many bytes or inodes; 0 means no limit.
     Exactly(u64),
-    /// So many percent of the memory.
+    /// A percentage of the memory.
     Percent(u64),
 }
 
-/// Everything that can be configured.
+/// The options of a boot.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Options {
@@ -73,16 +75,16 @@ pub struct Options {
     pub size: Option<Amount>,
     /// `nr_inodes=`
     pub nr_inodes: Option<Amount>,
-    /// Further options of tmpfs; without a value where they are flags.
+    /// Further options of tmpfs; `None` for flags.
     pub tmpfs: Vec<(String, Option<String>)>,
-    /// Whether the kernel's command line has a default for `huge=` (`transparent_hugepage_tmpfs=`, since 6.14), which no mount tells;
-    /// one that was built into it (`advise`) is not seen.
+    /// Whether the kernel command line sets a default for `huge=` (`transparent_hugepage_tmpfs=`, since
+    /// 6.14), which mountinfo does not show. A default built into the kernel is not detected.
     pub huge_by_default: bool,
-    /// `init=`, of ours or of the kernel's.
+    /// `repot.init=`, or `init=` of the kernel.
     pub init: Option<Vec<u8>>,
     /// `onerror=`
     pub onerror: OnError,
-    /// `truncated=continue`: boot although the kernel could not unpack everything.
+    /// `truncated=continue`: boot although the kernel did not unpack everything.
     pub boot_truncated: bool,
     /// `threads=`
     pub threads: Option<u32>,
@@ -90,18 +92,18 @@ pub struct Options {
     pub log: Verbosity,
     /// `wipe=yes`: overwrite contents before they are freed.
     pub wipe: bool,
-    /// `payload=`: the digests that the index of the payload must have, all of them; `None` for one that could not be understood,
-    /// which none has.
+    /// `payload=`: the digests that the index of the payload must have, all of them. `None` is a malformed
+    /// digest, which no index has.
     pub payload: Vec<Option<[u8; 32]>>,
-    /// Whether the file or the command line could not be read, so that what is asked of a payload is not known.
+    /// Whether a source could not be read, so that it is unknown which digests are required.
     pub unread: bool,
-    /// `panic=`: seconds until the kernel reboots after a panic; 0 for never, negative for at once.
+    /// `panic=`: seconds until the kernel reboots after a panic. 0 means never, a negative number at once.
     pub panic: i32,
-    /// What could not be understood.
+    /// Warnings about unknown keys and malformed values.
     pub warnings: Vec<String>,
 }
 
-/// The options of tmpfs that are handed on as they are.
+/// The options of tmpfs that are passed on unchanged.
 const TMPFS: &[&str] = &[
     "mpol",
     "huge",
@@ -121,11 +123,12 @@ const TMPFS: &[&str] = &[
 ];
 
 impl Options {
-    /// Reads the configuration file, where there is one, then the command line, unless the file forbids that.
+    /// Reads the configuration file, if there is one, and then the command line, unless the file forbids that
+    /// with `cmdline=ignore`.
     pub fn read(file: Option<&[u8]>, line: &[Param<'_>]) -> Options {
         let huge_by_default = line.iter().any(|param| same_key(param.key, b"transparent_hugepage_tmpfs"));
         let mut options = Options { huge_by_default, ..Options::default() };
-        let mut powerless = false;
+        let mut ignore_cmdline = false;
         for (number, text) in file.unwrap_or_default().split(|byte| *byte == b'\n').enumerate() {
             let text = text.trim_ascii();
             if text.is_empty() || text.starts_with(b"#") {
@@ -136,32 +139,32 @@ impl Options {
                 None => (text, None),
             };
             if key == b"cmdline" {
-                powerless = value == Some(b"ignore");
-                if !powerless {
+                ignore_cmdline = value == Some(b"ignore");
+                if !ignore_cmdline {
                     options
                         .warnings
-                        .push(format!("/etc/repot.conf:{}: cmdline takes only \"ignore\"", number + 1));
+                        .push(format!("/etc/repot.conf:{}: cmdline accepts only \"ignore\"", number + 1));
                 }
             } else if let Err(why) = options.set(key, value) {
                 options.warnings.push(format!("/etc/repot.conf:{}: {why}", number + 1));
             }
         }
-        if powerless {
+        if ignore_cmdline {
             return options;
         }
-        let mut inits = (None, None);
+        let (mut kernel_init, mut our_init) = (None, None);
         for param in line {
             if same_key(param.key, b"init") {
-                inits.0 = param.value;
+                kernel_init = param.value;
             }
             let Some(key) = param.key.strip_prefix(b"repot.") else { continue };
             if same_key(key, b"init") {
-                inits.1 = param.value;
+                our_init = param.value;
             } else if let Err(why) = options.set(key, param.value) {
                 options.warnings.push(format!("command line: repot.{}: {why}", key.escape_ascii()));
             }
         }
-        if let Some(init) = inits.1.or(inits.0)
+        if let Some(init) = our_init.or(kernel_init)
             && let Err(why) = options.set(b"init", Some(init))
         {
             options.warnings.push(format!("command line: {why}"));
@@ -169,124 +172,39 @@ impl Options {
         options
     }
 
+    /// Sets one key. On an error the message names the value and what the key accepts.
     fn set(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<(), String> {
-        let bad = |wanted: &str| {
-            let value = value.unwrap_or_default();
-            Err(format!("{} is no value for {}: {wanted}", Quoted(value), key.escape_ascii()))
-        };
         let is = |name: &str| same_key(key, name.as_bytes());
-        let word = value.unwrap_or_default();
-        if is("mode") {
-            self.mode = match word {
-                b"auto" => Mode::Auto,
-                b"move" => Mode::Move,
-                b"bind" => Mode::Bind,
-                b"stay" => Mode::Stay,
-                _ => return bad("auto, move, bind or stay"),
-            };
-        } else if is("size") {
-            match amount(word) {
-                Some(size) => self.size = Some(size),
-                None => return bad("bytes, with k, m or g, or a percentage, as in tmpfs(5)"),
-            }
-        } else if is("nr_inodes") {
-            match amount(word) {
-                Some(count @ Amount::Exactly(_)) => self.nr_inodes = Some(count),
-                _ => return bad("a number, with k, m or g, as in tmpfs(5)"),
-            }
-        } else if is("init") {
-            if !word.starts_with(b"/") || word.contains(&0) {
-                return bad("an absolute path");
-            }
-            self.init = Some(word.to_vec());
-        } else if is("onerror") {
-            self.onerror = match word {
-                b"continue" => OnError::Continue,
-                b"shell" => OnError::Shell,
-                b"reboot" => OnError::Reboot,
-                b"poweroff" => OnError::Poweroff,
-                b"halt" => OnError::Halt,
-                _ => return bad("continue, shell, reboot, poweroff or halt"),
-            };
-        } else if is("truncated") {
-            self.boot_truncated = match word {
-                b"stop" => false,
-                b"continue" => true,
-                _ => return bad("stop or continue"),
-            };
-        } else if is("threads") {
-            match number(word) {
-                Some(count @ 1..) => self.threads = Some(u32::try_from(count).unwrap_or(u32::MAX)),
-                _ => return bad("a number from 1 on"),
-            }
-        } else if is("log") {
-            self.log = match word {
-                b"quiet" => Verbosity::Quiet,
-                b"info" => Verbosity::Info,
-                b"debug" => Verbosity::Debug,
-                _ => return bad("quiet, info or debug"),
-            };
-        } else if is("wipe") {
-            match switch(value) {
-                Some(on) => self.wipe = on,
-                None => return bad("yes or no"),
-            }
-        } else if is("payload") {
-            // Never forgotten again: the command line can ask for more than the file, not for less.
-            let digest = word.strip_prefix(b"sha256:").and_then(index::hexadecimal);
-            self.payload.push(digest);
-            if digest.is_none() {
-                return bad("sha256: and 64 hexadecimal digits");
-            }
+        let set = if let Some(known) = KEYS.iter().find(|known| is(known.name)) {
+            (known.set)(self, value).ok_or(known.accepts)
         } else if let Some(name) = TMPFS.iter().find(|name| is(name)) {
-            self.tmpfs.retain(|(known, _)| known != name);
-            let flag =
-                !matches!(*name, "mpol" | "huge" | "nr_blocks" | "casefold") && !name.contains("limit");
-            let value = match (flag, switch(value)) {
-                (true, Some(true)) => None,
-                (true, Some(false)) => return Ok(()),
-                (true, None) => return bad("yes or no"),
-                (false, _) => match value.map(core::str::from_utf8) {
-                    Some(Ok(text)) => Some(text.to_string()),
-                    None if *name == "casefold" => None,
-                    _ => return bad("a value as in tmpfs(5)"),
-                },
-            };
-            self.tmpfs.push((name.to_string(), value));
+            self.set_tmpfs(name, value)
         } else {
-            return Err(format!("unknown key {}", Quoted(key)));
-        }
+            return Err(format!("unknown key {}, ignored", Quoted(key)));
+        };
+        set.map_err(|accepted| {
+            let value = Quoted(value.unwrap_or_default());
+            format!("invalid value {value} for {}: expected {accepted}", key.escape_ascii())
+        })
+    }
+
+    /// Sets an option of tmpfs. Returns what it accepts if the value is wrong.
+    fn set_tmpfs(&mut self, name: &str, value: Option<&[u8]>) -> Result<(), &'static str> {
+        self.tmpfs.retain(|(known, _)| known != name);
+        let flag = !matches!(name, "mpol" | "huge" | "nr_blocks" | "casefold") && !name.contains("limit");
+        let value = match (flag, switch(value)) {
+            (true, Some(true)) => None,
+            (true, Some(false)) => return Ok(()),
+            (true, None) => return Err("yes or no"),
+            (false, _) => match value.map(core::str::from_utf8) {
+                Some(Ok(text)) => Some(text.to_string()),
+                None if name == "casefold" => None,
+                _ => return Err("a value as in tmpfs(5)"),
+            },
+        };
+        self.tmpfs.push((name.to_string(), value));
         Ok(())
     }
-}
-
-fn switch(value: Option<&[u8]>) -> Option<bool> {
-    match value {
-        None | Some(b"yes" | b"1" | b"on" | b"true") => Some(true),
-        Some(b"no" | b"0" | b"off" | b"false") => Some(false),
-        Some(_) => None,
-    }
-}
-
-fn number(text: &[u8]) -> Option<u64> {
-    core::str::from_utf8(text).ok().filter(|text| !text.starts_with('+'))?.parse().ok()
-}
-
-fn amount(text: &[u8]) -> Option<Amount> {
-    let (digits, unit) = match text {
-        [digits @ .., b'%'] => return number(digits).map(Amount::Percent),
-        [digits @ .., unit] if unit.is_ascii_alphabetic() => (digits, unit.to_ascii_lowercase()),
-        digits => (digits, b' '),
-    };
-    let shift = match unit {
-        b' ' => 0,
-        b'k' => 10,
-        b'm' => 20,
-        b'g' => 30,
-        b't' => 40,
-        _ => return None,
-    };
-    number(digits)?.checked_mul(1 << shift).map(Amount::Exactly)
 }
 
 #[cfg(test)]
@@ -299,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn command_line_overrules_the_file() {
+    fn the_command_line_overrides_the_file() {
         let options =
             read("# ours\nmode = move\nsize=1g\n", "repot.mode=bind repot.nr-inodes=4k repot.noswap");
         assert_eq!(options.mode, Mode::Bind);
@@ -310,40 +228,40 @@ mod tests {
     }
 
     #[test]
-    fn file_can_make_the_command_line_powerless() {
+    fn the_file_can_disable_the_command_line() {
         let line = "repot.mode=stay init=/b transparent-hugepage-tmpfs=advise";
         let options = read("cmdline=ignore\ninit=/a\n", line);
         assert_eq!((options.mode, options.init.as_deref()), (Mode::Auto, Some(&b"/a"[..])));
-        // That is no wish of anybody's, but what the kernel does.
+        // This is a setting of the kernel, not of the user, so `cmdline=ignore` does not hide it.
         assert!(options.huge_by_default && !read("", "").huge_by_default);
     }
 
     #[test]
-    fn what_is_asked_of_a_payload_adds_up() {
+    fn payload_digests_add_up() {
         let (a, b) = ("a".repeat(64), "b".repeat(64));
         let options = read(&format!("payload=sha256:{a}\n"), &format!("repot.payload=sha256:{b}"));
         assert_eq!(options.payload, [Some([0xaa; 32]), Some([0xbb; 32])]);
         let options =
             read(&format!("cmdline=ignore\npayload=sha256:{a}"), &format!("repot.payload=sha256:{b}"));
         assert_eq!(options.payload, [Some([0xaa; 32])]);
-        // What is not understood is not left out here.
+        // A malformed digest is not ignored.
         let options = read("payload=md5:0\n", "repot.payload");
         assert_eq!((options.payload, options.warnings.len()), (alloc::vec![None, None], 2));
     }
 
     #[test]
-    fn our_init_goes_before_the_kernels() {
+    fn repot_init_precedes_the_kernels_init() {
         assert_eq!(read("init=/f", "init=/k").init.as_deref(), Some(&b"/k"[..]));
         assert_eq!(read("", "repot.init=/r init=/k").init.as_deref(), Some(&b"/r"[..]));
     }
 
     #[test]
-    fn nonsense_is_named_and_left_out() {
+    fn unknown_keys_and_bad_values_are_warned_about() {
         let options = read("colour=red\nsize=lots\n", "repot.mode=fly repot.threads=0 repot.size=50%");
         assert_eq!(options.mode, Mode::Auto);
         assert_eq!(options.size, Some(Amount::Percent(50)));
         assert_eq!(options.warnings.len(), 4, "{:?}", options.warnings);
         assert!(options.warnings[0].contains("/etc/repot.conf:1: unknown key \"colour\""));
-        assert!(options.warnings[2].contains("\"fly\" is no value for mode"));
+        assert!(options.warnings[2].contains("invalid value \"fly\" for mode"));
     }
 }

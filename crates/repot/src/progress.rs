@@ -1,34 +1,34 @@
-//! How far a move has come; readable from any thread while it runs.
+//! The progress of a move, readable from any thread while it runs.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-/// What has been done so far.
+/// Counters of a move.
 #[derive(Debug, Default)]
 pub struct Progress {
     entries: AtomicU64,
     bytes: AtomicU64,
     kept: AtomicU64,
-    twice: AtomicU64,
+    duplicated: AtomicU64,
     peak: AtomicU64,
 }
 
 impl Progress {
-    /// Names moved, directories included.
+    /// Names moved so far, directories included.
     pub fn entries(&self) -> u64 {
         self.entries.load(Ordering::Relaxed)
     }
 
-    /// Bytes of file contents moved.
+    /// Bytes of file contents moved so far.
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// Mount points left in the old tree, to be removed when the mounts have moved.
+    /// Mount points left in the old tree. They are removed after the mounts have moved.
     pub fn kept(&self) -> u64 {
         self.kept.load(Ordering::Relaxed)
     }
 
-    /// The maximum number of bytes that were in both trees at one time.
+    /// Peak of the bytes that were in both trees at one time.
     pub fn peak(&self) -> u64 {
         self.peak.load(Ordering::Relaxed)
     }
@@ -45,18 +45,20 @@ impl Progress {
         self.kept.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts bytes that are in both trees now.
+    /// Counts bytes that were copied and are now in both trees.
     pub(crate) fn copied(&self, bytes: u64) {
         self.add_bytes(bytes);
-        self.doubled(bytes);
+        self.duplicate(bytes);
     }
 
-    pub(crate) fn doubled(&self, bytes: u64) {
-        let twice = self.twice.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        self.peak.fetch_max(twice, Ordering::Relaxed);
+    /// Counts bytes that are now in both trees.
+    pub(crate) fn duplicate(&self, bytes: u64) {
+        let duplicated = self.duplicated.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        self.peak.fetch_max(duplicated, Ordering::Relaxed);
     }
 
+    /// Counts bytes that are in the new tree only.
     pub(crate) fn freed(&self, bytes: u64) {
-        self.twice.fetch_sub(bytes, Ordering::Relaxed);
+        self.duplicated.fetch_sub(bytes, Ordering::Relaxed);
     }
 }

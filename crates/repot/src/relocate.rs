@@ -1,4 +1,4 @@
-//! Brings the tree into the new root: moves it, or unpacks it. A bind mount shows the same tree, so nothing has to move.
+//! Brings the tree into the new root: moves or unpacks it. After a bind mount the tree is already there.
 
 use alloc::vec::Vec;
 
@@ -22,10 +22,10 @@ pub(crate) struct Relocated<'s> {
     pub(crate) progress: Progress,
 }
 
-/// Brings the tree into the new root. `meanwhile` is called once a second with what has been done.
+/// Brings the tree into the new root. `meanwhile` is called once a second with the progress.
 ///
 /// # Errors
-/// What failed, with the path. Everything is then back in the old root, unless the error says that it is torn.
+/// What failed, with the path. The tree is then back in the old root, unless the error is torn.
 pub(crate) fn relocate<'s>(
     new: NewRoot<'s>,
     facts: &Facts,
@@ -35,10 +35,10 @@ pub(crate) fn relocate<'s>(
     let progress = Progress::default();
     let root = Meta::read(At::Open(new.site.old.as_fd())).map_err(|fault| fault.at(Step::Relocate))?;
     let arrived = match plan.method {
-        Method::Move => prepared(&new, || mover::run(&new, facts, plan, root, &progress, meanwhile)),
+        Method::Move => in_procfs(&new, || mover::run(&new, facts, plan, root, &progress, meanwhile)),
         #[cfg(feature = "payload")]
         Method::Payload => {
-            prepared(&new, || crate::unpack::run(&new, facts, plan, root, &progress, meanwhile))
+            in_procfs(&new, || crate::unpack::run(&new, facts, plan, root, &progress, meanwhile))
         }
         _ => {
             let (undo, inits) = (Some(Undo::nothing()), plan.inits.clone());
@@ -48,33 +48,33 @@ pub(crate) fn relocate<'s>(
     Ok(Relocated { new, arrived, progress })
 }
 
-/// Does `work` with a procfs as the working directory, for the calls that take only paths (see `metadata`), and without a
-/// umask, so that every entry gets exactly the mode it is created with.
-fn prepared(new: &NewRoot<'_>, work: impl FnOnce() -> Result<Arrived, Error>) -> Result<Arrived, Error> {
+/// Runs `work` with a procfs as the working directory, for the calls that take only paths (see `metadata`),
+/// and with umask 0, so that every entry gets exactly the mode that it is created with.
+fn in_procfs(new: &NewRoot<'_>, work: impl FnOnce() -> Result<Arrived, Error>) -> Result<Arrived, Error> {
     fchdir(&new.site.proc).call("fchdir").map_err(|fault| fault.at(Step::Relocate))?;
-    let mask = umask(Mode::empty());
+    let original_umask = umask(Mode::empty());
     let arrived = work();
-    umask(mask);
-    // Past the point of no return a failure would cost the system, so it is tried twice.
+    umask(original_umask);
+    // Retried once: past the point of no return a failure would cost the system.
     let left = retry_once(|| chdir("/")).on("chdir", b"/");
     let arrived = arrived?;
     match left {
         Ok(()) => Ok(arrived),
-        Err(fault) => Err(Error { torn: back(&arrived, new).err(), ..fault.at(Step::Relocate) }),
+        Err(fault) => Err(Error { torn: roll_back(&arrived, new).err(), ..fault.at(Step::Relocate) }),
     }
 }
 
-/// Puts the tree back into the old root.
-fn back(arrived: &Arrived, new: &NewRoot<'_>) -> Result<(), Torn> {
+/// Rolls the move back.
+fn roll_back(arrived: &Arrived, new: &NewRoot<'_>) -> Result<(), Torn> {
     let undo = arrived.undo.as_ref().ok_or(Torn::Spent)?;
     if undo.is_nothing() {
         return Ok(());
     }
-    // Without procfs only extended attributes of special files would be lost, and few have any.
+    // Without procfs, only extended attributes of special files would be lost, and few have any.
     let _ = fchdir(&new.site.proc);
-    let mask = umask(Mode::empty());
+    let original_umask = umask(Mode::empty());
     let undone = undo.run(new);
-    umask(mask);
+    umask(original_umask);
     let _ = chdir("/");
     undone.map_err(Torn::Undo)
 }
@@ -90,8 +90,8 @@ impl Relocated<'_> {
         self.arrived.root.times()
     }
 
-    /// Puts the tree back into the old root.
-    pub(crate) fn back(self) -> Result<(), Torn> {
-        back(&self.arrived, &self.new)
+    /// Rolls the move back.
+    pub(crate) fn roll_back(self) -> Result<(), Torn> {
+        roll_back(&self.arrived, &self.new)
     }
 }

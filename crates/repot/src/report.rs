@@ -1,4 +1,4 @@
-//! The lines that report what was found, decided and done.
+//! Log lines: the facts, the plan, the progress and the summary.
 
 use alloc::format;
 use alloc::string::String;
@@ -12,7 +12,7 @@ use crate::progress::Progress;
 use crate::switch::Ready;
 use crate::walk::survey::Survey;
 
-/// The line that reports what happened.
+/// The summary of a boot.
 pub(crate) fn summary(plan: &Plan, ready: Option<&Ready>, nanoseconds: u64, init: &[u8]) -> String {
     let Plan { method, reason, .. } = plan;
     let head = format!("{}: {reason}", method.name());
@@ -26,8 +26,8 @@ pub(crate) fn summary(plan: &Plan, ready: Option<&Ready>, nanoseconds: u64, init
     let extra = progress.peak() + ready.resident;
     let old = match (ready.pivoted, ready.empty) {
         _ if !matches!(method, Method::Move | Method::Payload) => "",
-        (true, true) => "old root empty and gone, ",
-        (true, false) => "old root gone, ",
+        (true, true) => "old root empty and unmounted, ",
+        (true, false) => "old root unmounted, ",
         (false, true) => "old root empty, ",
         (false, false) => "old root NOT empty, ",
     };
@@ -42,11 +42,11 @@ pub(crate) fn summary(plan: &Plan, ready: Option<&Ready>, nanoseconds: u64, init
 
 /// The facts, for `log=debug`.
 pub(crate) fn found(facts: &Facts) -> String {
-    let Facts { rootfs, initial, absolute, shared, mounts, survey, memory, others, processors, .. } = facts;
+    let Facts { rootfs, initial, parentless, shared, mounts, survey, memory, others, cpus, .. } = facts;
     format!(
-        "facts: / is {rootfs:?}, initial {initial}, absolute {absolute}, shared {shared}; {} mounts; {} entries, of them {} \
-         directories, {} hard links, {} special; {}, the largest file {}; {} of {} available; {processors} processors; {others} \
-         other processes",
+        "facts: / is {rootfs:?}, initial {initial}, no parent {parentless}, shared {shared}; {} mounts; {} entries: \
+         {} directories, {} hard links, {} special; {} of files, largest {}; {} of {} memory available; \
+         {cpus} CPUs; {others} other processes",
         mounts.len(),
         survey.entries,
         survey.directories,
@@ -73,14 +73,14 @@ pub(crate) fn decided(plan: &Plan) -> String {
     )
 }
 
-/// The line that reports the progress of a long move.
+/// The progress of a long move.
 pub(crate) fn so_far(progress: &Progress, facts: &Facts) -> String {
     let (entries, bytes) = (progress.entries(), progress.bytes());
     let (of_entries, of_bytes) = totals(facts);
-    format!("{entries} of {of_entries} entries are there, {} of {}", Bytes(bytes), Bytes(of_bytes))
+    format!("moved {entries} of {of_entries} entries, {} of {}", Bytes(bytes), Bytes(of_bytes))
 }
 
-/// How many entries and bytes will be in the new root.
+/// The number of entries and bytes that will be in the new root.
 fn totals(facts: &Facts) -> (u64, u64) {
     let Survey { entries, bytes, .. } = facts.survey;
     match &facts.payload {

@@ -1,11 +1,13 @@
-//! Keeps the kernel from holding memory back while there is nothing it could reclaim.
+//! Makes the kernel release its memory reserves for the duration of a move.
 //!
-//! With every allocation that has to be taken from blocks meant for another kind, the kernel raises what it wants to have free, by
-//! several MiB in a small machine (`boost_watermark`, mm/page_alloc.c), until kswapd has reclaimed that much; and each processor keeps
-//! pages that were freed on it, which the other is given only after something was reclaimed. In a tree on a tmpfs without swap there
-//! is nothing to reclaim, and the memory stays out of reach. The last two MiB it keeps for interrupts, for what reclaims, and for
-//! devices that reach only low addresses, and ends a process rather than touch them. On a machine that is just large enough all that
-//! is the difference.
+//! Whenever the kernel takes a page from blocks of another type, it raises its watermark, by several MiB on a
+//! small machine (`boost_watermark`, mm/page_alloc.c), until kswapd has reclaimed that much. Each CPU also
+//! keeps freed pages on its own lists, and other CPUs get these only after reclaim. A tree on a tmpfs without
+//! swap leaves nothing to reclaim, so that memory stays out of reach.
+//!
+//! The kernel also keeps the last 2 MiB for interrupts, for reclaim and for devices that reach only low
+//! addresses; it kills a process rather than touch them. On a machine that is just large enough, these
+//! reserves decide whether the move succeeds.
 
 use alloc::vec::Vec;
 
@@ -16,8 +18,8 @@ use rustix::io::pwrite;
 use crate::error::retry_once;
 use crate::site::read_whole;
 
-/// What is set meanwhile: no boost; the shortest lists of pages for each processor (from 5.14 on); little for interrupts; nothing for
-/// low addresses.
+/// The sysctls to change: no boost; the shortest per-CPU page lists (since 5.14); little for interrupts;
+/// nothing for low addresses.
 const SETTINGS: [(&str, &[u8]); 4] = [
     ("sys/vm/watermark_boost_factor", b"0"),
     ("sys/vm/percpu_pagelist_high_fraction", b"1000000"),
@@ -25,17 +27,18 @@ const SETTINGS: [(&str, &[u8]); 4] = [
     ("sys/vm/lowmem_reserve_ratio", b"0 0"),
 ];
 
-/// Put back when dropped. The files stay open, since to open one takes memory, and then there may be none.
+/// Sysctls that are restored when this is dropped. Their files stay open, because opening one takes memory
+/// that may not be available then.
 pub(crate) struct Reserve(Vec<(OwnedFd, Vec<u8>)>);
 
 impl Reserve {
-    /// Sets them. Where one cannot be set, it is as it was.
+    /// Changes the sysctls. One that cannot be changed is skipped.
     pub(crate) fn release(proc: BorrowedFd<'_>) -> Self {
         let change = |(name, value): (&str, &[u8])| {
             let file = openat(proc, name, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).ok()?;
-            let was = read_whole(&file, 64).ok()?;
+            let original = read_whole(&file, 64).ok()?;
             pwrite(&file, value, 0).ok()?;
-            Some((file, was))
+            Some((file, original))
         };
         Reserve(SETTINGS.into_iter().filter_map(change).collect())
     }
@@ -43,8 +46,8 @@ impl Reserve {
 
 impl Drop for Reserve {
     fn drop(&mut self) {
-        for (file, was) in &self.0 {
-            let _ = retry_once(|| pwrite(file, was, 0));
+        for (file, original) in &self.0 {
+            let _ = retry_once(|| pwrite(file, original, 0));
         }
     }
 }

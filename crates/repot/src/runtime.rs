@@ -1,17 +1,18 @@
-//! What an init without `std` needs from the library: its arguments, an allocator, and what its panic handler does.
+//! What an init without `std` needs from the library: its arguments, an allocator, and functions for its
+//! panic handler.
 //!
-//! An init with `std` needs [`Invocation`] alone; it enables the feature `std`, and a worker that panics is then caught
-//! by the library. Without `std` a program defines four things:
+//! An init with `std` needs only [`Invocation`]. It enables the feature `std`, and the library then catches a
+//! worker that panics. A program without `std` defines four things:
 //!
-//! * `#[global_allocator] static MALLOC: Allocator = Allocator;`, and calls [`Allocator::set_aside`] first thing in
-//!   `main`. When memory runs out in the middle of a move, the move ends in order and is rolled back.
+//! * `#[global_allocator] static MALLOC: Allocator = Allocator;`, with a call of [`Allocator::set_aside`]
+//!   first in `main`. If memory runs out during a move, the move then ends in order and is rolled back.
 //! * A C `main`, whose `argv` and `envp` become an [`Invocation`].
-//! * A panic handler. On a worker ([`is_worker`]) it calls [`worker_lost`], which does not return: the main thread then
-//!   rolls the move back. On the main thread it may execute an init in place, unless [`is_torn`] says that half of the
-//!   tree has moved.
+//! * A panic handler. On a worker ([`is_worker`]) it calls [`worker_lost`], which does not return: the main
+//!   thread then rolls the move back. On the main thread it may execute an init in place, unless [`is_torn`]
+//!   returns true: half of the tree has moved.
 //! * `panic = "abort"` in its profile.
 //!
-//! `crates/repot-init/src/sys.rs` is such a program.
+//! `crates/repot-init/src/sys.rs` is an example.
 
 pub use crate::sys::{
     Invocation, Malloc as Allocator, is_memory_short, is_torn, is_worker, now, sleep, worker_lost,

@@ -1,7 +1,7 @@
-//! The descriptors through which everything is inspected and changed.
+//! The descriptors through which the system is inspected and changed.
 //!
-//! procfs is read through a detached mount. The tree is seen through a clone of the root mount alone: nothing mounted
-//! below it can be seen, copied or deleted through it, and whatever a mount hides is visible.
+//! procfs is read through a detached mount. The tree is accessed through a clone of the root mount alone:
+//! nothing mounted below can be seen, copied or deleted through it, and whatever a mount hides is visible.
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -15,22 +15,23 @@ use rustix::mount::{
 
 use crate::error::{Call, Error, Fault, Step};
 
-/// What stays open of the system while it is inspected and changed.
+/// Descriptors that stay open while the system is inspected and changed.
 #[derive(Debug)]
 pub struct Site {
-    /// A procfs that is mounted nowhere.
+    /// A detached procfs.
     pub(crate) proc: OwnedFd,
-    /// `/`, through which mounts are seen.
+    /// `/`, with everything mounted below it.
     pub(crate) root: OwnedFd,
-    /// The same directory through a clone of its mount alone, which is mounted nowhere.
+    /// The same directory through a detached clone of its mount, without anything mounted below it.
     pub(crate) old: OwnedFd,
 }
 
 impl Site {
-    /// Opens them; mounts nothing.
+    /// Opens the descriptors. Attaches no mount.
     ///
     /// # Errors
-    /// Where the kernel lacks a call (`fsopen` and `open_tree` came with 5.2) or this process may not mount.
+    /// ENOSYS if the kernel lacks a call (`fsopen` and `open_tree` came with 5.2), EPERM if this process may
+    /// not mount.
     pub fn open() -> Result<Site, Error> {
         Site::try_open().map_err(|fault| fault.at(Step::Facts))
     }
@@ -52,25 +53,28 @@ impl Site {
         Ok(Site { proc, root, old })
     }
 
-    /// Whether this process is in the initial PID namespace, so that the kernel's log and sysctls are ours to use.
+    /// Whether this process is in the initial PID namespace, so that the kernel's log and sysctls are ours to
+    /// use.
     pub fn machine(&self) -> bool {
-        readlinkat(&self.proc, "self/ns/pid", Vec::new()).is_ok_and(|name| name.as_bytes() == INITIAL_PIDS)
+        readlinkat(&self.proc, "self/ns/pid", Vec::new()).is_ok_and(|name| name.as_bytes() == INITIAL_PIDNS)
     }
 
-    /// What this process has in memory, in bytes, without the parts of the trees that are or were mapped: these are counted as moved.
+    /// The resident memory of this process, in bytes, without shared mappings of files in the trees: those
+    /// bytes count as moved.
     pub(crate) fn resident(&self) -> u64 {
         let status = self.proc_file("self/status").unwrap_or_default();
         kibibytes(&status, b"RssAnon:") + kibibytes(&status, b"RssFile:")
     }
 
-    /// A file of procfs, whole.
+    /// Reads a file of procfs.
     pub(crate) fn proc_file(&self, path: &str) -> Result<Vec<u8>, Fault> {
         let file = openat(&self.proc, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
             .on("openat", path.as_bytes())?;
         read_whole(&file, 16 << 20).on("read", path.as_bytes())
     }
 
-    /// A small file of the root, symbolic links resolved inside it; `None` where there is none.
+    /// Reads a small file of the root, with symbolic links resolved inside the root; `None` if it does not
+    /// exist.
     pub(crate) fn root_file(&self, path: &str, limit: usize) -> Result<Option<Vec<u8>>, Fault> {
         let flags = OFlags::RDONLY | OFlags::NOATIME | OFlags::NONBLOCK | OFlags::CLOEXEC;
         match openat2(&self.root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT) {
@@ -83,7 +87,7 @@ impl Site {
     }
 }
 
-/// Reads up to `limit` bytes, or fails with EFBIG where there are more.
+/// Reads a file of at most `limit` bytes; EFBIG if it is longer.
 pub(crate) fn read_whole(file: &OwnedFd, limit: usize) -> Result<Vec<u8>, Errno> {
     let mut text = Vec::new();
     let mut part = vec![0; 4096];
@@ -98,10 +102,10 @@ pub(crate) fn read_whole(file: &OwnedFd, limit: usize) -> Result<Vec<u8>, Errno>
     }
 }
 
-/// The number of the first pid namespace never changes (`PROC_PID_INIT_INO`).
-const INITIAL_PIDS: &[u8] = b"pid:[4026531836]";
+/// The inode number of the initial PID namespace, which never changes (`PROC_PID_INIT_INO`).
+const INITIAL_PIDNS: &[u8] = b"pid:[4026531836]";
 
-/// The bytes on the line of a procfs file that begins with `name`; 0 if no line does.
+/// The value of the line that begins with `name`, converted from KiB to bytes; 0 if there is no such line.
 pub(crate) fn kibibytes(text: &[u8], name: &[u8]) -> u64 {
     number(text, name).unwrap_or(0).saturating_mul(1024)
 }

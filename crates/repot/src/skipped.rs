@@ -1,5 +1,5 @@
-//! Extended attributes that the kernel refuses: skipped with a warning. No kernel takes all of them on every kind of entry,
-//! and a root without one is better than no root.
+//! Collects warnings about extended attributes that the kernel refuses. No kernel accepts all of them on
+//! every kind of entry, and a root without one is better than no root.
 
 use alloc::format;
 use alloc::string::String;
@@ -12,14 +12,14 @@ use crate::display::Quoted;
 use crate::error::{Step, name_of};
 use crate::sys::Mutex;
 
-/// The access ACL of a file. With an ACL, the group bits of the mode are its mask, not the rights of the group. So a file that
-/// loses its ACL gives its group no rights.
+/// The access ACL of a file. If a file has an ACL, the group bits of its mode are the mask of the ACL, not
+/// the rights of the group. So if the ACL is lost, the group gets no rights.
 pub(crate) const ACCESS_ACL: &[u8] = b"system.posix_acl_access";
 
-/// The number of warnings in full; more are only counted.
+/// The maximum number of warnings in full; further ones are only counted.
 const LISTED: usize = 8;
 
-/// What any thread has skipped.
+/// The warnings of all threads.
 #[derive(Debug)]
 pub(crate) struct Skipped {
     noted: Mutex<Vec<String>>,
@@ -36,12 +36,12 @@ impl Skipped {
     /// Notes that an attribute of an entry was refused.
     pub(crate) fn attribute(&self, name: &[u8], path: &[u8], errno: Errno) {
         let (error, meaning) = name_of(errno);
-        self.note(format!("setxattr {} of {}: {error} ({meaning}); left out", Quoted(name), Quoted(path)));
+        self.note(format!("setxattr {} on {}: {error} ({meaning}); skipped", Quoted(name), Quoted(path)));
     }
 
     /// Notes another warning.
     pub(crate) fn note(&self, text: String) {
-        // Nothing is allocated while the lock is held: a thread lost in the middle would never release it.
+        // Nothing is allocated while the lock is held: a worker that panics there would never release it.
         let mut noted = self.noted.lock();
         if noted.len() < LISTED {
             noted.push(text);
@@ -50,7 +50,7 @@ impl Skipped {
         }
     }
 
-    /// The warnings.
+    /// Returns the warnings, each prefixed with `step`.
     pub(crate) fn warnings(self, step: Step) -> Vec<String> {
         let mut list = self.noted.into_inner();
         for text in &mut list {
@@ -58,7 +58,7 @@ impl Skipped {
         }
         match self.more.into_inner() {
             0 => {}
-            more => list.push(format!("{step}: {more} more attributes that could not be set")),
+            more => list.push(format!("{step}: {more} more warnings like these")),
         }
         list
     }

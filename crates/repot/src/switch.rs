@@ -1,7 +1,8 @@
 //! Makes the new root the root of this process.
 //!
-//! From 7.0 on the initial root can be left by `pivot_root`, and goes away with all that is in it. Before, it has no parent,
-//! and the kernel says EINVAL; then it stays below, empty, and `chroot` does the rest.
+//! From 7.0 on, `pivot_root` can leave the initial root, which is then freed with everything in it. Before
+//! 7.0 the initial root mount has no parent, and the kernel returns EINVAL. Then the old root stays below,
+//! empty, and `chroot` does the rest.
 
 use alloc::format;
 use alloc::string::String;
@@ -18,43 +19,43 @@ use crate::plan::Method;
 use crate::progress::Progress;
 use crate::walk::sweep::sweep;
 
-/// The new root is `/`; all that is left is to execute the init.
+/// The new root is `/`. Only the real init remains to be executed.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Ready {
-    /// What was moved.
+    /// What the move did.
     pub progress: Progress,
-    /// How many mounts were moved.
+    /// The number of moved mounts.
     pub mounts: usize,
-    /// Whether the old root was seen to be empty; never after a bind, which leaves it as it is.
+    /// Whether the old root is known to be empty; never after a bind mount, which leaves it as it is.
     pub empty: bool,
-    /// Whether `pivot_root` did it, so that the old root is gone.
+    /// Whether `pivot_root` succeeded, so that the old root is unmounted.
     pub pivoted: bool,
-    /// What this process itself has in memory, in bytes.
+    /// The resident memory of this process, in bytes.
     pub resident: u64,
     /// The executable inits, best first.
     pub inits: Vec<Vec<u8>>,
-    /// What did not go as it should, without harm to what comes next.
+    /// Problems that do not affect the next steps.
     pub warnings: Vec<String>,
 }
 
-/// Switches.
+/// Makes the new root `/`.
 ///
 /// # Errors
-/// The call that failed; everything is then back where it was.
+/// The call that failed. Everything is rolled back then.
 pub(crate) fn switch(carried: Carried<'_>) -> Result<Ready, Error> {
     let mut warnings = carried.relocated.arrived.warnings.clone();
     let new = &carried.relocated.new;
     let entered = fchdir(&new.dir).call("fchdir").and_then(|()| match pivot_root(".", ".") {
         Ok(()) => Ok(true),
-        // Whatever the reason, the older way remains.
+        // chroot(2) works in every case.
         Err(_) => chroot(".").on("chroot", b".").map(|()| false),
     });
     let pivoted = match entered {
         Ok(pivoted) => pivoted,
         Err(fault) => {
             let _ = chdir("/");
-            return Err(carried.back(fault.at(Step::Switch)));
+            return Err(carried.roll_back(fault.at(Step::Switch)));
         }
     };
     if pivoted && let Err(fault) = unmount(".", UnmountFlags::DETACH).on("umount2", b".") {
@@ -68,12 +69,12 @@ pub(crate) fn switch(carried: Carried<'_>) -> Result<Ready, Error> {
     {
         warnings.push(format!("{}; / is private now", fault.at(Step::Switch)));
     }
-    // Not before: to undo it all, the mounts need their places in the old root.
+    // Not earlier: a rollback needs the mount points in the old root.
     let swept = if carried.relocated.kept() { sweep(&new.site.old) } else { Ok(()) };
     for fault in carried.left.into_iter().chain(swept.err()) {
-        warnings.push(format!("{}; it stays", fault.at(Step::Carry)));
+        warnings.push(format!("{}; left in place", fault.at(Step::Carry)));
     }
-    let empty = matches!(new.method, Method::Move | Method::Payload) && empty(&new.site.old);
+    let empty = matches!(new.method, Method::Move | Method::Payload) && is_empty(&new.site.old);
     let resident = new.site.resident();
     Ok(Ready {
         mounts: carried.mounts,
@@ -86,7 +87,8 @@ pub(crate) fn switch(carried: Carried<'_>) -> Result<Ready, Error> {
     })
 }
 
-fn empty(old: &OwnedFd) -> bool {
+/// Whether a directory has no entries.
+fn is_empty(old: &OwnedFd) -> bool {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOATIME | OFlags::CLOEXEC;
     let Ok(list) = openat(old, c".", flags, Mode::empty()).and_then(Dir::new) else { return false };
     list.into_iter()

@@ -1,7 +1,7 @@
-//! Everything that needs `unsafe`: threads, a lock, and the calls that rustix lacks.
+//! Everything that needs `unsafe`: threads, a lock, and the system calls that rustix lacks.
 //!
-//! The library goes without `std`, whose panic machinery alone is larger than the whole init may be. The C library
-//! provides the threads and the kernel's futex the lock.
+//! The library does without `std`, whose panic machinery alone is larger than the whole init. Threads come
+//! from the C library, locks and events from the kernel's futex.
 #![allow(unsafe_code)]
 
 mod clock;
@@ -11,20 +11,20 @@ mod kernel_log;
 mod memory;
 mod process;
 
-pub(crate) use clock::worked;
+pub(crate) use clock::cpu_time;
 pub use clock::{now, sleep};
 pub(crate) use crew::crew;
 pub use crew::{is_worker, worker_lost};
 pub(crate) use futex::{Event, Mutex};
 pub(crate) use kernel_log::kernel_log;
 pub use memory::{Malloc, is_memory_short, is_torn};
-pub(crate) use memory::{page_size, resident, tear};
+pub(crate) use memory::{cached_pages, page_size, tear};
 pub use process::Invocation;
-pub(crate) use process::{processors, stream, take_as};
+pub(crate) use process::{cpus, redirect, stream};
 
 use rustix::io::Errno;
 
-/// The error of the C library's last call; valid only right after a call that failed.
+/// The errno of the C library's last call. Valid only right after a call that failed.
 fn last_error() -> Errno {
     // SAFETY: the C library's errno of this thread.
     Errno::from_raw_os_error(unsafe { *libc::__errno_location() }.max(1))

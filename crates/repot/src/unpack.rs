@@ -1,7 +1,7 @@
-//! Unpacks a payload into the new root: directories, then the rest in parallel, then further names, then what else the
-//! initramfs holds, then the directories' attributes.
+//! Unpacks a payload into the new root, in this order: directories; files in parallel; hard links; whatever
+//! else the initramfs holds; the attributes of directories.
 //!
-//! Nothing is changed before every chunk has been verified. The first chunk that is freed is the point of no return.
+//! Nothing changes before every chunk has been verified. The first freed chunk is the point of no return.
 
 mod chunks;
 mod frame;
@@ -35,14 +35,14 @@ use crate::skipped::Skipped;
 use crate::sys::{self, Mutex};
 use chunks::{Chunks, at_frame};
 use frame::{Decoder, Reader};
-use pieces::Begun;
+use pieces::OpenFiles;
 use place::Place;
 
-/// Unpacks the payload. The working directory must be the root of a procfs, and the umask 0. `root` are the attributes of the
-/// old root directory.
+/// Unpacks the payload. The working directory must be the root of a procfs, and the umask 0. `root` holds the
+/// attributes of the old root directory.
 ///
 /// # Errors
-/// What failed. Nothing has changed then, unless the error says that it is torn.
+/// What failed. Nothing has changed then, unless the error is torn.
 pub(crate) fn run(
     new: &NewRoot<'_>,
     facts: &Facts,
@@ -67,9 +67,9 @@ pub(crate) fn run(
         entries: AtomicU64::new(0),
         bytes: AtomicU64::new(0),
     };
-    // In a container these are the host's settings.
+    // In a container these sysctls belong to the host.
     let reserve = (facts.machine && plan.tight).then(|| Reserve::release(new.site.proc.as_fd()));
-    let outcome = work.all(facts, plan, root, &|| meanwhile(progress));
+    let outcome = work.run(facts, plan, root, &|| meanwhile(progress));
     drop(reserve);
     let arrived = outcome.and_then(|(inits, mut warnings)| {
         let root = Meta::read(At::Open(new.dir.as_fd()))?;
@@ -88,26 +88,26 @@ struct Unpack<'a> {
     skipped: &'a Skipped,
     creator: (u32, u32),
     progress: &'a Progress,
-    /// What was unpacked, to be compared with what the index promises.
+    /// The number of entries and bytes unpacked so far, to compare with the index.
     entries: AtomicU64,
     bytes: AtomicU64,
 }
 
-/// Which entries a frame may have, and what is done with them.
+/// The entries that a frame may hold, and how they are unpacked.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Part {
     Directories,
     Files,
     Links,
-    /// The directories once more.
+    /// The directories again, for their attributes.
     Attributes {
-        /// Whether some may have been removed.
+        /// Whether entries of the initramfs may have replaced some.
         replaced: bool,
     },
 }
 
 impl Unpack<'_> {
-    fn all(
+    fn run(
         &self,
         facts: &Facts,
         plan: &Plan,
@@ -117,15 +117,16 @@ impl Unpack<'_> {
         let (chunks, site) = (self.chunks, self.new.site);
         let index = chunks.index;
         chunks.verify(plan.by_digest, plan.threads, meanwhile)?;
-        // What decompressing takes is there before anything is freed: a thread for each that there is memory for.
-        let mut decoders = Decoder::several(plan.threads)?;
+        // All memory for decompression is allocated before anything is freed: one decoder per worker, as far
+        // as memory allows.
+        let mut decoders = Decoder::allocate(plan.threads)?;
         self.frame(0, Part::Directories, &mut decoders[0])?;
-        // Up to here the old root is as it was.
-        let mut decoder = self.files(decoders, meanwhile)?;
+        // The old root has not changed up to here.
+        let mut decoder = self.unpack_files(decoders, meanwhile)?;
         self.frame(index.frames.len() - 1, Part::Links, &mut decoder)?;
         let counted = (self.entries.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed));
         if counted != (index.entries, index.bytes) {
-            return Err(Fault::flaw("the numbers of entries and bytes in", b"index"));
+            return Err(Fault::flaw("entry or byte count does not match", b"index"));
         }
         chunks.remove()?;
         overrides::remove_overridden(&site.old, &self.new.dir)?;
@@ -135,43 +136,44 @@ impl Unpack<'_> {
         Ok((self.inits(facts)?, warnings))
     }
 
-    /// The frames between the first and the last, by a thread for each decoder. Gives back one of these.
-    fn files(&self, decoders: Vec<Decoder>, meanwhile: &dyn Fn()) -> Result<Decoder, Fault> {
+    /// Unpacks the frames between the first and the last, with one worker per decoder. Returns one of the
+    /// decoders.
+    fn unpack_files(&self, decoders: Vec<Decoder>, meanwhile: &dyn Fn()) -> Result<Decoder, Fault> {
         let last = self.chunks.index.frames.len() - 1;
         let next = AtomicUsize::new(1);
-        let over = AtomicBool::new(false);
+        let stopped = AtomicBool::new(false);
         let fault = Mutex::new(None);
-        let note = |found: Fault| {
+        let fail = |found: Fault| {
             fault.lock().get_or_insert(found);
-            over.store(true, Ordering::Release);
+            stopped.store(true, Ordering::Release);
         };
         let threads = u32::try_from(decoders.len()).unwrap_or(1);
-        let begun = Begun::new(threads);
+        let open_files = OpenFiles::new(threads);
         let idle = Mutex::new(decoders);
         let work = |_: u32| {
             let Some(mut decoder) = idle.lock().pop() else { return };
-            while !over.load(Ordering::Acquire) {
+            while !stopped.load(Ordering::Acquire) {
                 let number = next.fetch_add(1, Ordering::Relaxed);
                 if number >= last {
                     break;
                 }
                 let done = match self.chunks.index.piece(number) {
-                    Some(piece) => self.piece(number, piece, &begun, &mut decoder),
-                    // What is only a header is read with each piece.
+                    Some(piece) => self.piece(number, piece, &open_files, &mut decoder),
+                    // A header alone is read with each of its pieces.
                     None if self.chunks.index.pieces(number) > 0 => Ok(()),
                     None => self.frame(number, Part::Files, &mut decoder),
                 };
                 if let Err(found) = done {
-                    note(found);
+                    fail(found);
                 }
             }
-            // One is needed later; the memory of the others is, too.
+            // One decoder is needed later. The memory of the others is needed too, so they are dropped.
             let mut idle = idle.lock();
             if idle.is_empty() {
                 idle.push(decoder);
             }
         };
-        sys::crew(threads, &work, meanwhile, &|| note(Fault::lost_worker()));
+        sys::crew(threads, &work, meanwhile, &|| fail(Fault::lost_worker()));
         fault.into_inner().map_or(Ok(()), Err)?;
         idle.into_inner().pop().ok_or_else(Fault::lost_worker)
     }
@@ -181,24 +183,32 @@ impl Unpack<'_> {
         self.read(number, frees, decoder, |reader| self.entries(part, reader))
     }
 
-    /// A piece of a large file, whose header is a frame by itself.
-    fn piece(&self, number: usize, piece: Piece, begun: &Begun, decoder: &mut Decoder) -> Result<(), Fault> {
-        let header = |reader: &mut Reader<'_>| entry(reader)?.ok_or_else(|| Fault::flaw("no header", b""));
+    /// Unpacks one piece of a large file. Its header is a separate frame.
+    fn piece(
+        &self,
+        number: usize,
+        piece: Piece,
+        open_files: &OpenFiles,
+        decoder: &mut Decoder,
+    ) -> Result<(), Fault> {
+        let header = |reader: &mut Reader<'_>| {
+            entry(reader)?.ok_or_else(|| Fault::flaw("no header for the pieces", b""))
+        };
         let entry = self.read(piece.header, true, decoder, header)?;
         let pieces = self.chunks.index.pieces(piece.header);
         let mut place = self.place();
-        let whole = self.read(number, true, decoder, |reader| {
+        let complete = self.read(number, true, decoder, |reader| {
             place
-                .piece(&entry, (piece, pieces), begun, reader, &|bytes| self.written(bytes))
-                .map_err(|fault| named(fault, &entry))
+                .piece(&entry, (piece, pieces), open_files, reader, &|bytes| self.written(bytes))
+                .map_err(|fault| with_entry(fault, &entry))
         })?;
-        if whole {
+        if complete {
             self.count(&entry);
         }
         Ok(())
     }
 
-    /// Reads a frame to its end.
+    /// Reads a frame to its end with `read`. `frees` frees each chunk after its last use.
     fn read<T>(
         &self,
         number: usize,
@@ -208,10 +218,10 @@ impl Unpack<'_> {
     ) -> Result<T, Fault> {
         let frame = self.chunks.index.frames[number];
         let first = *frame.chunks().start();
-        let mut reader =
-            Reader::new(decoder, self.chunks, frame, frees).map_err(|fault| located(fault, number, first))?;
-        // The fault of a call names what it was called on; which chunk that came from is told here.
-        let found = read(&mut reader).map_err(|fault| located(fault, number, reader.chunk()))?;
+        let mut reader = Reader::new(decoder, self.chunks, frame, frees)
+            .map_err(|fault| with_frame(fault, number, first))?;
+        // A fault names the path of the failed call. The frame and chunk are added here.
+        let found = read(&mut reader).map_err(|fault| with_frame(fault, number, reader.chunk()))?;
         reader.finish().map(|()| found)
     }
 
@@ -223,7 +233,7 @@ impl Unpack<'_> {
         self.progress.add_bytes(bytes);
     }
 
-    /// Counts an entry that is there.
+    /// Counts an unpacked entry.
     fn count(&self, entry: &Entry) {
         self.bytes.fetch_add(entry.size, Ordering::Relaxed);
         self.entries.fetch_add(1, Ordering::Relaxed);
@@ -235,7 +245,7 @@ impl Unpack<'_> {
         let mut root = false;
         while let Some(entry) = entry(reader)? {
             root |= entry.path.is_empty();
-            self.entry(&entry, part, &mut place, reader).map_err(|fault| named(fault, &entry))?;
+            self.entry(&entry, part, &mut place, reader).map_err(|fault| with_entry(fault, &entry))?;
         }
         if root || part != Part::Directories { Ok(()) } else { Err(Fault::flaw("no root directory", b"")) }
     }
@@ -252,7 +262,7 @@ impl Unpack<'_> {
             (Part::Directories, Kind::Directory) => place.directory(entry)?,
             (Part::Attributes { replaced }, Kind::Directory) => {
                 return match place.finish(entry) {
-                    // Something else of the initramfs has taken its place.
+                    // An entry of the initramfs has replaced the directory.
                     Err(Fault { errno: Errno::NOENT | Errno::NOTDIR | Errno::LOOP, .. }) if replaced => {
                         Ok(())
                     }
@@ -263,45 +273,45 @@ impl Unpack<'_> {
             (Part::Files, kind) if !matches!(kind, Kind::Directory | Kind::Link) => {
                 place.entry(entry, reader, &|bytes| self.written(bytes))?;
             }
-            _ => return Err(Fault::flaw("an entry in the wrong frame:", &entry.path)),
+            _ => return Err(Fault::flaw("entry in the wrong frame:", &entry.path)),
         }
         self.count(entry);
         Ok(())
     }
 
-    /// The programs that can be executed, of those that were asked for.
+    /// The executable inits among the candidates, now that they exist.
     fn inits(&self, facts: &Facts) -> Result<Vec<Vec<u8>>, Fault> {
-        let mut able = Vec::new();
-        let mut told = Vec::new();
+        let mut executable = Vec::new();
+        let mut reasons = Vec::new();
         for candidate in &facts.candidates {
-            // This is past the point of no return.
+            // Retried once: this is past the point of no return.
             match retry_once(|| {
                 program::test(&self.new.dir.as_fd(), &candidate.path, None, Machine::running())
             }) {
-                Ok(()) => able.push(candidate.path.clone()),
+                Ok(()) => executable.push(candidate.path.clone()),
                 Err(why) => {
-                    let comma = if told.is_empty() { "" } else { "; " };
-                    told.extend_from_slice(comma.as_bytes());
-                    told.extend_from_slice(&candidate.path);
-                    told.extend_from_slice(format!(" {why}").as_bytes());
+                    let comma = if reasons.is_empty() { "" } else { "; " };
+                    reasons.extend_from_slice(comma.as_bytes());
+                    reasons.extend_from_slice(&candidate.path);
+                    reasons.extend_from_slice(format!(" {why}").as_bytes());
                 }
             }
         }
-        if able.is_empty() {
-            let what = What::Flaw("no init can be executed:");
-            return Err(Fault { what, path: told, errno: Errno::NOEXEC });
+        if executable.is_empty() {
+            let what = What::Flaw("no init is executable:");
+            return Err(Fault { what, path: reasons, errno: Errno::NOEXEC });
         }
-        Ok(able)
+        Ok(executable)
     }
 }
 
-/// Names the entry, where nothing else is named.
-fn named(fault: Fault, entry: &Entry) -> Fault {
+/// Adds the path of the entry to a fault that has none.
+fn with_entry(fault: Fault, entry: &Entry) -> Fault {
     if fault.path.is_empty() { fault.on(entry.path.clone()) } else { fault }
 }
 
-/// Names the place in the payload too.
-fn located(fault: Fault, frame: usize, chunk: usize) -> Fault {
+/// Adds the frame and chunk to a fault.
+fn with_frame(fault: Fault, frame: usize, chunk: usize) -> Fault {
     let place = at_frame(frame, chunk);
     let path = match fault.path.as_slice() {
         b"" => place.into_bytes(),

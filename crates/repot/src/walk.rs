@@ -1,8 +1,9 @@
-//! A walk over a tree by several threads, in memory that does not grow with the number of entries.
+//! Walks a tree with several threads, in memory that does not grow with the number of entries.
 //!
-//! Each thread goes depth first with its own stack, of which only the deepest directories are open. A directory further up
-//! is reopened through `..` when the walk returns to it. A thread that sees idle workers hands off a subdirectory. A
-//! directory is left after its last subdirectory, by whichever thread left that.
+//! Each thread goes depth first with its own stack. Only the deepest directories of a stack are open; a
+//! directory further up is reopened through `..` when the walk returns to it. A thread that sees idle workers
+//! hands off a subdirectory. A directory is left after its last subdirectory, by whichever thread left that
+//! one.
 
 pub mod survey;
 pub(crate) mod sweep;
@@ -16,29 +17,28 @@ use rustix::fs::{FileType, Mode, OFlags, openat};
 
 use crate::error::{Call, Fault};
 use crate::sys::{self, Event};
-pub(crate) use tasks::Broken;
 use tasks::Shared;
 use worker::Worker;
 
-/// How directories are opened: to be listed, without changing their access times.
+/// Flags to open a directory for listing, without changing its access time.
 pub(crate) const DIRECTORY: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
     .union(OFlags::NOATIME)
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
 
-/// Opens a directory below `dir`, or `.` or `..`.
+/// Opens a subdirectory of `dir`, or `.` or `..`.
 pub(crate) fn open(dir: impl AsFd, name: &CStr) -> Result<OwnedFd, Fault> {
     openat(dir, name, DIRECTORY, Mode::empty()).call("openat")
 }
 
-/// What is open of a directory during a walk.
+/// The descriptors that a walk keeps open for a directory.
 pub(crate) trait Directory: Send + Sized {
-    /// How many descriptors that is.
+    /// Their number.
     const DESCRIPTORS: usize;
-    /// The descriptor to list it through.
+    /// The descriptor to list the directory through.
     fn listed(&self) -> BorrowedFd<'_>;
-    /// Opens its parent, or the subdirectory `name`.
+    /// Opens the subdirectory `name`, or the parent for `..`.
     fn open(&self, name: &CStr) -> Result<Self, Fault>;
 }
 
@@ -52,7 +52,7 @@ impl Directory for OwnedFd {
     }
 }
 
-/// A directory in both trees; the old one is listed.
+/// A directory in both trees. The one in the old tree is listed.
 #[derive(Debug)]
 pub(crate) struct Pair {
     pub(crate) old: OwnedFd,
@@ -60,7 +60,7 @@ pub(crate) struct Pair {
 }
 
 impl Pair {
-    /// Opens the roots anew, for a walk to have.
+    /// Opens both roots again, with descriptors that a walk may own.
     pub(crate) fn reopen(old: &OwnedFd, new: &OwnedFd) -> Result<Pair, Fault> {
         Ok(Pair { old: open(old, c".")?, new: open(new, c".")? })
     }
@@ -76,18 +76,18 @@ impl Directory for Pair {
     }
 }
 
-/// A directory that was entered, and what is remembered of it; `None` if it is not to be walked.
+/// A directory that was entered, with the metadata to keep until it is left; `None` to skip it.
 pub(crate) type Entered<V> = Option<(<V as Visitor>::Dir, <V as Visitor>::Meta)>;
 
-/// What a walk does at each place.
+/// What a walk does with each entry.
 pub(crate) trait Visitor: Sync + Sized {
-    /// What is open of a directory.
+    /// The descriptors of a directory.
     type Dir: Directory;
-    /// What is remembered of a directory until it is left.
+    /// What the walk keeps for a directory until it is left.
     type Meta: Send + Sync;
-    /// What each thread keeps from one entry to the next.
+    /// State of one thread, kept from one entry to the next.
     type Scratch: Default;
-    /// Whether entries vanish as they are visited; if so, a directory that is read again begins with what is left.
+    /// Whether visiting an entry removes it. A directory that is read again then lists only what remains.
     const REMOVES: bool;
 
     /// Visits an entry that is not a directory.
@@ -102,8 +102,8 @@ pub(crate) trait Visitor: Sync + Sized {
     /// Opens a subdirectory.
     fn enter(&self, dir: &Self::Dir, name: &CStr) -> Result<Entered<Self>, Fault>;
 
-    /// Leaves a directory after everything below it; `whole` is false if the walk failed somewhere below. The root has no
-    /// parent.
+    /// Leaves a directory after everything below it. `complete` is false if the walk failed somewhere below.
+    /// `parent` is `None` for the root.
     fn leave(
         &self,
         _scratch: &mut Self::Scratch,
@@ -115,29 +115,31 @@ pub(crate) trait Visitor: Sync + Sized {
         Ok(())
     }
 
-    /// Does something else on an idle worker; returns whether there was anything to do.
+    /// Gives an idle worker other work. Returns whether there was any.
     fn assist(&self, _: &mut Self::Scratch) -> bool {
         false
     }
 
-    /// Takes what a thread kept when it ends.
+    /// Takes the scratch of a thread that ends.
     fn done(&self, _: Self::Scratch) {}
 
-    /// Stops all waiting for other threads: one of them was lost.
+    /// Wakes everything that waits for another thread, because one was lost.
     fn abandon(&self) {}
 }
 
-/// Walks the tree below `root` with up to `threads` threads; on the calling thread with 0. `meanwhile` is called once a second.
+/// Walks the tree below `root` with up to `threads` threads; with 0, on the calling thread. `meanwhile` is
+/// called once a second.
 ///
 /// # Errors
-/// The first fault, with the path. Every directory that was entered has then been left, with `whole` false.
+/// The first fault, with the path. Unless a worker was lost or a parent could not be reopened, every
+/// directory that was entered has then been left, with `complete` false.
 pub(crate) fn walk<V: Visitor>(
     visitor: &V,
     root: V::Dir,
     meta: V::Meta,
     threads: u32,
     meanwhile: &dyn Fn(),
-) -> Result<(), Broken> {
+) -> Result<(), Fault> {
     walk_with(&Event::new(), visitor, root, meta, threads, meanwhile)
 }
 
@@ -149,7 +151,7 @@ pub(crate) fn walk_with<V: Visitor>(
     meta: V::Meta,
     threads: u32,
     meanwhile: &dyn Fn(),
-) -> Result<(), Broken> {
+) -> Result<(), Fault> {
     let shared = Shared::new(visitor, bell, root, meta, threads);
     let lost = || {
         shared.abandon(Fault::lost_worker());

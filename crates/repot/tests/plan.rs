@@ -17,13 +17,13 @@ fn facts() -> Facts {
     let mut facts = Facts::default();
     facts.rootfs = RootFs::Ramfs;
     facts.initial = true;
-    facts.absolute = true;
+    facts.parentless = true;
     facts.root_mount = 1;
     facts.survey =
         Survey { entries: 5000, directories: 500, bytes: 100 * MIB, largest: 9 * MIB, ..Survey::default() };
     facts.memory = Memory { total: 1024 * MIB, available: 800 * MIB };
     facts.kernel = (6, 12);
-    facts.processors = 2;
+    facts.cpus = 2;
     facts.candidates = vec![Candidate { path: b"/sbin/init".to_vec(), why: None }];
     facts
 }
@@ -50,18 +50,18 @@ fn tmpfs(facts: &mut Facts) {
 }
 
 fn disk(facts: &mut Facts) {
-    (facts.rootfs, facts.initial, facts.absolute) = (RootFs::Other(0xef53), false, false);
+    (facts.rootfs, facts.initial, facts.parentless) = (RootFs::Other(0xef53), false, false);
 }
 
 fn rehomed(facts: &mut Facts) {
     tmpfs(facts);
-    (facts.initial, facts.absolute) = (false, false);
+    (facts.initial, facts.parentless) = (false, false);
 }
 
 #[test]
 fn methods() {
     let short = |facts: &mut Facts| facts.memory.available = MIB;
-    let nullfs = |facts: &mut Facts| facts.absolute = false;
+    let nullfs = |facts: &mut Facts| facts.parentless = false;
     let rows: &[(&str, Facts, Options, Method, &str)] = &[
         ("initial ramfs", facts(), mode(Mode::Auto), Method::Move, "/ is the initial ramfs"),
         ("initial tmpfs", with(tmpfs), mode(Mode::Auto), Method::Move, "/ is the initial tmpfs"),
@@ -93,8 +93,8 @@ fn methods() {
         ),
         ("stay", facts(), mode(Mode::Stay), Method::Stay, "as configured"),
         ("bind", facts(), mode(Mode::Bind), Method::Bind, "as configured"),
-        ("short of memory", with(short), mode(Mode::Auto), Method::Bind, "moving needs"),
-        ("short of memory, move", with(short), mode(Mode::Move), Method::Bind, "moving needs"),
+        ("short of memory", with(short), mode(Mode::Auto), Method::Bind, "the move needs"),
+        ("short of memory, move", with(short), mode(Mode::Move), Method::Bind, "the move needs"),
         (
             "short of memory on nullfs",
             with(|f| {
@@ -103,21 +103,21 @@ fn methods() {
             }),
             mode(Mode::Auto),
             Method::Stay,
-            "moving needs",
+            "the move needs",
         ),
         (
             "size too small",
             facts(),
             options(|o| o.size = Some(Amount::Exactly(99 * MIB))),
             Method::Bind,
-            "size=103809024 is less",
+            "size=103809024 is too small",
         ),
         (
             "size too small in percent",
             facts(),
             options(|o| o.size = Some(Amount::Percent(9))),
             Method::Bind,
-            "is less than",
+            "is too small",
         ),
         (
             "size that fits",
@@ -132,7 +132,7 @@ fn methods() {
             facts(),
             options(|o| o.nr_inodes = Some(Amount::Exactly(5000))),
             Method::Bind,
-            "nr_inodes=5000 is less",
+            "nr_inodes=5000 is too small",
         ),
         (
             "inodes that fit",
@@ -182,14 +182,14 @@ fn further_names_and_long_symlinks_count() {
 #[test]
 fn fewer_threads_where_memory_is_short() {
     let facts = with(|facts| {
-        facts.processors = 8;
+        facts.cpus = 8;
         facts.memory.available = 6 * MIB;
     });
     assert_eq!(planned(&facts, &Options::default()).threads, 1);
     // Enough for two threads, but not for what each of two processors keeps of what is freed.
     let tight = with(|facts| facts.memory.available = 191 * MIB);
     assert_eq!(planned(&tight, &Options::default()).threads, 1);
-    let plenty = with(|facts| facts.processors = 64);
+    let plenty = with(|facts| facts.cpus = 64);
     assert_eq!(planned(&plenty, &Options::default()).threads, 8);
     assert_eq!(planned(&plenty, &options(|options| options.threads = Some(3))).threads, 3);
 }
@@ -219,7 +219,7 @@ fn refusals() {
     assert_eq!(plan(&other, &Options::default()), Err(Refusal::NotFirst));
     let none = with(|facts| facts.candidates[0].why = Some(Why::Mode));
     let refusal = plan(&none, &Options::default()).expect_err("nothing to execute");
-    assert_eq!(refusal.to_string(), r#"no init can be executed; "/sbin/init" is not executable"#);
+    assert_eq!(refusal.to_string(), r#"no init is executable; "/sbin/init" is not executable"#);
 }
 
 #[test]
@@ -232,7 +232,7 @@ fn the_first_that_can_be_executed_is_the_init() {
     assert_eq!(plan.inits, [&b"/sbin/init"[..], b"/bin/sh"]);
     assert_eq!(
         plan.warnings,
-        [r#"init: "/init.real" is for another machine (ELF machine 183); trying the next"#]
+        [r#"init: "/init.real" is built for another architecture (ELF machine 183); trying the next"#]
     );
 }
 
@@ -261,7 +261,7 @@ fn half_a_system_is_not_booted() {
                 tmpfs(f);
                 f.capacity.free = 0
             }),
-            Some("all of its 500.0 MiB are used"),
+            Some("all 500.0 MiB are used"),
         ),
         (
             "no inodes",
@@ -269,7 +269,7 @@ fn half_a_system_is_not_booted() {
                 tmpfs(f);
                 f.capacity.free_inodes = 0
             }),
-            Some("all of its 128000 inodes are used"),
+            Some("all 128000 inodes are used"),
         ),
         ("ramfs has no room to run out of", facts(), None),
         ("no end", with(|f| f.unpacking.begun = true), Some("the archive has no end")),
@@ -277,12 +277,12 @@ fn half_a_system_is_not_booted() {
         (
             "fewer entries",
             with(|f| f.unpacking = marked(5001, MIB)),
-            Some("5001 entries and 1.0 MiB, of which 5000"),
+            Some("5001 entries with 1.0 MiB, but only 5000"),
         ),
         (
             "fewer bytes",
             with(|f| f.unpacking = marked(9, 100 * MIB + 1)),
-            Some("of which 5000 entries and 100.0 MiB"),
+            Some("but only 5000 entries with 100.0 MiB"),
         ),
         (
             "not the initramfs",
@@ -306,7 +306,7 @@ fn half_a_system_is_not_booted() {
                 assert_eq!(told("rootfstype=ramfs"), capped, "{name}: {text}");
                 assert_eq!(told("initramfs_options=size="), capped, "{name}: {text}");
                 // Where there was room the image itself is to blame.
-                assert_eq!(told("an image that is whole"), told("archive"), "{name}: {text}");
+                assert_eq!(told("a complete image"), told("archive"), "{name}: {text}");
                 let anyway = options(|options| options.boot_truncated = true);
                 assert!(planned(facts, &anyway).warnings[0].contains("truncated=continue"), "{name}");
             }
@@ -343,13 +343,13 @@ fn a_payload_is_unpacked_or_refused() {
     let rows: &[(&str, Facts, Options, Option<&str>)] = &[
         ("one", with(payload(100)), Options::default(), None),
         ("the one", with(payload(100)), asked(&[right, right]), None),
-        ("another", with(payload(100)), asked(&[wrong]), Some("is asked for")),
-        ("both", with(payload(100)), asked(&[right, wrong]), Some("is asked for")),
-        ("nonsense", with(payload(100)), asked(&[None]), Some("cannot be understood")),
-        ("none", with(|_| ()), asked(&[right]), Some("there is none")),
+        ("another", with(payload(100)), asked(&[wrong]), Some("payload= requires")),
+        ("both", with(payload(100)), asked(&[right, wrong]), Some("payload= requires")),
+        ("nonsense", with(payload(100)), asked(&[None]), Some("a malformed digest")),
+        ("none", with(|_| ()), asked(&[right]), Some("the image has no payload")),
         ("unread", with(payload(100)), options(|o| o.unread = true), Some("could not be read")),
         ("useless", with(|f| f.payload = Found::Useless("why".into())), Options::default(), Some("why")),
-        ("too large", with(payload(900)), Options::default(), Some("needs more memory")),
+        ("too large", with(payload(900)), Options::default(), Some("more memory")),
         (
             "size",
             with(payload(100)),
@@ -394,11 +394,7 @@ fn a_payload_gets_the_tmpfs_and_the_threads_that_fit() {
     }
     for other in [Mode::Bind, Mode::Stay] {
         let plan = planned(&with(payload(100)), &mode(other));
-        assert!(
-            plan.warnings.iter().any(|warning| warning.contains("does not apply")),
-            "{:?}",
-            plan.warnings
-        );
+        assert!(plan.warnings.iter().any(|warning| warning.contains("mode=")), "{:?}", plan.warnings);
     }
     // A root that was re-homed before is left alone, whatever its configuration asks for.
     let again = with(|facts| {

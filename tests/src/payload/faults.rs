@@ -44,7 +44,7 @@ fn untold(point: &Point, phase: Phase, log: &str) -> Option<&'static str> {
     // be executed.
     let open = point.call == libc::SYS_close && log.contains("ETXTBSY");
     let named = open || log.contains(call) && log.contains(error);
-    let unexecuted = log.contains("no init could be executed");
+    let unexecuted = log.contains("execve failed for every init");
     let chunk =
         ["in chunk 0", ".repot-payload/0", "unlinkat \"index\""].iter().any(|place| log.contains(place));
     let wrong = [
@@ -52,7 +52,7 @@ fn untold(point: &Point, phase: Phase, log: &str) -> Option<&'static str> {
         (!named, "the call and its error are not told"),
         // The tree is whole where an init could be executed but for the fault.
         (
-            !unexecuted && !log.contains("parts of the payload are gone"),
+            !unexecuted && !log.contains("chunks of the payload are already freed"),
             "it is not told that there is no way back",
         ),
         (!unexecuted && phase == Phase::Chunks && !chunk, "the chunk is not told"),
@@ -190,7 +190,7 @@ impl Sweep {
                 }
                 let lost = difference(&self.before, &after, RULES);
                 // Attributes that the kernel refuses are left out, and told.
-                let told = log.contains("left out") && lost.lines().all(|line| line.contains("xattrs"));
+                let told = log.contains("skipped") && lost.lines().all(|line| line.contains("xattrs"));
                 let moved = prepared.mounts["/"][0].what.device != running.mounts()["/"][0].what.device;
                 match (lost.is_empty() || told, moved, running.mounts().contains_key("/run")) {
                     (true, true, true) => Outcome::Moved,

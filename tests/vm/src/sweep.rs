@@ -175,7 +175,7 @@ fn judge(column: &Column, run: &Run) -> Outcome {
     }
     let said: Vec<&str> =
         run.console.lines().filter_map(|line| Some(line.split_once("repot: ")?.1)).collect();
-    match said.iter().find(|line| line.contains("not unpacked whole")) {
+    match said.iter().find(|line| line.contains("initramfs truncated")) {
         Some(line) if !run.cut_off => Outcome::Told((*line).to_owned()),
         None if !started(run) && !run.cut_off => Outcome::Kernel(last_words(&run.console)),
         _ => Outcome::Wrong(format!("{said:?}; {}", last_lines(&run.console))),

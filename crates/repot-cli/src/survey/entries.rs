@@ -127,10 +127,7 @@ mod tests {
                 |index| index.frames[3].more = false,
                 "frame 1 of the payload: the pieces do not match the size of large",
             ),
-            (
-                |index| index.frames[2].more = false,
-                "frame 1 of the payload: an archive that ends within an entry",
-            ),
+            (|index| index.frames[2].more = false, "frame 1 of the payload: archive truncated within entry"),
             (|index| index.frames[0].content = 1024, "frame 0 of the payload: wrong frame for large"),
             (|index| index.frames.truncate(5), "frame 4 of the payload: wrong frame for small"),
         ];

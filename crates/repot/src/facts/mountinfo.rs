@@ -1,23 +1,23 @@
-//! The mounts of this mount namespace, as /proc/self/mountinfo tells them (proc_pid_mountinfo(5)).
+//! The mounts of this mount namespace, from /proc/self/mountinfo (proc_pid_mountinfo(5)).
 
 use alloc::vec::Vec;
 
 /// One mount.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Mount {
-    /// Its number.
+    /// The mount ID.
     pub id: u64,
-    /// The number of the mount it is on. The mount that is on none is its own parent.
+    /// The ID of the parent mount. A mount without a parent is its own.
     pub parent: u64,
-    /// Where it is, from the root of this process, as bytes.
+    /// The mount point, relative to the root of this process.
     pub point: Vec<u8>,
-    /// Whether mounts made below it appear elsewhere too.
+    /// Whether its propagation is shared.
     pub shared: bool,
-    /// The name of the file system's type.
+    /// The type of the file system.
     pub fstype: Vec<u8>,
 }
 
-/// Reads the text of a mountinfo file. Lines that do not have the form are left out.
+/// Parses a mountinfo file. Malformed lines are skipped.
 pub fn parse(text: &[u8]) -> Vec<Mount> {
     text.split(|byte| *byte == b'\n').filter_map(line).collect()
 }
@@ -46,7 +46,7 @@ fn number(field: &[u8]) -> Option<u64> {
     core::str::from_utf8(field).ok()?.parse().ok()
 }
 
-/// The kernel writes space, tab, newline and backslash as three octal digits.
+/// Replaces octal escapes: the kernel escapes space, tab, newline and backslash.
 fn unescape(field: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(field.len());
     let mut rest = field;

@@ -11,19 +11,19 @@ use crate::payload::DIRECTORY;
 use crate::payload::index::Index;
 use crate::site::Site;
 
-/// What was found of a payload.
+/// The payload of the old root.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Found {
-    /// Nothing.
+    /// The image has none.
     #[default]
     None,
-    /// A payload that cannot be used, and why.
+    /// It cannot be used: why.
     Useless(String),
-    /// A valid index, and its SHA-256.
+    /// Its valid index, and the SHA-256 of that index.
     Index(Index, [u8; 32]),
 }
 
-/// Whether the root is, or may be, a payload that is not unpacked: nothing in it must be executed then.
+/// Whether the root is, or may be, a payload that is not unpacked. Nothing in it may be executed then.
 pub fn is_packed() -> bool {
     !matches!(statat(CWD, c"/.repot-payload", AtFlags::SYMLINK_NOFOLLOW), Err(Errno::NOENT))
 }
@@ -34,7 +34,7 @@ pub(super) fn look(site: &Site) -> Found {
         Err(Errno::NOENT) => Ok(false),
         status => status.map(|_| true),
     };
-    // Mistaking a payload for a system would be worse than asking twice.
+    // Retried once: taking a payload for a system would execute an init that is not there.
     match retry_once(status) {
         Ok(true) => read(site).unwrap_or_else(|why| Found::Useless(format!("{DIRECTORY}: {why}"))),
         Ok(false) => Found::None,
@@ -44,7 +44,7 @@ pub(super) fn look(site: &Site) -> Found {
 
 #[cfg(not(feature = "payload"))]
 fn read(_: &Site) -> Result<Found, String> {
-    Err(String::from("this init is the one without support for payloads; pack with init-payload"))
+    Err(String::from("this /init was built without payload support; pack the image with init-payload"))
 }
 
 #[cfg(feature = "payload")]

@@ -1,4 +1,4 @@
-//! The processes that run beside this one.
+//! Other processes that run from the root.
 
 use alloc::format;
 use alloc::vec::Vec;
@@ -12,13 +12,13 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use crate::site::{Site, number};
 use crate::sys;
 
-/// How long helpers of the kernel's are waited for, in nanoseconds.
-pub(super) const PATIENCE: u64 = 1_000_000_000;
+/// How long to wait for helpers of the kernel to exit, in nanoseconds.
+pub(super) const MAX_WAIT: u64 = 1_000_000_000;
 
-/// Counts the processes that have a program, which kernel threads have not. Helpers that the kernel has started, modprobe above all,
-/// come to their end by themselves: they are given so many nanoseconds for that.
-pub(super) fn others(site: &Site, patience: u64) -> u32 {
-    let deadline = sys::now() + patience;
+/// Counts the other processes that have a program, which kernel threads have not. Helpers that the kernel has
+/// started, such as modprobe(8), exit by themselves; they get up to `max_wait` nanoseconds.
+pub(super) fn others(site: &Site, max_wait: u64) -> u32 {
+    let deadline = sys::now() + max_wait;
     loop {
         let others = programs(site);
         let left = deadline.saturating_sub(sys::now());
@@ -29,7 +29,7 @@ pub(super) fn others(site: &Site, patience: u64) -> u32 {
     }
 }
 
-/// The processes that have a program, this one aside.
+/// The processes that have a program, without this one.
 fn programs(site: &Site) -> Vec<Pid> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let Ok(list) = openat(&site.proc, c".", flags, Mode::empty()).and_then(Dir::new) else {
@@ -42,8 +42,8 @@ fn programs(site: &Site) -> Vec<Pid> {
     numbers.filter(|pid| *pid != own).filter(runs).collect()
 }
 
-/// Whether a process was started by the kernel: by kthreadd, which is number 2, or by a thread of the kernel's, which kthreadd has
-/// started (`call_usermodehelper_exec_work`).
+/// Whether the kernel has started a process: its parent is kthreadd, which is PID 2, or a kernel thread,
+/// which is a child of kthreadd (`call_usermodehelper_exec_work`).
 fn is_helper(site: &Site, pid: Pid) -> bool {
     let parent = |pid: u64| {
         let status = site.proc_file(&format!("{pid}/status")).ok()?;
@@ -53,7 +53,7 @@ fn is_helper(site: &Site, pid: Pid) -> bool {
     first == Some(2) || first.filter(|pid| *pid > 2).and_then(parent) == Some(2)
 }
 
-/// Waits for the end of a process; `false` where it does not come in so many nanoseconds.
+/// Waits until a process has exited. Returns false after `nanoseconds`.
 fn ends_within(pid: Pid, nanoseconds: u64) -> bool {
     let handle = match pidfd_open(pid, PidfdFlags::empty()) {
         Ok(handle) => handle,

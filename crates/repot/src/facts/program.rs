@@ -49,9 +49,9 @@ impl fmt::Display for Why {
             Why::Mode => f.write_str("is not executable"),
             Why::Itself => f.write_str("is repot itself"),
             Why::Format => f.write_str("is neither an ELF program nor a script"),
-            Why::Machine(number) => write!(f, "is for another machine (ELF machine {number})"),
+            Why::Machine(number) => write!(f, "is built for another architecture (ELF machine {number})"),
             Why::Interpreter(path, why) => write!(f, "needs {}, which {why}", Quoted(path)),
-            Why::Depth => f.write_str("has too many nested interpreters"),
+            Why::Depth => f.write_str("is a script with too many levels of interpreters"),
         }
     }
 }

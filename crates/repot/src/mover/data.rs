@@ -1,4 +1,4 @@
-//! The bytes of a file: copying a range, and finding the parts of it that are not holes.
+//! File contents: copies a range, and finds the parts of it that are not holes.
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -12,28 +12,28 @@ use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice
 use crate::error::{Call, Fault};
 use crate::sys;
 
-/// At most this much of a file is in memory twice, in bytes.
+/// The size of a chunk, in bytes. At most this much of a file is in memory twice per worker.
 pub const CHUNK: u64 = 1 << 20;
 
-/// How a file system tells where a file has holes.
+/// How to find the holes of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Holes {
     /// `SEEK_DATA` and `SEEK_HOLE` (tmpfs, since 3.8).
     Seek,
-    /// Only by what is in the page cache: ramfs calls all of a file data, and reading a hole fills it.
+    /// By the pages in the page cache: ramfs has no `SEEK_DATA`, and reading a hole there allocates a page.
     PageCache,
 }
 
-/// What is read and written at once where the kernel cannot copy by itself, in bytes; it stays in a processor's cache.
+/// Buffer size for copying with read and write, in bytes; it fits in a CPU's cache.
 const BUFFER: usize = 64 * 1024;
 
-/// What sendfile writes at once, in bytes: what fits into the pipe that the kernel has for it.
+/// What sendfile writes per step, in bytes: the capacity of its internal pipe.
 const AT_ONCE: u64 = 64 * 1024;
 
-/// What a pipe of our own holds, in bytes: as much as everybody may have (`pipe-max-size`).
+/// The capacity of our own pipe, in bytes: the maximum for unprivileged users (`pipe-max-size`).
 const PIPE: usize = 1 << 20;
 
-/// What a thread copies with: each is there when it is first needed.
+/// The buffers that a thread copies with, allocated on first use.
 #[derive(Debug, Default)]
 pub(crate) struct Buffer {
     bytes: Vec<u8>,
@@ -48,42 +48,43 @@ impl Buffer {
         &mut self.bytes
     }
 
-    /// An empty pipe, to be put back while it is; none where there is none to be had.
+    /// An empty pipe; `None` if none can be made. The caller puts it back only while it is empty.
     fn pipe(&mut self) -> Option<Pipe> {
         self.pipe.take().or_else(|| Pipe::new().ok())
     }
 }
 
-/// What the kernel copies through: it holds pages of the file that is read.
+/// A pipe for splice(2). It holds references to pages of the source file.
 #[derive(Debug)]
 struct Pipe {
-    outlet: OwnedFd,
-    inlet: OwnedFd,
+    reader: OwnedFd,
+    writer: OwnedFd,
 }
 
 impl Pipe {
     fn new() -> Result<Pipe, Errno> {
-        let (outlet, inlet) = pipe_with(PipeFlags::CLOEXEC)?;
-        // A smaller one only takes more calls.
-        let _ = fcntl_setpipe_size(&inlet, PIPE);
-        Ok(Pipe { outlet, inlet })
+        let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
+        // A smaller pipe only needs more calls.
+        let _ = fcntl_setpipe_size(&writer, PIPE);
+        Ok(Pipe { reader, writer })
     }
 
-    /// Copies what lies between `at` and `end`. Where that fails, `at` tells how far it came, and the pipe may not be empty.
+    /// Copies the range from `at` to `end`. If that fails, `at` is where it stopped, and the pipe may not be
+    /// empty.
     fn copy(&self, from: BorrowedFd<'_>, to: BorrowedFd<'_>, at: &mut u64, end: u64) -> Result<(), Errno> {
         while *at < end {
             let length = usize::try_from(end - *at).unwrap_or(usize::MAX).min(PIPE);
-            let mut held =
-                match splice(from, Some(&mut at.clone()), &self.inlet, None, length, SpliceFlags::empty()) {
+            let mut in_pipe =
+                match splice(from, Some(&mut at.clone()), &self.writer, None, length, SpliceFlags::empty()) {
                     Ok(0) => return Err(Errno::IO),
                     Err(Errno::INTR) => continue,
                     other => other?,
                 };
-            while held > 0 {
-                match splice(&self.outlet, None, to, Some(at), held, SpliceFlags::empty()) {
+            while in_pipe > 0 {
+                match splice(&self.reader, None, to, Some(at), in_pipe, SpliceFlags::empty()) {
                     Ok(0) => return Err(Errno::IO),
                     Err(Errno::INTR) => {}
-                    other => held -= other?,
+                    other => in_pipe -= other?,
                 }
             }
         }
@@ -91,7 +92,7 @@ impl Pipe {
     }
 }
 
-/// A file that is written to, and where its descriptor stands: the kernel copies to there.
+/// The file to write to, and the file offset of its descriptor: sendfile writes there.
 #[derive(Debug)]
 pub(crate) struct Target<'a> {
     file: BorrowedFd<'a>,
@@ -99,22 +100,22 @@ pub(crate) struct Target<'a> {
 }
 
 impl<'a> Target<'a> {
-    /// A file that was opened and not used since.
+    /// A file that has just been opened.
     pub(crate) fn new(file: BorrowedFd<'a>) -> Self {
         Target { file, position: 0 }
     }
 
-    /// A file whose descriptor may stand anywhere, since others use it too.
-    pub(crate) fn anywhere(file: BorrowedFd<'a>) -> Self {
+    /// A file whose offset is unknown, because other threads use the descriptor too.
+    pub(crate) fn shared(file: BorrowedFd<'a>) -> Self {
         Target { file, position: u64::MAX }
     }
 }
 
-/// Copies a range from one file to the same place of another.
+/// Copies a range from one file to the same offset of another.
 ///
-/// `sendfile` copies once, from page cache to page cache, and is the fastest way for what is larger than a page
-/// (`cargo xtask bench copy`). What is larger than its pipe goes through a pipe of our own: the rest of a folio that is larger than
-/// what is written at once is filled with zeros first (`shmem_write_end`).
+/// `sendfile` copies once, from page cache to page cache, and is the fastest way for anything above one page
+/// (`cargo xtask bench copy`). Ranges above [`AT_ONCE`] go through our own, larger pipe: when a write is
+/// smaller than the folio, the kernel first fills the rest of the folio with zeros (`shmem_write_end`).
 pub(crate) fn copy(
     buffer: &mut Buffer,
     from: BorrowedFd<'_>,
@@ -128,7 +129,7 @@ pub(crate) fn copy(
         match pipe.copy(from, to.file, &mut at, range.end) {
             Ok(()) => buffer.pipe = Some(pipe),
             Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
-                return copy_by_hand(buffer, from, to.file, at..range.end);
+                return copy_through_buffer(buffer, from, to.file, at..range.end);
             }
             Err(error) => return Err(error).call("splice"),
         }
@@ -143,7 +144,7 @@ pub(crate) fn copy(
             Ok(count) => to.position += count as u64,
             Err(Errno::INTR) => {}
             Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
-                return copy_by_hand(buffer, from, to.file, at..range.end);
+                return copy_through_buffer(buffer, from, to.file, at..range.end);
             }
             Err(error) => return Err(error).call("sendfile"),
         }
@@ -151,7 +152,8 @@ pub(crate) fn copy(
     Ok(())
 }
 
-fn copy_by_hand(
+/// Copies with pread(2) and pwrite(2), for files that neither splice(2) nor sendfile(2) supports.
+fn copy_through_buffer(
     buffer: &mut Buffer,
     from: BorrowedFd<'_>,
     to: BorrowedFd<'_>,
@@ -162,7 +164,7 @@ fn copy_by_hand(
         let buffer = buffer.bytes();
         let length = usize::try_from(range.end - at).unwrap_or(usize::MAX).min(buffer.len());
         let count = match pread(from, &mut buffer[..length], at) {
-            // The file has become shorter while it was read.
+            // The file shrank while it was read.
             Ok(0) => return Err(Errno::IO).call("pread64"),
             Err(Errno::INTR) => continue,
             other => other.call("pread64")?,
@@ -180,7 +182,7 @@ fn copy_by_hand(
     Ok(())
 }
 
-/// Overwrites a range.
+/// Overwrites a range with zeros.
 pub(crate) fn zero(file: BorrowedFd<'_>, range: Range<u64>) -> Result<(), Fault> {
     let zeros = [0; 4096];
     let mut at = range.start;
@@ -195,8 +197,8 @@ pub(crate) fn zero(file: BorrowedFd<'_>, range: Range<u64>) -> Result<(), Fault>
     Ok(())
 }
 
-/// Calls `visit` with each part of the range that is not a hole, in order.
-pub(crate) fn parts(
+/// Calls `visit` with each part of the range that is not a hole, in ascending order.
+pub(crate) fn data_ranges(
     holes: Holes,
     file: BorrowedFd<'_>,
     range: Range<u64>,
@@ -219,13 +221,13 @@ pub(crate) fn parts(
             }
         }
         Holes::PageCache => {
-            // One byte of the map stands for a page.
+            // One byte of the map stands for one page, so the map of a stretch takes at most 16 KiB.
             const STRETCH: u64 = 64 << 20;
             let page = sys::page_size();
             let mut start = range.start;
             while start < range.end {
                 let end = range.end.min(start.saturating_add(STRETCH));
-                let map = sys::resident(file, start, end - start).call("mincore")?;
+                let map = sys::cached_pages(file, start, end - start).call("mincore")?;
                 let mut at = start;
                 for run in map.chunk_by(|a, b| a & 1 == b & 1) {
                     let next = end.min(at + run.len() as u64 * page);

@@ -1,4 +1,4 @@
-//! What a move does with each entry of the tree: copy it, free it, next.
+//! Moves each entry of the tree: copy it, free it, next.
 
 use core::ffi::CStr;
 
@@ -10,44 +10,45 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::data::Buffer;
-use super::file::{FileCopy, Means, NO_FOLLOW, merge_contents};
+use super::file::{FileCopy, NO_FOLLOW, Settings, merge_contents};
 use super::links::{Claim, Links, NewInode};
 use crate::error::{Call, Fault};
 use crate::metadata::{At, Meta};
 use crate::sys;
 use crate::walk::{Entered, Pair, Visitor, open};
 
-/// The mode of a directory in the new tree that has not been left. A rollback knows by it the directories in which a thread was
-/// lost.
+/// The mode of a directory in the new tree that has not been left. By it a rollback recognizes the
+/// directories in which a worker was lost.
 const UNFINISHED: Mode = Mode::RWXU.union(Mode::SVTX);
 
-/// The mode of a directory that was unpacked from a payload and has no attributes yet.
+/// The mode of a directory that was unpacked from a payload and has not got its attributes yet.
 pub(crate) const UNPACKED: Mode = Mode::RWXU;
 
-/// What is remembered of a directory until its contents have been moved.
+/// What a move keeps for a directory until its contents have been moved.
 #[derive(Debug)]
 pub(crate) struct DirMeta {
     pub(crate) meta: Meta,
     pub(crate) flags: IFlags,
-    /// Whether the directory in the new tree keeps the attributes that it will get from elsewhere.
+    /// Whether the directory in the new tree comes from a payload, which will set its attributes.
     pub(crate) merged: bool,
 }
 
-/// What the tree holds that is moved to.
+/// What the destination holds already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Onto {
     /// Nothing.
     Fresh,
-    /// Parts of what is moved: a failed move is rolled back.
+    /// Parts of the same tree: a failed move is rolled back.
     Undo,
-    /// The directories of a payload ([`UNPACKED`]): they are merged, and keep the attributes that the payload gives them.
+    /// The tree of a payload. Its directories ([`UNPACKED`]) are merged, and the payload sets their
+    /// attributes.
     Payload,
 }
 
 /// The move from one tree to another.
 #[derive(Debug)]
 pub(super) struct Mover<'a> {
-    pub(super) means: Means<'a>,
+    pub(super) settings: Settings<'a>,
     pub(super) links: &'a Links,
     pub(super) onto: Onto,
 }
@@ -60,26 +61,26 @@ impl Visitor for Mover<'_> {
 
     fn enter(&self, dir: &Pair, name: &CStr) -> Result<Entered<Self>, Fault> {
         self.check_memory()?;
-        let there = match mkdirat(&dir.new, name, UNFINISHED) {
-            // It exists because another thread is moving it, or because its mount point was left in the old tree.
+        let existed = match mkdirat(&dir.new, name, UNFINISHED) {
+            // Another thread is moving it, or its mount point stayed in the old tree.
             Err(Errno::EXIST) if !self.may_merge(&dir.new, name)? => return Ok(None),
             Err(Errno::EXIST) => true,
-            made => made.call("mkdirat").map(|()| false)?,
+            created => created.call("mkdirat").map(|()| false)?,
         };
         let open = || {
             let old = open(&dir.old, name)?;
             let mut meta = Meta::read(At::Open(old.as_fd()))?;
             let new = open(&dir.new, name)?;
-            if there && self.onto == Onto::Undo && meta.mode == UNFINISHED {
+            if existed && self.onto == Onto::Undo && meta.mode == UNFINISHED {
                 meta = Meta::read(At::Open(new.as_fd()))?;
-            } else if there {
-                plain(new.as_fd())?;
+            } else if existed {
+                disable_inheritance(new.as_fd())?;
             }
-            let flags = self.means.attributes.free(old.as_fd())?;
-            Ok((Pair { old, new }, DirMeta { meta, flags, merged: there && self.onto == Onto::Payload }))
+            let flags = self.settings.attributes.clear_flags(old.as_fd())?;
+            Ok((Pair { old, new }, DirMeta { meta, flags, merged: existed && self.onto == Onto::Payload }))
         };
         open().map(Some).inspect_err(|_| {
-            if !there {
+            if !existed {
                 let _ = unlinkat(&dir.new, name, AtFlags::REMOVEDIR);
             }
         })
@@ -91,20 +92,20 @@ impl Visitor for Mover<'_> {
             let old = openat(&dir.old, name, OFlags::RDONLY | OFlags::NOATIME | NO_FOLLOW, Mode::empty())
                 .call("openat")?;
             let meta = Meta::read(At::Open(old.as_fd()))?;
-            self.name(dir, name, &meta, |first| self.file(buffer, dir, name, &old, &meta, first))
+            self.move_name(dir, name, &meta, |first| self.move_file(buffer, dir, name, &old, &meta, first))
         } else {
             let meta = Meta::read(At::Named(dir.old.as_fd(), name))?;
-            self.name(dir, name, &meta, |first| self.special(dir, name, &meta, first))
+            self.move_name(dir, name, &meta, |first| self.move_special(dir, name, &meta, first))
         }
     }
 
     fn assist(&self, buffer: &mut Buffer) -> bool {
-        self.means.board.assist(buffer, self.means.folios, self.means.progress)
+        self.settings.large_files.assist(buffer, self.settings.folios, self.settings.progress)
     }
 
     fn abandon(&self) {
         self.links.abandon();
-        self.means.board.abandon();
+        self.settings.large_files.abandon();
     }
 
     fn leave(
@@ -112,38 +113,40 @@ impl Visitor for Mover<'_> {
         _: &mut Buffer,
         parent: Option<(&Pair, &CStr)>,
         dir: &Pair,
-        remembered: &DirMeta,
-        whole: bool,
+        kept: &DirMeta,
+        complete: bool,
     ) -> Result<(), Fault> {
-        if parent.is_none() && whole {
+        if parent.is_none() && complete {
             self.links.clear()?;
         }
         let (old, new) = (At::Open(dir.old.as_fd()), At::Open(dir.new.as_fd()));
         let finish = || {
-            let copied = self.means.attributes.copy(&remembered.meta, old, new, false);
-            let bound = self.means.attributes.bind(dir.new.as_fd(), remembered.flags);
-            copied.and(bound)
+            let copied = self.settings.attributes.copy(&kept.meta, old, new, false);
+            let flagged = self.settings.attributes.set_flags(dir.new.as_fd(), kept.flags);
+            copied.and(flagged)
         };
-        // A rollback reads the attributes from the new directory, so it gets all of them in any case.
-        if !remembered.merged {
+        // A rollback reads the attributes from the new directory, so they are set even if one of them fails.
+        // Retried once.
+        if !kept.merged {
             finish().inspect_err(|_| _ = finish())?;
         }
-        let (Some((above, name)), true) = (parent, whole) else { return Ok(()) };
+        let (Some((above, name)), true) = (parent, complete) else { return Ok(()) };
         match unlinkat(&above.old, name, AtFlags::REMOVEDIR) {
-            // A mount point, or above one.
+            // The directory is a mount point.
             Err(Errno::BUSY) => {
-                self.means.progress.add_kept();
+                self.settings.progress.add_kept();
             }
-            Err(Errno::NOTEMPTY) if self.means.progress.kept() > 0 => {}
+            Err(Errno::NOTEMPTY) if self.settings.progress.kept() > 0 => {}
             removed => removed.call("unlinkat")?,
         }
-        self.means.progress.add_entry();
+        self.settings.progress.add_entry();
         Ok(())
     }
 }
 
 impl Mover<'_> {
-    /// Fails where what was set aside is in use: that is for undoing the move, and there is no undoing over a payload.
+    /// Fails once the memory reserve is in use: it is for the rollback. Over a payload nothing can be rolled
+    /// back, so the move goes on.
     fn check_memory(&self) -> Result<(), Fault> {
         if self.onto == Onto::Fresh && sys::is_memory_short() {
             Err(Errno::NOMEM).call("malloc")
@@ -152,8 +155,8 @@ impl Mover<'_> {
         }
     }
 
-    /// Moves one name: by `make` where it is the first of its inode, by linking where it is not.
-    fn name(
+    /// Moves one name: with `make` if it is the first of its inode, otherwise by linking it.
+    fn move_name(
         &self,
         dir: &Pair,
         name: &CStr,
@@ -162,25 +165,26 @@ impl Mover<'_> {
     ) -> Result<(), Fault> {
         match self.links.claim(meta.inode, meta.links)? {
             Claim::Only => make(false)?,
-            Claim::First => make(true).inspect_err(|_| self.links.gave_up(meta.inode))?,
+            Claim::First => make(true).inspect_err(|_| self.links.give_up(meta.inode))?,
             Claim::Again => {
                 match self.links.link(meta.inode, dir.new.as_fd(), name) {
-                    // Moved, but still there as a mount point; or never gone, when a move is undone.
+                    // Moved already, but it stayed because it is a mount point; or, in a rollback, it never
+                    // moved.
                     Ok(()) | Err(Errno::EXIST) => {}
                     failed => failed.call("linkat")?,
                 }
                 self.remove(dir, name)?;
             }
         }
-        self.means.progress.add_entry();
+        self.settings.progress.add_entry();
         Ok(())
     }
 
-    /// Unlinks the old name. A mount point cannot be unlinked yet: what it holds is freed instead.
+    /// Unlinks the old name. A mount point cannot be unlinked yet, so its contents are freed instead.
     fn remove(&self, dir: &Pair, name: &CStr) -> Result<(), Fault> {
         match unlinkat(&dir.old, name, AtFlags::empty()) {
             Err(Errno::BUSY) => {
-                self.means.progress.add_kept();
+                self.settings.progress.add_kept();
                 if Meta::read(At::Named(dir.old.as_fd(), name))?.allocated > 0 {
                     let file =
                         openat(&dir.old, name, OFlags::WRONLY | NO_FOLLOW, Mode::empty()).call("openat")?;
@@ -192,46 +196,46 @@ impl Mover<'_> {
         }
     }
 
-    /// Moves what is neither a file nor a directory.
-    fn special(&self, dir: &Pair, name: &CStr, meta: &Meta, first: bool) -> Result<(), Fault> {
+    /// Moves an entry that is neither a regular file nor a directory.
+    fn move_special(&self, dir: &Pair, name: &CStr, meta: &Meta, first: bool) -> Result<(), Fault> {
         let (old, new) = (At::Named(dir.old.as_fd(), name), At::Named(dir.new.as_fd(), name));
-        // Reading a symbolic link changes its access time.
-        let unread = || utimensat(&dir.old, name, &meta.times(), AtFlags::SYMLINK_NOFOLLOW);
-        let made = if meta.kind == FileType::Symlink {
+        // readlink(2) changes the access time of a symbolic link, so an error path restores it.
+        let restore_times = || utimensat(&dir.old, name, &meta.times(), AtFlags::SYMLINK_NOFOLLOW);
+        let created = if meta.kind == FileType::Symlink {
             let mut target = [0; 4096];
             let length = readlinkat_raw(&dir.old, name, &mut target[..]).call("readlinkat")?;
             symlinkat(&target[..length], &dir.new, name).inspect_err(|_| {
-                let _ = unread();
+                let _ = restore_times();
             })
         } else {
             mknodat(&dir.new, name, meta.kind, meta.mode, meta.node)
         };
-        match made {
-            // Moved before: it is a mount point, or the move that is undone had not removed it.
-            Err(Errno::EXIST) if self.onto == Onto::Undo || self.means.progress.kept() > 0 => {
+        match created {
+            // Moved before: it is a mount point, or the failed move had copied it and not yet removed it.
+            Err(Errno::EXIST) if self.onto == Onto::Undo || self.settings.progress.kept() > 0 => {
                 return self.remove(dir, name);
             }
-            made => made.call(if meta.kind == FileType::Symlink { "symlinkat" } else { "mknodat" })?,
+            created => created.call(if meta.kind == FileType::Symlink { "symlinkat" } else { "mknodat" })?,
         }
         let finish = || {
-            self.means.attributes.copy(meta, old, new, true)?;
+            self.settings.attributes.copy(meta, old, new, true)?;
             if !first {
                 return self.remove(dir, name);
             }
-            let made = Meta::read(new)?.inode;
+            let created = Meta::read(new)?.inode;
             self.links.stage(meta.inode, dir.new.as_fd(), name)?;
             self.remove(dir, name)?;
-            self.links.moved(meta.inode, NewInode { inode: made, flags: IFlags::empty() });
+            self.links.moved(meta.inode, NewInode { inode: created, flags: IFlags::empty() });
             Ok(())
         };
         finish().inspect_err(|_| {
             let _ = unlinkat(&dir.new, name, AtFlags::empty());
-            let _ = unread();
+            let _ = restore_times();
         })
     }
 
     /// Moves a regular file, which is open as `old`.
-    fn file(
+    fn move_file(
         &self,
         buffer: &mut Buffer,
         dir: &Pair,
@@ -242,51 +246,57 @@ impl Mover<'_> {
     ) -> Result<(), Fault> {
         let create = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | NO_FOLLOW;
         let new = match openat(&dir.new, name, create, meta.mode) {
-            Err(Errno::EXIST) if self.onto == Onto::Undo => return self.merge(buffer, dir, name, old, meta),
-            Err(Errno::EXIST) if self.means.progress.kept() > 0 => return Ok(()),
+            Err(Errno::EXIST) if self.onto == Onto::Undo => {
+                return self.merge_file(buffer, dir, name, old, meta);
+            }
+            Err(Errno::EXIST) if self.settings.progress.kept() > 0 => return Ok(()),
             created => created.call("openat")?,
         };
-        let flags = self.means.attributes.free(old.as_fd());
-        let mut copy = FileCopy::new(&self.means, meta, old.as_fd(), new.as_fd());
-        let mut made = None;
+        let flags = self.settings.attributes.clear_flags(old.as_fd());
+        let mut copy = FileCopy::new(&self.settings, meta, old.as_fd(), new.as_fd());
+        let mut created = None;
         let moved = flags.clone().and_then(|flags| {
             if first {
-                made = Some(Meta::read(At::Open(new.as_fd()))?.inode);
+                created = Some(Meta::read(At::Open(new.as_fd()))?.inode);
                 self.links.stage(meta.inode, dir.new.as_fd(), name)?;
             }
             copy.run(buffer, dir, name, first)?;
             if !first {
-                self.means.attributes.bind(new.as_fd(), flags)?;
+                self.settings.attributes.set_flags(new.as_fd(), flags)?;
             }
             self.remove(dir, name)
         });
-        self.means.progress.freed(copy.twice);
+        self.settings.progress.freed(copy.duplicated);
         if moved.is_err() {
             if copy.freed {
-                // The new file holds what the old one has lost, so it is the one to undo from.
+                // The new file holds what the old one has lost. A rollback starts from the new file.
                 let _ = copy.attributes();
             } else {
-                // It may have its flags already, and the kernel unlinks no immutable file.
-                let _ = self.means.attributes.free(new.as_fd());
+                // The new file may have its inode flags already, and the kernel does not unlink an immutable
+                // file.
+                let _ = self.settings.attributes.clear_flags(new.as_fd());
                 let _ = unlinkat(&dir.new, name, AtFlags::empty());
             }
             if let Ok(flags) = flags
                 && !(first && copy.freed)
             {
-                let _ = self.means.attributes.bind(if copy.freed { new.as_fd() } else { old.as_fd() }, flags);
+                let _ = self
+                    .settings
+                    .attributes
+                    .set_flags(if copy.freed { new.as_fd() } else { old.as_fd() }, flags);
             }
         }
-        if let Some(made) = made
+        if let Some(created) = created
             && (moved.is_ok() || copy.freed)
         {
             let flags = flags.unwrap_or(IFlags::empty());
-            self.links.moved(meta.inode, NewInode { inode: made, flags });
+            self.links.moved(meta.inode, NewInode { inode: created, flags });
         }
         moved
     }
 
-    /// Moves back what a failed move had taken of a file: the end that the file in the tree moved to has lost.
-    fn merge(
+    /// Rolls back a partly moved file: restores the end that the destination has lost.
+    fn merge_file(
         &self,
         buffer: &mut Buffer,
         dir: &Pair,
@@ -294,22 +304,22 @@ impl Mover<'_> {
         old: &OwnedFd,
         meta: &Meta,
     ) -> Result<(), Fault> {
-        let flags = self.means.attributes.free(old.as_fd())?;
+        let flags = self.settings.attributes.clear_flags(old.as_fd())?;
         merge_contents(
-            self.means.attributes,
-            self.means.holes,
+            self.settings.attributes,
+            self.settings.holes,
             buffer,
             (dir.old.as_fd(), name),
             (dir.new.as_fd(), name),
             meta,
         )?;
         let new = openat(&dir.new, name, OFlags::RDONLY | NO_FOLLOW, Mode::empty()).call("openat")?;
-        self.means.attributes.bind(new.as_fd(), flags)?;
+        self.settings.attributes.set_flags(new.as_fd(), flags)?;
         self.remove(dir, name)
     }
 
-    /// Whether to enter a directory of the new tree that exists already. Of a payload, those that were not entered yet, known
-    /// by their mode.
+    /// Whether to enter a directory that exists in the new tree. In a payload, only directories that were not
+    /// entered yet, recognized by their mode.
     fn may_merge(&self, dir: &OwnedFd, name: &CStr) -> Result<bool, Fault> {
         let is_unpacked = |meta: Meta| meta.kind == FileType::Directory && meta.mode == UNPACKED;
         match self.onto {
@@ -320,8 +330,9 @@ impl Mover<'_> {
     }
 }
 
-/// Makes what is created in a directory belong to its creator alone: what would be inherited is set again when it is left.
-pub(crate) fn plain(dir: BorrowedFd<'_>) -> Result<(), Fault> {
+/// Keeps entries created in a directory from inheriting its group or a default ACL. Both are set again when
+/// the directory is left.
+pub(crate) fn disable_inheritance(dir: BorrowedFd<'_>) -> Result<(), Fault> {
     fchmod(dir, UNFINISHED).call("fchmod")?;
     match fremovexattr(dir, c"system.posix_acl_default") {
         Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(()),

@@ -1,17 +1,22 @@
-//! Large folios in the new tmpfs while the tree moves, for as long as they are faster.
+//! Uses large folios in the new tmpfs while the tree moves, as long as they are faster.
 //!
-//! From 6.14 on a tmpfs with `huge=within_size` takes folios as large as what is written at once, and never beyond the end of the file: a
-//! file without holes takes no more memory, and far fewer allocations. From 6.17 on it takes the largest that fits into the file,
-//! however little is written, and fills the rest with zeros; huge pages, too. Those come from memory that was free as a whole, which in
-//! a virtual machine was never touched or given back: the host has to find it page by page, several times as slow as what was just
-//! freed in the old tree (docs/bench). So a first page is put where each huge page would be, and what is left is at most as large as
-//! what `data` writes at once.
+//! From 6.14 on, a tmpfs with `huge=within_size` allocates folios as large as one write, never beyond the end
+//! of the file. A file without holes takes no more memory that way, in far fewer allocations. From 6.17 on,
+//! it allocates the largest folio that fits in the file, huge pages included, however small the write, and
+//! fills the rest with zeros.
 //!
-//! Nothing tells whether smaller folios come from memory that is at hand either. So both ways are timed, large folios are kept as long as
-//! they are faster, and tried again later. In the end the option is as it was.
+//! Huge pages come from memory that was free as a whole. In a virtual machine that memory was never touched
+//! or was given back, so the host must provide it page by page, several times slower than pages that were
+//! just freed in the old tree (docs/bench). So `prepare` first puts a single page where each huge page would
+//! begin. The folios are then at most as large as one write of `data`.
 //!
-//! Large ones come first: a file that is made without them never takes them well (`mapping_set_large_folios`). Before 6.17 it takes none;
-//! from then on it is written a page at a time, and all of the folio filled with zeros for the first.
+//! Smaller folios may come from untouched memory too, and the kernel does not show that. So both ways are
+//! timed. Large folios stay on while they are faster, and are tried again later. At the end the option is
+//! restored.
+//!
+//! Large folios are tried first, because a file that was created without them never takes them well
+//! (`mapping_set_large_folios`). Before 6.17 it takes none. From 6.17 on it is written one page at a time,
+//! and the first write fills its whole folio with zeros.
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -24,55 +29,60 @@ use super::data::{self, Buffer, CHUNK, Target};
 use crate::error::{Fault, retry_once};
 use crate::sys;
 
-/// A huge page, in bytes. Where it is larger, more pages than needed are put in place.
+/// The size of a huge page, in bytes. If it is larger, `prepare` places more pages than needed.
 const HUGE: u64 = 2 << 20;
 
-/// How much is copied into large folios before they are judged, in bytes.
+/// Bytes copied into large folios before they are judged.
 const TRIAL: u64 = 2 << 20;
-/// Smaller copies say more of the calls around them than of memory.
-const LEAST: u64 = 64 << 10;
+/// Copies below this size, in bytes, measure the system calls rather than the memory.
+const MIN_TIMED: u64 = 64 << 10;
 
-/// The choice, and what it is made from.
+/// The current setting, and the measurements behind it.
 #[derive(Debug)]
 pub(crate) struct Folios {
-    /// The mount, where they are tried.
+    /// The mount of the tmpfs; `None` if its option must not change.
     mount: Option<OwnedFd>,
+    /// Whether large folios are on.
     large: AtomicBool,
-    /// How much is copied into single pages before large folios are tried again; a quarter of that, before the first judgement.
-    rest: AtomicU64,
-    /// Copied since the last judgement.
+    /// Bytes to copy into single pages before large folios are tried again. Starts at a quarter of [`TRIAL`]
+    /// and is quadrupled each time large folios lose.
+    pause: AtomicU64,
+    /// Bytes copied since the last judgement.
     bytes: AtomicU64,
+    /// CPU time of these copies.
     nanoseconds: AtomicU64,
-    /// What single pages took, in nanoseconds for each mebibyte: nothing, until they were timed, so that they are.
-    small: AtomicU64,
+    /// Nanoseconds per MiB with single pages. 0 until they were timed, which makes the first judgement turn
+    /// to single pages.
+    single_pages: AtomicU64,
 }
 
 impl Folios {
-    /// Pages as the file system gives them.
-    pub(crate) fn as_they_come() -> Self {
+    /// Leaves the option of the file system alone.
+    pub(crate) fn unchanged() -> Self {
         Folios {
             mount: None,
             large: AtomicBool::new(false),
-            rest: AtomicU64::new(TRIAL / 4),
+            pause: AtomicU64::new(TRIAL / 4),
             bytes: AtomicU64::new(0),
             nanoseconds: AtomicU64::new(0),
-            small: AtomicU64::new(0),
+            single_pages: AtomicU64::new(0),
         }
     }
 
-    /// Tries large folios on the tmpfs of this mount, whose root is `dir`; not where they are there already.
-    pub(crate) fn on(mount: &OwnedFd, dir: BorrowedFd<'_>) -> Self {
-        let mut folios = Folios::as_they_come();
-        if large(dir) == Some(false) {
+    /// Turns large folios on for the tmpfs of this mount, whose root is `dir`, unless its files get them
+    /// already.
+    pub(crate) fn try_large(mount: &OwnedFd, dir: BorrowedFd<'_>) -> Self {
+        let mut folios = Folios::unchanged();
+        if has_large_folios(dir) == Some(false) {
             folios.mount = fcntl_dupfd_cloexec(mount, 0).ok();
-            folios.turn(true);
+            folios.set_large(true);
         }
         folios
     }
 
-    /// Puts the first page of each part of an empty file that could become one huge page where it belongs: later writes then get smaller
-    /// folios. The file must be no longer than what it holds, or the first page would get the huge page. Not where that many pages
-    /// would be more than a chunk in memory twice. Gives how many bytes that were.
+    /// Copies the first page of each part of an empty file that could become one huge page; later writes then
+    /// get smaller folios. The file must not have its final length yet, or the first page would get a huge
+    /// page. Does nothing if these pages together exceed one chunk. Returns the number of bytes copied.
     pub(crate) fn prepare(
         &self,
         buffer: &mut Buffer,
@@ -84,75 +94,76 @@ impl Folios {
         if self.mount.is_none() || size / HUGE * page > CHUNK {
             return Ok(0);
         }
-        // A part at the end that is no whole huge page cannot become one.
+        // A shorter part at the end cannot become a huge page.
         for part in 0..size / HUGE {
             data::copy(buffer, old, new, part * HUGE..part * HUGE + page)?;
         }
         Ok(size / HUGE * page)
     }
 
-    /// Does some copying of so many bytes, and takes into account how long this thread had to work for it. Not the clock: what
-    /// else the machine does meanwhile says nothing of memory, and the host's faults count as this thread's work.
+    /// Runs `copy`, which copies `bytes`, and records its CPU time. Elapsed time would include whatever else
+    /// the machine does, while page faults of the host count as CPU time of this thread.
     pub(crate) fn timed<T>(&self, bytes: u64, copy: impl FnOnce() -> T) -> T {
-        if bytes < LEAST || self.mount.is_none() {
+        if bytes < MIN_TIMED || self.mount.is_none() {
             return copy();
         }
-        let start = sys::worked();
+        let start = sys::cpu_time();
         let copied = copy();
-        self.took(bytes, sys::worked().saturating_sub(start));
+        self.record(bytes, sys::cpu_time().saturating_sub(start));
         copied
     }
 
-    fn took(&self, bytes: u64, nanoseconds: u64) {
+    fn record(&self, bytes: u64, nanoseconds: u64) {
         let sum = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
         let time = self.nanoseconds.fetch_add(nanoseconds, Ordering::Relaxed) + nanoseconds;
         let large = self.large.load(Ordering::Relaxed);
-        let rest = self.rest.load(Ordering::Relaxed);
-        let enough = if large { TRIAL } else { rest };
-        // Whoever sees that it is enough begins anew, and judges.
-        if sum < enough || self.bytes.compare_exchange(sum, 0, Ordering::Relaxed, Ordering::Relaxed).is_err()
+        let pause = self.pause.load(Ordering::Relaxed);
+        let judged_at = if large { TRIAL } else { pause };
+        // The thread that resets the counter judges.
+        if sum < judged_at
+            || self.bytes.compare_exchange(sum, 0, Ordering::Relaxed, Ordering::Relaxed).is_err()
         {
             return;
         }
         self.nanoseconds.store(0, Ordering::Relaxed);
-        let pace = time / (sum >> 20).max(1);
+        let ns_per_mib = time / (sum >> 20).max(1);
         if !large {
-            self.small.store(pace, Ordering::Relaxed);
-            self.turn(true);
-        } else if pace > self.small.load(Ordering::Relaxed) {
-            // Each time later, so that all trials together cost little where there is only untouched memory.
-            self.rest.store(rest.saturating_mul(4), Ordering::Relaxed);
-            self.turn(false);
+            self.single_pages.store(ns_per_mib, Ordering::Relaxed);
+            self.set_large(true);
+        } else if ns_per_mib > self.single_pages.load(Ordering::Relaxed) {
+            // The pause grows each time, so that all trials together cost little if all memory is untouched.
+            self.pause.store(pause.saturating_mul(4), Ordering::Relaxed);
+            self.set_large(false);
         }
     }
 
-    fn turn(&self, large: bool) {
+    fn set_large(&self, large: bool) {
         let Some(mount) = &self.mount else { return };
         let huge = if large { "within_size" } else { "never" };
-        // A context that has failed once answers nothing any more.
-        let turn = || {
+        // A context that has failed once returns no further results, so each try picks a new one.
+        let reconfigure = || {
             let flags = FsPickFlags::FSPICK_CLOEXEC | FsPickFlags::FSPICK_EMPTY_PATH;
             let context = fspick(mount, "", flags)?;
             fsconfig_set_string(context.as_fd(), "huge", huge)?;
             fsconfig_reconfigure(context.as_fd())
         };
-        // The option must not stay as the move has set it.
-        let turned = retry_once(turn).is_ok();
-        self.large.store(large && turned, Ordering::Relaxed);
-        if !turned {
-            self.rest.store(u64::MAX, Ordering::Relaxed);
+        // Retried once: the option must not stay as the move has set it.
+        let done = retry_once(reconfigure).is_ok();
+        self.large.store(large && done, Ordering::Relaxed);
+        if !done {
+            self.pause.store(u64::MAX, Ordering::Relaxed);
         }
     }
 }
 
 impl Drop for Folios {
     fn drop(&mut self) {
-        self.turn(false);
+        self.set_large(false);
     }
 }
 
-/// Whether files of this tmpfs get large folios, which shows in their block size.
-fn large(dir: BorrowedFd<'_>) -> Option<bool> {
+/// Whether files of this tmpfs get large folios, judged by their block size (`st_blksize`).
+fn has_large_folios(dir: BorrowedFd<'_>) -> Option<bool> {
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
     let file = openat(dir, c".", flags, Mode::RUSR).ok()?;
     ftruncate(&file, 16 << 20).ok()?;

@@ -1,8 +1,9 @@
-//! Hard links: the first name of an inode is moved, the others are linked to it.
+//! Hard links: the first name of an inode is moved, and the others are linked to it.
 //!
-//! The moved inode gets one more name, its old inode number, in a directory of the new root that exists during the move only.
-//! So no path has to be remembered, and undoing a move finds the inodes where it needs them. What is remembered is one
-//! pair of inode numbers for each inode with several names: the one thing that grows with the tree.
+//! The first name to arrive is also linked as `.repot-links/<old inode number>` in the new root; later names
+//! are linked from there. The directory is removed when the move ends. No paths are kept in memory, and a
+//! rollback finds the inodes in the same place. The table of old and new inode numbers, with one entry per
+//! inode with several names, is the only state that grows with the tree.
 
 use alloc::collections::BTreeMap;
 use alloc::ffi::CString;
@@ -18,62 +19,65 @@ use rustix::io::Errno;
 use crate::error::{Call, Fault};
 use crate::sys::{Event, Mutex};
 
-/// Old inode number to new inode; `None` while the first name is on its way.
+/// Maps old inode numbers to new inodes; `None` while the first name is being moved.
 type Table = BTreeMap<u64, Option<NewInode>>;
 
-/// An inode in the new tree that further names are linked to.
+/// An inode in the new tree that other names are linked to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct NewInode {
-    /// Its number.
     pub(crate) inode: u64,
-    /// The flags that it gets when nothing will be linked to it any more: the kernel links no immutable file.
+    /// The inode flags to set when no more names will be linked: the kernel does not link to an immutable
+    /// file.
     pub(crate) flags: IFlags,
 }
 
+/// The hard links of one move.
 #[derive(Debug)]
 pub(crate) struct Links {
     root: OwnedFd,
+    /// The name of the staging directory.
     name: CString,
     staging: OwnedFd,
     table: Mutex<Table>,
-    known: Known,
-    /// Whether a thread was lost, maybe with a first name on its way.
+    filter: InodeFilter,
+    /// Whether a worker was lost, possibly while it moved a first name.
     abandoned: AtomicBool,
+    /// Notified when the table changes.
     changed: Event,
 }
 
-/// A bit for each inode number that may be in the table, so that most files need not look into it, which only one thread can at a
-/// time. Several numbers share a bit.
+/// A Bloom filter with one hash: one bit per inode number that may be in the table. Most files need not look
+/// into the table, which only one thread can do at a time. Numbers that are equal modulo 65536 share a bit.
 #[derive(Debug)]
-struct Known(Vec<AtomicU64>);
+struct InodeFilter(Vec<AtomicU64>);
 
-impl Known {
-    fn none() -> Known {
-        Known((0..1024).map(|_| AtomicU64::new(0)).collect())
+impl InodeFilter {
+    fn new() -> InodeFilter {
+        InodeFilter((0..1024).map(|_| AtomicU64::new(0)).collect())
     }
 
-    fn place(&self, inode: u64) -> Option<(&AtomicU64, u64)> {
+    fn bit(&self, inode: u64) -> Option<(&AtomicU64, u64)> {
         let word = usize::try_from(inode / 64 % 1024).ok()?;
         Some((self.0.get(word)?, 1 << (inode % 64)))
     }
 
-    fn note(&self, inode: u64) {
-        if let Some((word, bit)) = self.place(inode) {
+    fn insert(&self, inode: u64) {
+        if let Some((word, bit)) = self.bit(inode) {
             word.fetch_or(bit, Ordering::Release);
         }
     }
 
-    fn maybe(&self, inode: u64) -> bool {
-        self.place(inode).is_none_or(|(word, bit)| word.load(Ordering::Acquire) & bit != 0)
+    fn may_contain(&self, inode: u64) -> bool {
+        self.bit(inode).is_none_or(|(word, bit)| word.load(Ordering::Acquire) & bit != 0)
     }
 }
 
-/// What is to be done with a name.
+/// How to move a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Claim {
     /// Move it: it is the only name.
     Only,
-    /// Move it, then say so with [`Links::moved`] or [`Links::gave_up`].
+    /// Move it, then call [`Links::moved`] or [`Links::give_up`].
     First,
     /// Link it.
     Again,
@@ -85,7 +89,7 @@ fn key(inode: u64) -> CString {
 }
 
 impl Links {
-    /// Makes the staging directory in `root`, under a name that `other` does not have.
+    /// Makes the staging directory in `root`, under a name that does not exist in `other`.
     pub(crate) fn new(root: BorrowedFd<'_>, other: BorrowedFd<'_>) -> Result<Links, Fault> {
         let taken = |name: &CStr| statat(other, name, AtFlags::SYMLINK_NOFOLLOW).is_ok();
         let mut name = CString::from(c".repot-links");
@@ -109,7 +113,7 @@ impl Links {
                 name,
                 staging,
                 table: Mutex::new(Table::new()),
-                known: Known::none(),
+                filter: InodeFilter::new(),
                 abandoned: AtomicBool::new(false),
                 changed: Event::new(),
             }),
@@ -120,12 +124,13 @@ impl Links {
         }
     }
 
-    /// Says what to do with a name of `inode`, which has `links` names by now. Waits where another thread moves it.
+    /// Says what to do with a name of `inode`, which has `links` names by now. Waits where another thread
+    /// moves it.
     ///
     /// # Errors
     /// Where that thread was lost.
     pub(crate) fn claim(&self, inode: u64, links: u32) -> Result<Claim, Fault> {
-        if links == 1 && !self.known.maybe(inode) {
+        if links == 1 && !self.filter.may_contain(inode) {
             return Ok(Claim::Only);
         }
         loop {
@@ -140,7 +145,7 @@ impl Links {
                 None if links == 1 => return Ok(Claim::Only),
                 None => {
                     table.insert(inode, None);
-                    self.known.note(inode);
+                    self.filter.insert(inode);
                     return Ok(Claim::First);
                 }
             }
@@ -149,10 +154,10 @@ impl Links {
         }
     }
 
-    /// Lets nobody wait any longer.
+    /// Wakes all waiting threads for good, because a worker was lost.
     pub(crate) fn abandon(&self) {
         self.abandoned.store(true, Ordering::Release);
-        self.changed.tell();
+        self.changed.notify();
     }
 
     /// Stages the first name, which has arrived as `name` in `dir`.
@@ -160,40 +165,40 @@ impl Links {
         linkat(dir, name, &self.staging, key(inode), AtFlags::empty()).call("linkat")
     }
 
-    /// The first name has been moved and has become `new`: lets the others be linked.
+    /// Records that the first name has moved and that its inode is now `new`. Others may be linked then.
     pub(crate) fn moved(&self, inode: u64, new: NewInode) {
         self.table.lock().insert(inode, Some(new));
-        self.known.note(inode);
-        self.changed.tell();
+        self.filter.insert(inode);
+        self.changed.notify();
     }
 
-    /// The first name could not be moved, unless [`Links::moved`] has said otherwise.
-    pub(crate) fn gave_up(&self, inode: u64) {
+    /// Records that the first name could not be moved, unless [`Links::moved`] was called.
+    pub(crate) fn give_up(&self, inode: u64) {
         let mut table = self.table.lock();
         if table.get(&inode) == Some(&None) {
             table.remove(&inode);
             let _ = unlinkat(&self.staging, key(inode), AtFlags::empty());
         }
         drop(table);
-        self.changed.tell();
+        self.changed.notify();
     }
 
-    /// Makes `name` in `dir` a further name of the inode.
+    /// Links `name` in `dir` to the staged inode.
     pub(crate) fn link(&self, inode: u64, dir: BorrowedFd<'_>, name: &CStr) -> Result<(), Errno> {
         linkat(&self.staging, key(inode), dir, name, AtFlags::empty())
     }
 
-    /// The staging directory; a name in it is the old inode number.
+    /// The staging directory, and the function that names an old inode in it.
     pub(crate) fn staging(&self) -> (BorrowedFd<'_>, impl Fn(u64) -> CString) {
         (self.staging.as_fd(), key)
     }
 
-    /// Old inode numbers, and the inodes that they have become.
+    /// Pairs of old inode number and new inode, for all inodes that have moved.
     pub(crate) fn pairs(&self) -> Vec<(u64, NewInode)> {
         self.table.lock().iter().filter_map(|(old, new)| new.map(|new| (*old, new))).collect()
     }
 
-    /// Forgets an inode, whose flags will then not be set.
+    /// Drops an inode from the table. Its flags will not be set.
     pub(crate) fn forget(&self, inode: u64) -> Result<(), Fault> {
         self.table.lock().remove(&inode);
         self.unstage(inode)
@@ -206,7 +211,7 @@ impl Links {
         }
     }
 
-    /// Removes the staging directory, and sets the flags that had to wait.
+    /// Removes the staging directory and sets the inode flags that had to wait.
     pub(crate) fn clear(&self) -> Result<(), Fault> {
         for (inode, new) in &mut *self.table.lock() {
             let Some(NewInode { flags, .. }) = new else { continue };

@@ -1,8 +1,9 @@
-//! One large file moved by two threads: by the one that met it, and by one that has no directory to walk.
+//! Moves one large file with several threads: the one that found it, and idle workers.
 //!
-//! Each takes a range from the file's end, copies it, and frees it when all behind it has been freed: so the length of the old file still
-//! tells how much of it is there, and each thread gets the memory back that it has freed itself. Writing to a file is for one thread
-//! at a time, so while one copies, the other frees.
+//! Each thread claims a range at the end of the file, copies it, and frees it once everything behind it has
+//! been freed. So the length of the old file still shows how much of it is there, and each thread gets back
+//! the memory that it has freed itself. Only one thread at a time can write to a file, so while one copies,
+//! another frees.
 
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -17,46 +18,48 @@ use crate::error::{Call, Fault};
 use crate::progress::Progress;
 use crate::sys::{Event, Mutex};
 
-/// Where the thread that meets a large file finds another to help.
+/// Where a thread that moves a large file gets help from idle workers.
 #[derive(Debug)]
-pub(crate) struct Board {
+pub(crate) struct LargeFiles {
     threads: u32,
-    file: Mutex<Option<Arc<Large>>>,
-    /// Whether a thread was lost, maybe with a range in hand.
+    /// The file that idle workers may help with.
+    file: Mutex<Option<Arc<SharedFile>>>,
+    /// Whether a worker was lost, possibly with a claimed range.
     abandoned: AtomicBool,
-    /// What threads without work wait for.
+    /// Notified when a range can be claimed; idle workers wait on it.
     bell: Event,
 }
 
-impl Board {
-    pub(crate) fn new(threads: u32) -> Board {
-        Board { threads, file: Mutex::new(None), abandoned: AtomicBool::new(false), bell: Event::new() }
+impl LargeFiles {
+    pub(crate) fn new(threads: u32) -> LargeFiles {
+        LargeFiles { threads, file: Mutex::new(None), abandoned: AtomicBool::new(false), bell: Event::new() }
     }
 
     pub(crate) fn bell(&self) -> &Event {
         &self.bell
     }
 
-    /// Lets nobody wait any longer.
+    /// Wakes all waiting threads for good, because a worker was lost.
     pub(crate) fn abandon(&self) {
         self.abandoned.store(true, Ordering::Release);
         if let Some(file) = &*self.file.lock() {
-            file.changed.tell();
+            file.changed.notify();
         }
     }
 
-    /// Moves a range of a file that help was asked for; whether there was one.
+    /// Moves one range of the posted file. Returns whether there was one.
     pub(crate) fn assist(&self, buffer: &mut Buffer, folios: &Folios, progress: &Progress) -> bool {
         let Some(file) = self.file.lock().clone() else { return false };
-        self.step(&file, buffer, folios, progress)
+        self.move_range(&file, buffer, folios, progress)
     }
 
-    /// Moves what the old file has beyond its first chunk, together with whoever is idle; gives the length that it has then. Not
-    /// where there is nobody else, or another file is being helped with: then it is as long as it was, which is `end`.
+    /// Moves everything beyond the first chunk of the old file, together with idle workers, and returns the
+    /// remaining length. Returns `end` unchanged if there is only one thread, if the file is at most four
+    /// chunks long, or if another file is posted already.
     ///
     /// # Errors
-    /// What failed. Nobody has a part of the file in hand then, unless a thread was lost.
-    pub(crate) fn together(
+    /// What failed. No range is claimed then, unless a worker was lost.
+    pub(crate) fn move_in_parallel(
         &self,
         [old, shrinking, new]: [BorrowedFd<'_>; 3],
         end: u64,
@@ -67,10 +70,13 @@ impl Board {
         if self.threads == 1 || end <= 4 * CHUNK {
             return Ok(end);
         }
-        let own = |file| fcntl_dupfd_cloexec(file, 0);
-        let (Ok(old), Ok(shrinking), Ok(new)) = (own(old), own(shrinking), own(new)) else { return Ok(end) };
-        let hands = Hands { left: end, end, copying: false, out: 0, failed: None };
-        let file = Arc::new(Large { old, shrinking, new, hands: Mutex::new(hands), changed: Event::new() });
+        let duplicate = |file| fcntl_dupfd_cloexec(file, 0);
+        let (Ok(old), Ok(shrinking), Ok(new)) = (duplicate(old), duplicate(shrinking), duplicate(new)) else {
+            return Ok(end);
+        };
+        let ranges = Ranges { unclaimed: end, end, copying: false, claimed: 0, failed: None };
+        let file =
+            Arc::new(SharedFile { old, shrinking, new, ranges: Mutex::new(ranges), changed: Event::new() });
         {
             let mut posted = self.file.lock();
             if posted.is_some() {
@@ -80,49 +86,55 @@ impl Board {
         }
         loop {
             let seen = file.changed.seen();
-            if self.step(&file, buffer, folios, progress) {
+            if self.move_range(&file, buffer, folios, progress) {
                 continue;
             }
-            let mut hands = file.hands.lock();
+            let mut ranges = file.ranges.lock();
             let lost = self.abandoned.load(Ordering::Acquire);
-            if lost || (hands.out == 0 && !hands.more()) {
+            if lost || (ranges.claimed == 0 && !ranges.has_unclaimed()) {
                 self.file.lock().take();
-                return match hands.failed.take() {
+                return match ranges.failed.take() {
                     Some(fault) => Err(fault),
                     None if lost => Err(Errno::CANCELED).call("futex"),
-                    None => Ok(hands.end),
+                    None => Ok(ranges.end),
                 };
             }
-            drop(hands);
+            drop(ranges);
             file.changed.wait(seen);
         }
     }
 
-    /// Moves one range; whether there was one to be had.
-    fn step(&self, file: &Large, buffer: &mut Buffer, folios: &Folios, progress: &Progress) -> bool {
+    /// Moves one range. Returns whether one could be claimed.
+    fn move_range(
+        &self,
+        file: &SharedFile,
+        buffer: &mut Buffer,
+        folios: &Folios,
+        progress: &Progress,
+    ) -> bool {
         let (start, end) = {
-            let mut hands = file.hands.lock();
-            if hands.copying || !hands.more() {
+            let mut ranges = file.ranges.lock();
+            if ranges.copying || !ranges.has_unclaimed() {
                 return false;
             }
-            let end = hands.left;
-            hands.left = (end - 1) / CHUNK * CHUNK;
-            hands.copying = true;
-            hands.out += 1;
-            (hands.left, end)
+            let end = ranges.unclaimed;
+            ranges.unclaimed = (end - 1) / CHUNK * CHUNK;
+            ranges.copying = true;
+            ranges.claimed += 1;
+            (ranges.unclaimed, end)
         };
         let copied = folios.timed(end - start, || {
-            data::copy(buffer, file.old.as_fd(), &mut Target::anywhere(file.new.as_fd()), start..end)
+            data::copy(buffer, file.old.as_fd(), &mut Target::shared(file.new.as_fd()), start..end)
         });
         if copied.is_ok() {
             progress.copied(end - start);
         }
-        file.hands.lock().copying = false;
-        // Who is idle may copy the next range while this one is freed.
-        self.bell.tell();
-        file.changed.tell();
+        file.ranges.lock().copying = false;
+        // An idle worker may copy the next range while this one is freed.
+        self.bell.notify();
+        file.changed.notify();
         let moved = copied.and_then(|()| {
-            let freed = if self.turn(file, end) {
+            let freed = if self.wait_for_turn(file, end) {
                 ftruncate(&file.shrinking, start).call("ftruncate")
             } else {
                 Err(Errno::CANCELED).call("ftruncate")
@@ -130,62 +142,63 @@ impl Board {
             progress.freed(end - start);
             freed
         });
-        let mut hands = file.hands.lock();
-        hands.out -= 1;
+        let mut ranges = file.ranges.lock();
+        ranges.claimed -= 1;
         match moved {
-            Ok(()) => hands.end = start,
-            // The first fault is the cause of the others.
-            Err(fault) => drop(hands.failed.get_or_insert(fault)),
+            Ok(()) => ranges.end = start,
+            // The first fault is the cause of the later ones.
+            Err(fault) => drop(ranges.failed.get_or_insert(fault)),
         }
-        drop(hands);
-        file.changed.tell();
+        drop(ranges);
+        file.changed.notify();
         true
     }
 
-    /// Waits until everything from `end` on has been freed; not where that will never be.
-    fn turn(&self, file: &Large, end: u64) -> bool {
+    /// Waits until everything from `end` on has been freed. Returns false if that will never happen.
+    fn wait_for_turn(&self, file: &SharedFile, end: u64) -> bool {
         loop {
             let seen = file.changed.seen();
-            let hands = file.hands.lock();
-            if hands.end == end {
+            let ranges = file.ranges.lock();
+            if ranges.end == end {
                 return true;
             }
-            if hands.failed.is_some() || self.abandoned.load(Ordering::Acquire) {
+            if ranges.failed.is_some() || self.abandoned.load(Ordering::Acquire) {
                 return false;
             }
-            drop(hands);
+            drop(ranges);
             file.changed.wait(seen);
         }
     }
 }
 
-/// A file that help was asked for.
+/// A file that several threads move.
 #[derive(Debug)]
-struct Large {
+struct SharedFile {
     old: OwnedFd,
-    /// The old file again, open for writing.
+    /// The old file, open for writing.
     shrinking: OwnedFd,
     new: OwnedFd,
-    hands: Mutex<Hands>,
+    ranges: Mutex<Ranges>,
+    /// Notified when `ranges` changes.
     changed: Event,
 }
 
-/// Which part of it is where.
+/// The state of its ranges.
 #[derive(Debug)]
-struct Hands {
-    /// What lies below is in nobody's hands yet.
-    left: u64,
+struct Ranges {
+    /// Everything below this offset is unclaimed.
+    unclaimed: u64,
     /// The length of the old file.
     end: u64,
-    /// Whether somebody copies.
+    /// Whether a thread is copying.
     copying: bool,
-    /// How many ranges are in somebody's hands.
-    out: u32,
+    /// The number of claimed ranges that are not freed yet.
+    claimed: u32,
     failed: Option<Fault>,
 }
 
-impl Hands {
-    fn more(&self) -> bool {
-        self.left > CHUNK && self.failed.is_none()
+impl Ranges {
+    fn has_unclaimed(&self) -> bool {
+        self.unclaimed > CHUNK && self.failed.is_none()
     }
 }

@@ -1,10 +1,11 @@
 //! Rolls a failed move back.
 //!
-//! Whatever the failed move has freed is whole in the new tree. So this is the same move with the roots exchanged, told to
-//! merge. Only hard links need more: names still in the old tree may belong to inodes whose contents are gone. They are
-//! collected first, and the names that come back are linked to them.
+//! Whatever the failed move has freed is complete in the new tree. So a rollback is the same move with the
+//! roots exchanged, in merge mode. Only hard links need more: names still in the old tree may belong to
+//! inodes whose contents are gone. These names are collected first, and the names that return are linked to
+//! them.
 //!
-//! It starts no thread, since there may be no memory for one.
+//! It starts no thread, because there may be no memory for one.
 
 use alloc::collections::BTreeMap;
 use core::ffi::CStr;
@@ -14,18 +15,18 @@ use rustix::fs::{AtFlags, FileType, IFlags, linkat};
 use rustix::io::Errno;
 
 use super::data::{Buffer, Holes};
-use super::entries::{DirMeta, Mover, Onto, plain};
-use super::file::{Means, merge_contents};
+use super::entries::{DirMeta, Mover, Onto, disable_inheritance};
+use super::file::{Settings, merge_contents};
 use super::folios::Folios;
 use super::links::{Links, NewInode};
-use super::ranges::Board;
+use super::ranges::LargeFiles;
 use crate::error::{Call, Fault};
 use crate::metadata::{At, Attributes, Meta};
 use crate::newroot::NewRoot;
 use crate::progress::Progress;
 use crate::walk::{Directory, Entered, Pair, Visitor, open, walk};
 
-/// What is needed to roll a move back.
+/// The state that a rollback needs.
 #[derive(Debug)]
 pub(super) struct Moved {
     pub(super) links: Links,
@@ -41,37 +42,44 @@ impl Moved {
     pub(super) fn roll_back(&self, new: &NewRoot<'_>) -> Result<(), Fault> {
         let (old, new) = (&new.site.old, &new.dir);
         let Moved { links, attributes, flags, root } = self;
-        let back = Links::new(old.as_fd(), new.as_fd())?;
-        let survivors: BTreeMap<u64, NewInode> = links.pairs().into_iter().collect();
-        if !survivors.is_empty() {
-            let finder = Survivors { known: &survivors, back: &back };
-            walk(&finder, open(old, c".")?, (), 0, &|| ()).map_err(|broken| broken.fault)?;
-            for (was, is) in &survivors {
-                restore(*attributes, links, &back, *was, *is)?;
+        let returning = Links::new(old.as_fd(), new.as_fd())?;
+        let moved_inodes: BTreeMap<u64, NewInode> = links.pairs().into_iter().collect();
+        if !moved_inodes.is_empty() {
+            let finder = RemainingNames { moved_inodes: &moved_inodes, returning: &returning };
+            walk(&finder, open(old, c".")?, (), 0, &|| ())?;
+            for (old_inode, new_inode) in &moved_inodes {
+                restore(*attributes, links, &returning, *old_inode, *new_inode)?;
             }
         }
         links.clear()?;
-        let means = Means {
+        let settings = Settings {
             attributes: *attributes,
             holes: Holes::Seek,
             program: None,
             wipe: false,
-            folios: &Folios::as_they_come(),
-            board: &Board::new(1),
+            folios: &Folios::unchanged(),
+            large_files: &LargeFiles::new(1),
             progress: &Progress::default(),
         };
-        let mover = Mover { means, links: &back, onto: Onto::Undo };
-        plain(old.as_fd())?;
+        let mover = Mover { settings, links: &returning, onto: Onto::Undo };
+        disable_inheritance(old.as_fd())?;
         let root = DirMeta { meta: *root, flags: *flags, merged: false };
-        walk(&mover, Pair::reopen(new, old)?, root, 0, &|| ()).map_err(|broken| broken.fault)
+        walk(&mover, Pair::reopen(new, old)?, root, 0, &|| ())
     }
 }
 
-/// Restores the contents of the old inode `was` from the new inode `is`, if the old one still has a name.
-fn restore(attributes: Attributes, links: &Links, back: &Links, was: u64, is: NewInode) -> Result<(), Fault> {
+/// Restores the contents of `old_inode` from `new_inode`, which it has become, if the old one still has a
+/// name.
+fn restore(
+    attributes: Attributes,
+    links: &Links,
+    returning: &Links,
+    old_inode: u64,
+    new_inode: NewInode,
+) -> Result<(), Fault> {
     let (moved, key) = links.staging();
-    let (found, _) = back.staging();
-    let (from, to) = (key(was), key(is.inode));
+    let (found, _) = returning.staging();
+    let (from, to) = (key(old_inode), key(new_inode.inode));
     if Meta::read(At::Named(found, &to)).is_err_and(|fault| fault.errno == Errno::NOENT) {
         return Ok(());
     }
@@ -80,18 +88,18 @@ fn restore(attributes: Attributes, links: &Links, back: &Links, was: u64, is: Ne
         let buffer = &mut Buffer::default();
         merge_contents(attributes, Holes::Seek, buffer, (moved, &from), (found, &to), &meta)?;
     }
-    back.moved(is.inode, NewInode { inode: was, flags: is.flags });
-    links.forget(was)
+    returning.moved(new_inode.inode, NewInode { inode: old_inode, flags: new_inode.flags });
+    links.forget(old_inode)
 }
 
-/// Collects the names in the old tree whose inodes have moved: each is linked under the number of its new inode.
+/// Collects names in the old tree whose inodes have moved: links each as the number of its new inode.
 #[derive(Debug)]
-struct Survivors<'a> {
-    known: &'a BTreeMap<u64, NewInode>,
-    back: &'a Links,
+struct RemainingNames<'a> {
+    moved_inodes: &'a BTreeMap<u64, NewInode>,
+    returning: &'a Links,
 }
 
-impl Visitor for Survivors<'_> {
+impl Visitor for RemainingNames<'_> {
     type Dir = OwnedFd;
     type Meta = ();
     type Scratch = ();
@@ -99,8 +107,8 @@ impl Visitor for Survivors<'_> {
 
     fn entry(&self, (): &mut (), dir: &OwnedFd, name: &CStr, _: FileType) -> Result<(), Fault> {
         let inode = Meta::read(At::Named(dir.as_fd(), name))?.inode;
-        let Some(new) = self.known.get(&inode) else { return Ok(()) };
-        let (staging, key) = self.back.staging();
+        let Some(new) = self.moved_inodes.get(&inode) else { return Ok(()) };
+        let (staging, key) = self.returning.staging();
         match linkat(dir, name, staging, key(new.inode), AtFlags::empty()) {
             Ok(()) | Err(Errno::EXIST) => Ok(()),
             failed => failed.call("linkat"),

@@ -2,16 +2,16 @@
 
 use alloc::vec::Vec;
 
-/// One parameter: its name, and its value where it has one.
+/// One parameter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Param<'a> {
-    /// What stands before the first `=`.
+    /// The text before the first `=`.
     pub key: &'a [u8],
-    /// What stands behind it, without the double quotes around it.
+    /// The text behind it, without double quotes around it; `None` without a `=`.
     pub value: Option<&'a [u8]>,
 }
 
-/// The parameters up to `--`; what follows that is for init alone.
+/// Splits the parameters up to `--`. The rest belongs to the init.
 pub fn parse(line: &[u8]) -> Vec<Param<'_>> {
     let mut params = Vec::new();
     let mut rest = line;
@@ -34,7 +34,7 @@ fn space(byte: u8) -> bool {
     byte.is_ascii_whitespace() || byte == 0
 }
 
-/// The first parameter of `text`, which begins with it, and where it ends.
+/// The first parameter of `text`, which begins with it, and the offset of its end.
 fn next(text: &[u8]) -> (Param<'_>, usize) {
     let mut quoted = false;
     let mut equals = None;
@@ -50,29 +50,29 @@ fn next(text: &[u8]) -> (Param<'_>, usize) {
             _ => {}
         }
     }
-    let whole = &text[..end];
-    // A quote may open before the name or before the value; the one that closes is then the last character.
-    let opened = whole.first() == Some(&b'"');
-    let from = usize::from(opened);
+    let param_text = &text[..end];
+    // A quote may open before the name or before the value. The closing quote is then the last character.
+    let quoted_name = param_text.first() == Some(&b'"');
+    let from = usize::from(quoted_name);
     let close = |text: &'_ [u8]| text.len() - usize::from(text.len() > 1 && text.last() == Some(&b'"'));
     let param = match equals {
         Some(at) => {
-            let value = &whole[at + 1..];
-            let inner = value.first() == Some(&b'"');
-            let value = if inner { &value[1..] } else { value };
+            let value = &param_text[at + 1..];
+            let quoted_value = value.first() == Some(&b'"');
+            let value = if quoted_value { &value[1..] } else { value };
             let value = match value {
-                [start @ .., b'"'] if inner || opened => start,
+                [start @ .., b'"'] if quoted_value || quoted_name => start,
                 other => other,
             };
-            Param { key: &whole[from.min(at)..at], value: Some(value) }
+            Param { key: &param_text[from.min(at)..at], value: Some(value) }
         }
-        None if opened => Param { key: &whole[from..close(whole).max(from)], value: None },
-        None => Param { key: whole, value: None },
+        None if quoted_name => Param { key: &param_text[from..close(param_text).max(from)], value: None },
+        None => Param { key: param_text, value: None },
     };
     (param, end)
 }
 
-/// Whether two names are the same to the kernel, which takes `-` and `_` for one another.
+/// Whether two names are equal to the kernel, which does not distinguish `-` and `_`.
 pub fn same_key(a: &[u8], b: &[u8]) -> bool {
     let plain = |byte: &u8| if *byte == b'-' { b'_' } else { *byte };
     a.iter().map(plain).eq(b.iter().map(plain))

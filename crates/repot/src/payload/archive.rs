@@ -1,7 +1,7 @@
-//! Entries of a tar archive: ustar headers, and PAX records for what these have no room for.
+//! Reads tar archives: ustar headers, with PAX records for values that do not fit.
 //!
-//! Reads what `repot pack --payload` writes and refuses everything else: other dialects, records that are not known, names
-//! that could lead out of the root. Allocates for one entry's records at a time, and no more than [`RECORDS`].
+//! Accepts only what `repot pack --payload` writes. Other dialects, unknown records and names that could lead
+//! out of the root are errors. Memory is allocated for one entry's records at a time, at most [`RECORDS`].
 
 mod header;
 pub mod pax;
@@ -13,24 +13,24 @@ use crate::error::Fault;
 use header::Header;
 use records::Records;
 
-/// A block.
+/// The block size of tar, in bytes.
 const BLOCK: usize = 512;
-/// All PAX records of an entry together, in bytes.
+/// The maximum size of the PAX records of one entry, in bytes.
 pub const RECORDS: u64 = 1 << 20;
 
-/// Where an archive is read from.
+/// The source of an archive.
 pub trait Source {
-    /// The next bytes, at most `most`, at least one before the end; none at the end.
+    /// Returns the next bytes: at most `max`, at least one before the end, none at the end.
     ///
     /// # Errors
-    /// What kept them from being read.
-    fn next(&mut self, most: usize) -> Result<&[u8], Fault>;
+    /// What failed while reading.
+    fn next(&mut self, max: usize) -> Result<&[u8], Fault>;
 }
 
 impl Source for &[u8] {
-    fn next(&mut self, most: usize) -> Result<&[u8], Fault> {
-        let (piece, rest) = self.split_at(most.min(self.len()));
-        *self = rest;
+    fn next(&mut self, max: usize) -> Result<&[u8], Fault> {
+        let (piece, tail) = self.split_at(max.min(self.len()));
+        *self = tail;
         Ok(piece)
     }
 }
@@ -40,7 +40,7 @@ impl Source for &[u8] {
 pub enum Kind {
     /// A regular file.
     File,
-    /// A further name of an entry.
+    /// A hard link to an earlier entry.
     Link,
     /// A symbolic link.
     Symlink,
@@ -52,32 +52,32 @@ pub enum Kind {
     Directory,
     /// A named pipe.
     Fifo,
-    /// A socket, which tar knows only as what `SCHILY.filetype` says of a fifo.
+    /// A socket. tar has no type for it: `SCHILY.filetype` marks a fifo as one.
     Socket,
 }
 
-/// One entry.
+/// One entry of an archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// Its path below the root, of plain names; empty for the root itself.
+    /// The path below the root, without `.`, `..` or empty components; empty for the root itself.
     pub path: Vec<u8>,
-    /// What it is.
+    /// The kind.
     pub kind: Kind,
     /// The twelve permission bits.
     pub mode: u32,
-    /// Owner.
+    /// The owner.
     pub uid: u32,
-    /// Group.
+    /// The group.
     pub gid: u32,
-    /// Seconds and nanoseconds.
+    /// The modification time, in seconds and nanoseconds.
     pub modified: (i64, u32),
-    /// How many bytes of contents follow.
+    /// The size of the contents that follow, in bytes.
     pub size: u64,
-    /// Where a link leads: a path below the root for a further name, anything for a symbolic link.
+    /// The target of a link: a path below the root for a hard link, any text for a symbolic link.
     pub target: Vec<u8>,
-    /// What a device node stands for.
+    /// The device number of a device node: major and minor.
     pub device: (u32, u32),
-    /// Extended attributes, by name.
+    /// Extended attributes: name and value.
     pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
@@ -85,7 +85,7 @@ fn flaw<T>(what: &'static str, path: &[u8]) -> Result<T, Fault> {
     Err(Fault::flaw(what, path))
 }
 
-/// Fills the buffer; gives how much of it there was before the end.
+/// Fills the buffer. Returns the number of bytes read, which is less only at the end.
 fn fill(source: &mut dyn Source, buffer: &mut [u8]) -> Result<usize, Fault> {
     let mut filled = 0;
     while filled < buffer.len() {
@@ -99,11 +99,11 @@ fn fill(source: &mut dyn Source, buffer: &mut [u8]) -> Result<usize, Fault> {
     Ok(filled)
 }
 
-/// Reads the next header with the records in front of it; nothing at the end. The contents of a file are to be read by
+/// Reads the next header with the records in front of it; `None` at the end. Read the contents of a file with
 /// [`contents`].
 ///
 /// # Errors
-/// What is not as it should be.
+/// An error in the archive.
 pub fn entry(source: &mut dyn Source) -> Result<Option<Entry>, Fault> {
     let mut block = [0; BLOCK];
     let mut records = None;
@@ -111,7 +111,7 @@ pub fn entry(source: &mut dyn Source) -> Result<Option<Entry>, Fault> {
         match fill(source, &mut block)? {
             0 if records.is_none() => return Ok(None),
             BLOCK => {}
-            _ => return flaw("an archive that ends within an entry", b""),
+            _ => return flaw("archive truncated within entry", b""),
         }
         if block == [0; BLOCK] && records.is_none() {
             return end(source);
@@ -121,18 +121,18 @@ pub fn entry(source: &mut dyn Source) -> Result<Option<Entry>, Fault> {
             return header.entry(records.unwrap_or_default()).map(Some);
         }
         if records.is_some() || header.size > RECORDS {
-            return flaw("PAX records of more than a MiB, or twice, before", &header.name());
+            return flaw("PAX records above 1 MiB, or repeated, before", &header.name());
         }
         let mut text = alloc::vec![0; usize::try_from(header.size).unwrap_or(0)];
         if fill(source, &mut text)? != text.len() {
-            return flaw("an archive that ends within an entry", b"");
+            return flaw("archive truncated within entry", b"");
         }
-        pad(source, header.size)?;
+        skip_padding(source, header.size)?;
         records = Some(Records::read(&text)?);
     }
 }
 
-/// The end of an archive: nothing but zeros follow.
+/// Checks that only zeros follow the end of the archive.
 fn end(source: &mut dyn Source) -> Result<Option<Entry>, Fault> {
     loop {
         let piece = source.next(BLOCK)?;
@@ -140,7 +140,7 @@ fn end(source: &mut dyn Source) -> Result<Option<Entry>, Fault> {
             return Ok(None);
         }
         if piece.iter().any(|byte| *byte != 0) {
-            return flaw("more behind the end of the archive", b"");
+            return flaw("data after the end of the archive", b"");
         }
     }
 }
@@ -158,28 +158,29 @@ pub fn contents(
     while left > 0 {
         let piece = source.next(usize::try_from(left).unwrap_or(usize::MAX))?;
         if piece.is_empty() {
-            return flaw("an archive that ends within an entry", b"");
+            return flaw("archive truncated within entry", b"");
         }
         left -= piece.len() as u64;
         visit(piece)?;
     }
-    pad(source, size)
+    skip_padding(source, size)
 }
 
-fn pad(source: &mut dyn Source, size: u64) -> Result<(), Fault> {
+/// Skips the zeros after an entry.
+fn skip_padding(source: &mut dyn Source, size: u64) -> Result<(), Fault> {
     let mut zeros = [0; BLOCK];
-    let rest = usize::try_from(size.next_multiple_of(BLOCK as u64) - size).unwrap_or(0);
-    if fill(source, &mut zeros[..rest])? != rest || zeros != [0; BLOCK] {
-        return flaw("no zeros between two entries", b"");
+    let tail = usize::try_from(size.next_multiple_of(BLOCK as u64) - size).unwrap_or(0);
+    if fill(source, &mut zeros[..tail])? != tail || zeros != [0; BLOCK] {
+        return flaw("nonzero or missing padding after entry", b"");
     }
     Ok(())
 }
 
-/// A path below the root; empty for the root itself.
+/// Checks a name, and returns it as a path below the root; empty for the root itself.
 ///
 /// # Errors
-/// Where it could lead anywhere else.
-fn place(name: &[u8], directory: bool) -> Result<Vec<u8>, Fault> {
+/// The name could lead out of the root.
+fn inner_path(name: &[u8], directory: bool) -> Result<Vec<u8>, Fault> {
     if directory && name == b"./" {
         return Ok(Vec::new());
     }
@@ -188,7 +189,7 @@ fn place(name: &[u8], directory: bool) -> Result<Vec<u8>, Fault> {
     if path.split(|byte| *byte == b'/').all(plain) {
         Ok(path.to_vec())
     } else {
-        flaw("a name that leads out of the root:", name)
+        flaw("name leads out of the root:", name)
     }
 }
 
@@ -220,7 +221,7 @@ mod tests {
         entry(&mut source)
     }
 
-    fn said(bytes: &[u8]) -> &'static str {
+    fn flaw_of(bytes: &[u8]) -> &'static str {
         match first(bytes).expect_err("a flaw").what {
             What::Flaw(flaw) => flaw,
             other @ (What::Call(_) | What::LostWorker) => panic!("{other}"),
@@ -232,7 +233,7 @@ mod tests {
         for name in
             [&b"/etc"[..], b"../etc", b"etc/../..", b"etc/..", b"a//b", b"./a", b"a/./b", b"", b"a/", b".."]
         {
-            assert_eq!(said(&header(name, b'0', 0, b"")), "a name that leads out of the root:", "{name:?}");
+            assert_eq!(flaw_of(&header(name, b'0', 0, b"")), "name leads out of the root:", "{name:?}");
             assert!(first(&header(b"a", b'1', 0, name)).is_err(), "{name:?}");
         }
         let root = first(&header(b"./", b'5', 0, b"")).expect("read").expect("an entry");
@@ -241,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn records_stand_before_what_they_are_for() {
+    fn records_come_before_their_entry() {
         let text = b"20 mtime=12.0000005\n26 SCHILY.filetype=socket\n20 SCHILY.xattr.a.b=\n";
         let text = [&text[..43 + 3], &b"21 SCHILY.xattr.a.b=\n"[..]].concat();
         let mut bytes = header(b"PaxHeaders/a", b'x', text.len(), b"");
@@ -255,13 +256,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_entry_is_refused() {
+    fn malformed_entries_are_refused() {
         let good = header(b"a", b'0', 0, b"");
         assert!(first(&good).is_ok());
         let mut sum = good.clone();
         sum[0] = b'b';
-        assert_eq!(said(&sum), "the checksum of a header");
-        assert_eq!(said(&good[..511]), "an archive that ends within an entry");
+        assert_eq!(flaw_of(&sum), "header checksum mismatch:");
+        assert_eq!(flaw_of(&good[..511]), "archive truncated within entry");
         for kind in [b'7', b'g', b'L', b'K', b'S', 0, b'9'] {
             assert!(first(&header(b"a", kind, 0, b"")).is_err(), "{kind}");
         }
@@ -270,6 +271,6 @@ mod tests {
         assert_eq!(first(&[0; 1024]), Ok(None));
         let mut more = [0; 1024];
         more[1023] = 1;
-        assert_eq!(said(&more), "more behind the end of the archive");
+        assert_eq!(flaw_of(&more), "data after the end of the archive");
     }
 }

@@ -15,22 +15,22 @@ pub struct Tmpfs {
     pub size: Option<String>,
     /// `nr_inodes=`; `None` for the kernel's default.
     pub nr_inodes: Option<String>,
-    /// Further options, which the kernel may refuse.
+    /// Further options, which the kernel may refuse; `None` for flags.
     pub more: Vec<(String, Option<String>)>,
 }
 
-/// Memory that must be available, besides an eighth of all, for several threads and large folios; in bytes. The kernel may
-/// keep up to that eighth of what the move frees, as single pages on the CPU that freed them (`pcp->high_max`, since 6.7). In
-/// a machine of 296 MiB it kept 23 MiB, more than was left.
+/// In addition to one eighth of all memory, this much must be available for several threads and large folios,
+/// in bytes. The kernel may keep up to that eighth of the freed memory as single pages on the CPU that freed
+/// them (`pcp->high_max`, since 6.7). On a machine of 296 MiB it kept 23 MiB, more than was left.
 pub(super) const PLENTY: u64 = 64 << 20;
 
-/// The options of a tmpfs that the tree fits in, and whether it does fit in what was asked for.
+/// The options of a tmpfs that the tree fits in, and an error if it exceeds a configured limit.
 pub(super) fn tmpfs(facts: &Facts, options: &Options) -> (Tmpfs, Result<(), String>) {
     let survey = &facts.survey;
     let total = facts.memory.total;
     let bytes = survey.bytes + survey.long_symlinks * facts.page;
-    // Each name counts, and so does the further one that each inode with several names has during the move. What a tmpfs
-    // says of itself includes the attributes that it charges as inodes.
+    // Each name is charged as an inode, and so is the staged link of each inode with several names during the
+    // move. `used` includes extended attributes, which tmpfs charges as inodes.
     let counted = survey.entries + 1;
     let used = facts.capacity.inodes - facts.capacity.free_inodes.min(facts.capacity.inodes);
     let inodes = counted.max(used) + survey.hard_links / 2 + facts.manifest / 1024 + 16;
@@ -43,14 +43,14 @@ pub(super) fn tmpfs(facts: &Facts, options: &Options) -> (Tmpfs, Result<(), Stri
         Some(size) => {
             let (text, limit) = match size {
                 Amount::Exactly(limit) => (format!("{limit}"), limit),
-                // In two steps, for a percentage of any size.
+                // Divided first, so that no percentage overflows.
                 Amount::Percent(percent) => {
                     (format!("{percent}%"), (total / 100).saturating_mul(percent).max(1))
                 }
             };
             tmpfs.size = Some(text);
             if limit != 0 && limit < bytes {
-                fits = Err(format!("size={} is less than the {} KiB of the tree", limit, bytes >> 10));
+                fits = Err(format!("size={} is too small: the tree needs {} KiB", limit, bytes >> 10));
             }
         }
     }
@@ -62,7 +62,7 @@ pub(super) fn tmpfs(facts: &Facts, options: &Options) -> (Tmpfs, Result<(), Stri
         Some(Amount::Exactly(limit) | Amount::Percent(limit)) => {
             tmpfs.nr_inodes = Some(format!("{limit}"));
             if limit != 0 && limit < inodes && fits.is_ok() {
-                fits = Err(format!("nr_inodes={limit} is less than the {inodes} that the move needs"));
+                fits = Err(format!("nr_inodes={limit} is too small: the move needs {inodes} inodes"));
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Decides whether the initramfs was unpacked whole, and what to advise if not.
+//! Decides whether the initramfs is truncated, and what to advise.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -7,7 +7,7 @@ use crate::display::Bytes;
 use crate::facts::unpacked::Unpacking;
 use crate::facts::{Capacity, Facts, RootFs};
 
-/// What is missing, in a clause; `None` where nothing is known to be.
+/// What is missing, as a clause; `None` if nothing is known to be missing.
 pub(super) fn missing(facts: &Facts) -> Option<String> {
     if let Some(shortage) = shortage(facts) {
         return Some(shortage);
@@ -15,10 +15,10 @@ pub(super) fn missing(facts: &Facts) -> Option<String> {
     let Unpacking { complaints, begun, end } = &facts.unpacking;
     let found = &facts.survey;
     let mut missing = match end {
-        None if *begun => "the archive has no end".to_string(),
-        // The survey counts the marker and not the root, the marker the root and not itself.
+        None if *begun => "the archive has no end marker".to_string(),
+        // The survey counts the marker but not the root. The marker counts the root but not itself.
         Some(end) if found.entries < end.entries || found.bytes < end.bytes => format!(
-            "the archive has {} entries and {}, of which {} entries and {} are there",
+            "the archive has {} entries with {}, but only {} entries with {} were unpacked",
             end.entries,
             Bytes(end.bytes),
             found.entries,
@@ -27,44 +27,43 @@ pub(super) fn missing(facts: &Facts) -> Option<String> {
         _ => return None,
     };
     for complaint in complaints {
-        missing.push_str(&format!("; the kernel said \"{complaint}\""));
+        missing.push_str(&format!("; the kernel logged \"{complaint}\""));
     }
     Some(missing)
 }
 
-/// What the kernel had no room for.
+/// A shortage of space or inodes while the kernel unpacked.
 fn shortage(facts: &Facts) -> Option<String> {
     if let Some(complaint) =
         facts.unpacking.complaints.iter().find(|complaint| complaint.contains("write error"))
     {
-        return Some(format!("the kernel said \"{complaint}\""));
+        return Some(format!("the kernel logged \"{complaint}\""));
     }
     let Capacity { size, free, inodes, free_inodes } = facts.capacity;
     if facts.rootfs == RootFs::Tmpfs && size > 0 && free == 0 {
-        return Some(format!("the root is full: all of its {} are used", Bytes(size)));
+        return Some(format!("the root is full: all {} are used", Bytes(size)));
     }
     if facts.rootfs == RootFs::Tmpfs && inodes > 0 && free_inodes == 0 {
-        return Some(format!("the root is full: all of its {inodes} inodes are used"));
+        return Some(format!("the root is full: all {inodes} inodes are used"));
     }
     None
 }
 
-/// What helps, for the message.
+/// The cures, for the message.
 pub(super) fn cures(facts: &Facts) -> String {
     let memory = Bytes(facts.memory.total);
-    let image =
-        if shortage(facts).is_none() { "an image that is whole, if this one was cut off; " } else { "" };
-    let (cap, options) = if facts.rootfs == RootFs::Tmpfs {
+    let image = if shortage(facts).is_none() { "a complete image, if this one was truncated; " } else { "" };
+    let (limit, options) = if facts.rootfs == RootFs::Tmpfs {
         let Capacity { size, inodes, .. } = facts.capacity;
         (
-            format!(", and the root is a tmpfs of at most {} and {inodes} inodes", Bytes(size)),
-            "; rootfstype=ramfs on the kernel command line, which has no cap; or initramfs_options=size=90%,nr_inodes=0 (6.18, \
-             and stable kernels from October 2025 on)",
+            format!(", and the root is a tmpfs limited to {} and {inodes} inodes", Bytes(size)),
+            "; rootfstype=ramfs on the kernel command line, which has no limit; or \
+             initramfs_options=size=90%,nr_inodes=0 (Linux 6.18, and stable kernels since October 2025)",
         )
     } else {
         (String::new(), "")
     };
     format!(
-        "MemTotal is {memory}{cap}. What helps: {image}more memory{options}. truncated=continue boots what there is"
+        "MemTotal is {memory}{limit}. To fix it: {image}more memory{options}. truncated=continue boots what was unpacked"
     )
 }

@@ -1,25 +1,25 @@
-//! Time, from the C library.
+//! The clock, read through the C library.
 //!
-//! rustix asks the vDSO, and panics where it finds the vDSO neither through `PR_GET_AUXV` (6.4) nor through /proc. The C
-//! library knows the auxiliary vector from the start.
+//! rustix reads the clock through the vDSO and panics if neither `PR_GET_AUXV` (6.4) nor /proc shows where it
+//! is. The C library received the auxiliary vector from the kernel at program start.
 
 use core::mem::MaybeUninit;
 
-/// Nanoseconds since the machine started (`CLOCK_MONOTONIC`).
+/// Nanoseconds since boot (`CLOCK_MONOTONIC`).
 pub fn now() -> u64 {
     clock(libc::CLOCK_MONOTONIC)
 }
 
 /// Nanoseconds of CPU time that this thread has used, in user space and in the kernel.
-pub(crate) fn worked() -> u64 {
+pub(crate) fn cpu_time() -> u64 {
     clock(libc::CLOCK_THREAD_CPUTIME_ID)
 }
 
-fn clock(which: libc::clockid_t) -> u64 {
+fn clock(id: libc::clockid_t) -> u64 {
     let mut time = MaybeUninit::<libc::timespec>::zeroed();
-    // SAFETY: the kernel fills the struct; zero is valid for it too.
+    // SAFETY: the kernel fills the struct. All zeros is a valid value too.
     let time = unsafe {
-        libc::clock_gettime(which, time.as_mut_ptr());
+        libc::clock_gettime(id, time.as_mut_ptr());
         time.assume_init()
     };
     #[allow(clippy::cast_sign_loss, clippy::unnecessary_cast)]

@@ -1,4 +1,4 @@
-//! Threads for one piece of work: started together, awaited together.
+//! Threads for one piece of work: all are started together, and the caller waits for all of them.
 
 use alloc::sync::Arc;
 use core::ffi::c_void;
@@ -10,16 +10,17 @@ use super::futex::{Event, Mutex};
 
 type Work<'a> = dyn Fn(u32) + Sync + 'a;
 
-/// What the threads of one crew share. Each thread holds a reference, so that the last one may still wake a waiter
-/// that has returned in the meantime.
+/// What the threads of one crew share. Each thread holds a reference, because the last one may still wake a
+/// waiter that has returned already.
 struct Crew {
-    /// Valid until `ended` and `lost` add up to the number of threads that were started.
+    /// Valid until `ended` + `lost` equals the number of started threads.
     work: *const Work<'static>,
-    /// The number of the next thread.
+    /// The number that the next thread gets.
     next: AtomicU32,
     ended: AtomicU32,
+    /// Threads that panicked.
     lost: AtomicU32,
-    /// Counts threads that ended or were lost.
+    /// Notified when a thread ends or is lost.
     tick: Event,
 }
 
@@ -29,9 +30,9 @@ unsafe impl Send for Crew {}
 unsafe impl Sync for Crew {}
 
 impl Crew {
-    fn count(&self, how: &AtomicU32) {
-        how.fetch_add(1, Ordering::Release);
-        self.tick.tell();
+    fn count(&self, counter: &AtomicU32) {
+        counter.fetch_add(1, Ordering::Release);
+        self.tick.notify();
     }
 
     fn is_over(&self, started: u32) -> bool {
@@ -42,7 +43,7 @@ impl Crew {
 /// The thread-specific key under which a worker finds its crew; `None` until the first crew.
 static KEY: Mutex<Option<libc::pthread_key_t>> = Mutex::new(None);
 
-/// The key, created when it is first needed; `None` where the C library has none left.
+/// The key, created on first use; `None` if the C library has none left.
 fn key() -> Option<libc::pthread_key_t> {
     let mut key = KEY.lock();
     if key.is_none() {
@@ -55,7 +56,7 @@ fn key() -> Option<libc::pthread_key_t> {
     *key
 }
 
-/// The crew that the calling thread works for; null on every other thread.
+/// The crew that the calling thread works for; null on all other threads.
 fn own_crew() -> *const Crew {
     match *KEY.lock() {
         // SAFETY: the key was created and is never deleted.
@@ -68,30 +69,30 @@ extern "C" fn start(crew: *mut c_void) -> *mut c_void {
     // SAFETY: `crew` was made by `Arc::into_raw` for this thread alone.
     let crew = unsafe { Arc::from_raw(crew.cast_const().cast::<Crew>()) };
     if let Some(key) = key() {
-        // SAFETY: the key exists. Whoever reads the value is this thread, which holds `crew` until it ends.
+        // SAFETY: the key exists. Only this thread reads the value, and it holds `crew` until it ends.
         unsafe { libc::pthread_setspecific(key, Arc::as_ptr(&crew).cast()) };
     }
     let number = crew.next.fetch_add(1, Ordering::Relaxed);
     // SAFETY: this thread is not counted yet, so the caller of `crew` still waits and `work` is alive.
     let work = unsafe { &*crew.work };
-    crew.count(if completes(work, number) { &crew.ended } else { &crew.lost });
+    crew.count(if completed(work, number) { &crew.ended } else { &crew.lost });
     ptr::null_mut()
 }
 
-/// Does the work. Without `std` a panic never gets here: its handler calls [`worker_lost`].
+/// Does the work. Without `std` a panic never returns here: the panic handler calls [`worker_lost`].
 #[cfg(not(feature = "std"))]
-fn completes(work: &Work<'_>, number: u32) -> bool {
+fn completed(work: &Work<'_>, number: u32) -> bool {
     work(number);
     true
 }
 
 /// Does the work; `false` if it panicked.
 #[cfg(feature = "std")]
-fn completes(work: &Work<'_>, number: u32) -> bool {
+fn completed(work: &Work<'_>, number: u32) -> bool {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(number))).is_ok()
 }
 
-/// Awaits the threads, even while the caller unwinds: they borrow from it.
+/// Waits for the threads, even while the caller unwinds: they borrow from its stack.
 struct Join<'a> {
     crew: &'a Crew,
     started: u32,
@@ -109,19 +110,20 @@ impl Drop for Join<'_> {
     }
 }
 
-/// Runs `work(0)` to `work(threads - 1)`, each on a thread of its own, and calls `meanwhile` once a second until all have
-/// ended. Crews may run beside and inside one another.
+/// Runs `work(0)` to `work(threads - 1)`, each on its own thread, and calls `meanwhile` once a second until
+/// all have ended. Crews may run in parallel and may be nested.
 ///
-/// If a thread panics (see [`worker_lost`]), `lost` is called once, to make the others end. With `threads` 0, or if no
-/// thread can be started, `work(0)` runs on the calling thread.
+/// If a thread panics (see [`worker_lost`]), `lost` is called once, to make the others end. If `threads` is 0
+/// or no thread can be started, `work(0)` runs on the calling thread.
 pub(crate) fn crew(threads: u32, work: &Work<'_>, meanwhile: &dyn Fn(), lost: &dyn Fn()) {
     if threads == 0 || key().is_none() {
         return work(0);
     }
-    let work_for_good: *const Work<'_> = work;
+    let borrowed: *const Work<'_> = work;
     let crew = Arc::new(Crew {
-        // SAFETY: only the lifetime changes; `Join` keeps this function from ending before the threads have.
-        work: unsafe { core::mem::transmute::<*const Work<'_>, *const Work<'static>>(work_for_good) },
+        // SAFETY: only the lifetime changes. `Join` keeps this function from returning before the threads
+        // have ended.
+        work: unsafe { core::mem::transmute::<*const Work<'_>, *const Work<'static>>(borrowed) },
         next: AtomicU32::new(0),
         ended: AtomicU32::new(0),
         lost: AtomicU32::new(0),
@@ -130,27 +132,29 @@ pub(crate) fn crew(threads: u32, work: &Work<'_>, meanwhile: &dyn Fn(), lost: &d
     let mut join = Join { crew: &crew, started: 0 };
     while join.started < threads {
         let mut thread = MaybeUninit::<libc::pthread_t>::uninit();
-        let own = Arc::into_raw(crew.clone());
-        // SAFETY: `start` takes over the reference `own`.
-        if unsafe { libc::pthread_create(thread.as_mut_ptr(), ptr::null(), start, own.cast_mut().cast()) }
-            != 0
+        let reference = Arc::into_raw(crew.clone());
+        // SAFETY: `start` takes over `reference`.
+        if unsafe {
+            libc::pthread_create(thread.as_mut_ptr(), ptr::null(), start, reference.cast_mut().cast())
+        } != 0
         {
-            // SAFETY: no thread was started that could have taken it.
-            drop(unsafe { Arc::from_raw(own) });
+            // SAFETY: no thread was started, so the reference is still ours.
+            drop(unsafe { Arc::from_raw(reference) });
             break;
         }
         join.started += 1;
-        // SAFETY: pthread_create succeeded and filled it in. Nobody joins: a lost thread would never come.
+        // SAFETY: pthread_create succeeded and filled it in. The thread is not joined, because a lost one
+        // never exits.
         unsafe { libc::pthread_detach(thread.assume_init()) };
     }
     if join.started == 0 {
         return work(0);
     }
-    let mut told = false;
+    let mut reported = false;
     loop {
         let seen = crew.tick.seen();
-        if !told && crew.lost.load(Ordering::Acquire) > 0 {
-            told = true;
+        if !reported && crew.lost.load(Ordering::Acquire) > 0 {
+            reported = true;
             lost();
         }
         if crew.is_over(join.started) {
@@ -167,10 +171,11 @@ pub fn is_worker() -> bool {
     !own_crew().is_null()
 }
 
-/// For a panic handler: counts the calling worker as lost and never returns, so that the thread that waits for it can
-/// roll the move back.
+/// For a panic handler: counts the calling worker as lost and never returns. The thread that waits for the
+/// crew can then roll the move back.
 pub fn worker_lost() -> ! {
-    // SAFETY: null, or the crew that this thread holds a reference to, which it never drops since it never returns.
+    // SAFETY: null, or the crew that this thread holds a reference to. It never drops that reference, since
+    // it never returns.
     if let Some(crew) = unsafe { own_crew().as_ref() } {
         crew.count(&crew.lost);
     }
@@ -194,14 +199,14 @@ mod tests {
     }
 
     #[test]
-    fn every_number_once() {
+    fn every_worker_gets_its_own_number() {
         assert_eq!(sum(0), 1);
         assert_eq!(sum(1), 1);
         assert_eq!(sum(4), 0x0101_0101);
     }
 
     #[test]
-    fn crews_beside_one_another() {
+    fn crews_run_in_parallel() {
         std::thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(|| {
@@ -214,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crew_inside_a_crew() {
+    fn crews_can_be_nested() {
         let total = AtomicU64::new(0);
         let inner = |_| _ = total.fetch_add(sum(3), Ordering::Relaxed);
         crew(4, &inner, &|| (), &|| panic!("nobody panics"));
@@ -222,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn only_workers_are_workers() {
+    fn is_worker_is_true_on_workers_only() {
         assert!(!is_worker());
         let workers = AtomicU32::new(0);
         let count = |_| _ = workers.fetch_add(is_worker().into(), Ordering::Relaxed);
@@ -233,36 +238,36 @@ mod tests {
 
     #[cfg(feature = "std")]
     #[test]
-    fn a_panicking_worker_is_lost_and_the_others_are_awaited() {
-        let (told, done) = (AtomicU32::new(0), AtomicU32::new(0));
+    fn a_panicking_worker_is_lost_and_the_others_finish() {
+        let (reported, done) = (AtomicU32::new(0), AtomicU32::new(0));
         let stop = Event::new();
         let work = |number| {
             if number == 1 {
                 panic!("as planned");
             }
-            while told.load(Ordering::Acquire) == 0 {
+            while reported.load(Ordering::Acquire) == 0 {
                 stop.wait(0);
             }
             done.fetch_add(1, Ordering::Relaxed);
         };
         let lost = || {
-            told.fetch_add(1, Ordering::Release);
-            stop.tell();
+            reported.fetch_add(1, Ordering::Release);
+            stop.notify();
         };
         crew(4, &work, &|| (), &lost);
-        assert_eq!((told.into_inner(), done.into_inner()), (1, 3));
+        assert_eq!((reported.into_inner(), done.into_inner()), (1, 3));
     }
 
     #[cfg(feature = "std")]
     #[test]
-    fn a_caller_that_unwinds_awaits_its_threads() {
+    fn an_unwinding_caller_waits_for_its_threads() {
         let (go, done) = (Event::new(), AtomicU32::new(0));
         let work = |_| {
             go.wait(0);
             done.fetch_add(1, Ordering::Relaxed);
         };
         let meanwhile = || {
-            go.tell();
+            go.notify();
             panic!("as planned");
         };
         let caught =

@@ -1,4 +1,5 @@
-//! A lock and an event on the kernel's futex: the library has no `std`, and the C library's own are larger.
+//! A lock and an event on the kernel's futex. The library has no `std`, and the C library's own locks are
+//! larger.
 
 use core::cell::UnsafeCell;
 use core::marker::PhantomData;
@@ -11,7 +12,7 @@ use rustix::thread::futex;
 /// A lock around a value; waiting threads sleep in the kernel.
 #[derive(Debug, Default)]
 pub(crate) struct Mutex<T> {
-    /// 0 free, 1 held, 2 held and awaited.
+    /// 0: free. 1: held. 2: held, and other threads wait.
     word: AtomicU32,
     value: UnsafeCell<T>,
 }
@@ -20,12 +21,11 @@ pub(crate) struct Mutex<T> {
 unsafe impl<T: Send> Sync for Mutex<T> {}
 
 impl<T> Mutex<T> {
-    /// A free lock around `value`.
     pub(crate) const fn new(value: T) -> Self {
         Mutex { word: AtomicU32::new(0), value: UnsafeCell::new(value) }
     }
 
-    /// Waits until the lock is free and takes it.
+    /// Waits until the lock is free, then takes it.
     pub(crate) fn lock(&self) -> Guard<'_, T> {
         if self.word.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_err() {
             while self.word.swap(2, Ordering::Acquire) != 0 {
@@ -35,35 +35,34 @@ impl<T> Mutex<T> {
         Guard { mutex: self, not_send: PhantomData }
     }
 
-    /// Takes the value out.
     pub(crate) fn into_inner(self) -> T {
         self.value.into_inner()
     }
 }
 
-/// The right to the value of a [`Mutex`], released when dropped.
+/// Access to the value of a [`Mutex`]; dropping it releases the lock.
 #[derive(Debug)]
 pub(crate) struct Guard<'a, T> {
     mutex: &'a Mutex<T>,
-    /// A reference to a mutex is `Sync` for every `T: Send`, but a guard hands out `&T`: so neither `Send` nor `Sync` may
-    /// come from the field above.
+    /// `&Mutex<T>` is `Sync` for every `T: Send`, but a guard hands out `&T`. So the guard must inherit
+    /// neither `Send` nor `Sync` from that field.
     not_send: PhantomData<*mut T>,
 }
 
-// SAFETY: a shared guard gives only `&T`.
+// SAFETY: a shared guard hands out only `&T`.
 unsafe impl<T: Sync> Sync for Guard<'_, T> {}
 
 impl<T> Deref for Guard<'_, T> {
     type Target = T;
     fn deref(&self) -> &T {
-        // SAFETY: this guard is the only one.
+        // SAFETY: only one guard exists at a time.
         unsafe { &*self.mutex.value.get() }
     }
 }
 
 impl<T> DerefMut for Guard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
-        // SAFETY: this guard is the only one.
+        // SAFETY: only one guard exists at a time.
         unsafe { &mut *self.mutex.value.get() }
     }
 }
@@ -76,30 +75,30 @@ impl<T> Drop for Guard<'_, T> {
     }
 }
 
-/// A counter that can be waited on: whoever saw an older count is let through.
+/// A counter to wait on: a waiter goes on once the count differs from the one that it has seen.
 #[derive(Debug, Default)]
 pub(crate) struct Event {
     count: AtomicU32,
-    /// How many sleep in the kernel: where nobody does, nobody need be woken.
+    /// The number of threads that sleep in the kernel. If it is 0, no wake-up is needed.
     asleep: AtomicU32,
 }
 
-/// How often a waiting thread looks before it sleeps, which takes 0.1 ms: a wake-up costs as much as copying half a chunk.
-const LOOKS: u32 = 4000;
+/// How often a waiting thread polls before it sleeps, which takes 0.1 ms: a wake-up costs as much as copying
+/// half a chunk.
+const SPINS: u32 = 4000;
 
 impl Event {
-    /// Nothing has happened yet.
     pub(crate) const fn new() -> Self {
         Event { count: AtomicU32::new(0), asleep: AtomicU32::new(0) }
     }
 
-    /// The count so far; to be read before looking at what one would wait for.
+    /// The current count. Read it before checking the condition that you wait for.
     pub(crate) fn seen(&self) -> u32 {
         self.count.load(Ordering::Acquire)
     }
 
-    /// Counts one more and lets all who wait go on.
-    pub(crate) fn tell(&self) {
+    /// Adds one to the count and wakes all waiters.
+    pub(crate) fn notify(&self) {
         self.count.fetch_add(1, Ordering::SeqCst);
         if self.asleep.load(Ordering::SeqCst) > 0 {
             wake(&self.count, i32::MAX as u32);
@@ -108,7 +107,7 @@ impl Event {
 
     /// Waits while the count is still `seen`.
     pub(crate) fn wait(&self, seen: u32) {
-        for _ in 0..LOOKS {
+        for _ in 0..SPINS {
             if self.seen() != seen {
                 return;
             }
@@ -117,7 +116,7 @@ impl Event {
         self.sleep(|| wait(&self.count, seen));
     }
 
-    /// Sleeps while the count is still `seen`, at most `seconds`; whether that much time went by.
+    /// Sleeps while the count is still `seen`, for at most `seconds`. Returns whether it timed out.
     pub(crate) fn wait_for(&self, seen: u32, seconds: u32) -> bool {
         let limit = rustix::thread::Timespec { tv_sec: seconds.into(), tv_nsec: 0 };
         self.sleep(|| {
@@ -125,7 +124,8 @@ impl Event {
         })
     }
 
-    // Counted before the kernel compares, as `tell` counts before it looks: so one of the two sees the other.
+    // `asleep` grows before the kernel compares the count, and `notify` increments the count before it reads
+    // `asleep`. So at least one of the two sees the other.
     fn sleep<T>(&self, sleep: impl FnOnce() -> T) -> T {
         self.asleep.fetch_add(1, Ordering::SeqCst);
         let woken = sleep();
@@ -134,7 +134,7 @@ impl Event {
     }
 }
 
-// A futex call that fails leaves the caller to look again, which is what a spurious wake-up is.
+// A failed futex call looks like a spurious wake-up to the caller, who checks the condition again.
 fn wait(word: &AtomicU32, value: u32) {
     let _ = futex::wait(word, futex::Flags::PRIVATE, value, None);
 }
@@ -151,7 +151,8 @@ mod tests {
     use core::cell::Cell;
     use std::thread::scope;
 
-    /// Compiles only if neither trait is implemented: with it, both impls below would apply, and `item` be ambiguous.
+    /// Compiles only if neither trait is implemented. Otherwise both impls below would apply and `item` would
+    /// be ambiguous.
     macro_rules! assert_not_impl {
         ($type:ty: $bound:path) => {
             const _: fn() = || {
@@ -170,8 +171,8 @@ mod tests {
 
     #[test]
     fn a_guard_of_something_sync_is_sync() {
-        fn sync<T: Sync>(_: &T) {}
-        sync(&Mutex::new(1).lock());
+        fn assert_sync<T: Sync>(_: &T) {}
+        assert_sync(&Mutex::new(1).lock());
     }
 
     #[test]
@@ -203,7 +204,7 @@ mod tests {
                     drop(number);
                     event.wait(seen);
                 }
-                event.tell();
+                event.notify();
             }
         };
         scope(|scope| {
@@ -214,11 +215,11 @@ mod tests {
     }
 
     #[test]
-    fn waiting_for_nothing_times_out() {
+    fn wait_for_times_out() {
         let event = Event::new();
         assert!(event.wait_for(event.seen(), 1));
         let seen = event.seen();
-        event.tell();
+        event.notify();
         assert!(!event.wait_for(seen, 1));
     }
 }

@@ -1,4 +1,4 @@
-//! Memory: pages, the allocator of a program without `std`, and what it has set aside.
+//! Memory: pages, the allocator of a program without `std`, and its reserve.
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -18,17 +18,18 @@ pub(crate) fn page_size() -> u64 {
     u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)
 }
 
-/// Which pages of a file are in the page cache: one byte a page, bit 0. `offset` must be on a page boundary.
+/// Which pages of a file are in the page cache: bit 0 of one byte per page. `offset` must be a multiple of
+/// the page size.
 ///
-/// On ramfs a page that does not exist is a hole, and reading it would create it (`simple_read_folio`).
+/// On ramfs a page that does not exist is a hole, and reading it would allocate it (`simple_read_folio`).
 ///
 /// # Errors
 /// As mmap(2) and mincore(2).
-pub(crate) fn resident(file: BorrowedFd<'_>, offset: u64, length: u64) -> Result<Vec<u8>, Errno> {
+pub(crate) fn cached_pages(file: BorrowedFd<'_>, offset: u64, length: u64) -> Result<Vec<u8>, Errno> {
     let length = usize::try_from(length).map_err(|_| Errno::OVERFLOW)?;
     let page = usize::try_from(page_size()).map_err(|_| Errno::OVERFLOW)?;
     let mut pages = vec![0u8; length.div_ceil(page)];
-    // SAFETY: a new shared read-only mapping at an address of the kernel's choice; nobody dereferences it.
+    // SAFETY: a new shared read-only mapping at an address that the kernel chooses. It is never dereferenced.
     let map = unsafe {
         rustix::mm::mmap(
             ptr::null_mut(),
@@ -40,30 +41,31 @@ pub(crate) fn resident(file: BorrowedFd<'_>, offset: u64, length: u64) -> Result
         )
     }?;
     // SAFETY: `pages` has one byte for each page of the mapping.
-    let answer = match unsafe { libc::mincore(map, length, pages.as_mut_ptr()) } {
+    let result = match unsafe { libc::mincore(map, length, pages.as_mut_ptr()) } {
         0 => Ok(pages),
         _ => Err(last_error()),
     };
-    // SAFETY: the mapping made above, whole.
+    // SAFETY: the whole mapping made above.
     unsafe { rustix::mm::munmap(map, length) }?;
-    answer
+    result
 }
 
-/// The C library's `malloc` as Rust's allocator, with half a megabyte set aside. See [`crate::runtime::Allocator`].
+/// The C library's `malloc` as Rust's allocator, with a reserve of 512 KiB. See
+/// [`crate::runtime::Allocator`].
 #[derive(Debug)]
 pub struct Malloc;
 
-/// Set aside by [`Malloc::set_aside`]. Never written to, so that it takes no memory until it is needed.
+/// Allocated by [`Malloc::set_aside`]. It is never written to, so it takes no memory until it is needed.
 static RESERVE: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
-/// More than one thread of a walk ever has, in bytes.
+/// In bytes; more than one worker of a walk ever allocates.
 const RESERVE_SIZE: usize = 512 * 1024;
 
 static SHORT: AtomicBool = AtomicBool::new(false);
 
 impl Malloc {
-    /// Sets memory aside for the first allocation that fails.
+    /// Allocates a reserve for the first allocation that fails.
     pub fn set_aside() {
-        // SAFETY: any size is a valid argument, and a null pointer is handled.
+        // SAFETY: any size is a valid argument. A null pointer is handled below.
         let reserve = unsafe { libc::malloc(RESERVE_SIZE) };
         RESERVE.store(reserve, Ordering::Relaxed);
         if reserve.is_null() {
@@ -80,63 +82,65 @@ unsafe impl GlobalAlloc for Malloc {
                 // SAFETY: any size is a valid argument.
                 return unsafe { libc::malloc(layout.size()) };
             }
-            let mut place: *mut c_void = ptr::null_mut();
-            // SAFETY: an alignment is a power of two, and larger than a pointer here.
-            match unsafe { libc::posix_memalign(&raw mut place, layout.align(), layout.size()) } {
-                0 => place,
+            let mut block: *mut c_void = ptr::null_mut();
+            // SAFETY: an alignment is a power of two, and here it is larger than a pointer.
+            match unsafe { libc::posix_memalign(&raw mut block, layout.align(), layout.size()) } {
+                0 => block,
                 _ => ptr::null_mut(),
             }
         };
-        let place = try_once();
-        if !place.is_null() {
-            return place.cast();
+        let block = try_once();
+        if !block.is_null() {
+            return block.cast();
         }
-        // The caller cannot go on without. It finishes its entry with what was set aside; then the move is rolled back.
+        // The caller aborts without memory. So it finishes its entry with the reserve, and then the move is
+        // rolled back.
         SHORT.store(true, Ordering::Relaxed);
-        // SAFETY: null, or what `set_aside` got from malloc; nobody else gets it.
+        // SAFETY: null, or what `set_aside` got from malloc. Nothing else uses it.
         unsafe { libc::free(RESERVE.swap(ptr::null_mut(), Ordering::Relaxed)) };
         try_once().cast()
     }
 
-    unsafe fn dealloc(&self, place: *mut u8, _: Layout) {
-        // SAFETY: `place` came from `alloc`.
-        unsafe { libc::free(place.cast()) }
+    unsafe fn dealloc(&self, block: *mut u8, _: Layout) {
+        // SAFETY: `block` came from `alloc`.
+        unsafe { libc::free(block.cast()) }
     }
 
-    unsafe fn realloc(&self, place: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         if layout.align() <= size_of::<usize>() * 2 {
-            // SAFETY: `place` came from malloc.
-            let grown = unsafe { libc::realloc(place.cast(), size) };
+            // SAFETY: `block` came from malloc.
+            let grown = unsafe { libc::realloc(block.cast(), size) };
             if !grown.is_null() {
                 return grown.cast();
             }
         }
-        // SAFETY: the layout with another size is valid by the contract of `realloc`.
+        // SAFETY: the contract of `realloc` makes the layout valid for the new size too.
         let new = unsafe { self.alloc(Layout::from_size_align_unchecked(size, layout.align())) };
         if !new.is_null() {
-            // SAFETY: both blocks have that many bytes and do not overlap; the old one is freed once.
+            // SAFETY: both blocks have at least this many bytes and do not overlap. The old one is freed
+            // once.
             unsafe {
-                ptr::copy_nonoverlapping(place, new, layout.size().min(size));
-                self.dealloc(place, layout);
+                ptr::copy_nonoverlapping(block, new, layout.size().min(size));
+                self.dealloc(block, layout);
             }
         }
         new
     }
 }
 
-/// Whether an allocation had to use what was set aside, or nothing could be set aside.
+/// Whether an allocation had to use the reserve, or no reserve could be allocated.
 pub fn is_memory_short() -> bool {
     SHORT.load(Ordering::Relaxed)
 }
 
 static TORN: AtomicBool = AtomicBool::new(false);
 
-/// While this is set, neither the old root nor the new one is complete.
+/// Sets whether the tree is split: while it is, neither the old root nor the new one is complete.
 pub(crate) fn tear(torn: bool) {
     TORN.store(torn, Ordering::Relaxed);
 }
 
-/// Whether [`crate::rehome`] is under way, so that no init must be executed.
+/// Whether the tree is split between the old root and the new one. No init may be executed then.
 pub fn is_torn() -> bool {
     TORN.load(Ordering::Relaxed)
 }

@@ -8,30 +8,31 @@ use rustix::io::Errno;
 
 use super::last_error;
 
-/// How many CPUs this process may run on.
-pub(crate) fn processors() -> u32 {
+/// The number of CPUs that this process may run on.
+pub(crate) fn cpus() -> u32 {
     rustix::thread::sched_getaffinity(None).map_or(1, |set| set.count().max(1))
 }
 
-/// The arguments and the environment of this program, which the real init gets.
+/// This program's arguments and environment, which the real init gets.
 #[derive(Debug)]
 pub struct Invocation {
-    /// The kernel's own array; its first element is replaced by the path that is executed.
+    /// The kernel's own array. `execute` replaces its first element by the path.
     argv: *mut *const c_char,
     envp: *const *const c_char,
 }
 
 impl Invocation {
-    /// Takes the arguments of a C `main`. They are not copied, since there may be no memory for that.
+    /// Takes the arguments of a C `main`. They are not copied, since memory may be short.
     ///
     /// # Safety
-    /// Both must be arrays of C strings that end with a null pointer, live as long as the process, and are nobody else's.
+    /// Both must be arrays of C strings that end with a null pointer, live as long as the process, and are
+    /// used by nothing else.
     pub unsafe fn of_main(argv: *mut *const c_char, envp: *const *const c_char) -> Self {
         Invocation { argv, envp }
     }
 
-    /// The arguments and the environment of a program with the standard library. Takes a copy that lives as long as the
-    /// process, so call it once.
+    /// The arguments and environment of a program with the standard library. Leaks a copy that lives as long
+    /// as the process, so call it once.
     #[cfg(feature = "std")]
     pub fn of_process() -> Self {
         use alloc::boxed::Box;
@@ -46,14 +47,14 @@ impl Invocation {
             .map(|argument| CString::new(argument.into_vec()).unwrap_or_default().into_raw().cast_const());
         let argv: Vec<*const c_char> = arguments.chain([ptr::null()]).collect();
         let argv = Box::leak(argv.into_boxed_slice()).as_mut_ptr();
-        // SAFETY: `argv` was just made so; the C library's `environ` is such an array, and nothing in the library changes
-        // the environment.
+        // SAFETY: `argv` was made so just above. The C library's `environ` is such an array, and nothing in
+        // the library changes the environment.
         unsafe { Invocation::of_main(argv, environ) }
     }
 
-    /// The first argument after the program's name.
+    /// The first argument after `argv[0]`.
     pub fn argument(&self) -> Option<&CStr> {
-        // SAFETY: the promise made to `of_main`: null pointers, or C strings that stay.
+        // SAFETY: `of_main` requires null pointers or C strings that live as long as the process.
         unsafe {
             if (*self.argv).is_null() || (*self.argv.add(1)).is_null() {
                 return None;
@@ -62,17 +63,18 @@ impl Invocation {
         }
     }
 
-    /// Executes `path` with this program's arguments (but its first argument is `path`) and environment. Closes every descriptor but the
-    /// three standard ones. Returns only if that fails, on 5.10 with the descriptors closed.
+    /// Executes `path` with this program's arguments and environment; `argv[0]` becomes `path`. Closes every
+    /// descriptor above 2. Returns only if that fails; on 5.10 the descriptors are closed even then.
     pub fn execute(&self, path: &CStr) -> Errno {
         const ON_EXEC: u32 = 4;
-        // SAFETY: CLOSE_RANGE_CLOEXEC (5.11) changes no descriptor until an exec succeeds. The wrapper is not in every C library.
+        // SAFETY: CLOSE_RANGE_CLOEXEC (5.11) changes no descriptor until an exec succeeds. The wrapper is not
+        // in every C library.
         if unsafe { libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, ON_EXEC) } != 0 {
-            // SAFETY: as the last act before an exec. If that fails, an OwnedFd may be closed twice, which is harmless as
+            // SAFETY: an exec follows. If it fails, an OwnedFd may be closed twice, which is harmless:
             // nothing opens descriptors in between.
             unsafe { libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, 0u32) };
         }
-        // SAFETY: both arrays end with a null pointer and are ours, by the promise made to `of_main`.
+        // SAFETY: `of_main` requires that both arrays end with a null pointer and belong to this program.
         unsafe {
             if (*self.argv).is_null() {
                 libc::execve(path.as_ptr(), [path.as_ptr(), ptr::null()].as_ptr(), self.envp);
@@ -85,14 +87,14 @@ impl Invocation {
     }
 }
 
-/// Makes `wanted` the standard stream `number`.
-pub(crate) fn take_as(wanted: BorrowedFd<'_>, number: c_int) -> Result<(), Errno> {
-    // SAFETY: dup2 on plain numbers; whatever was open as `number` is nobody's OwnedFd (0, 1 and 2 never are).
-    if unsafe { libc::dup2(wanted.as_raw_fd(), number) } < 0 { Err(last_error()) } else { Ok(()) }
+/// Makes standard stream `number` a copy of `file` (dup2).
+pub(crate) fn redirect(file: BorrowedFd<'_>, number: c_int) -> Result<(), Errno> {
+    // SAFETY: dup2 on plain numbers. Descriptors 0, 1 and 2 never belong to an OwnedFd.
+    if unsafe { libc::dup2(file.as_raw_fd(), number) } < 0 { Err(last_error()) } else { Ok(()) }
 }
 
-/// A standard stream: 0, 1 or 2. Where it is closed, calls on it fail with EBADF.
+/// Standard stream 0, 1 or 2. If it is closed, calls on it fail with EBADF.
 pub(crate) fn stream(number: c_int) -> BorrowedFd<'static> {
-    // SAFETY: nothing in this program closes 0, 1 or 2, and whether they are open does not matter to what is done with them.
+    // SAFETY: nothing in this program closes 0, 1 or 2. If one is closed, calls on it fail with EBADF.
     unsafe { BorrowedFd::borrow_raw(number.clamp(0, 2)) }
 }

@@ -1,4 +1,4 @@
-//! The chunk files: verified all before the first is used, read, and freed one by one.
+//! The chunk files. All are verified before the first is used; then they are read, and freed one by one.
 
 use alloc::format;
 use alloc::string::String;
@@ -20,9 +20,9 @@ use crate::payload::DIRECTORY;
 use crate::payload::index::{CHUNK, Chunk, Index, WINDOW_LOG, name};
 use crate::sys::{self, Mutex};
 
-/// What is read at once where it is only verified: it is still in the processor's cache when it is summed up.
+/// Buffer size for verification, in bytes; it fits in a CPU's cache.
 const READ: usize = 64 * 1024;
-/// The longest header of a frame (RFC 8878, 3.1.1.1).
+/// The longest header of a frame, in bytes (RFC 8878, 3.1.1.1).
 const HEADER: usize = 18;
 
 /// The chunks of a payload.
@@ -31,15 +31,15 @@ pub(super) struct Chunks<'a> {
     pub(super) index: &'a Index,
     root: BorrowedFd<'a>,
     directory: OwnedFd,
-    /// How often each is still to be read, by the frames beyond the first.
+    /// How often each chunk is still to be read by the frames after the first.
     needed: Vec<AtomicU32>,
-    /// The frame with the directories, which is read twice.
+    /// The frame with the directories. It is kept in memory because it is read twice.
     first: Vec<u8>,
-    /// Whether they are overwritten before they are freed.
+    /// Whether chunks are overwritten before they are freed.
     wipe: bool,
-    /// Whether any was freed.
+    /// Whether any chunk was freed.
     freed: AtomicBool,
-    /// Whether any was changed: from then on nothing can be put back.
+    /// Whether any chunk was changed or freed: past the point of no return.
     torn: AtomicBool,
 }
 
@@ -50,7 +50,7 @@ impl<'a> Chunks<'a> {
         let directory = openat(root, DIRECTORY, flags, Mode::empty()).on("openat", DIRECTORY.as_bytes())?;
         let mut needed: Vec<_> = index.chunks.iter().map(|_| AtomicU32::new(0)).collect();
         for (number, frame) in index.frames.iter().enumerate().skip(1) {
-            // The header of a file in pieces is read with each of them.
+            // The header of a file in pieces is read with each piece.
             let times = index.pieces(number).max(1);
             for number in frame.chunks() {
                 *needed[number].get_mut() += times;
@@ -71,12 +71,12 @@ impl<'a> Chunks<'a> {
         Ok(chunks)
     }
 
-    /// Whether anything was changed.
+    /// Whether anything was changed: past the point of no return.
     pub(super) fn torn(&self) -> bool {
         self.torn.load(Ordering::Acquire)
     }
 
-    /// Opens a chunk, which must have the size that the index says.
+    /// Opens a chunk and checks its size against the index.
     pub(super) fn file(&self, number: usize) -> Result<OwnedFd, Fault> {
         let name = name(number);
         let path = || path(number).into_bytes();
@@ -84,15 +84,15 @@ impl<'a> Chunks<'a> {
         let file = openat(&self.directory, name, flags, Mode::empty()).on("openat", &path())?;
         let meta = Meta::read(At::Open(file.as_fd()))?;
         if meta.kind != FileType::RegularFile {
-            return Err(Fault::flaw("a chunk that is no file:", &path()));
+            return Err(Fault::flaw("chunk is not a regular file:", &path()));
         }
         if meta.size != self.index.chunks[number].size {
-            return Err(Fault::flaw("the size of chunk", &path()));
+            return Err(Fault::flaw("wrong size of chunk", &path()));
         }
         Ok(file)
     }
 
-    /// Reads from somewhere in the concatenation on.
+    /// Fills `into` from offset `from` in the concatenation of the chunks.
     fn read(&self, from: u64, into: &mut [u8]) -> Result<(), Fault> {
         let mut filled = 0;
         while filled < into.len() {
@@ -100,7 +100,7 @@ impl<'a> Chunks<'a> {
             let number = usize::try_from(at / CHUNK).unwrap_or(usize::MAX);
             let file = self.file(number)?;
             match pread(&file, &mut into[filled..], at % CHUNK) {
-                Ok(0) => return Err(Fault::flaw("the size of chunk", path(number).as_bytes())),
+                Ok(0) => return Err(Fault::flaw("wrong size of chunk", path(number).as_bytes())),
                 Ok(count) => filled += count,
                 Err(Errno::INTR) => {}
                 Err(errno) => return Err(errno).on("pread64", path(number).as_bytes()),
@@ -109,18 +109,19 @@ impl<'a> Chunks<'a> {
         Ok(())
     }
 
-    /// What is held of the first frame from a place in the concatenation on; nothing behind it.
-    pub(super) fn held(&self, at: u64) -> &[u8] {
+    /// The bytes of the first frame from offset `at` on; empty behind it.
+    pub(super) fn first_frame(&self, at: u64) -> &[u8] {
         usize::try_from(at).ok().and_then(|at| self.first.get(at..)).unwrap_or_default()
     }
 
-    /// Says that the chunk was read once more; the last time frees it.
+    /// Notes that a chunk was read once more, and frees it after the last time.
     pub(super) fn done(&self, number: usize) -> Result<(), Fault> {
         if self.needed[number].fetch_sub(1, Ordering::AcqRel) != 1 {
             return Ok(());
         }
         self.free(number)?;
-        // The first frame is held here; its chunks are only there for another try, and now there is none.
+        // The first frame is in memory. Its chunks were kept for a second try, which is impossible from now
+        // on.
         if !self.freed.swap(true, Ordering::AcqRel) {
             (0..*self.index.frames[1].chunks().start()).try_for_each(|number| self.free(number))?;
         }
@@ -131,7 +132,8 @@ impl<'a> Chunks<'a> {
         if self.wipe {
             self.overwrite(number)?;
         }
-        // Nothing is allocated between that and the note that there is no way back.
+        // Nothing is allocated between unlinking and setting `torn`: a failed allocation would hide that the
+        // chunk is gone.
         unlinkat(&self.directory, name(number), AtFlags::empty())
             .or_else(|errno| Err(errno).on("unlinkat", path(number).as_bytes()))?;
         self.torn.store(true, Ordering::Release);
@@ -146,45 +148,46 @@ impl<'a> Chunks<'a> {
         zero(file.as_fd(), 0..self.index.chunks[number].size).map_err(|fault| fault.on(named()))
     }
 
-    /// Removes what is left: the index and the directory.
+    /// Removes the index and the directory of the chunks.
     pub(super) fn remove(&self) -> Result<(), Fault> {
         unlinkat(&self.directory, "index", AtFlags::empty()).on("unlinkat", b"index")?;
         unlinkat(self.root, DIRECTORY, AtFlags::REMOVEDIR).on("unlinkat", DIRECTORY.as_bytes())
     }
 
-    /// Compares everything with the index; changes nothing. The SHA-256 of a chunk is what the digest of the
-    /// index vouches for; where that was not asked for, it says no more than the XXH64, and takes longer.
+    /// Compares names, sizes and checksums with the index; changes nothing. The digest of the index covers
+    /// the SHA-256 of each chunk. If no digest was requested, the SHA-256 proves no more than the XXH64 and
+    /// takes longer.
     ///
     /// # Errors
-    /// The first difference that was found.
+    /// The first difference found.
     pub(super) fn verify(&self, by_digest: bool, threads: u32, meanwhile: &dyn Fn()) -> Result<(), Fault> {
         self.verify_names()?;
         let next = AtomicUsize::new(0);
         let fault = Mutex::new(None);
-        let over = AtomicBool::new(false);
-        let note = |found: Fault| {
+        let stopped = AtomicBool::new(false);
+        let fail = |found: Fault| {
             fault.lock().get_or_insert(found);
-            over.store(true, Ordering::Release);
+            stopped.store(true, Ordering::Release);
         };
         let work = |_: u32| {
             let mut buffer = vec![0; READ];
-            while !over.load(Ordering::Acquire) {
+            while !stopped.load(Ordering::Acquire) {
                 let number = next.fetch_add(1, Ordering::Relaxed);
                 if number >= self.index.chunks.len() {
                     return;
                 }
                 if let Err(found) = self.verify_chunk(number, by_digest, &mut buffer) {
-                    note(found);
+                    fail(found);
                 }
             }
         };
-        let lost = || note(Fault::lost_worker());
+        let lost = || fail(Fault::lost_worker());
         sys::crew(threads, &work, meanwhile, &lost);
         fault.into_inner().map_or(Ok(()), Err)?;
         (0..self.index.frames.len()).try_for_each(|number| self.verify_frame(number))
     }
 
-    /// No name is missing, and there is none besides.
+    /// Checks that every chunk exists and nothing else does.
     fn verify_names(&self) -> Result<(), Fault> {
         let list = || path_of("");
         let read = rustix::io::fcntl_dupfd_cloexec(&self.directory, 0).and_then(Dir::new);
@@ -206,7 +209,7 @@ impl<'a> Chunks<'a> {
         if found == self.index.chunks.len() {
             return Ok(());
         }
-        // Opening them says which is missing.
+        // Opening them all reports the missing one.
         (0..self.index.chunks.len()).try_for_each(|number| self.file(number).map(drop))
     }
 
@@ -232,15 +235,15 @@ impl<'a> Chunks<'a> {
         }
         let found: [u8; 32] = sha256.finalize().into();
         let what = match by_digest {
-            _ if at != size => "the size of chunk",
-            true if found != digest => "the SHA-256 of chunk",
-            false if xxh64.finish() != sum => "the XXH64 of chunk",
+            _ if at != size => "wrong size of chunk",
+            true if found != digest => "SHA-256 mismatch in chunk",
+            false if xxh64.finish() != sum => "XXH64 mismatch in chunk",
             _ => return Ok(()),
         };
         Err(Fault::flaw(what, path(number).as_bytes()))
     }
 
-    /// The head of a frame says the same as the index, and asks for no more memory than agreed.
+    /// Checks that the header of a frame matches the index and that its window is within [`WINDOW_LOG`].
     fn verify_frame(&self, number: usize) -> Result<(), Fault> {
         let frame = self.index.frames[number];
         let mut head = [0; HEADER];
@@ -249,20 +252,21 @@ impl<'a> Chunks<'a> {
         let named = || at_frame(number, *frame.chunks().start());
         match zstd_safe::get_frame_content_size(&head[..filled]) {
             Ok(Some(content)) if content == frame.content => {}
-            _ => return Err(Fault::flaw("no frame as the index has it:", named().as_bytes())),
+            _ => return Err(Fault::flaw("frame header does not match the index:", named().as_bytes())),
         }
         match window(&head) {
             Some(window) if window <= 1 << WINDOW_LOG => Ok(()),
-            _ => Err(Fault::flaw("a frame that needs too much memory:", named().as_bytes())),
+            _ => Err(Fault::flaw("frame needs too much memory:", named().as_bytes())),
         }
     }
 }
 
-/// The window that the header of a frame asks for (RFC 8878, 3.1.1.1.2); `None` where it is no such header.
+/// The window size in the header of a frame, in bytes (RFC 8878, 3.1.1.1.2); `None` if this is no such
+/// header.
 fn window(head: &[u8; HEADER]) -> Option<u64> {
     let [0x28, 0xb5, 0x2f, 0xfd, descriptor, rest @ ..] = head else { return None };
     if descriptor & 0x20 != 0 {
-        // One segment: the window is the content.
+        // A single segment: the window is the content.
         return zstd_safe::get_frame_content_size(head).ok().flatten();
     }
     let (exponent, mantissa) = (u64::from(rest[0] >> 3), u64::from(rest[0] & 7));
@@ -274,12 +278,12 @@ fn path_of(name: &str) -> String {
     format!("{DIRECTORY}/{name}")
 }
 
-/// The path of a chunk.
+/// The path of a chunk in the root.
 pub(super) fn path(number: usize) -> String {
     path_of(&name(number))
 }
 
-/// A frame, for messages.
+/// Names a frame and a chunk, for messages.
 pub(super) fn at_frame(frame: usize, chunk: usize) -> String {
     format!("frame {frame} in chunk {}", name(chunk))
 }

@@ -1,4 +1,4 @@
-//! One frame, read from the chunks and decompressed as it is asked for.
+//! Reads one frame from the chunks and decompresses it on demand.
 
 use alloc::vec::Vec;
 
@@ -11,14 +11,14 @@ use crate::error::{Call, Fault, What};
 use crate::payload::archive::Source;
 use crate::payload::index::{CHUNK, Frame, WINDOW_LOG};
 
-/// What is read and what is decompressed at once, in bytes.
+/// Size of the input and of the output buffer, in bytes.
 const BUFFER: usize = 128 * 1024;
 
-/// The header of a frame that asks for the largest window and does not say how much it holds (RFC 8878, 3.1.1.1).
+/// The header of a frame with the largest window and no content size (RFC 8878, 3.1.1.1).
 const LARGEST: [u8; 6] = [0x28, 0xb5, 0x2f, 0xfd, 0, WINDOW.to_be_bytes()[3]];
 const WINDOW: u32 = (WINDOW_LOG - 10) << 3;
 
-/// What a thread keeps from one frame to the next: all the memory that decompressing takes.
+/// The decoder of one worker, with all the memory that decompression takes. It is reused for each frame.
 pub(super) struct Decoder {
     context: DCtx<'static>,
     input: Vec<u8>,
@@ -26,10 +26,10 @@ pub(super) struct Decoder {
 }
 
 impl Decoder {
-    /// As many as there is memory for, at least one and at most so many.
-    pub(super) fn several(most: u32) -> Result<Vec<Decoder>, Fault> {
+    /// As many decoders as memory allows: at least one, at most `max`.
+    pub(super) fn allocate(max: u32) -> Result<Vec<Decoder>, Fault> {
         let mut decoders = Vec::from([Decoder::new()?]);
-        decoders.extend((1..most).map_while(|_| Decoder::new().ok()));
+        decoders.extend((1..max).map_while(|_| Decoder::new().ok()));
         Ok(decoders)
     }
 
@@ -38,8 +38,8 @@ impl Decoder {
             || Fault { what: What::Call("malloc"), path: b"decoder".to_vec(), errno: Errno::NOMEM };
         let mut context = DCtx::try_create().ok_or_else(no_memory)?;
         context.set_parameter(DParameter::WindowLogMax(WINDOW_LOG)).map_err(|_| no_memory())?;
-        // Last what falls back on the memory that is set aside: the C library's own does not.
-        begin(&mut context).ok_or_else(no_memory)?;
+        // The buffers come last: they can use the memory reserve, zstd's own allocations cannot.
+        reset(&mut context).ok_or_else(no_memory)?;
         let buffer = || {
             let mut buffer = Vec::new();
             buffer.try_reserve_exact(BUFFER).map_err(|_| no_memory())?;
@@ -50,29 +50,30 @@ impl Decoder {
     }
 }
 
-/// Makes it ready for a frame. zstd allocates a window when it meets a header that asks for one, and keeps the largest, but
-/// gives it up where many frames in a row need less: so each time it is asked for the largest first.
-fn begin(context: &mut DCtx<'static>) -> Option<()> {
+/// Prepares the decoder for a frame. zstd allocates a window for the first header that needs one and keeps
+/// the largest, but frees it if many frames in a row need less. So the largest window is requested before
+/// each frame.
+fn reset(context: &mut DCtx<'static>) -> Option<()> {
     context.reset(ResetDirective::SessionOnly).ok()?;
     let (mut input, mut nothing) = (InBuffer::around(&LARGEST), []);
     context.decompress_stream(&mut OutBuffer::around(&mut nothing[..]), &mut input).ok()?;
     context.reset(ResetDirective::SessionOnly).map(drop).ok()
 }
 
-/// A frame being read.
+/// A frame that is being read.
 pub(super) struct Reader<'a> {
     decoder: &'a mut Decoder,
     chunks: &'a Chunks<'a>,
     frame: Frame,
-    /// Whether chunks are freed behind it.
+    /// Whether to free each chunk after its last use.
     frees: bool,
-    /// Where the next bytes are to be read from.
+    /// Offset of the next input bytes in the concatenation of the chunks.
     at: u64,
     file: Option<OwnedFd>,
-    /// What of the decoder's buffers is not used yet.
+    /// The unused parts of the decoder's buffers.
     input: core::ops::Range<usize>,
     output: core::ops::Range<usize>,
-    /// What is still to be decompressed.
+    /// Bytes still to be decompressed.
     left: u64,
     ended: bool,
 }
@@ -84,7 +85,7 @@ impl<'a> Reader<'a> {
         frame: Frame,
         frees: bool,
     ) -> Result<Self, Fault> {
-        begin(&mut decoder.context).ok_or_else(|| Fault::flaw("the decoder cannot begin", b""))?;
+        reset(&mut decoder.context).ok_or_else(|| Fault::flaw("cannot reset the zstd decoder", b""))?;
         let (input, output) = (0..0, 0..0);
         let left = frame.content;
         Ok(Reader {
@@ -101,28 +102,28 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// The chunk that the last bytes came from.
+    /// The number of the chunk that the last input bytes came from.
     pub(super) fn chunk(&self) -> usize {
         usize::try_from(self.at.saturating_sub(1).max(self.frame.start) / CHUNK).unwrap_or(usize::MAX)
     }
 
-    /// Ends the frame, which must have been read to its end.
+    /// Checks that the frame was read to its end.
     pub(super) fn finish(mut self) -> Result<(), Fault> {
         if !self.next(1)?.is_empty() {
             return Err(Fault::flaw(
-                "more in a frame than belongs there, chunk",
+                "frame is longer than the index says, chunk",
                 path(self.chunk()).as_bytes(),
             ));
         }
         if self.at != self.frame.end() || !self.input.is_empty() {
-            return Err(Fault::flaw("a frame that ends too early, chunk", path(self.chunk()).as_bytes()));
+            return Err(Fault::flaw("frame ends too early, chunk", path(self.chunk()).as_bytes()));
         }
         Ok(())
     }
 
-    /// Reads on, at most to the end of a chunk.
+    /// Reads more input, at most to the end of a chunk.
     fn fill(&mut self) -> Result<(), Fault> {
-        let held = self.chunks.held(self.at);
+        let held = self.chunks.first_frame(self.at);
         if !held.is_empty() {
             let count = held.len().min(BUFFER);
             self.decoder.input[..count].copy_from_slice(&held[..count]);
@@ -133,7 +134,7 @@ impl<'a> Reader<'a> {
         let number = usize::try_from(self.at / CHUNK).unwrap_or(usize::MAX);
         let end = self.frame.end().min((self.at / CHUNK + 1) * CHUNK);
         if self.at >= self.frame.end() {
-            return Err(Fault::flaw("a frame that ends too late, chunk", path(self.chunk()).as_bytes()));
+            return Err(Fault::flaw("frame ends too late, chunk", path(self.chunk()).as_bytes()));
         }
         let file = match &mut self.file {
             Some(file) => file,
@@ -143,14 +144,14 @@ impl<'a> Reader<'a> {
         let count = loop {
             match pread(&*file, &mut self.decoder.input[..length], self.at % CHUNK) {
                 Err(Errno::INTR) => {}
-                Ok(0) => return Err(Fault::flaw("the size of chunk", path(number).as_bytes())),
+                Ok(0) => return Err(Fault::flaw("wrong size of chunk", path(number).as_bytes())),
                 read => break read.on("pread64", path(number).as_bytes())?,
             }
         };
         self.input = 0..count;
         self.at += count as u64;
         if self.at == end {
-            // All of it that belongs to this frame is here.
+            // All input of this frame from this chunk has been read.
             self.file = None;
             if self.frees {
                 self.chunks.done(number)?;
@@ -161,7 +162,7 @@ impl<'a> Reader<'a> {
 }
 
 impl Source for Reader<'_> {
-    fn next(&mut self, most: usize) -> Result<&[u8], Fault> {
+    fn next(&mut self, max: usize) -> Result<&[u8], Fault> {
         while self.output.is_empty() && !self.ended {
             if self.input.is_empty() && self.at < self.frame.end() {
                 self.fill()?;
@@ -177,14 +178,14 @@ impl Source for Reader<'_> {
             self.output = 0..made;
             self.ended = hint == 0;
             if made as u64 > self.left || (taken == 0 && made == 0 && !self.ended) {
-                return Err(Fault::flaw("a frame that ends too late, chunk", path(self.chunk()).as_bytes()));
+                return Err(Fault::flaw("frame ends too late, chunk", path(self.chunk()).as_bytes()));
             }
             self.left -= made as u64;
         }
         if self.ended && self.output.is_empty() && self.left > 0 {
-            return Err(Fault::flaw("a frame that ends too early, chunk", path(self.chunk()).as_bytes()));
+            return Err(Fault::flaw("frame ends too early, chunk", path(self.chunk()).as_bytes()));
         }
-        let piece = self.output.start..self.output.end.min(self.output.start.saturating_add(most));
+        let piece = self.output.start..self.output.end.min(self.output.start.saturating_add(max));
         self.output.start = piece.end;
         Ok(&self.decoder.output[piece])
     }

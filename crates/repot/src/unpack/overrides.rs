@@ -1,7 +1,7 @@
-//! Clears the way for the files beside a payload: whatever else the initramfs holds overrides the payload.
+//! Removes entries of the payload that entries of the initramfs override.
 //!
-//! A directory in both trees stays, and the mover merges it. Anything else of the payload that has the name of an entry of
-//! the old root is removed, with everything below it.
+//! A directory in both trees stays, and the mover merges it. Any other entry of the payload that has the name
+//! of an entry of the old root is removed, with everything below it.
 
 use core::ffi::CStr;
 
@@ -13,9 +13,9 @@ use crate::error::{Call, Fault};
 use crate::walk::sweep::sweep;
 use crate::walk::{DIRECTORY, Entered, Pair, Visitor, open, walk};
 
-/// Removes from `new` what is in the way of `old`.
+/// Removes the entries of `new` that entries of `old` override.
 pub(super) fn remove_overridden(old: &OwnedFd, new: &OwnedFd) -> Result<(), Fault> {
-    walk(&Overrides, Pair::reopen(old, new)?, (), 1, &|| ()).map_err(|broken| broken.fault)
+    walk(&Overrides, Pair::reopen(old, new)?, (), 1, &|| ())
 }
 
 struct Overrides;

@@ -1,54 +1,54 @@
-//! Large files that several threads write at once, each a piece of its own.
+//! Large files that several workers write at the same time, each a different piece.
 
 use alloc::vec::Vec;
 
 use crate::error::Fault;
 use crate::sys::Mutex;
 
-/// The files that are begun and not yet whole: no more than there are threads, since frames are taken in their order.
+/// The large files that are partly written: at most one per worker, because frames are taken in order.
 #[derive(Debug)]
-pub(super) struct Begun(Mutex<Vec<File>>);
+pub(super) struct OpenFiles(Mutex<Vec<File>>);
 
 #[derive(Debug)]
 struct File {
-    /// The frame with its header.
+    /// The number of the frame with its header.
     header: usize,
-    /// How many pieces are still to be written.
-    left: u32,
+    /// The number of pieces still to be written.
+    missing: u32,
 }
 
-impl Begun {
-    /// None yet; for so many threads nothing is allocated later.
+impl OpenFiles {
+    /// No files yet, with room for one per thread, so that nothing is allocated later.
     pub(super) fn new(threads: u32) -> Self {
-        Begun(Mutex::new(Vec::with_capacity(usize::try_from(threads).unwrap_or(1))))
+        OpenFiles(Mutex::new(Vec::with_capacity(usize::try_from(threads).unwrap_or(1))))
     }
 
-    /// Opens a file of so many pieces: whoever comes first makes it.
+    /// Opens a file with this number of pieces. `open(true)` must create it; only the first caller gets that.
     pub(super) fn open<F>(
         &self,
         header: usize,
         pieces: u32,
         open: impl FnOnce(bool) -> Result<F, Fault>,
     ) -> Result<F, Fault> {
-        // Held while the file is made, for the others to find it there.
+        // The lock is held while the file is created, so that the other workers find it.
         let mut files = self.0.lock();
         let first = files.iter().all(|file| file.header != header);
         let opened = open(first)?;
         if first {
-            files.push(File { header, left: pieces });
+            files.push(File { header, missing: pieces });
         }
         Ok(opened)
     }
 
-    /// Says that one more piece is there; whether that was the last.
+    /// Notes that one more piece was written. Returns whether it was the last.
     pub(super) fn done(&self, header: usize) -> bool {
         let mut files = self.0.lock();
         let Some(at) = files.iter().position(|file| file.header == header) else { return false };
-        files[at].left -= 1;
-        let whole = files[at].left == 0;
-        if whole {
+        files[at].missing -= 1;
+        let complete = files[at].missing == 0;
+        if complete {
             files.swap_remove(at);
         }
-        whole
+        complete
     }
 }

@@ -1,7 +1,7 @@
-//! Entries of the archive, made below the new root with all their attributes.
+//! Creates the entries of the archive below the new root, with all their attributes.
 //!
-//! Nothing is opened but through `openat2(RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS)`, so no name and no link that was unpacked
-//! before leads anywhere else.
+//! Every path is opened with `openat2(RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS)`, so neither a name nor an
+//! unpacked symbolic link leads out of the root.
 
 use alloc::ffi::CString;
 use alloc::vec::Vec;
@@ -14,7 +14,7 @@ use rustix::fs::{
 };
 use rustix::io::{Errno, pwrite};
 
-use super::pieces::Begun;
+use super::pieces::OpenFiles;
 use crate::error::{Call, Fault, retry_once};
 use crate::metadata::{At, set_xattr};
 use crate::mover::UNPACKED;
@@ -23,18 +23,18 @@ use crate::payload::index::Piece;
 use crate::skipped::{ACCESS_ACL, Skipped};
 
 const PATH: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
-/// The kernel takes no longer path at once (PATH_MAX, with the zero at its end).
-const LONGEST: usize = 4095;
-/// What the contents of a file are a multiple of in the archive.
+/// The longest path that the kernel takes, in bytes (PATH_MAX less the NUL).
+const MAX_PATH: usize = 4095;
+/// The contents of a file are padded to a multiple of this in the archive, in bytes.
 const BLOCK: u64 = 512;
 
-/// Where entries are made.
+/// Creates entries below a root.
 pub(super) struct Place<'a> {
     root: BorrowedFd<'a>,
     skipped: &'a Skipped,
-    /// The directory that was needed last, and its path.
+    /// Path and descriptor of the directory that was used last; `None` for the root.
     parent: (Vec<u8>, Option<OwnedFd>),
-    /// Who owns what this process creates.
+    /// The owner and group of entries that this process creates.
     creator: (u32, u32),
 }
 
@@ -43,13 +43,13 @@ impl<'a> Place<'a> {
         Place { root, skipped, parent: (Vec::new(), None), creator }
     }
 
-    /// Opens the directory that an entry is in, and gives its name there.
+    /// Opens the directory of an entry, and returns it with the name of the entry.
     fn enter(&mut self, path: &[u8]) -> Result<(BorrowedFd<'_>, CString), Fault> {
         let (parent, name) = match path.iter().rposition(|byte| *byte == b'/') {
             Some(at) => (&path[..at], &path[at + 1..]),
             None => (&b""[..], path),
         };
-        let name = CString::new(name).map_err(|_| Fault::flaw("a zero in a name:", path))?;
+        let name = CString::new(name).map_err(|_| Fault::flaw("NUL byte in name:", path))?;
         if self.parent.0 != parent || (self.parent.1.is_none() && !parent.is_empty()) {
             self.parent.1 = None;
             self.parent.1 = walk(self.root, parent)?;
@@ -59,13 +59,13 @@ impl<'a> Place<'a> {
         Ok((self.parent.1.as_ref().map_or(self.root, |dir| dir.as_fd()), name))
     }
 
-    /// Makes a directory that nothing is in yet.
+    /// Creates a directory. `finish` sets its attributes.
     pub(super) fn directory(&mut self, entry: &Entry) -> Result<(), Fault> {
         let (dir, name) = self.enter(&entry.path)?;
         mkdirat(dir, &name, UNPACKED).call("mkdirat")
     }
 
-    /// Gives a directory its attributes, when all that belongs into it is there.
+    /// Sets the attributes of a directory, after all its entries were created.
     pub(super) fn finish(&mut self, entry: &Entry) -> Result<(), Fault> {
         let directory = if entry.path.is_empty() {
             openat(self.root, c".", READ, Mode::empty()).call("openat")?
@@ -76,11 +76,12 @@ impl<'a> Place<'a> {
         let (uid, gid) = owner(entry);
         fchown(&directory, uid, gid).call("fchown")?;
         fchmod(&directory, Mode::from_raw_mode(entry.mode)).call("fchmod")?;
-        xattrs(At::Open(directory.as_fd()), entry, self.skipped)?;
+        set_xattrs(At::Open(directory.as_fd()), entry, self.skipped)?;
         futimens(&directory, &times(entry)).call("utimensat")
     }
 
-    /// Makes anything else but a further name. `written` is called with what was written of a file.
+    /// Creates any entry except directories and hard links. `written` is called with the number of bytes
+    /// after each write to a file.
     pub(super) fn entry(
         &mut self,
         entry: &Entry,
@@ -88,38 +89,39 @@ impl<'a> Place<'a> {
         written: &dyn Fn(u64),
     ) -> Result<(), Fault> {
         let (creator, skipped) = (self.creator, self.skipped);
-        let foreign = (entry.uid, entry.gid) != creator;
+        let other_owner = (entry.uid, entry.gid) != creator;
         let (dir, name) = self.enter(&entry.path)?;
         let mode = Mode::from_raw_mode(entry.mode);
         let kind = match entry.kind {
             Kind::File => {
-                let file = make(dir, &name, entry.mode)?;
+                let file = create_file(dir, &name, entry.mode)?;
                 write(&file, 0, entry.size, source, written)?;
-                return whole(&file, entry, foreign, skipped);
+                return finish_file(&file, entry, other_owner, skipped);
             }
             Kind::Symlink => {
                 symlinkat(entry.target.as_slice(), dir, &name).call("symlinkat")?;
-                return attributes((dir, &name), entry, foreign, false, skipped);
+                return set_attributes((dir, &name), entry, other_owner, false, skipped);
             }
             Kind::Character => FileType::CharacterDevice,
             Kind::Block => FileType::BlockDevice,
             Kind::Fifo => FileType::Fifo,
             Kind::Socket => FileType::Socket,
             Kind::Directory | Kind::Link => {
-                return Err(Fault::flaw("an entry in the wrong frame:", &entry.path));
+                return Err(Fault::flaw("entry in the wrong frame:", &entry.path));
             }
         };
         let (major, minor) = entry.device;
         mknodat(dir, &name, kind, mode, makedev(major, minor)).call("mknodat")?;
-        attributes((dir, &name), entry, foreign, true, skipped)
+        set_attributes((dir, &name), entry, other_owner, true, skipped)
     }
 
-    /// Writes a piece of a file of so many. Whether that was the last of them, and the file is whole.
+    /// Writes one piece of a file that has `pieces` pieces. Returns whether it was the last one missing, so
+    /// that the file is complete.
     pub(super) fn piece(
         &mut self,
         entry: &Entry,
         (piece, pieces): (Piece, u32),
-        begun: &Begun,
+        open_files: &OpenFiles,
         source: &mut dyn Source,
         written: &dyn Fn(u64),
     ) -> Result<bool, Fault> {
@@ -127,27 +129,27 @@ impl<'a> Place<'a> {
         let end = entry.size.checked_next_multiple_of(BLOCK).unwrap_or(u64::MAX);
         let fits = offset.checked_add(content).is_some_and(|to| if last { to == end } else { to < end });
         if entry.kind != Kind::File || !fits {
-            return Err(Fault::flaw("not the file of these pieces:", &entry.path));
+            return Err(Fault::flaw("pieces do not match the file:", &entry.path));
         }
         let skipped = self.skipped;
         let (dir, name) = self.enter(&entry.path)?;
-        let file = begun.open(header, pieces, |first| {
+        let file = open_files.open(header, pieces, |first| {
             if first {
-                // The others have to open it, too.
-                return make(dir, &name, entry.mode | 0o200);
+                // The other workers must be able to open it for writing.
+                return create_file(dir, &name, entry.mode | 0o200);
             }
             let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             openat(dir, &name, flags, Mode::empty()).call("openat")
         })?;
         write(&file, offset, content.min(entry.size - offset), source, written)?;
-        let done = begun.done(header);
+        let done = open_files.done(header);
         if done {
-            whole(&file, entry, true, skipped)?;
+            finish_file(&file, entry, true, skipped)?;
         }
         Ok(done)
     }
 
-    /// Makes a further name.
+    /// Creates a hard link.
     pub(super) fn link(&mut self, entry: &Entry) -> Result<(), Fault> {
         let (from, old) = {
             let (dir, name) = self.enter(&entry.target)?;
@@ -165,15 +167,16 @@ const READ: OFlags = OFlags::RDONLY
     .union(OFlags::CLOEXEC);
 const RESOLVE: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS);
 
-/// Opens a directory below the root, in parts where its path is longer than the kernel takes at once; nothing for the root.
+/// Opens a directory below the root, in several steps if its path is too long for one call. `None` for the
+/// root.
 fn walk(root: BorrowedFd<'_>, path: &[u8]) -> Result<Option<OwnedFd>, Fault> {
     let mut at = None;
     let mut rest = path;
     while !rest.is_empty() {
-        let cut = if rest.len() <= LONGEST {
+        let cut = if rest.len() <= MAX_PATH {
             rest.len()
         } else {
-            let cut = rest[..LONGEST].iter().rposition(|byte| *byte == b'/');
+            let cut = rest[..MAX_PATH].iter().rposition(|byte| *byte == b'/');
             cut.ok_or(Errno::NAMETOOLONG).call("openat2")?
         };
         let from = at.as_ref().map_or(root, |at: &OwnedFd| at.as_fd());
@@ -183,12 +186,12 @@ fn walk(root: BorrowedFd<'_>, path: &[u8]) -> Result<Option<OwnedFd>, Fault> {
     Ok(at)
 }
 
-fn make(dir: BorrowedFd<'_>, name: &CStr, mode: u32) -> Result<OwnedFd, Fault> {
+fn create_file(dir: BorrowedFd<'_>, name: &CStr, mode: u32) -> Result<OwnedFd, Fault> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     openat(dir, name, flags, Mode::from_raw_mode(mode)).call("openat")
 }
 
-/// Writes so many bytes from a place in the file on.
+/// Writes `length` bytes of the source to the file, from offset `from` on.
 fn write(
     file: &OwnedFd,
     from: u64,
@@ -215,41 +218,42 @@ fn write(
     })
 }
 
-/// The attributes of a file whose contents are there: to write to it and to change its owner clear some of the mode, and capabilities.
-fn whole(file: &OwnedFd, entry: &Entry, foreign: bool, skipped: &Skipped) -> Result<(), Fault> {
+/// Sets the attributes of a file after its contents, because writing and changing the owner clear mode bits
+/// and capabilities.
+fn finish_file(file: &OwnedFd, entry: &Entry, other_owner: bool, skipped: &Skipped) -> Result<(), Fault> {
     let mode = Mode::from_raw_mode(entry.mode);
-    if foreign {
+    if other_owner {
         let (uid, gid) = owner(entry);
         fchown(file, uid, gid).call("fchown")?;
     }
-    if foreign || mode.intersects(Mode::SUID | Mode::SGID) {
+    if other_owner || mode.intersects(Mode::SUID | Mode::SGID) {
         fchmod(file, mode).call("fchmod")?;
     }
-    xattrs(At::Open(file.as_fd()), entry, skipped)?;
+    set_xattrs(At::Open(file.as_fd()), entry, skipped)?;
     futimens(file, &times(entry)).call("utimensat")
 }
 
-/// The attributes of what must not be opened.
-fn attributes(
+/// Sets the attributes of an entry that must not be opened.
+fn set_attributes(
     (dir, name): (BorrowedFd<'_>, &CStr),
     entry: &Entry,
-    foreign: bool,
+    other_owner: bool,
     has_mode: bool,
     skipped: &Skipped,
 ) -> Result<(), Fault> {
-    if foreign {
+    if other_owner {
         let (uid, gid) = owner(entry);
         chownat(dir, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW).call("fchownat")?;
     }
-    if has_mode && (foreign || entry.mode & 0o6000 != 0) {
+    if has_mode && (other_owner || entry.mode & 0o6000 != 0) {
         chmodat(dir, name, Mode::from_raw_mode(entry.mode), AtFlags::empty()).call("fchmodat")?;
     }
-    xattrs(At::Named(dir, name), entry, skipped)?;
+    set_xattrs(At::Named(dir, name), entry, skipped)?;
     utimensat(dir, name, &times(entry), AtFlags::SYMLINK_NOFOLLOW).call("utimensat")
 }
 
-/// Sets what the kernel takes.
-fn xattrs(at: At<'_>, entry: &Entry, skipped: &Skipped) -> Result<(), Fault> {
+/// Sets the extended attributes. One that the kernel refuses twice is skipped with a warning.
+fn set_xattrs(at: At<'_>, entry: &Entry, skipped: &Skipped) -> Result<(), Fault> {
     for (name, value) in &entry.xattrs {
         let attribute = CString::new(name.as_slice()).unwrap_or_default();
         let Err(errno) = retry_once(|| set_xattr(at, &attribute, value)) else { continue };

@@ -1,4 +1,4 @@
-//! Counts what a tree holds, without changing even an access time.
+//! Counts the entries and bytes of a tree, without changing even an access time.
 
 use core::ffi::CStr;
 
@@ -10,31 +10,31 @@ use crate::error::Fault;
 use crate::metadata::{At, Meta};
 use crate::sys::Mutex;
 
-/// What a tree holds.
+/// The contents of a tree.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Survey {
     /// Names, directories included, the root excluded.
     pub entries: u64,
     /// Directories among them.
     pub directories: u64,
-    /// Names of inodes that have several, directories excluded.
+    /// Names of inodes with more than one name, directories excluded.
     pub hard_links: u64,
     /// Devices, fifos and sockets.
     pub special: u64,
-    /// What file contents take in memory, in bytes.
+    /// Memory used by file contents, in bytes.
     pub bytes: u64,
     /// The size of the largest file, in bytes, holes included.
     pub largest: u64,
     /// Files with holes.
     pub sparse: u64,
-    /// Symbolic links that a tmpfs stores in a page, since they are too long for the inode.
+    /// Symbolic links whose target is too long for the inode, so that a tmpfs stores it in a page.
     pub long_symlinks: u64,
 }
 
-/// The longest target that tmpfs keeps in the inode (`SHORT_SYMLINK_LEN` less the final zero).
+/// The longest target that tmpfs keeps in the inode, in bytes (`SHORT_SYMLINK_LEN` less the NUL).
 const SHORT_SYMLINK: u64 = 127;
 
-/// Each thread counts for itself: counters that several threads change would cost as much as everything else.
+/// Each thread counts in its scratch: counters shared by threads would cost as much as everything else.
 struct Count(Mutex<Survey>);
 
 impl core::ops::AddAssign for Survey {
@@ -50,14 +50,14 @@ impl core::ops::AddAssign for Survey {
     }
 }
 
-/// Counts what is below `root`, with `threads` threads. If `root` belongs to a clone of a single mount, mounts below it are
-/// not crossed.
+/// Counts the tree below `root` with `threads` threads. If `root` belongs to a clone of a single mount,
+/// mounts below it are not crossed.
 ///
 /// # Errors
 /// The call that failed, with the path.
 pub fn survey(root: BorrowedFd<'_>, threads: u32) -> Result<Survey, Fault> {
     let count = Count(Mutex::new(Survey::default()));
-    walk(&count, open(root, c".")?, (), threads, &|| ()).map_err(|broken| broken.fault)?;
+    walk(&count, open(root, c".")?, (), threads, &|| ())?;
     Ok(count.0.into_inner())
 }
 
@@ -76,7 +76,7 @@ impl Visitor for Count {
         found.entries += 1;
         found.hard_links += u64::from(meta.links > 1);
         if kind == FileType::RegularFile {
-            // Each name counts its share of the file: the sum is right, and no file has to be remembered.
+            // Each name counts its share of the inode. The sum is right, and no inode has to be remembered.
             found.bytes += meta.allocated.div_ceil(u64::from(meta.links.max(1)));
             found.largest = found.largest.max(meta.size);
             found.sparse += u64::from(meta.allocated < meta.size);

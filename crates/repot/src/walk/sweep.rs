@@ -1,5 +1,5 @@
-//! Empties a tree: the mount points that had to stay in the old root until the mounts had moved, or a directory that is
-//! in the way.
+//! Empties a tree: the mount points that stayed in the old root until the mounts had moved, or a directory
+//! that an entry of the old root replaces.
 
 use core::ffi::CStr;
 
@@ -12,9 +12,9 @@ use crate::error::{Call, Fault};
 /// Removes everything below `root`.
 ///
 /// # Errors
-/// The first entry that could not be removed; others may remain too.
+/// The first entry that could not be removed. Others may remain too.
 pub(crate) fn sweep(root: &OwnedFd) -> Result<(), Fault> {
-    walk(&Sweep, open(root, c".")?, (), 1, &|| ()).map_err(|broken| broken.fault)
+    walk(&Sweep, open(root, c".")?, (), 1, &|| ())
 }
 
 struct Sweep;
@@ -39,10 +39,10 @@ impl Visitor for Sweep {
         parent: Option<(&OwnedFd, &CStr)>,
         _: &OwnedFd,
         (): &(),
-        whole: bool,
+        complete: bool,
     ) -> Result<(), Fault> {
         match parent {
-            Some((dir, name)) if whole => unlinkat(dir, name, AtFlags::REMOVEDIR).call("unlinkat"),
+            Some((dir, name)) if complete => unlinkat(dir, name, AtFlags::REMOVEDIR).call("unlinkat"),
             _ => Ok(()),
         }
     }

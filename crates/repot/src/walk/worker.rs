@@ -1,4 +1,5 @@
-//! One thread of a walk: depth first, with a stack of its own, of which only the deepest directories are open.
+//! One thread of a walk. It goes depth first with its own stack, of which only the deepest directories are
+//! open.
 
 use alloc::ffi::CString;
 use alloc::sync::Arc;
@@ -11,30 +12,34 @@ use crate::error::{Call, Fault, retry_once};
 use crate::walk::tasks::{Node, Shared, Task};
 use crate::walk::{Directory, Visitor};
 
-/// All descriptors that the walk may hold, over all its threads.
+/// The maximum number of descriptors of a walk, over all its threads.
 const DESCRIPTORS: usize = 160;
-/// Names of subdirectories that a thread remembers at most, in bytes; those beyond are read again later.
+/// Budget for the names of subdirectories that a thread remembers, in bytes. Names beyond it are read again
+/// later.
 const NAMES: usize = 64 * 1024;
-/// What the names of one directory may always take of it.
-const ROOM: usize = 4096;
-/// One read of a directory.
+/// Bytes of the name budget that every directory is guaranteed.
+const GUARANTEED: usize = 4096;
+/// Size of the buffer for one getdents64, in bytes.
 const BATCH: usize = 32 * 1024;
 
+/// A directory on the stack.
 struct Frame<V: Visitor> {
     node: Arc<Node<V::Meta>>,
+    /// `None` while it is closed to save descriptors.
     dir: Option<V::Dir>,
-    /// Where this directory's names begin in the worker's `names`.
+    /// Offset of this directory's names in the worker's `names`.
     names: usize,
-    /// How many bytes of names it may always have, however full `names` is.
+    /// Bytes of names that it may always have, however full `names` is.
     room: usize,
-    /// Where to read on after the directory had to be closed or its names did not fit.
+    /// Where to continue reading, after the directory was closed or its names did not fit.
     position: u64,
-    /// Whether the descriptor does not stand at `position`.
-    moved: bool,
-    /// Whether names had to be forgotten.
-    again: bool,
-    /// Whether anything was entered since the last time they were.
+    /// Whether the descriptor must seek to `position` before the next read.
+    must_seek: bool,
+    /// Whether names did not fit, so that the directory must be read again.
+    reread: bool,
+    /// Whether a subdirectory was entered since the last such read.
     progress: bool,
+    /// Whether it has been read to its end.
     end: bool,
 }
 
@@ -43,8 +48,9 @@ pub(crate) struct Worker<'a, V: Visitor> {
     stack: Vec<Frame<V>>,
     /// Frames below this index are closed.
     open_from: usize,
-    open_most: usize,
-    /// Names of subdirectories still to be entered, each followed by its length in two bytes.
+    /// The maximum number of open frames.
+    max_open: usize,
+    /// Names of subdirectories to enter, each followed by its length as a native-endian u16.
     names: Vec<u8>,
     batch: Vec<u8>,
     scratch: V::Scratch,
@@ -52,12 +58,12 @@ pub(crate) struct Worker<'a, V: Visitor> {
 
 impl<'a, V: Visitor> Worker<'a, V> {
     pub(crate) fn new(shared: &'a Shared<'a, V>) -> Self {
-        let each = DESCRIPTORS / (shared.threads.max(1) as usize * V::Dir::DESCRIPTORS);
+        let share_of_descriptors = DESCRIPTORS / (shared.threads.max(1) as usize * V::Dir::DESCRIPTORS);
         Worker {
             shared,
             stack: Vec::new(),
             open_from: 0,
-            open_most: each.saturating_sub(2).max(2),
+            max_open: share_of_descriptors.saturating_sub(2).max(2),
             names: Vec::new(),
             batch: Vec::with_capacity(BATCH),
             scratch: V::Scratch::default(),
@@ -71,11 +77,11 @@ impl<'a, V: Visitor> Worker<'a, V> {
             self.push(task);
             while !self.stack.is_empty() {
                 let failed = self.shared.failed.load(Ordering::Acquire);
-                let step = if failed { Ok(Next::Broken) } else { self.step() };
+                let step = if failed { Ok(Next::Failed) } else { self.step() };
                 match step {
                     Ok(Next::More) => {}
                     Ok(Next::Done) => self.pop(true),
-                    Ok(Next::Broken) => self.pop(false),
+                    Ok(Next::Failed) => self.pop(false),
                     Err(fault) => self.shared.fail(fault),
                 }
             }
@@ -88,22 +94,22 @@ impl<'a, V: Visitor> Worker<'a, V> {
             node: task.node,
             dir: Some(task.dir),
             names: self.names.len(),
-            room: ROOM,
+            room: GUARANTEED,
             position: 0,
-            moved: false,
-            again: false,
+            must_seek: false,
+            reread: false,
             progress: false,
             end: false,
         });
-        if self.stack.len() - self.open_from > self.open_most {
+        if self.stack.len() - self.open_from > self.max_open {
             let far = &mut self.stack[self.open_from];
             far.dir = None;
-            far.moved = true;
+            far.must_seek = true;
             self.open_from += 1;
         }
     }
 
-    /// One step in the directory on top of the stack.
+    /// Does one step in the directory on top of the stack.
     fn step(&mut self) -> Result<Next, Fault> {
         let top = self.stack.len() - 1;
         let frame = &mut self.stack[top];
@@ -111,33 +117,35 @@ impl<'a, V: Visitor> Worker<'a, V> {
             self.descend(top)?;
         } else if !frame.end {
             self.read(top)?;
-        } else if frame.again {
-            // What was read again may all have been there already: mount points, and what other threads have.
+        } else if frame.reread {
+            // Without progress, the names that fit may all be of directories that cannot be entered: mount
+            // points, and directories of other threads. So the directory gets more room.
             if !frame.progress {
                 frame.room *= 2;
             }
-            frame.again = false;
+            frame.reread = false;
             frame.progress = false;
             frame.end = false;
-            frame.moved = true;
+            frame.must_seek = true;
         } else {
             return Ok(Next::Done);
         }
         Ok(Next::More)
     }
 
-    /// Reads one batch of the directory: visits what is no directory, remembers the names of those that are.
+    /// Reads one batch of the directory: visits the entries that are not directories, and remembers the names
+    /// of subdirectories.
     fn read(&mut self, top: usize) -> Result<(), Fault> {
         let (below, rest) = self.stack.split_at_mut(top);
         let frame = &mut rest[0];
         let node = &frame.node;
         let Some(dir) = &frame.dir else { return Ok(()) };
         let visitor = self.shared.visitor;
-        // A path is put together only when it is needed.
+        // The path is assembled only if a call fails.
         let here = |fault: Fault| fault.on(node.path(b""));
-        if frame.moved {
+        if frame.must_seek {
             seek(dir.listed(), SeekFrom::Start(frame.position)).call("lseek").map_err(here)?;
-            frame.moved = false;
+            frame.must_seek = false;
         }
         let mut entries = RawDir::new(dir.listed(), self.batch.spare_capacity_mut());
         loop {
@@ -164,7 +172,7 @@ impl<'a, V: Visitor> Worker<'a, V> {
                     if self.shared.failed.load(Ordering::Relaxed) {
                         return Ok(());
                     }
-                    if self.shared.is_hungry() {
+                    if self.shared.has_idle_workers() {
                         share(self.shared, below, &mut self.names, &mut frame.names)?;
                     }
                 } else if filled <= NAMES || filled - frame.names <= frame.room {
@@ -172,9 +180,9 @@ impl<'a, V: Visitor> Worker<'a, V> {
                     let length = u16::try_from(bytes.len()).unwrap_or(u16::MAX);
                     self.names.extend_from_slice(&length.to_ne_bytes());
                 } else {
-                    // A directory that is only read is read on from here, later. Where entries vanish, the position means
-                    // nothing any more, but those that did not fit are what a later read finds.
-                    frame.again = true;
+                    // If entries stay, reading continues from here later. If visiting removes them, the
+                    // position is meaningless, but a later read lists exactly the names that did not fit.
+                    frame.reread = true;
                     if !V::REMOVES {
                         frame.end = true;
                         return Ok(());
@@ -190,7 +198,7 @@ impl<'a, V: Visitor> Worker<'a, V> {
         }
     }
 
-    /// Enters the subdirectory whose name was remembered last, or gives it away.
+    /// Enters the subdirectory whose name was remembered last, or hands it off.
     fn descend(&mut self, top: usize) -> Result<(), Fault> {
         let (text, length) = self.names.split_at(self.names.len() - 2);
         let length = usize::from(u16::from_ne_bytes([length[0], length[1]]));
@@ -207,22 +215,22 @@ impl<'a, V: Visitor> Worker<'a, V> {
         if let Some((dir, meta)) = entered {
             frame.progress = true;
             let node = Node::new(Some(frame.node.clone()), name, meta);
-            if let Some(task) = self.shared.give(Task { node, dir }) {
+            if let Some(task) = self.shared.hand_off(Task { node, dir }) {
                 self.push(task);
             }
         }
         Ok(())
     }
 
-    /// Ends the walk of the directory on top of the stack, and leaves all that is finished by it.
-    fn pop(&mut self, whole: bool) {
+    /// Ends the walk of the directory on top of the stack, and leaves every directory that this finishes.
+    fn pop(&mut self, complete: bool) {
         let Some(Frame { mut node, dir: Some(mut dir), names, .. }) = self.stack.pop() else { return };
         self.names.truncate(names);
-        if !whole {
-            node.broken.store(true, Ordering::Release);
+        if !complete {
+            node.failed.store(true, Ordering::Release);
         }
         let top = self.stack.len();
-        // The one call whose failure would leave directories unfinished.
+        // Retried once: this is the only call whose failure would leave directories unfinished.
         let reopen = |dir: &V::Dir| retry_once(|| dir.open(c".."));
         if let Some(below) = self.stack.last_mut()
             && below.dir.is_none()
@@ -236,10 +244,10 @@ impl<'a, V: Visitor> Worker<'a, V> {
         while node.pending.fetch_sub(1, Ordering::AcqRel) == 1 {
             let Some(parent) = node.parent.clone() else {
                 self.leave(&node, None, &dir);
-                return self.shared.over();
+                return self.shared.finish();
             };
             if let Some(mut below) = self.stack.pop() {
-                // It is the parent's frame, whose own walk goes on: this count is never its last.
+                // This frame is the parent's. Its own walk goes on, so its count does not reach 0 here.
                 let above = below.dir.take();
                 self.leave(&node, above.as_ref(), &dir);
                 parent.pending.fetch_sub(1, Ordering::AcqRel);
@@ -258,29 +266,30 @@ impl<'a, V: Visitor> Worker<'a, V> {
     }
 
     fn leave(&mut self, node: &Node<V::Meta>, above: Option<&V::Dir>, dir: &V::Dir) {
-        let whole = !node.broken.load(Ordering::Acquire);
+        let complete = !node.failed.load(Ordering::Acquire);
         let parent = above.map(|above| (above, node.name.as_c_str()));
-        let left = self.shared.visitor.leave(&mut self.scratch, parent, dir, &node.meta, whole);
-        if (left.is_err() || !whole)
+        let left = self.shared.visitor.leave(&mut self.scratch, parent, dir, &node.meta, complete);
+        if (left.is_err() || !complete)
             && let Some(parent) = &node.parent
         {
-            parent.broken.store(true, Ordering::Release);
+            parent.failed.store(true, Ordering::Release);
         }
         if let Err(fault) = left {
             self.shared.fail(fault.on(node.path(b"")));
         }
     }
 
-    /// Gives up on a directory whose parent cannot be opened again.
+    /// Abandons the walk at a directory whose parent cannot be reopened.
     fn strand(&mut self, fault: Fault, node: &Node<V::Meta>) {
-        // From the top, so that no directory is dropped together with its chain of parents, which would recurse.
+        // From the top: a directory dropped together with its chain of parents would recurse.
         while self.stack.pop().is_some() {}
         self.shared.abandon(fault.on(node.path(b"..")));
     }
 }
 
-/// Gives away a subdirectory that waits further down the stack, as far down as there is one: files of one directory are for one thread, and
-/// while there are many of them others may have nothing to do. `above` is where the names of the directory on top begin.
+/// Hands off a subdirectory whose name waits further down the stack, the one nearest to the root first: the
+/// files of one directory are visited by one thread, and while it has many, other workers may be idle.
+/// `above` is the offset of the names of the directory on top.
 fn share<V: Visitor>(
     shared: &Shared<'_, V>,
     below: &mut [Frame<V>],
@@ -288,8 +297,8 @@ fn share<V: Visitor>(
     above: &mut usize,
 ) -> Result<(), Fault> {
     let begin = |at: usize| below.get(at).map_or(*above, |frame| frame.names);
-    let waiting = |at: &usize| begin(at + 1) > begin(*at) && below[*at].dir.is_some();
-    let Some(at) = (0..below.len()).find(waiting) else { return Ok(()) };
+    let has_names = |at: &usize| begin(at + 1) > begin(*at) && below[*at].dir.is_some();
+    let Some(at) = (0..below.len()).find(has_names) else { return Ok(()) };
     let end = begin(at + 1) - 2;
     let length = usize::from(u16::from_ne_bytes([names[end], names[end + 1]]));
     let name = CString::new(&names[end - length..end]).unwrap_or_default();
@@ -304,14 +313,14 @@ fn share<V: Visitor>(
         shared.visitor.enter(dir, &name).map_err(|fault| fault.on(frame.node.path(name.to_bytes())))?;
     if let Some((dir, meta)) = entered {
         frame.progress = true;
-        shared.put(Task { node: Node::new(Some(frame.node.clone()), name, meta), dir });
+        shared.push(Task { node: Node::new(Some(frame.node.clone()), name, meta), dir });
     }
     Ok(())
 }
 
-/// What is to be done with the directory on top of the stack.
+/// The next step for the directory on top of the stack.
 enum Next {
     More,
     Done,
-    Broken,
+    Failed,
 }

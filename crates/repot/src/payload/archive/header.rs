@@ -1,12 +1,12 @@
-//! A ustar header: one block of 512 bytes, numbers in octal digits.
+//! A ustar header: one block of 512 bytes, with numbers in octal digits.
 
 use alloc::vec::Vec;
 
 use super::records::Records;
-use super::{BLOCK, Entry, Kind, flaw, place};
+use super::{BLOCK, Entry, Kind, flaw, inner_path};
 use crate::error::Fault;
 
-/// What a block says.
+/// A header whose checksum and format were checked.
 pub(super) struct Header<'a> {
     block: &'a [u8; BLOCK],
     pub(super) kind: u8,
@@ -19,14 +19,14 @@ impl<'a> Header<'a> {
         let sum = |at: usize| if (148..156).contains(&at) { 32 } else { u64::from(block[at]) };
         let sum: u64 = (0..BLOCK).map(sum).sum();
         if octal(&block[148..156]) != Some(sum) {
-            return flaw("the checksum of a header", &header.name());
+            return flaw("header checksum mismatch:", &header.name());
         }
         if &block[257..265] != b"ustar\x0000" {
-            return flaw("no ustar header:", &header.name());
+            return flaw("not a ustar header:", &header.name());
         }
         match octal(&block[124..136]) {
             Some(size) => Ok(Header { size, ..header }),
-            None => flaw("the size of", &header.name()),
+            None => flaw("malformed size of", &header.name()),
         }
     }
 
@@ -38,7 +38,7 @@ impl<'a> Header<'a> {
     fn number(&self, at: core::ops::Range<usize>, name: &[u8]) -> Result<u32, Fault> {
         match octal(&self.block[at]).and_then(|number| u32::try_from(number).ok()) {
             Some(number) => Ok(number),
-            None => flaw("a number in the header of", name),
+            None => flaw("malformed number in the header of", name),
         }
     }
 
@@ -53,11 +53,11 @@ impl<'a> Header<'a> {
             (b'5', false) => Kind::Directory,
             (b'6', false) => Kind::Fifo,
             (b'6', true) => Kind::Socket,
-            _ => return flaw("an entry of a kind that does not belong here:", &name),
+            _ => return flaw("unexpected entry type:", &name),
         };
         let number = |at| self.number(at, &name);
         let mut entry = Entry {
-            path: place(&name, kind == Kind::Directory)?,
+            path: inner_path(&name, kind == Kind::Directory)?,
             kind,
             mode: number(100..108)?,
             uid: records.uid.map_or_else(|| number(108..116), Ok)?,
@@ -72,16 +72,16 @@ impl<'a> Header<'a> {
             Some(time) => time,
             None => (octal(&self.block[136..148]).and_then(|time| i64::try_from(time).ok()).unwrap_or(0), 0),
         };
-        let plain = match kind {
+        let consistent = match kind {
             Kind::File => true,
-            Kind::Link => entry.size == 0 && place(&entry.target, false).is_ok(),
+            Kind::Link => entry.size == 0 && inner_path(&entry.target, false).is_ok(),
             Kind::Symlink => {
                 entry.size == 0 && (1..4096).contains(&entry.target.len()) && !entry.target.contains(&0)
             }
             Kind::Character | Kind::Block | Kind::Directory | Kind::Fifo | Kind::Socket => entry.size == 0,
         };
-        if !plain || entry.mode > 0o7777 {
-            return flaw("a header that makes no sense:", &name);
+        if !consistent || entry.mode > 0o7777 {
+            return flaw("inconsistent header:", &name);
         }
         Ok(entry)
     }
@@ -92,11 +92,11 @@ fn text(field: &[u8]) -> &[u8] {
     &field[..end]
 }
 
-/// A number in octal digits, with nothing but a zero or a space behind them.
+/// Parses octal digits, followed only by NUL or space.
 fn octal(field: &[u8]) -> Option<u64> {
     let end = field.iter().position(|byte| !byte.is_ascii_digit())?;
-    let (digits, rest) = field.split_at(end);
-    if digits.is_empty() || rest.iter().any(|byte| !matches!(byte, 0 | b' ')) {
+    let (digits, padding) = field.split_at(end);
+    if digits.is_empty() || padding.iter().any(|byte| !matches!(byte, 0 | b' ')) {
         return None;
     }
     digits.iter().try_fold(0u64, |sum, digit| {

@@ -23,10 +23,10 @@ impl Records {
         let mut records = Records::default();
         for record in pax::records(text) {
             let Some((key, value)) = record else {
-                return flaw("a PAX record of a wrong length", b"");
+                return flaw("PAX record of wrong length", b"");
             };
             if records.set(key, value).is_none() {
-                return flaw("a PAX record that is not known here:", key);
+                return flaw("unknown PAX record:", key);
             }
         }
         Ok(records)

@@ -1,6 +1,6 @@
-//! The index as text: lines `KEY=VALUE`.
+//! The index as text: lines `KEY=VALUE`, in a fixed order.
 //!
-//! Pure, and as strict as can be: what the init frees memory by must leave no room for two opinions.
+//! Parsing is pure and strict: the init frees memory by the index, so it must be unambiguous.
 
 use alloc::string::String;
 use core::fmt::{self, Write};
@@ -10,17 +10,17 @@ use twox_hash::XxHash64;
 use super::{CHUNK, Chunk, Frame, Index, hexadecimal, name};
 use crate::display::Hex;
 
-/// The XXH64 of some bytes, with the seed 0, as `xxhsum -H1` tells it.
+/// The XXH64 of `bytes` with seed 0, as `xxhsum -H1` prints it.
 pub fn xxh64(bytes: &[u8]) -> u64 {
     XxHash64::oneshot(0, bytes)
 }
 
-/// Why an index makes no sense.
+/// Why an index was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flaw {
-    /// The line, from 1 on.
+    /// The line number, from 1 on.
     pub line: usize,
-    /// What should have been there.
+    /// What is wrong with it.
     pub what: &'static str,
 }
 
@@ -32,7 +32,7 @@ impl fmt::Display for Flaw {
     }
 }
 
-/// The lines that are read so far.
+/// The lines that are still to be read.
 struct Lines<'a> {
     rest: &'a [u8],
     number: usize,
@@ -43,7 +43,7 @@ impl<'a> Lines<'a> {
         Err(Flaw { line: self.number, what })
     }
 
-    /// The value of the next line, which must have this key.
+    /// Reads the next line, which must have this key, and returns its value.
     fn value(&mut self, key: &str, what: &'static str) -> Result<&'a [u8], Flaw> {
         self.number += 1;
         let end = self.rest.iter().position(|byte| *byte == b'\n');
@@ -57,10 +57,10 @@ impl<'a> Lines<'a> {
         }
     }
 
-    /// Takes the last line away, which must have the XXH64 of all before it.
+    /// Removes the last line, which must hold the XXH64 of everything before it.
     fn end(&mut self, text: &[u8]) -> Result<(), Flaw> {
         let line = text.split_inclusive(|byte| *byte == b'\n').count();
-        let damaged = Flaw { line, what: "it is damaged, or cut off" };
+        let corrupt = Flaw { line, what: "the index is corrupt or truncated" };
         let length = SUM.len() + 16 + 1;
         let (above, last) = text.split_at(text.len().saturating_sub(length));
         let sum = last
@@ -68,7 +68,7 @@ impl<'a> Lines<'a> {
             .and_then(|last| hexadecimal(last.strip_suffix(b"\n")?))
             .map(u64::from_be_bytes);
         if sum != Some(xxh64(above)) {
-            return Err(damaged);
+            return Err(corrupt);
         }
         self.rest = &self.rest[..self.rest.len().saturating_sub(length)];
         Ok(())
@@ -80,61 +80,47 @@ impl<'a> Lines<'a> {
     }
 }
 
-/// What the last line begins with.
+/// The key of the last line.
 const SUM: &[u8] = b"xxh64=";
 
-/// A number in the one way to write it.
+/// Parses a number in its only valid form: digits without leading zeros.
 fn number(text: &[u8]) -> Option<u64> {
-    let plain = text.iter().all(u8::is_ascii_digit) && (text.len() == 1 || !text.starts_with(b"0"));
-    if plain { core::str::from_utf8(text).ok()?.parse().ok() } else { None }
+    let canonical = text.iter().all(u8::is_ascii_digit) && (text.len() == 1 || !text.starts_with(b"0"));
+    if canonical { core::str::from_utf8(text).ok()?.parse().ok() } else { None }
 }
 
 impl Index {
-    /// Reads an index.
+    /// Parses an index.
     ///
     /// # Errors
-    /// The first line that is not as it must be.
+    /// The first line that is wrong.
     pub fn parse(text: &[u8]) -> Result<Index, Flaw> {
         let mut lines = Lines { rest: text, number: 0 };
-        if lines.number("format", "format=1 was expected")? != 1 {
-            return lines.flaw("this format is newer than this program");
+        if lines.number("format", "expected format=1")? != 1 {
+            return lines.flaw("format is newer than this program supports");
         }
         lines.end(text)?;
         let mut index = Index {
-            entries: lines.number("entries", "entries=NUMBER was expected")?,
-            bytes: lines.number("bytes", "bytes=NUMBER was expected")?,
-            pages: lines.number("pages", "pages=NUMBER was expected")?,
-            inodes: lines.number("inodes", "inodes=NUMBER was expected")?,
-            largest: lines.number("largest", "largest=NUMBER was expected")?,
-            xattrs: lines.number("xattrs", "xattrs=NUMBER was expected")?,
+            entries: lines.number("entries", "expected entries=NUMBER")?,
+            bytes: lines.number("bytes", "expected bytes=NUMBER")?,
+            pages: lines.number("pages", "expected pages=NUMBER")?,
+            inodes: lines.number("inodes", "expected inodes=NUMBER")?,
+            largest: lines.number("largest", "expected largest=NUMBER")?,
+            xattrs: lines.number("xattrs", "expected xattrs=NUMBER")?,
             ..Index::default()
         };
-        let chunks = lines.number("chunks", "chunks=NUMBER was expected")?;
-        let frames = lines.number("frames", "frames=NUMBER was expected")?;
-        let mut total = 0u64;
-        for at in 0..chunks {
-            let chunk = chunk(&mut lines, at, chunks)?;
-            total += chunk.size;
-            index.chunks.push(chunk);
-        }
-        let (mut end, mut content) = (0, 0u64);
-        for at in 0..frames {
-            let frame = frame(&mut lines, end, total)?;
-            if frame.more && (at < 2 || at + 1 == frames) {
-                return lines.flaw("neither the directories nor the further names come in pieces");
-            }
-            end = frame.end();
-            content = content.saturating_add(frame.content);
-            index.frames.push(frame);
-        }
+        let chunks = lines.number("chunks", "expected chunks=NUMBER")?;
+        let frames = lines.number("frames", "expected frames=NUMBER")?;
+        let total = index.parse_chunks(&mut lines, chunks)?;
+        let (end, content) = index.parse_frames(&mut lines, frames, total)?;
         if !lines.rest.is_empty() {
             lines.number += 1;
-            return lines.flaw("nothing more was expected");
+            return lines.flaw("unexpected line");
         }
         if end != total || frames < 2 {
-            return lines.flaw("the frames are not all of the chunks");
+            return lines.flaw("the frames do not cover all chunks");
         }
-        // Every entry has a block of its own, and every page holds something.
+        // Every entry takes at least one block of the archive, and every page holds at least one byte.
         let Index { entries, bytes, pages, inodes, largest, xattrs, .. } = index;
         let possible = entries <= content / 512
             && bytes <= content
@@ -143,9 +129,37 @@ impl Index {
             && inodes <= entries + 1
             && pages <= bytes / 4096 + inodes;
         if !possible {
-            return lines.flaw("more is promised than the frames can hold");
+            return lines.flaw("the totals exceed what the frames can hold");
         }
         Ok(index)
+    }
+
+    /// Parses `number` lines `chunk=`. Returns the size of all chunks, in bytes.
+    fn parse_chunks(&mut self, lines: &mut Lines<'_>, number: u64) -> Result<u64, Flaw> {
+        let mut total = 0u64;
+        for at in 0..number {
+            let chunk = chunk(lines, at, number)?;
+            total += chunk.size;
+            self.chunks.push(chunk);
+        }
+        Ok(total)
+    }
+
+    /// Parses `number` lines `frame=` or `more=`. Returns their compressed and their uncompressed size, in
+    /// bytes.
+    fn parse_frames(&mut self, lines: &mut Lines<'_>, number: u64, total: u64) -> Result<(u64, u64), Flaw> {
+        let (mut end, mut content) = (0, 0u64);
+        for at in 0..number {
+            let frame = frame(lines, end, total)?;
+            if frame.more && (at < 2 || at + 1 == number) {
+                return lines
+                    .flaw("the frames of directories and of hard links cannot come in pieces (more=)");
+            }
+            end = frame.end();
+            content = content.saturating_add(frame.content);
+            self.frames.push(frame);
+        }
+        Ok((end, content))
     }
 
     /// The index as text.
@@ -171,7 +185,7 @@ impl Index {
 }
 
 fn chunk(lines: &mut Lines<'_>, at: u64, of: u64) -> Result<Chunk, Flaw> {
-    const WHAT: &str = "chunk=NAME SIZE XXH64 SHA256 was expected, in order";
+    const WHAT: &str = "expected chunk=NAME SIZE XXH64 SHA256, in order";
     let value = lines.value("chunk", WHAT)?;
     let mut words = value.split(|byte| *byte == b' ');
     let wanted = usize::try_from(at).map(name).unwrap_or_default();
@@ -186,13 +200,13 @@ fn chunk(lines: &mut Lines<'_>, at: u64, of: u64) -> Result<Chunk, Flaw> {
     let Some(chunk) = read() else { return lines.flaw(WHAT) };
     let last = at + 1 == of;
     if chunk.size == 0 || chunk.size > CHUNK || (!last && chunk.size != CHUNK) {
-        return lines.flaw("every chunk but the last has 262144 bytes, and that not more");
+        return lines.flaw("every chunk must have 262144 bytes, only the last may be shorter");
     }
     Ok(chunk)
 }
 
 fn frame(lines: &mut Lines<'_>, end: u64, total: u64) -> Result<Frame, Flaw> {
-    const WHAT: &str = "frame=OFFSET SIZE CONTENT was expected, or more=";
+    const WHAT: &str = "expected frame= or more= with OFFSET SIZE CONTENT";
     let more = lines.rest.starts_with(b"more=");
     let value = lines.value(if more { "more" } else { "frame" }, WHAT)?;
     let mut words = value.split(|byte| *byte == b' ').map(number);
@@ -201,10 +215,9 @@ fn frame(lines: &mut Lines<'_>, end: u64, total: u64) -> Result<Frame, Flaw> {
         words.next().is_none().then_some(frame)
     };
     let Some(frame) = read() else { return lines.flaw(WHAT) };
-    let whole = frame.size > 0 && frame.content > 0 && frame.content.is_multiple_of(512);
-    if !whole || frame.start != end || frame.size > total - end {
-        return lines
-            .flaw("each frame begins where the one before it ended, and holds whole blocks of 512 bytes");
+    let valid = frame.size > 0 && frame.content > 0 && frame.content.is_multiple_of(512);
+    if !valid || frame.start != end || frame.size > total - end {
+        return lines.flaw("frames must follow one another and hold whole blocks of 512 bytes");
     }
     Ok(frame)
 }
@@ -237,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read() {
+    fn a_written_index_can_be_parsed() {
         let index = sample();
         assert_eq!(Index::parse(index.text().as_bytes()), Ok(index.clone()));
         assert_eq!(index.frames[1].chunks(), 0..=0);
@@ -245,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn ten_gibibytes_have_an_index() {
+    fn an_index_of_10_gib_is_within_the_limit() {
         const FRAME: u64 = 3 << 20;
         let chunk = Chunk { size: CHUNK, sum: u64::MAX, digest: [0xff; 32] };
         let frame = |start| Frame { start, size: FRAME, content: 4 << 20, more: false };
@@ -259,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn pieces_are_numbered_from_their_header_on() {
+    fn pieces_belong_to_the_header_before_them() {
         let frame = |start, content, more| Frame { start, size: 10, content, more };
         let mut index =
             Index { chunks: vec![Chunk { size: 60, sum: 7, digest: [7; 32] }], ..Index::default() };
@@ -283,13 +296,13 @@ mod tests {
         }
     }
 
-    /// With the last line that it should have.
+    /// Appends the line with the XXH64.
     fn summed(lines: &str) -> String {
         alloc::format!("{lines}xxh64={:016x}\n", xxh64(lines.as_bytes()))
     }
 
     #[test]
-    fn what_is_cut_off_or_damaged_is_refused() {
+    fn truncated_or_corrupt_text_is_refused() {
         let text = sample().text();
         for end in 0..text.len() {
             assert!(Index::parse(&text.as_bytes()[..end]).is_err(), "{}", &text[..end]);
@@ -297,15 +310,15 @@ mod tests {
         assert!(Index::parse((text.clone() + "\n").as_bytes()).is_err());
         for at in 0..text.len() {
             for bit in [1, 16] {
-                let mut damaged = text.clone().into_bytes();
-                damaged[at] ^= bit;
-                assert!(Index::parse(&damaged).is_err(), "{}", damaged.escape_ascii());
+                let mut corrupt = text.clone().into_bytes();
+                corrupt[at] ^= bit;
+                assert!(Index::parse(&corrupt).is_err(), "{}", corrupt.escape_ascii());
             }
         }
     }
 
     #[test]
-    fn what_makes_no_sense_is_refused() {
+    fn inconsistent_values_are_refused() {
         let text = sample().text();
         let lines = &text[..text.len() - "xxh64=0123456789abcdef\n".len()];
         assert_eq!(summed(lines), text);

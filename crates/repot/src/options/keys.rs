@@ -1,0 +1,156 @@
+//! The keys of the configuration, and the values that they accept.
+
+use super::{Amount, Mode, OnError, Options, Verbosity};
+use crate::payload::index;
+
+/// A key of the configuration.
+pub(super) struct Key {
+    pub(super) name: &'static str,
+    /// What its value must be, for messages.
+    pub(super) accepts: &'static str,
+    /// Sets the option; `None` if the value is wrong.
+    pub(super) set: fn(&mut Options, Option<&[u8]>) -> Option<()>,
+}
+
+/// The keys, besides `cmdline` and the options of tmpfs.
+pub(super) const KEYS: &[Key] = &[
+    Key {
+        name: "mode",
+        accepts: "auto, move, bind or stay",
+        set: |options, value| {
+            options.mode = match value? {
+                b"auto" => Mode::Auto,
+                b"move" => Mode::Move,
+                b"bind" => Mode::Bind,
+                b"stay" => Mode::Stay,
+                _ => return None,
+            };
+            Some(())
+        },
+    },
+    Key {
+        name: "size",
+        accepts: "a size such as 512m or 50%, as in tmpfs(5)",
+        set: |options, value| {
+            options.size = Some(amount(value?)?);
+            Some(())
+        },
+    },
+    Key {
+        name: "nr_inodes",
+        accepts: "a number such as 20000 or 100k, as in tmpfs(5)",
+        set: |options, value| {
+            let count = amount(value?).filter(|count| matches!(count, Amount::Exactly(_)))?;
+            options.nr_inodes = Some(count);
+            Some(())
+        },
+    },
+    Key {
+        name: "init",
+        accepts: "an absolute path",
+        set: |options, value| {
+            let path = value.filter(|path| path.starts_with(b"/") && !path.contains(&0))?;
+            options.init = Some(path.to_vec());
+            Some(())
+        },
+    },
+    Key {
+        name: "onerror",
+        accepts: "continue, shell, reboot, poweroff or halt",
+        set: |options, value| {
+            options.onerror = match value? {
+                b"continue" => OnError::Continue,
+                b"shell" => OnError::Shell,
+                b"reboot" => OnError::Reboot,
+                b"poweroff" => OnError::Poweroff,
+                b"halt" => OnError::Halt,
+                _ => return None,
+            };
+            Some(())
+        },
+    },
+    Key {
+        name: "truncated",
+        accepts: "stop or continue",
+        set: |options, value| {
+            options.boot_truncated = match value? {
+                b"stop" => false,
+                b"continue" => true,
+                _ => return None,
+            };
+            Some(())
+        },
+    },
+    Key {
+        name: "threads",
+        accepts: "a number, 1 or more",
+        set: |options, value| {
+            let count = number(value?).filter(|count| *count > 0)?;
+            options.threads = Some(u32::try_from(count).unwrap_or(u32::MAX));
+            Some(())
+        },
+    },
+    Key {
+        name: "log",
+        accepts: "quiet, info or debug",
+        set: |options, value| {
+            options.log = match value? {
+                b"quiet" => Verbosity::Quiet,
+                b"info" => Verbosity::Info,
+                b"debug" => Verbosity::Debug,
+                _ => return None,
+            };
+            Some(())
+        },
+    },
+    Key {
+        name: "wipe",
+        accepts: "yes or no",
+        set: |options, value| {
+            options.wipe = switch(value)?;
+            Some(())
+        },
+    },
+    Key {
+        name: "payload",
+        accepts: "sha256: and 64 lowercase hexadecimal digits",
+        set: |options, value| {
+            // Digests add up: the command line can require more than the file, never less.
+            let digest = value.and_then(|text| text.strip_prefix(b"sha256:")).and_then(index::hexadecimal);
+            options.payload.push(digest);
+            digest.map(drop)
+        },
+    },
+];
+
+/// Parses a flag; a flag without a value is on.
+pub(super) fn switch(value: Option<&[u8]>) -> Option<bool> {
+    match value {
+        None | Some(b"yes" | b"1" | b"on" | b"true") => Some(true),
+        Some(b"no" | b"0" | b"off" | b"false") => Some(false),
+        Some(_) => None,
+    }
+}
+
+/// Parses a decimal number, without a sign.
+fn number(text: &[u8]) -> Option<u64> {
+    core::str::from_utf8(text).ok().filter(|text| !text.starts_with('+'))?.parse().ok()
+}
+
+/// Parses a size or count with a unit k, m, g or t, or a percentage.
+fn amount(text: &[u8]) -> Option<Amount> {
+    let (digits, unit) = match text {
+        [digits @ .., b'%'] => return number(digits).map(Amount::Percent),
+        [digits @ .., unit] if unit.is_ascii_alphabetic() => (digits, unit.to_ascii_lowercase()),
+        digits => (digits, b' '),
+    };
+    let shift = match unit {
+        b' ' => 0,
+        b'k' => 10,
+        b'm' => 20,
+        b'g' => 30,
+        b't' => 40,
+        _ => return None,
+    };
+    number(digits)?.checked_mul(1 << shift).map(Amount::Exactly)
+}
