@@ -1,4 +1,4 @@
-//! Where one contender runs once: a fresh old root and a fresh tmpfs, seen by nobody else and gone afterwards.
+//! The place of one run: a fresh old root and a fresh tmpfs in a private mount namespace.
 
 use super::sys;
 use anyhow::{Context, Result, ensure};
@@ -10,17 +10,18 @@ use rustix::mount::{
 };
 use std::path::{Path, PathBuf};
 
-/// Two file systems, mounted in a namespace of this thread's own.
+/// Two file systems, mounted in this thread's own mount namespace.
 pub(super) struct Arena {
     /// The old root.
     pub(super) old: PathBuf,
-    /// What movers that are not run as `/init` move to.
+    /// The new root of movers that do not run as `/init`.
     pub(super) new: PathBuf,
 }
 
-/// Runs `work` on a thread with a mount namespace of its own, in an arena whose old root is a `kind` and whose new one has `options`.
+/// Runs `work` in an arena, on a thread with its own mount namespace. The old root has type `kind`, the new
+/// one has the mount options `options`.
 ///
-/// The table of mounts that everybody else sees is compared before and after.
+/// The machine's mount table must be the same before and after.
 pub(super) fn with_arena<T: Send>(
     kind: &str,
     options: &[(&str, &str)],
@@ -37,7 +38,8 @@ pub(super) fn with_arena<T: Send>(
             attach(kind, &[], &arena.old)?;
             attach("tmpfs", options, &arena.new)?;
             let result = work(&arena);
-            // Here and not at the thread's end, which nobody waits for to the last: the memory is to be free again.
+            // Here, because nobody waits for the very end of the thread, and the memory must be free before
+            // the next run.
             for path in [&arena.new, &arena.old] {
                 unmount(path, UnmountFlags::empty()).with_context(|| format!("umount {}", path.display()))?;
             }
@@ -45,11 +47,11 @@ pub(super) fn with_arena<T: Send>(
         });
         thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     });
-    ensure!(host_mounts()? == before, "the mount table of this machine has changed meanwhile");
+    ensure!(host_mounts()? == before, "the mount table of this machine changed during the run");
     result
 }
 
-/// What the machine's other programs see, through the first thread, which stays where it is.
+/// The machine's mount table, read through the first thread, which stays in the original namespace.
 fn host_mounts() -> Result<String> {
     let path = format!("/proc/{}/mountinfo", std::process::id());
     std::fs::read_to_string(&path).context("cannot read this process's mountinfo")

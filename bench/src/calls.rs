@@ -8,14 +8,14 @@ use anyhow::{Context, Result};
 use repot_harness::{debian, place};
 use std::fmt::Write;
 
-/// Counts for the given contenders on one tree, shows them and writes `docs/bench/calls.md`.
+/// Counts the calls of each contender on one tree, prints them and writes `docs/bench/calls.md`.
 pub(crate) fn calls(tree: &Tree, contenders: &[Contender], terms: Terms<'_>, quick: bool) -> Result<()> {
     debian::need(&[("strace", "strace")])?;
     tree.prepare()?;
     let mut page = String::from("# System calls\n\n");
     let _ = writeln!(
         page,
-        "Counted by `cargo xtask bench calls` with `strace -f -c`, from the execution of /init to that of the real init.\n{}\n",
+        "Counted by `cargo xtask bench calls` with `strace -f -c`, from the execution of /init to the execution of the real init.\n{}\n",
         machine::about()?
     );
     for root in ["ramfs", "tmpfs"] {
@@ -68,7 +68,7 @@ fn section(contender: &Contender, root: &str, entries: u64, report: &str) -> Str
     format!(
         "## {}, from {root}, {entries} entries\n\n{}\n",
         contender.about,
-        text::table(&["", "calls", "errors", "an entry"], &rows)
+        text::table(&["", "calls", "errors", "per entry"], &rows)
     )
 }
 

@@ -1,4 +1,4 @@
-//! `cargo xtask bench cold`: what large folios are worth where free memory is warm, cold, or in single pages only.
+//! `cargo xtask bench cold`: the use of large folios if free memory is warm, cold, or in single pages only.
 
 use super::contenders::{self, Contender, Way};
 use super::race::{self, Race, Score};
@@ -11,22 +11,23 @@ use indicatif::{ProgressBar, ProgressStyle};
 use std::fmt::Write;
 
 const TREES: [&str; 3] = ["large", "small", "debian"];
-/// What is touched to see how long it takes.
+/// Bytes that are touched to measure how long that takes.
 const PROBE: u64 = 64 << 20;
 
-/// A kind of free memory, and what came of it.
+/// A state of free memory, and the results with it.
 struct Kind {
     name: &'static str,
     free: Free,
-    /// How long it took to touch a mebibyte, in microseconds.
+    /// Microseconds to touch 1 MiB.
     touched: f64,
-    /// MiB in pieces of 64 KiB or more.
+    /// MiB that are free in pieces of 64 KiB or more.
     larger: Option<u64>,
-    /// By tree.
+    /// One race per tree.
     races: Vec<Race>,
 }
 
-/// Measures on the trees that are named, or on three; shows, and writes `docs/bench/cold.md`.
+/// Measures on the named trees, or on the three default ones, prints the results and writes
+/// `docs/bench/cold.md`.
 pub(crate) fn cold(names: &[String], rounds: usize, terms: Terms<'_>, quick: bool) -> Result<()> {
     let rounds = if quick { 1 } else { rounds };
     let wanted = |tree: &Tree| match names {
@@ -70,7 +71,8 @@ pub(crate) fn cold(names: &[String], rounds: usize, terms: Terms<'_>, quick: boo
     document::write("cold.md", &page)
 }
 
-/// repot with large folios as it sees fit, and without; and with what a user may ask for, which takes half a minute for many files.
+/// repot with automatic large folios and without; and separately with `huge=always`, which takes half a
+/// minute for many files.
 fn contenders() -> Result<(Vec<Contender>, Vec<Contender>)> {
     let all = contenders::all(&[])?;
     let find = |name: &str| all.iter().find(|one| one.name == name).cloned();
@@ -87,12 +89,15 @@ fn contenders() -> Result<(Vec<Contender>, Vec<Contender>)> {
 
 fn page(kinds: &[Kind], rounds: usize) -> Result<String> {
     let mut page = format!(
-        "# Cold memory, and memory in single pages\n\nBy `cargo xtask bench cold`, on {}\n\n\
-         \"warm\": as much memory as the move needs was in use a moment before. \"cold\": what this virtual machine has at hand is held by \
-         another program, which takes memory until touching it takes time, so that each page must come from the host. \"single pages\": another program \
-         holds every other page of all memory, so that nothing is free in larger pieces at first; the kernel can make some by moving pages of that program together. \"huge=always\" is what a user may ask for in the \
-         configuration; repot itself never does, and here it runs once. \"processors\" is the time that both threads together spent on a processor, and what \
-         is compared, since it depends least on what else the machine did; \"contents\" what was in memory twice at the worst moment of a run of its own, where other programs are counted too.\n\n",
+        "# Cold and fragmented memory\n\nMeasured by `cargo xtask bench cold` on {}\n\n\
+         * \"warm\": as much memory as the move needs was in use a moment before.\n\
+         * \"cold\": another program holds the memory that this virtual machine has. It allocates until touching memory takes \
+         time; from then on the host must supply every page.\n\
+         * \"single pages\": another program holds every other page of all memory, so at first nothing is free in larger blocks. \
+         The kernel can make some by moving that program's pages together.\n\n\
+         \"huge=always\" can be set in the configuration; repot itself never uses it, and it runs once here. \"CPU time\" is the \
+         sum over both threads. It is compared because it depends least on other processes. \"contents\" is how much was in \
+         memory twice at the peak of a separate run, other programs included.\n\n",
         machine::about()?,
     );
     let rows: Vec<Vec<String>> = kinds
@@ -102,7 +107,7 @@ fn page(kinds: &[Kind], rounds: usize) -> Result<String> {
             vec![kind.name.to_owned(), format!("{:.0} µs", kind.touched), larger]
         })
         .collect();
-    page.push_str(&text::table(&["", "to touch 1 MiB", "free in pieces of 64 KiB or more"], &rows));
+    page.push_str(&text::table(&["", "time to touch 1 MiB", "free in blocks of 64 KiB or more"], &rows));
     for at in 0..kinds[0].races.len() {
         let race = &kinds[0].races[at];
         let _ = write!(
@@ -139,7 +144,7 @@ fn table(kinds: &[Kind], at: usize) -> String {
             ]
         })
     });
-    let head = ["", "median", "least", "processors", "against no large folios", "contents"];
+    let head = ["", "median", "minimum", "CPU time", "vs no large folios", "contents"];
     text::table(&head, &rows.collect::<Vec<_>>())
 }
 

@@ -1,4 +1,4 @@
-//! Who takes part, and how each is put into the old root or called on it.
+//! The contenders, and how each one is installed in the old root or started.
 
 use super::arena::Arena;
 use super::programs;
@@ -9,28 +9,28 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// One that takes part.
+/// One contender.
 #[derive(Debug, Clone)]
 pub(crate) struct Contender {
-    /// What it is asked for by.
+    /// Its name on the command line.
     pub(crate) name: String,
-    /// What it is, for the reader of a table.
+    /// A description for tables.
     pub(crate) about: String,
     pub(crate) way: Way,
 }
 
-/// How it is run.
+/// How it runs.
 #[derive(Debug, Clone)]
 pub(crate) enum Way {
     /// As `/init`, with this `/etc/repot.conf`.
     Init { program: PathBuf, config: String },
     /// As a script that moves `$OLD` to `$NEW`.
     Script(&'static str),
-    /// As a command of the guest program, which tells its own start and end.
+    /// As a command of the guest program, which reports its own start and end.
     Guest { word: &'static str, rest: Vec<String> },
 }
 
-/// A program given on the command line, to be run as `/init`.
+/// A program from the command line, run as `/init`.
 #[derive(Debug, Clone)]
 pub(crate) struct Peer {
     pub(crate) name: String,
@@ -46,12 +46,12 @@ impl std::str::FromStr for Peer {
     }
 }
 
-/// How many processors a contender with "all threads" has.
+/// The number of threads of a contender with "all threads".
 pub(crate) fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from).min(8)
 }
 
-/// Everyone, the one all are compared with last.
+/// All contenders. The last one is the floor that all are compared with.
 pub(crate) fn all(peers: &[Peer]) -> Result<Vec<Contender>> {
     debian::need(&[debian::BUSYBOX])?;
     let repot = build::init(build::Arch::X86_64)?;
@@ -105,7 +105,7 @@ pub(crate) fn all(peers: &[Peer]) -> Result<Vec<Contender>> {
     Ok(contenders)
 }
 
-/// The ones whose name is asked for; all when none is.
+/// The named contenders, or all if none is named.
 pub(crate) fn chosen(all: Vec<Contender>, names: &[String]) -> Result<Vec<Contender>> {
     if let Some(name) = names.iter().find(|name| all.iter().all(|one| one.name != **name)) {
         let known: Vec<&str> = all.iter().map(|one| one.name.as_str()).collect();
@@ -120,7 +120,8 @@ impl Contender {
         self.name != "repot-bind"
     }
 
-    /// Puts into the old root what is the same for all but in content: an init, the stand-in for the real init, a configuration.
+    /// Installs in the old root what every contender needs: an init, the stand-in for the real init, a
+    /// configuration.
     pub(crate) fn furnish(&self, arena: &Arena, default_init: &Path) -> Result<()> {
         let (program, config) = match &self.way {
             Way::Init { program, config } => (program.as_path(), config.as_str()),
@@ -136,7 +137,7 @@ impl Contender {
         write(arena.old.join("etc/repot.conf"), config).context("cannot write the configuration")
     }
 
-    /// The command of one that is not run as `/init`.
+    /// The command of a contender that does not run as `/init`.
     pub(crate) fn command(&self, arena: &Arena) -> Result<Option<Command>> {
         Ok(match &self.way {
             Way::Init { .. } => None,

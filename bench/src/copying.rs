@@ -1,8 +1,8 @@
-//! `cargo xtask bench copy`: what each way of copying a file costs, by its size, on the kernel that runs here.
+//! `cargo xtask bench copy`: the cost of each way of copying a file, by its size, on the running kernel.
 
 use super::arena::with_arena;
+use super::guest_output::GuestOutput;
 use super::machine;
-use super::told::Told;
 use super::{document, programs, text};
 use anyhow::{Context, Result};
 use indicatif::ProgressBar;
@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::process::Command;
 
-/// Size in KiB, files, rounds. As many files as take about the same time, whatever the size.
+/// Size in KiB, files, rounds. The number of files is chosen so that every size takes about the same time.
 const SIZES: [(u64, u64, u64); 8] = [
     (1, 500, 9),
     (4, 500, 9),
@@ -23,7 +23,7 @@ const SIZES: [(u64, u64, u64); 8] = [
     (64 << 10, 1, 9),
 ];
 
-/// Where from, where to, and what to say of it.
+/// Old file system, huge= option of the new one, title.
 const WAYS: [(&str, &str, &str); 4] = [
     ("ramfs", "never", "From ramfs to tmpfs"),
     ("tmpfs", "never", "From tmpfs to tmpfs"),
@@ -31,13 +31,13 @@ const WAYS: [(&str, &str, &str); 4] = [
     ("tmpfs", "within_size", "From tmpfs to tmpfs with huge=within_size"),
 ];
 
-/// Measures, shows, and writes `docs/bench/copy.md` unless that is to be left out.
+/// Measures, prints, and writes `docs/bench/copy.md` unless `quick` is set.
 pub(crate) fn copying(quick: bool) -> Result<()> {
     let guest = programs::guest()?;
     let mut page = String::from("# Copying one file\n\n");
     let _ = writeln!(
         page,
-        "Microseconds of processor time for one file, the median of several rounds, by `cargo xtask bench copy`.\n\
+        "Microseconds of CPU time per file, medians of several rounds, measured by `cargo xtask bench copy`.\n\
          {}\n",
         machine::about()?
     );
@@ -51,7 +51,7 @@ pub(crate) fn copying(quick: bool) -> Result<()> {
             let said = with_arena(old, &[("huge", huge)], |arena| {
                 command::read(Command::new(&guest).arg("copy").arg(&arena.old).arg(&arena.new).arg(word))
             })?;
-            for line in Told::new(said.as_bytes()).words("copy") {
+            for line in GuestOutput::new(said.as_bytes()).words("copy") {
                 let mut words = line.splitn(3, ' ');
                 let (Some(_), Some(time), Some(name)) = (words.next(), words.next(), words.next()) else {
                     continue;
@@ -86,7 +86,7 @@ pub(crate) fn copying(quick: bool) -> Result<()> {
     if quick { Ok(()) } else { document::write("copy.md", &page) }
 }
 
-/// In microseconds.
+/// The median in microseconds.
 fn median(times: &mut [u64]) -> String {
     times.sort_unstable();
     let nanoseconds = times[times.len() / 2];

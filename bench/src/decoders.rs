@@ -1,8 +1,8 @@
-//! `cargo xtask bench decoders`: what could decompress a payload, and what its frames and its window cost.
+//! `cargo xtask bench decoders`: decoders for payloads, and the cost of frames and windows.
 
 mod frames;
 
-use super::told::Told;
+use super::guest_output::GuestOutput;
 use super::trees::{self, Tree};
 use super::{document, machine, payload_images, programs, sys, text};
 use anyhow::{Context, Result, ensure};
@@ -13,28 +13,28 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-/// The same as in the payloads of `cargo xtask bench payload`.
+/// The same level as in `cargo xtask bench payload`.
 const LEVEL: i32 = 9;
 
 /// A program with one decoder, or none.
 struct Decoder {
     about: String,
     program: PathBuf,
-    /// Of its processors, in each round.
+    /// CPU seconds of each round.
     seconds: Vec<f64>,
-    /// KiB that were resident at the most.
+    /// Peak resident memory in KiB of each round.
     memory: Vec<f64>,
 }
 
-/// A payload without what is around it.
+/// The compressed archive of a payload.
 struct Archive {
     path: PathBuf,
     frames: String,
-    /// Compressed.
+    /// Compressed size.
     bytes: u64,
 }
 
-/// Measures on one tree, shows, and writes `docs/bench/decoders.md`.
+/// Measures on one tree, prints the results and writes `docs/bench/decoders.md`.
 pub(crate) fn decoders(names: &[String], rounds: usize, quick: bool) -> Result<()> {
     debian::need(&[("cpio", "cpio")])?;
     let name = names.first().map_or("debian", String::as_str);
@@ -45,7 +45,7 @@ pub(crate) fn decoders(names: &[String], rounds: usize, quick: bool) -> Result<(
     let tar =
         zstd::stream::decode_all(File::open(&archive.path)?).context("cannot decompress the archive")?;
     let page = format!(
-        "# Decoders and frames\n\nBy `cargo xtask bench decoders`, on {}\n\n{}\n{}",
+        "# Decoders and frames\n\nMeasured by `cargo xtask bench decoders` on {}\n\n{}\n{}",
         machine::about()?,
         race(&tree, &archive, tar.len(), if quick { 3 } else { rounds })?,
         frames::section(&tar, quick)?
@@ -54,7 +54,7 @@ pub(crate) fn decoders(names: &[String], rounds: usize, quick: bool) -> Result<(
     if quick || !names.is_empty() { Ok(()) } else { document::write("decoders.md", &page) }
 }
 
-/// Packs the tree and takes the chunks out of the image.
+/// Packs the tree and extracts the chunks of the image.
 fn archive(tree: &Tree) -> Result<Archive> {
     let stage = place::fresh("bench/decoders")?;
     let (root, image, path) = (stage.join("root"), stage.join("image.cpio"), stage.join("archive.zst"));
@@ -86,7 +86,7 @@ fn race(tree: &Tree, archive: &Archive, tar: usize, rounds: usize) -> Result<Str
             let before = sys::children();
             let said = command::read(Command::new(&decoder.program).arg(&archive.path))?;
             decoder.seconds.push(Duration::from_nanos(sys::children() - before).as_secs_f64());
-            let told = Told::new(said.as_bytes());
+            let told = GuestOutput::new(said.as_bytes());
             let number = |word| told.word(word).and_then(|number| number.parse::<f64>().ok()).context(word);
             decoder.memory.push(number("memory")?);
             let whole = if at == 0 { text::number(archive.bytes) } else { text::number(tar as u64) };
@@ -112,10 +112,11 @@ fn race(tree: &Tree, archive: &Archive, tar: usize, rounds: usize) -> Result<Str
     }
     let kilobytes = |program: &Path| -> Result<u64> { Ok(size(program)? / 1000) };
     Ok(format!(
-        "## Decoders\n\n{}: all {} frames, {megabytes:.1} MB of tar in {:.1} MB, decompressed one after the other by one thread that reads and \
-         writes 128 KiB at a time, as the init does. Processor time, medians of {rounds} interleaved rounds; memory that was resident \
-         at the most; what it adds to a static program. All are built as the init is, but for speed. Of each, what the same program takes without a decoder is \
-         subtracted.\n\n{}\nThe init has {} KB, the one that unpacks payloads {} KB.\n",
+        "## Decoders\n\n{}: all {} frames, {megabytes:.1} MB of tar in {:.1} MB, decompressed one after the other by one thread \
+         that reads and writes 128 KiB at a time, as the init does. \"speed\" is by CPU time, medians of {rounds} interleaved \
+         rounds. \"memory\" is the maximum resident memory, \"size\" what the decoder adds to a static program. All are built like \
+         the init, but optimized for speed. The values of the same program without a decoder are subtracted.\n\n{}\n\
+         The init has {} KB, the init with payload support {} KB.\n",
         tree.about,
         archive.frames,
         text::number(archive.bytes) / 1e6,
@@ -125,7 +126,7 @@ fn race(tree: &Tree, archive: &Archive, tar: usize, rounds: usize) -> Result<Str
     ))
 }
 
-/// What the lock file has of a package that is there once.
+/// The version of a package in `Cargo.lock`.
 fn version(package: &str) -> Result<String> {
     let lock = fs::read_to_string(place::checkout().join("Cargo.lock")).context("Cargo.lock")?;
     let entry = lock.split("[[package]]").find(|entry| entry.contains(&format!("name = \"{package}\"")));

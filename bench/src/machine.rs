@@ -1,9 +1,9 @@
-//! What a reader must know of the machine to judge the numbers: no name of it, and nothing of where it stands.
+//! What a reader must know of the machine to judge the numbers, without its name or location.
 
 use anyhow::{Context, Result};
 use std::fs::read_to_string;
 
-/// A sentence, and one more where other work of the machine had to wait.
+/// A sentence about the machine, and one more if the run had real-time priority.
 pub(crate) fn about() -> Result<String> {
     let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
     let version: String =
@@ -20,22 +20,18 @@ pub(crate) fn about() -> Result<String> {
     let memory: u64 = field("/proc/meminfo", "MemTotal")?.trim_end_matches(" kB").parse().unwrap_or(0);
     let count = std::thread::available_parallelism().map_or(1, usize::from);
     Ok(format!(
-        "Linux {}, {count} processors ({processor}){}, {} GiB of memory.{}",
+        "Linux {}, {count} CPUs ({processor}){}, {} GiB of memory.{}",
         version.trim_end_matches('.'),
         if hypervisor { " in a virtual machine" } else { "" },
         memory.div_ceil(1 << 20),
-        if real_time()? {
-            " All was run with real-time priority, before whatever else the machine did."
-        } else {
-            ""
-        },
+        if real_time()? { " Everything ran with real-time priority, ahead of other processes." } else { "" },
     ))
 }
 
-/// Whether this process, and so what it starts, has a real-time priority, as `chrt -f 10` gives.
+/// Whether this process has a real-time priority, as by `chrt -f 10`. Its children inherit it.
 fn real_time() -> Result<bool> {
     let stat = read_to_string("/proc/self/stat").context("cannot read /proc/self/stat")?;
-    // The second field is a name in parentheses; the fortieth the priority.
+    // The second field is a name in parentheses, the 40th is the priority.
     let fields = stat.rsplit_once(") ").map(|(_, fields)| fields.split(' '));
     let priority = fields.and_then(|mut fields| fields.nth(40 - 3));
     Ok(priority.context("/proc/self/stat is too short")? != "0")

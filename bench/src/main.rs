@@ -9,6 +9,7 @@ mod contenders;
 mod copying;
 mod decoders;
 mod document;
+mod guest_output;
 mod machine;
 mod memory;
 mod packing;
@@ -22,7 +23,6 @@ mod report;
 mod run;
 mod sys;
 mod text;
-mod told;
 mod trees;
 mod warm;
 

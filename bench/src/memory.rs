@@ -1,9 +1,9 @@
-//! What a move takes of the machine's memory besides the tree, seen from outside while it goes on.
+//! The memory that a move needs besides the tree, measured from outside while the move runs.
 //!
-//! `/proc/meminfo` is read over and over on a thread of its own. `Shmem` and `Unevictable` together are the contents of
-//! every tmpfs and ramfs, so how far they rise above the start is what was there twice. The kernel counts in batches for
-//! each processor, which leaves an error of about 1 MiB. Other programs that run meanwhile are counted too, so it is done in several
-//! runs, and the median counts.
+//! A thread reads `/proc/meminfo` in a loop. `Shmem` and `Unevictable` together are the contents of every
+//! tmpfs and ramfs, so their rise above the start is the duplicated bytes. The kernel counts in batches per
+//! CPU, which leaves an error of about 1 MiB. Other programs are counted too, so the median of several runs
+//! is used.
 
 use anyhow::{Context, Result};
 use std::fs::File;
@@ -12,22 +12,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
-/// The highest each was above the start, in bytes.
+/// The maximum of each value above the start, in bytes.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Memory {
-    /// Contents of tmpfs and ramfs.
+    /// Duplicated contents of tmpfs and ramfs.
     pub(crate) contents: u64,
-    /// The kernel's own objects: inodes, names.
+    /// The kernel's own objects, such as inodes and dentries.
     pub(crate) slab: u64,
-    /// What programs have for themselves.
+    /// Anonymous memory of programs.
     pub(crate) programs: u64,
-    /// All of these and the page tables together.
+    /// All of these, and page tables and kernel stacks.
     pub(crate) all: u64,
-    /// How often it was looked.
+    /// The number of samples.
     pub(crate) samples: u64,
 }
 
-/// One look, in KiB.
+/// One sample, in KiB.
 #[derive(Debug, Default, Clone, Copy)]
 struct Look {
     contents: u64,
@@ -36,16 +36,16 @@ struct Look {
     tables: u64,
 }
 
-/// A thread that looks.
+/// A running sampler.
 pub(crate) struct Sampler {
     done: Arc<AtomicBool>,
     thread: JoinHandle<Result<Memory>>,
 }
 
 impl Sampler {
-    /// Returns when it has looked for the first time.
+    /// Returns after the first sample.
     pub(crate) fn start() -> Result<Sampler> {
-        // Counts that processors keep for themselves are brought in, so that the start is right.
+        // Merges the counters of each CPU, so that the first sample is right.
         let _ = std::fs::read("/proc/sys/vm/stat_refresh");
         let file = File::open("/proc/meminfo").context("cannot open /proc/meminfo")?;
         let first = Look::take(&file)?;
@@ -55,7 +55,8 @@ impl Sampler {
             let mut high = Memory::default();
             while !over.load(Ordering::Relaxed) {
                 high.note(first, Look::take(&file)?);
-                // With real-time priority nobody of the same priority would get this processor otherwise.
+                // With real-time priority, no other process of the same priority would get this CPU
+                // otherwise.
                 std::thread::yield_now();
             }
             Ok(high)
@@ -70,7 +71,7 @@ impl Sampler {
 }
 
 impl Memory {
-    /// Of several runs, the median of each.
+    /// The median of each value over several runs.
     pub(crate) fn median(runs: &[Memory]) -> Option<Memory> {
         let middle = |of: fn(&Memory) -> u64| {
             let mut numbers: Vec<u64> = runs.iter().map(of).collect();

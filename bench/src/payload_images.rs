@@ -1,9 +1,9 @@
-//! `cargo xtask bench payload`: a root that comes compressed, against the kernel's own unpacking of the same root.
+//! `cargo xtask bench payload`: payload images against images that the kernel unpacks, of the same root.
 //!
-//! Three questions: the smallest machine that boots it, the time from the start of the kernel to the real init, and the time that
-//! the unpacking takes on this machine.
+//! It measures the smallest machine that boots, the time from the start of the kernel to the real init, and
+//! the time of unpacking on this machine.
 
-use super::told::Told;
+use super::guest_output::GuestOutput;
 use super::trees::{self, Tree};
 use super::{document, machine as host, programs, text};
 use anyhow::{Context, Result, bail, ensure};
@@ -12,7 +12,7 @@ use repot_cli::cli::Cli;
 use repot_cli::codec::{Compression, Encoder};
 use repot_harness::kernels::{Kernel, kernel};
 use repot_harness::{build, command, debian, place, qemu};
-use repot_tests::payload::unpacked;
+use repot_tests::payload_image::unpacked;
 use repot_tests::sandbox::{End, Setup};
 use repot_tests::trees::Fs;
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
@@ -24,30 +24,30 @@ use std::process::Command;
 use std::time::Duration;
 
 const SERIES: &str = "6.12";
-/// The same for both images.
+/// The compression level of both images.
 const LEVEL: u32 = 9;
 const STEP: u32 = 8;
 const LIMIT: Duration = Duration::from_secs(300);
-/// For a boot in ample memory.
+/// The limit for a boot with ample memory.
 const SOON: Duration = Duration::from_secs(60);
 const ROOTS: [&str; 2] = ["ramfs", "tmpfs"];
 /// Makes the kernel copy by words.
 const NO_STRINGS: &str = "clearcpuid=erms";
-/// Enough for anything.
+/// More memory than any boot needs, in MiB.
 const AMPLE: u32 = 2048;
 
-/// The same root, packed in both ways.
+/// The same root, packed both ways.
 struct Images {
     payload: PathBuf,
     plain: PathBuf,
-    /// The sum of the sizes of its files, in MiB.
+    /// The sum of the file sizes, in MiB.
     mib: u32,
 }
 
-/// Answers what is asked for of the trees that are named; where that is all, writes `docs/bench/payload.md`.
+/// Measures on the named trees. If everything was measured, it writes `docs/bench/payload.md`.
 pub(crate) fn payload(names: &[String], only: &[String], rounds: usize, quick: bool) -> Result<()> {
     if let Some(other) = only.iter().find(|what| !["ram", "time"].contains(&what.as_str())) {
-        bail!("--only={other}: of payloads `ram` and `time` are measured");
+        bail!("--only={other}: payload measures `ram` and `time`");
     }
     let asked = |what: &str| only.is_empty() || only.iter().any(|word| word == what);
     debian::need(&[debian::QEMU, ("cpio", "cpio"), ("zstd", "zstd")])?;
@@ -57,8 +57,8 @@ pub(crate) fn payload(names: &[String], only: &[String], rounds: usize, quick: b
     };
     let kernel = kernel(SERIES)?;
     let mut page = format!(
-        "# Payloads\n\nFound by `cargo xtask bench payload`. Both images of a root are compressed with zstd at level {LEVEL}. \"plain\" is \
-         an ordinary initramfs that is unpacked by the kernel and whose /init is the real init: nothing is re-homed.\n"
+        "# Payload images\n\nMeasured by `cargo xtask bench payload`. Both images of a root are compressed with zstd at level {LEVEL}. \
+         \"plain\" is an ordinary initramfs: the kernel unpacks it, its /init is the real init, and nothing is re-homed.\n"
     );
     for tree in trees::all().into_iter().filter(wanted) {
         tree.prepare()?;
@@ -89,9 +89,9 @@ fn memory(images: &Images, kernel: &Kernel) -> Result<String> {
         plain.push(smallest(&images.plain, root, kernel, images.mib)?.0.to_string());
     }
     Ok(format!(
-        "MiB of the smallest machine in which the whole tree is there when the real init is executed, in steps of {STEP}, Linux \
-         {SERIES}, two processors. \"kernel and tree alone\" is what was not free any more in the payload's machine at the first \
-         instruction of the real init, when nothing is left of the payload and of its /init:\n\n{}\n",
+        "MiB of the smallest machine in which the real init finds the whole tree, in steps of {STEP}, Linux {SERIES}, 2 CPUs. \
+         \"kernel and tree alone\" is the memory that is not free in the payload's machine at the first instruction of the real \
+         init, when the payload and its /init are gone:\n\n{}\n",
         text::table(&["", "ramfs", "tmpfs"], &[floor, payload, plain])
     ))
 }
@@ -117,9 +117,9 @@ fn time(images: &Images, kernel: &Kernel, rounds: usize) -> Result<String> {
         row("unpacking alone: init-payload, and `zstd -d | cpio -i` onto a tmpfs", &mut unpack),
     ];
     Ok(format!(
-        "Seconds, medians of {rounds} interleaved rounds, two processors. QEMU copies byte by byte what a processor with ERMS copies \
-         by cache lines (`rep movsb`), and the kernel copies so between itself and a program, but not within itself; with \
-         `{NO_STRINGS}` both go by words:\n\n{}",
+        "Seconds, medians of {rounds} interleaved rounds, 2 CPUs. QEMU executes `rep movsb` byte by byte, where a CPU with ERMS \
+         copies by cache lines. The kernel uses it to copy between itself and a program, but not within itself. With \
+         `{NO_STRINGS}` both copy by words:\n\n{}",
         text::table(&["", "payload", "plain", "times faster"], &rows)
     ))
 }
@@ -164,7 +164,7 @@ fn images(tree: &Tree) -> Result<Images> {
     Ok(Images { payload, plain: compressed, mib })
 }
 
-/// What `repot pack --payload` makes of a root.
+/// Packs a root as `repot pack --payload` does.
 pub(super) fn pack(root: &Path, image: &Path) -> Result<()> {
     let plain = |path: &Path| path.to_str().map(str::to_owned).context("a path that is no text");
     let words = [
@@ -180,19 +180,19 @@ pub(super) fn pack(root: &Path, image: &Path) -> Result<()> {
 }
 
 fn put(from: &Path, to: &Path) -> Result<()> {
-    // What is there may be a symlink out of the tree.
+    // The old file may be a symlink out of the tree.
     let _ = fs::remove_file(to);
     fs::copy(from, to).with_context(|| format!("cannot copy {}", from.display()))?;
     Ok(fs::set_permissions(to, Permissions::from_mode(0o755))?)
 }
 
-/// What the guest told of a machine of this size.
-fn boot(image: &Path, root: &str, kernel: &Kernel, memory_mib: u32) -> Result<Told> {
+/// The report of a boot with this much memory.
+fn boot(image: &Path, root: &str, kernel: &Kernel, memory_mib: u32) -> Result<GuestOutput> {
     let append = format!("rootfstype={root} quiet bench-machine");
     let folder = place::fresh("bench/payload/run")?;
     let machine = machine(image, kernel, &append, memory_mib, LIMIT, &folder);
-    // QEMU itself refuses a machine that is too small for the archive.
-    Ok(machine.run().map_or_else(|_| Told::default(), told))
+    // QEMU refuses a machine that is too small for the archive.
+    Ok(machine.run().map_or_else(|_| GuestOutput::default(), told))
 }
 
 fn machine<'a>(
@@ -206,16 +206,16 @@ fn machine<'a>(
     qemu::Machine { kernel, initrd: image, append, memory_mib, cpus: 2, limit, stays: None, folder }
 }
 
-fn told(run: qemu::Run) -> Told {
-    Told::new(run.report.replace('\r', "").as_bytes())
+fn told(run: qemu::Run) -> GuestOutput {
+    GuestOutput::new(run.report.replace('\r', "").as_bytes())
 }
 
-/// The smallest machine, and what of it is in use then: by halves, between what cannot hold the tree and what is ample; downwards in
-/// strides of 64 MiB at most.
+/// The smallest machine in MiB, and how much of it is in use at the end. The search bisects between a size
+/// that cannot hold the tree and an ample one, in steps of at most 64 MiB downward.
 fn smallest(image: &Path, root: &str, kernel: &Kernel, mib: u32) -> Result<(u32, u32)> {
     let reference = boot(image, root, kernel, AMPLE)?;
     let tally = reference.word("tally").context("the image does not boot in ample memory")?.to_owned();
-    // How many MiB are free where it boots.
+    // The free memory in MiB if the machine boots.
     let boots = |memory| {
         let told = boot(image, root, kernel, memory)?;
         let whole = told.word("tally") == Some(&tally);
@@ -225,7 +225,7 @@ fn smallest(image: &Path, root: &str, kernel: &Kernel, mib: u32) -> Result<(u32,
     let (mut low, mut high, mut used) = (mib / STEP * STEP, AMPLE, AMPLE);
     ensure!(boots(low)?.is_none(), "the tree alone has {mib} MiB, and a machine of {low} MiB booted it");
     while high - low > STEP {
-        // Small machines fail sooner than large ones boot.
+        // A machine that is too small fails sooner than a large one boots.
         let middle = low + ((high - low) / 2).min(64) / STEP * STEP;
         match boots(middle)? {
             Some(free) => (high, used) = (middle, middle - free),
@@ -242,7 +242,7 @@ fn arrival(image: &Path, kernel: &Kernel, append: &str) -> Result<f64> {
         let folder = place::fresh("bench/payload/run")?;
         let told = told(machine(image, kernel, &append, AMPLE, SOON, &folder).run_in_parallel()?);
         let stamp = told.word("end").and_then(|words| words.split(' ').next()?.parse::<u64>().ok());
-        // Emulation in parallel has its own accidents.
+        // QEMU with a thread per CPU sometimes crashes a guest.
         if let (Some(stamp), Some(_)) = (stamp, told.word("tally")) {
             return Ok(Duration::from_nanos(stamp).as_secs_f64());
         }
@@ -250,22 +250,22 @@ fn arrival(image: &Path, kernel: &Kernel, append: &str) -> Result<f64> {
     bail!("{} does not boot", image.display())
 }
 
-/// Seconds that the init needs in a namespace of its own, by its own account.
+/// The seconds of unpacking that the init reports, in its own namespaces.
 fn by_init(image: &Path) -> Result<f64> {
     let bytes = fs::read(image).context("cannot read the image")?;
     let prepared = unpacked(Fs::Ramfs, &[], &[&bytes], |_| ());
     drop(bytes);
     let mut running = prepared.start(&Setup::default());
-    // The stand-in for the real init ends by itself.
+    // The stand-in for the real init exits by itself.
     let end = running.wait();
     let log = running.log();
     ensure!(matches!(end, End::Exited(0)), "{end:?}: {log}");
     let words: Vec<&str> = log.split(' ').collect();
-    let at = words.iter().position(|word| *word == "ms,").context("the init told no time")?;
+    let at = words.iter().position(|word| *word == "ms,").context("the init logged no time")?;
     Ok(words[at - 1].parse::<f64>()? / 1000.0)
 }
 
-/// Seconds that `zstd -d | cpio -i` needs onto a tmpfs of a namespace of its own.
+/// The seconds of `zstd -d | cpio -i` onto a tmpfs in its own namespace.
 fn by_cpio(image: &Path) -> Result<f64> {
     const SCRIPT: &str = "set -e; mount -t tmpfs tmpfs /mnt; cd /mnt; start=$(date +%s%N); \
                           zstd -dqc \"$0\" | cpio -idm --quiet; end=$(date +%s%N); echo $((end - start))";

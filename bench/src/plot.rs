@@ -1,17 +1,17 @@
-//! The drawings: bars for a race, curves over a logarithmic axis for what grows.
+//! The drawings: bars for a race, curves over a logarithmic axis for growth.
 
 use anyhow::{Result, anyhow};
 use plotters::prelude::*;
 use std::path::Path;
 
-/// One line of a drawing.
+/// One curve.
 #[derive(Debug, Clone)]
 pub(crate) struct Curve {
     pub(crate) name: String,
     pub(crate) points: Vec<(f64, f64)>,
 }
 
-/// Colours that differ for colour-blind readers too (Okabe and Ito).
+/// Colors that color-blind readers can tell apart (Okabe and Ito).
 const COLOURS: [RGBColor; 8] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
@@ -25,7 +25,7 @@ const COLOURS: [RGBColor; 8] = [
 
 const FONT: &str = "sans-serif";
 
-/// A horizontal bar each, in the order given, with what is written at its end.
+/// Draws one horizontal bar per item, in the given order, with a label at its end.
 pub(crate) fn bars(path: &Path, title: &str, bars: &[(String, f64, String)]) -> Result<()> {
     let height = 60 + 30 * u32::try_from(bars.len())?;
     let drawing = || -> std::result::Result<(), Box<dyn std::error::Error>> {
@@ -52,14 +52,14 @@ pub(crate) fn bars(path: &Path, title: &str, bars: &[(String, f64, String)]) -> 
     drawing().map_err(|error| anyhow!("cannot draw {}: {error}", path.display()))
 }
 
-/// What the axes say.
+/// The labels of the axes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Axes<'a> {
     pub(crate) x: &'a str,
     pub(crate) y: &'a str,
 }
 
-/// Curves over a logarithmic axis, the other from zero.
+/// Draws curves over a logarithmic x axis. The y axis begins at zero.
 pub(crate) fn curves(path: &Path, title: &str, axes: Axes<'_>, curves: &[Curve]) -> Result<()> {
     let points = || curves.iter().flat_map(|curve| curve.points.iter());
     let left = points().map(|point| point.0).fold(f64::INFINITY, f64::min);

@@ -1,4 +1,4 @@
-//! What the images of the benchmarks are made of.
+//! The programs and archives of the benchmarks.
 
 use anyhow::{Context, Result};
 use repot_harness::build;

@@ -1,4 +1,4 @@
-//! Rounds: everyone once in each, so that what the machine does meanwhile falls on all alike.
+//! Rounds. Every contender runs once in each round, so that other load of the machine affects all of them.
 
 use super::contenders::{Contender, Way};
 use super::memory::Memory;
@@ -8,23 +8,23 @@ use super::trees::Tree;
 use anyhow::Result;
 use indicatif::ProgressBar;
 
-/// What one contender did on one tree.
+/// The results of one contender on one tree.
 #[derive(Debug, Clone)]
 pub(crate) struct Score {
     pub(crate) contender: Contender,
-    /// Seconds, the fewest first.
+    /// Seconds, sorted.
     pub(crate) seconds: Vec<f64>,
-    /// The same on processors, all threads together.
+    /// CPU seconds of all threads together, sorted.
     pub(crate) own: Vec<f64>,
-    /// What was in the way of calling it a whole move.
+    /// Why a run was not a complete move.
     pub(crate) flaw: Option<String>,
-    /// From runs of their own after the timed ones.
+    /// From separate runs after the timed ones.
     pub(crate) memory: Option<Memory>,
-    /// What repot's own line says of it.
+    /// What repot's own log line reports.
     pub(crate) claim: Option<String>,
 }
 
-/// Everyone on one tree.
+/// All contenders on one tree.
 #[derive(Debug, Clone)]
 pub(crate) struct Race {
     pub(crate) tree: Tree,
@@ -34,7 +34,7 @@ pub(crate) struct Race {
     pub(crate) scores: Vec<Score>,
 }
 
-/// Runs all contenders `rounds` times, and then each of them `looks` times to watch the memory.
+/// Runs all contenders `rounds` times, and then each of them `looks` times to measure the memory.
 pub(crate) fn race(
     tree: &Tree,
     contenders: &[Contender],
@@ -61,7 +61,7 @@ pub(crate) fn race(
     };
     for round in 0..rounds {
         for at in 0..race.scores.len() {
-            // Not always after the same one: what it leaves behind could help or hinder.
+            // The order alternates: what one contender leaves behind could help or slow down the next.
             let count = race.scores.len();
             let at = if round % 2 == 0 { at } else { count - 1 - at };
             let outcome = race.one(at, terms, bar)?;
@@ -70,7 +70,7 @@ pub(crate) fn race(
         }
     }
     for at in 0..race.scores.len() {
-        // A floor reads the tree into its own memory first, which says nothing.
+        // A floor reads the tree into its own memory first, so its memory says nothing.
         if !race.scores[at].contender.is_floor() {
             let mut seen = Vec::new();
             for _ in 0..looks {
@@ -105,7 +105,7 @@ impl Race {
     }
 }
 
-/// How many runs a race takes.
+/// The number of runs of a race.
 pub(crate) fn runs(contenders: &[Contender], rounds: usize, looks: usize) -> usize {
     let floors = contenders.iter().filter(|one| one.is_floor()).count();
     contenders.len() * rounds + (contenders.len() - floors) * looks
@@ -126,7 +126,7 @@ impl Score {
         text::median(&self.seconds)
     }
 
-    /// The median on processors.
+    /// The median of the CPU seconds.
     pub(crate) fn own(&self) -> f64 {
         text::median(&self.own)
     }

@@ -1,4 +1,4 @@
-//! The races: everyone moves the same trees, in turn.
+//! The races: all contenders move the same trees, in turn.
 
 use crate::Choice;
 use crate::contenders::Contender;
@@ -9,13 +9,13 @@ use crate::{race, text};
 use anyhow::Result;
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// The growth curve's contenders: the others would only take long.
+/// The contenders of the growth curve. The others would only take long.
 const GROWING: [&str; 5] = ["repot-1", "repot-all", "classic", "tar", "floor-all"];
 
-/// Runs in which the memory is watched; one where a run takes half a minute.
+/// Runs that measure the memory. A single one for trees with long runs.
 const LOOKS: usize = 3;
 
-/// MiB of the largest file.
+/// Sizes of the largest file, in MiB.
 const FILES: [u64; 6] = [1, 4, 16, 64, 200, 512];
 
 pub(crate) fn races(choice: &Choice, terms: Terms<'_>) -> Result<()> {
@@ -23,7 +23,7 @@ pub(crate) fn races(choice: &Choice, terms: Terms<'_>) -> Result<()> {
     let most = if choice.quick { 3 } else { usize::MAX };
     let rounds = |tree: &Tree| most.min(if tree.is_heavy() { choice.heavy_rounds } else { choice.rounds });
     let looks = |tree: &Tree| if tree.is_heavy() { 1 } else { LOOKS };
-    // Curves, and pages that replace earlier ones, are made of everything or not at all.
+    // Curves, and pages that replace earlier ones, need all results.
     let whole = choice.tree.is_empty() && choice.only.is_empty();
     let few = |names: &[&str]| -> Vec<Contender> {
         let known = contenders.iter().filter(|one| names.contains(&one.name.as_str()) || choice.is_peer(one));
@@ -72,7 +72,7 @@ pub(crate) fn races(choice: &Choice, terms: Terms<'_>) -> Result<()> {
     match (choice.quick, whole) {
         (true, _) => Ok(()),
         (false, true) => report.write(),
-        // A page is about everyone on every tree; a drawing about one race.
+        // A page needs every contender on every tree, a drawing only one race.
         (false, false) if choice.only.is_empty() => {
             report.races.iter().try_for_each(|race| report::drawing(race).map(drop))
         }

@@ -1,7 +1,7 @@
 //! `cargo xtask bench ram`: the smallest virtual machine in which each contender boots the whole tree.
 //!
-//! The memory is searched in steps of 8 MiB. A machine has booted when the stand-in for the real init was reached and its tally
-//! of the tree is the one that the image was packed with.
+//! The search goes in steps of 8 MiB. A machine has booted if the stand-in for the real init runs and finds
+//! the tally that the image was packed with.
 
 mod image;
 
@@ -19,7 +19,7 @@ use std::time::Duration;
 
 const SERIES: &str = "6.12";
 const STEP: u32 = 8;
-/// Beyond this nothing is looked for.
+/// The search gives up above this size, in MiB.
 const MOST: u32 = 3072;
 const LIMIT: Duration = Duration::from_secs(240);
 const ROOTS: [&str; 2] = ["ramfs", "tmpfs"];
@@ -28,11 +28,11 @@ const ROOTS: [&str; 2] = ["ramfs", "tmpfs"];
 struct Case<'a> {
     image: &'a Image,
     root: &'a str,
-    /// Machines that were ended because they took too long: a search with such a one is not sure.
+    /// Machines that were killed because they took too long. A search with such machines is uncertain.
     late: AtomicUsize,
 }
 
-/// What a search came to.
+/// The result of a search.
 #[derive(Debug, Clone, Copy, Default)]
 struct Found {
     mib: Option<u32>,
@@ -49,7 +49,7 @@ impl std::fmt::Display for Found {
     }
 }
 
-/// Searches for all, two machines at a time, shows the table and writes `docs/bench/ram.md`.
+/// Searches for all, two machines at a time, prints the table and writes `docs/bench/ram.md`.
 pub(crate) fn ram(names: &[String], only: &[String], peers: &[Peer], quick: bool) -> Result<()> {
     debian::need(&[debian::QEMU, debian::BUSYBOX])?;
     let wanted = |tree: &trees::Tree| match names {
@@ -60,10 +60,9 @@ pub(crate) fn ram(names: &[String], only: &[String], peers: &[Peer], quick: bool
     let mut page = String::from("# The smallest machine\n\n");
     let _ = writeln!(
         page,
-        "MiB of memory of the smallest virtual machine in which the whole tree is there when the real init is executed, found by \
-         `cargo xtask bench ram` in steps of {STEP} MiB, on Linux {SERIES} in QEMU with two processors. The images are compressed \
-         with zstd. \"no re-homing\" is the same image whose /init is the real init. A step more or less is within what a search gives \
-         from one time to the next.\n"
+        "MiB of memory of the smallest virtual machine in which the real init finds the whole tree, measured by \
+         `cargo xtask bench ram` in steps of {STEP} MiB, on Linux {SERIES} in QEMU with 2 CPUs. The images are compressed with \
+         zstd. \"no re-homing\" is the same image with the real init as /init. Results vary by one step from search to search.\n"
     );
     for tree in trees::all().into_iter().filter(wanted) {
         tree.prepare()?;
@@ -90,7 +89,7 @@ pub(crate) fn ram(names: &[String], only: &[String], peers: &[Peer], quick: bool
     if quick || !names.is_empty() || !only.is_empty() { Ok(()) } else { document::write("ram.md", &page) }
 }
 
-/// The smallest memory of each case, in their order.
+/// The smallest memory of each case, in the order of the cases.
 fn search_all(cases: &[Case<'_>], kernel: &Kernel) -> Result<Vec<Found>> {
     let bar = ProgressBar::new(cases.len() as u64)
         .with_style(ProgressStyle::with_template("{bar:30} {pos}/{len} searches, {elapsed}, {msg}")?);
@@ -118,7 +117,8 @@ fn search_all(cases: &[Case<'_>], kernel: &Kernel) -> Result<Vec<Found>> {
     Ok(found.into_inner().unwrap_or_default())
 }
 
-/// From a guess, in growing strides until one machine boots and a smaller does not, then by halves.
+/// Searches from a guess in growing steps until one machine boots and a smaller one does not, then by
+/// bisection.
 fn search(case: &Case<'_>, kernel: &Kernel, bar: &ProgressBar) -> Result<Option<u32>> {
     let boots = |memory: u32| {
         bar.set_message(format!("{} on {} with {memory} MiB", case.image.name, case.root));
@@ -174,9 +174,9 @@ fn boots(case: &Case<'_>, kernel: &Kernel, memory_mib: u32) -> Result<bool> {
         stays: None,
         folder: &folder,
     };
-    // QEMU itself refuses a machine that is too small for the archive; then there is no console either.
+    // QEMU refuses a machine that is too small for the archive. Then there is no console either.
     let Ok(run) = machine.run() else { return Ok(false) };
-    let told = super::told::Told::new(run.report.replace('\r', "").as_bytes());
+    let told = super::guest_output::GuestOutput::new(run.report.replace('\r', "").as_bytes());
     case.late.fetch_add(usize::from(run.cut_off), Ordering::Relaxed);
     let whole = told.word("tally") == Some(case.image.tally.as_str());
     std::fs::write(folder.join("memory"), format!("{memory_mib} {whole}\n"))

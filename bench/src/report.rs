@@ -6,35 +6,39 @@ use super::{document, machine, text};
 use anyhow::Result;
 use std::fmt::Write;
 
-/// Everything that was measured.
+/// All results.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     pub(crate) races: Vec<Race>,
-    /// Number of entries and what came of it.
+    /// Races with a growing number of entries.
     pub(crate) growth: Vec<Race>,
-    /// One file each, the memory only.
+    /// Races with one file each, for the memory only.
     pub(crate) files: Vec<Race>,
 }
 
 const INTRO: &str = "\
-Every contender moves the same trees, in turn, from a fresh root in a mount namespace of its own. What is run as `/init` is \
-timed from its execution to the first instruction of the real init; everything else from the start of the copy to the end of \
-the deletion. The floor makes the same files from memory that is at hand and unlinks the originals, and does nothing else: no \
-mover can be faster. \"processors\" is the time that all its threads and programs together spent on a processor.
+Every contender moves the same trees, in turn, each time from a fresh root in a private mount namespace. Programs that run as \
+`/init` are timed from their execution to the first instruction of the real init. All others are timed from the start of the \
+copy to the end of the deletion. The classic algorithm is that of LinuxKit's init: whole files through a buffer, one after the \
+other, without extended attributes, hard links and directory times. The floor creates the same files from memory that is already \
+present and unlinks the originals, and does nothing else. It writes single pages, so a mover with large folios can be faster. \
+\"CPU time\" is the sum over all threads and programs.
 
-What a move takes besides the tree is watched from outside, in three runs of their own of which the median counts (one with a million \
-entries), by reading `/proc/meminfo` without a pause: \
-\"contents\" is how far `Shmem` and `Unevictable` (every tmpfs and ramfs) together rose above the start, \"slab\" the same for the \
-kernel's objects, \"programs\" for the memory of programs, \"all\" for these and page tables. The kernel counts in batches, so an error of 1 MiB is in \
-them, and other programs are counted too. \"it says\" is what repot's own line in the log says.
+The memory that a move needs in addition to the tree is sampled from outside, by reading `/proc/meminfo` without a pause, in three \
+separate runs of which the median counts (one run for a million entries). \"contents\" is how far `Shmem` plus `Unevictable` (every \
+tmpfs and ramfs) rose above the start: file contents that were in memory twice. \"slab\" is the same for kernel objects, \
+\"programs\" for the memory of programs, \"all\" for these and page tables. The kernel counts in batches, so values are accurate to \
+1 MiB, and other programs are counted too. \"log\" is the value in repot's own log line, \"samples\" the number of readings.
 ";
 
 impl Report {
     pub(crate) fn write(&self) -> Result<()> {
-        let mut page = String::from("# Measurements\n\n");
-        let _ = write!(page, "By `cargo xtask bench`, on {}\n\n{INTRO}", machine::about()?);
-        page.push_str("\nMore: [memory that is cold, or in pieces](cold.md), [ways of copying a file](copy.md), [system calls](calls.md), \
-             [the smallest machine](ram.md), [payloads](payload.md), [decoders](decoders.md).\n");
+        let mut page = String::from("# Benchmarks\n\n");
+        let _ = write!(page, "Measured by `cargo xtask bench` on {}\n\n{INTRO}", machine::about()?);
+        page.push_str(
+            "\nMore: [cold and fragmented memory](cold.md), [ways to copy a file](copy.md), [system calls](calls.md), \
+             [the smallest machine](ram.md), [payload images](payload.md), [decoders](decoders.md).\n",
+        );
         for race in &self.races {
             let file = drawing(race)?;
             let rounds = race.scores.first().map_or(0, |score| score.seconds.len());
@@ -67,16 +71,17 @@ impl Report {
         let each = |race: &Race, score: &Score| score.median() * 1e6 / text::number(race.entries);
         let curves =
             curves(&self.growth, |race, score| Some((text::number(race.entries), each(race, score))));
-        let axes = Axes { x: "entries", y: "microseconds an entry" };
+        let axes = Axes { x: "entries", y: "microseconds per entry" };
         plot::curves(
             &document::path("growth.svg")?,
-            "Time for an entry, by the size of the tree",
+            "Time per entry, by the size of the tree",
             axes,
             &curves,
         )?;
         page.push_str(
-            "\n## Growth with the number of entries\n\nFiles of 1 KiB, a hundred in a directory. \"slab\" grows because an inode of a tmpfs is larger \
-             than one of a ramfs, and because the kernel frees the old ones late: it is part of the tree, not of the mover.\n\n",
+            "\n## Growth with the number of entries\n\nFiles of 1 KiB, a hundred per directory. \"slab\" grows because a tmpfs \
+             inode is larger than a ramfs inode, and because the kernel frees the old inodes late: it belongs to the tree, not to \
+             the mover.\n\n",
         );
         let mut rows = Vec::new();
         for race in &self.growth {
@@ -99,7 +104,7 @@ impl Report {
         }
         rows.sort_by(|one, other| one[0].cmp(&other[0]));
         page.push_str(&text::table(
-            &["", "entries", "rounds", "median", "an entry", "contents", "slab", "programs"],
+            &["", "entries", "rounds", "median", "per entry", "contents", "slab", "programs"],
             &rows,
         ));
         page.push_str("\n![](growth.svg)\n");
@@ -112,14 +117,14 @@ impl Report {
         }
         let mib = |bytes: u64| text::number(bytes) / 1_048_576.0;
         let curves = curves(&self.files, |race, score| Some((mib(race.bytes), mib(score.memory?.contents))));
-        let axes = Axes { x: "MiB of the largest file", y: "MiB besides the tree" };
+        let axes = Axes { x: "MiB of the largest file", y: "extra MiB" };
         plot::curves(
             &document::path("memory.svg")?,
             "Memory at the peak, by the largest file",
             axes,
             &curves,
         )?;
-        page.push_str("\n## Memory at the peak, by the largest file\n\nA tree of one file; contents that were there twice.\n\n");
+        page.push_str("\n## Memory at the peak, by the largest file\n\nA tree with one file. The cells show file contents that were in memory twice.\n\n");
         let names: Vec<&str> =
             self.files[0].scores.iter().map(|score| score.contender.about.as_str()).collect();
         let sizes: Vec<String> = self.files.iter().map(|race| text::mib(race.bytes)).collect();
@@ -140,7 +145,7 @@ impl Report {
     }
 }
 
-/// Draws the medians of a race; gives the file's name.
+/// Draws the medians of a race and returns the file name.
 pub(crate) fn drawing(race: &Race) -> Result<String> {
     let file = format!("time-{}-{}.svg", race.tree.name, race.root);
     let bars: Vec<_> = race
@@ -152,7 +157,7 @@ pub(crate) fn drawing(race: &Race) -> Result<String> {
     Ok(file)
 }
 
-/// What a race was about.
+/// The title of a race.
 pub(crate) fn title(race: &Race) -> String {
     format!("{}, from {}: {} entries, {}", race.tree.about, race.root, race.entries, text::mib(race.bytes))
 }

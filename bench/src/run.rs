@@ -2,10 +2,10 @@
 
 use super::arena::{Arena, with_arena};
 use super::contenders::{Contender, Way};
+use super::guest_output::GuestOutput;
 use super::memory::{Memory, Sampler};
 use super::programs;
 use super::sys::{self, Launch};
-use super::told::Told;
 use super::trees::Tree;
 use super::warm::Free;
 use anyhow::{Context, Result, bail};
@@ -23,28 +23,28 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// What an entry takes besides its contents, at most, in bytes; and what everybody may take besides.
+/// The maximum an entry takes besides its contents, in bytes; and a reserve for everything else.
 const PER_ENTRY: u64 = 4096;
 const SPARE: u64 = 256 << 20;
 
-/// Longer than anything takes.
+/// Longer than any run.
 const LIMIT: Duration = Duration::from_secs(600);
 
-/// What came of a run.
+/// The result of a run.
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) seconds: f64,
-    /// Seconds on processors.
+    /// CPU seconds.
     pub(crate) own: f64,
-    /// What was in the way of calling it a whole move.
+    /// Why it was not a complete move.
     pub(crate) flaw: Option<String>,
-    /// Entries of the tree.
+    /// Number of entries of the tree.
     pub(crate) entries: u64,
     /// Bytes of its files.
     pub(crate) bytes: u64,
-    /// What it took besides the tree, when that was asked for.
+    /// Memory besides the tree, if it was measured.
     pub(crate) memory: Option<Memory>,
-    /// What it wrote.
+    /// The output.
     pub(crate) log: String,
 }
 
@@ -53,17 +53,17 @@ pub(crate) struct Outcome {
 pub(crate) struct Terms<'a> {
     /// "ramfs" or "tmpfs".
     pub(crate) root: &'a str,
-    /// The init that is in the tree when the contender is none.
+    /// The init in the tree if the contender is not one.
     pub(crate) init: &'a Path,
-    /// Watch the memory, which costs time.
+    /// Measure the memory, which slows the run down.
     pub(crate) sample: bool,
-    /// The free memory that it meets.
+    /// The state of free memory.
     pub(crate) free: Free,
-    /// A program that is attached to process 1 before it starts; its `{pid}` is replaced.
+    /// A program that attaches to PID 1 before it starts. `{pid}` is replaced.
     pub(crate) tracer: &'a [String],
 }
 
-/// Fills an arena and lets the contender move it.
+/// Fills an arena, and runs the contender in it.
 pub(crate) fn run(contender: &Contender, tree: &Tree, terms: Terms<'_>) -> Result<Outcome> {
     let work = |arena: &Arena| {
         tree.fill(&arena.old)?;
@@ -88,7 +88,7 @@ pub(crate) fn run(contender: &Contender, tree: &Tree, terms: Terms<'_>) -> Resul
         };
         let moved = told.word("root").is_none_or(|magic| magic == "0x1021994");
         let flaw = if contender.moves() && terms.root == "ramfs" && !moved {
-            Some("the root is no tmpfs".to_owned())
+            Some("the root is not a tmpfs".to_owned())
         } else if found != expected {
             Some(format!("not the same tree: {expected} before, {found} after"))
         } else {
@@ -101,10 +101,10 @@ pub(crate) fn run(contender: &Contender, tree: &Tree, terms: Terms<'_>) -> Resul
 
 fn tally(root: &Path) -> Result<String> {
     let said = command::read(Command::new(programs::guest()?).arg("tally").arg(root))?;
-    Told::new(said.as_bytes()).word("tally").map(str::to_owned).context("the guest gave no tally")
+    GuestOutput::new(said.as_bytes()).word("tally").map(str::to_owned).context("the guest printed no tally")
 }
 
-fn as_command(contender: &Contender, arena: &Arena) -> Result<(Told, String)> {
+fn as_command(contender: &Contender, arena: &Arena) -> Result<(GuestOutput, String)> {
     let mut command = contender.command(arena)?.context("not a command")?;
     let stamp = || {
         let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
@@ -117,13 +117,13 @@ fn as_command(contender: &Contender, arena: &Arena) -> Result<(Told, String)> {
     if !output.status.success() {
         bail!("ended with {}: {}", output.status, log.trim());
     }
-    // A program that tells its own times says so later, and is believed.
+    // A program that reports its own times overrides these lines.
     let mut text = format!("bench start {start}\nbench end {end}\n").into_bytes();
     text.extend_from_slice(&output.stdout);
-    Ok((Told::new(&text), log))
+    Ok((GuestOutput::new(&text), log))
 }
 
-fn as_init(arena: &Arena, tracer: &[String]) -> Result<(Told, String)> {
+fn as_init(arena: &Arena, tracer: &[String]) -> Result<(GuestOutput, String)> {
     let (output, told) = pipe_with(PipeFlags::CLOEXEC).context("pipe")?;
     let (wait, go) = pipe_with(PipeFlags::CLOEXEC).context("pipe")?;
     let nothing = File::open("/dev/null").context("/dev/null")?;
@@ -145,7 +145,7 @@ fn as_init(arena: &Arena, tracer: &[String]) -> Result<(Told, String)> {
     }
     File::from(go).write_all(b"1").context("the start")?;
     let heard = hear(output);
-    // The stand-in ends by itself; whatever else is there does not.
+    // The stand-in exits by itself. Other processes may not.
     let _ = pidfd_send_signal(&process, Signal::KILL);
     waitid(WaitId::PidFd(process.as_fd()), WaitIdOptions::EXITED).context("waitid")?;
     if let Some(mut tracer) = attached {
@@ -155,10 +155,10 @@ fn as_init(arena: &Arena, tracer: &[String]) -> Result<(Told, String)> {
     log.rewind()?;
     log.read_to_string(&mut text)?;
     let heard = heard.with_context(|| text.clone())?;
-    Ok((Told::new(&heard), text))
+    Ok((GuestOutput::new(&heard), text))
 }
 
-/// Waits until something traces the process.
+/// Waits until a tracer is attached to the process.
 fn traced(pid: &str) -> Result<()> {
     let start = Instant::now();
     while start.elapsed() < Duration::from_secs(10) {
@@ -171,7 +171,7 @@ fn traced(pid: &str) -> Result<()> {
     bail!("nothing was attached to process {pid} within 10 s")
 }
 
-/// Everything from the pipe, until its other end is closed.
+/// Reads the pipe until its other end is closed.
 fn hear(output: OwnedFd) -> Result<Vec<u8>> {
     let start = Instant::now();
     let mut text = Vec::new();
@@ -192,7 +192,7 @@ fn hear(output: OwnedFd) -> Result<Vec<u8>> {
     }
 }
 
-/// Memory that can be written to as a file, and outlives the process that writes.
+/// Memory that can be written like a file and outlives the process that writes.
 fn tempfile() -> Result<File> {
     Ok(rustix::fs::memfd_create("log", rustix::fs::MemfdFlags::CLOEXEC).context("memfd_create")?.into())
 }

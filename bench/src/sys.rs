@@ -1,7 +1,7 @@
-//! A process 1 with a root of its own: the one call that starts it, and what it does until it is the contender.
+//! Starts a contender as PID 1 with its own root.
 //!
-//! The child runs in a copy of a process with several threads, so until it has executed its program it does nothing
-//! but system calls on what was prepared before.
+//! The child is a copy of a process with several threads. Until it executes its program, it makes only system
+//! calls on prepared data.
 #![allow(unsafe_code)]
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
@@ -13,37 +13,39 @@ use std::ffi::{CString, c_char, c_int};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-/// A mount namespace of the calling thread's own.
+/// Gives the calling thread its own mount namespace.
 pub(super) fn unshare_mounts() -> io::Result<()> {
-    // SAFETY: descriptors stay shared; the working directory and the mounts are what becomes the thread's own.
+    // SAFETY: descriptors stay shared. Only working directory and mounts become the thread's own.
     Ok(unsafe { rustix::thread::unshare_unsafe(UnshareFlags::FS | UnshareFlags::NEWNS) }?)
 }
 
-/// A contender to be started as process 1.
+/// A contender that starts as PID 1.
 pub(super) struct Launch<'a> {
     /// The mount point, in the caller's namespace, that becomes its root.
     pub(super) root: &'a CString,
     pub(super) program: &'a CString,
-    /// What becomes descriptors 0, 1 and 2. The start is told on 1.
+    /// The descriptors 0, 1 and 2. The child writes the start time to 1.
     pub(super) stdio: [BorrowedFd<'a>; 3],
-    /// Whether the real init's stand-in is to end as soon as it is reached.
+    /// Whether the stand-in for the real init exits as soon as it runs.
     pub(super) only: bool,
-    /// The end of this pipe is waited for before the start.
+    /// The child waits until the other end of this pipe is closed.
     pub(super) go: BorrowedFd<'a>,
 }
 
-/// Starts it in a pid namespace and a mount namespace of its own; it executes the program when `go` is closed.
+/// Starts it in new PID and mount namespaces. It executes the program when `go` is closed.
 pub(super) fn spawn(launch: &Launch<'_>) -> io::Result<(Pid, OwnedFd)> {
     let argv = [launch.program.as_ptr(), std::ptr::null()];
     let only = if launch.only { c"BENCH=only".as_ptr() } else { std::ptr::null() };
     let envp = [c"HOME=/".as_ptr(), c"TERM=linux".as_ptr(), only, std::ptr::null()];
     let mut pidfd: c_int = -1;
-    // The kernel's struct clone_args, first version: flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls.
+    // The kernel's struct clone_args, first version: flags, pidfd, child_tid, parent_tid, exit_signal, stack,
+    // stack_size, tls.
     let flags = libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_PIDFD;
     let signal = u64::from(libc::SIGCHLD.cast_unsigned());
     let args: [u64; 8] =
         [flags.cast_unsigned().into(), (&raw mut pidfd).addr() as u64, 0, 0, signal, 0, 0, 0];
-    // SAFETY: without CLONE_VM this is fork(): the child has a copy of this memory and never returns from `enter`.
+    // SAFETY: without CLONE_VM this is fork(): the child has a copy of this memory and never returns from
+    // `enter`.
     let pid = unsafe { libc::syscall(libc::SYS_clone3, args.as_ptr(), size_of_val(&args)) };
     match pid {
         -1 => Err(io::Error::last_os_error()),
@@ -69,7 +71,7 @@ fn enter(launch: &Launch<'_>, argv: &[*const c_char], envp: &[*const c_char]) ->
     rustix::process::pivot_root(c".", c".")?;
     unmount(c".", UnmountFlags::DETACH)?;
     rustix::process::chdir(c"/")?;
-    // The parent closes its end to let this go on; the copy of that end here must not hold it open.
+    // The parent closes its end to start the program, so this copy of that end must be closed.
     const GO: c_int = 3;
     for (number, from) in (0..).zip(&launch.stdio).chain([(GO, &launch.go)]) {
         // SAFETY: in this copy of the process nobody else uses these numbers.
@@ -83,18 +85,19 @@ fn enter(launch: &Launch<'_>, argv: &[*const c_char], envp: &[*const c_char]) ->
     rustix::process::setsid()?;
     rustix::process::umask(Mode::from_raw_mode(0o022));
     let mut byte = 0u8;
-    // SAFETY: one byte is read at most; the number is the pipe's, and closed after.
+    // SAFETY: at most one byte is read. The descriptor is the pipe's and is closed afterwards.
     unsafe {
         libc::read(GO, (&raw mut byte).cast(), 1);
         libc::close(GO);
     }
     tell_start();
-    // SAFETY: all strings end with a zero byte, both lists with a null, and all live in this copy of the memory.
+    // SAFETY: all strings end with a zero byte, both lists with a null, and all live in this copy of the
+    // memory.
     unsafe { libc::execve(launch.program.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
     Err(rustix::io::Errno::NOEXEC)
 }
 
-/// `bench start CLOCK OWN`, as the guest program tells its times, without allocating.
+/// Writes `bench start CLOCK CPU` in the format of the guest program, without allocating.
 fn tell_start() {
     let mut line = *b"bench start 00000000000000000000 00000000000000000000\n";
     let digits = |place: &mut [u8], time: rustix::time::Timespec| {
@@ -110,7 +113,7 @@ fn tell_start() {
     let _ = rustix::io::write(unsafe { BorrowedFd::borrow_raw(1) }, &line);
 }
 
-/// Nanoseconds that children which have ended spent on processors.
+/// Nanoseconds of CPU time of children that have exited.
 pub(super) fn children() -> u64 {
     // SAFETY: all zeros is a value of this structure, and the kernel fills it.
     let usage = unsafe {

@@ -1,8 +1,8 @@
-//! Numbers for people: a table in the terminal and in Markdown is the same text.
+//! Numbers for people. A table has the same text in the terminal and in Markdown.
 
 use super::race::{Race, Score};
 
-/// A table in Markdown, its columns as wide as what is in them.
+/// A table in Markdown with aligned columns.
 pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     let whole = |row: &Vec<String>| row.iter().map(|cell| cell.replace('|', "\\|")).collect();
     let rows: Vec<Vec<String>> = rows.iter().map(whole).collect();
@@ -34,7 +34,7 @@ pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     text
 }
 
-/// What one race came to.
+/// The table of one race.
 pub(crate) fn race(race: &Race) -> String {
     let base = race.of("repot-all").or(race.of("repot-1")).map(Score::median);
     let floor = race.of("floor-all").or(race.of("floor-1")).map(Score::median);
@@ -45,7 +45,7 @@ pub(crate) fn race(race: &Race) -> String {
         .map(|score| {
             let mut about = score.contender.about.clone();
             if score.flaw.is_some() {
-                about.push_str(" (not whole)");
+                about.push_str(" (incomplete)");
             }
             vec![
                 about,
@@ -57,10 +57,10 @@ pub(crate) fn race(race: &Race) -> String {
             ]
         })
         .collect();
-    table(&["", "median", "least", "against repot", "against the floor", "processors"], &rows)
+    table(&["", "median", "minimum", "vs repot", "vs floor", "CPU time"], &rows)
 }
 
-/// What was taken besides the tree; empty when nobody looked.
+/// The memory table of one race; empty if no memory was measured.
 pub(crate) fn memory(race: &Race) -> String {
     let rows: Vec<Vec<String>> = race
         .scores
@@ -77,10 +77,10 @@ pub(crate) fn memory(race: &Race) -> String {
     if rows.is_empty() {
         return String::new();
     }
-    table(&["", "contents", "slab", "programs", "all", "it says", "looks"], &rows)
+    table(&["", "contents", "slab", "programs", "all", "log", "samples"], &rows)
 }
 
-/// Milliseconds below ten seconds.
+/// Milliseconds below ten seconds, seconds above.
 pub(crate) fn seconds(seconds: f64) -> String {
     match seconds {
         _ if seconds < 0.01 => format!("{:.2} ms", seconds * 1e3),
@@ -94,12 +94,12 @@ pub(crate) fn mib(bytes: u64) -> String {
     format!("{}.{} MiB", bytes >> 20, ((bytes & 0xf_ffff) * 10) >> 20)
 }
 
-/// What the numbers of a table are.
+/// The title of a table.
 pub(crate) fn medians(rounds: usize) -> String {
     if rounds == 1 { "One round".to_owned() } else { format!("Medians of {rounds} rounds") }
 }
 
-/// The one in the middle, or between the two that are.
+/// The median.
 pub(crate) fn median(numbers: &[f64]) -> f64 {
     let mut sorted = numbers.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -111,8 +111,8 @@ pub(crate) fn median(numbers: &[f64]) -> f64 {
     }
 }
 
-/// For a drawing or a ratio.
-#[allow(clippy::cast_precision_loss, reason = "nobody reads so many digits")]
+/// A count for a drawing or a ratio.
+#[allow(clippy::cast_precision_loss, reason = "the digits beyond 2^53 do not matter")]
 pub(crate) fn number(count: u64) -> f64 {
     count as f64
 }

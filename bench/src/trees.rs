@@ -1,4 +1,5 @@
-//! The trees that are moved: Debian roots, kept between runs, and generated ones, made anew each time.
+//! The trees that the contenders move. Debian roots are kept between runs, generated trees are created for
+//! each run.
 
 use anyhow::{Context, Result, bail};
 use repot_harness::command::{read, run};
@@ -8,11 +9,11 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A tree by the name it is asked for.
+/// A tree and its name on the command line.
 #[derive(Debug, Clone)]
 pub(crate) struct Tree {
     pub(crate) name: String,
-    /// What it is, for the reader of a table.
+    /// A description for tables.
     pub(crate) about: String,
     source: Source,
 }
@@ -21,13 +22,13 @@ pub(crate) struct Tree {
 enum Source {
     /// debootstrap's minbase with these packages.
     Debian { packages: &'static str },
-    /// So many files of that many bytes, a hundred in a directory.
+    /// `count` files of `bytes` bytes, a hundred per directory.
     Files { count: u64, bytes: u64 },
 }
 
 const MIB: u64 = 1 << 20;
 
-/// The trees every contender moves.
+/// The trees that every contender moves.
 pub(crate) fn all() -> Vec<Tree> {
     let debian = |name: &str, packages, about: &str| Tree {
         name: name.into(),
@@ -52,7 +53,7 @@ pub(crate) fn growing(quick: bool) -> Vec<Tree> {
     counts.iter().map(|count| files(&format!("grow-{count}"), *count, 1024, "files of 1 KiB")).collect()
 }
 
-/// One file of so many MiB.
+/// One file of this many MiB.
 pub(crate) fn one_file(mib: u64) -> Tree {
     files(&format!("file-{mib}"), 1, mib * MIB, &format!("one file of {mib} MiB"))
 }
@@ -62,7 +63,7 @@ fn files(name: &str, count: u64, bytes: u64, about: &str) -> Tree {
 }
 
 impl Tree {
-    /// Whether a run takes half a minute: then there are fewer of them.
+    /// Whether one run takes half a minute: such trees get fewer runs.
     pub(crate) fn is_heavy(&self) -> bool {
         matches!(self.source, Source::Files { count: 1_000_000.., .. })
     }
@@ -81,7 +82,7 @@ impl Tree {
         let mut debootstrap = Command::new("debootstrap");
         debootstrap.args(["--variant=minbase", &format!("--include={packages}"), &suite]);
         read(debootstrap.arg(&made).arg(kernels::mirror()?))?;
-        // Packages that were installed already are no part of a root that boots.
+        // Downloaded packages are not part of a root that boots.
         for item in fs::read_dir(made.join("var/cache/apt/archives"))? {
             let path = item?.path();
             if path.extension().is_some_and(|extension| extension == "deb") {
@@ -96,7 +97,7 @@ impl Tree {
         Ok(place::kept("bench")?.join(&self.name))
     }
 
-    /// Fills an empty directory with the tree. What [`super::contenders`] puts into it must not be there already.
+    /// Fills an empty directory with the tree, without the files that [`super::contenders`] adds.
     pub(crate) fn fill(&self, to: &Path) -> Result<()> {
         match &self.source {
             Source::Debian { .. } => {
@@ -121,7 +122,7 @@ impl Tree {
 }
 
 fn generate(to: &Path, count: u64, bytes: u64) -> Result<()> {
-    // No two pages alike, so that nothing can be gained by not copying one.
+    // No two pages are equal, so that no contender gains by not copying one.
     let mut window = vec![0u8; usize::try_from(bytes.min(MIB))?];
     let mut folder = to.to_owned();
     for number in 0..count {
@@ -144,7 +145,7 @@ fn generate(to: &Path, count: u64, bytes: u64) -> Result<()> {
     Ok(())
 }
 
-/// Takes away extended attributes, ACLs included: an initramfs has none.
+/// Removes extended attributes, ACLs included, because an initramfs has none.
 fn bare(path: &Path) -> Result<()> {
     let mut names = vec![0; 64 << 10];
     let length = rustix::fs::llistxattr(path, &mut names[..]).or_else(|error| match error {
@@ -162,7 +163,7 @@ fn bare(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The suite of the machine's own packages.
+/// The Debian suite of this machine.
 fn suite() -> Result<String> {
     let words = ["indextargets", "--format", "$(CODENAME)", "Label: Debian"];
     let names = read(Command::new("apt-get").args(words))?;

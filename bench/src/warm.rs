@@ -1,31 +1,31 @@
-//! What free memory is like when a contender starts.
+//! The state of free memory when a contender starts.
 //!
-//! In a virtual machine a page that is touched for the first time, or that was free for so long that it was given back, is a fault of
-//! the host's, which would fall on whoever happens to get it.
+//! In a virtual machine, a page that is touched for the first time, or that the host took back, causes a page
+//! fault on the host. That would slow down whichever contender happens to get the page.
 
+use super::guest_output::GuestOutput;
 use super::programs;
-use super::told::Told;
 use anyhow::{Context, Result, ensure};
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// What the rest of the machine may use meanwhile.
+/// Memory that is left for the rest of the machine, in bytes.
 const SPARE: u64 = 1 << 30;
 
-/// The kinds.
+/// The states.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Free {
-    /// Was in use a moment ago.
+    /// In use a moment ago.
     Warm,
-    /// Has been taken back by the host: it takes time to touch.
+    /// Taken back by the host, so that touching it takes time.
     Cold,
-    /// Whatever is there.
+    /// As it happens to be.
     AsItIs,
 }
 
 impl Free {
-    /// Makes it so for a contender that needs this many bytes, as long as the result is kept.
+    /// Creates this state for a contender that needs `bytes`. It lasts as long as the result lives.
     pub(super) fn prepare(self, bytes: u64) -> Result<Option<Held>> {
         match self {
             Free::Warm => touch(bytes).map(|_| None),
@@ -35,7 +35,7 @@ impl Free {
     }
 }
 
-/// Touches so many bytes of free memory, and gives them back; returns how long that took.
+/// Touches this many bytes of free memory and releases them. Returns how long the touching took.
 pub(super) fn touch(bytes: u64) -> Result<Duration> {
     let mut memory: Vec<u8> = Vec::new();
     let size = usize::try_from(bytes)?;
@@ -45,20 +45,21 @@ pub(super) fn touch(bytes: u64) -> Result<Duration> {
         page[0].write(1);
     }
     let taken = start.elapsed();
-    // Or the writes would be seen to lead nowhere, and left out.
+    // Without this, the compiler could remove the writes.
     std::hint::black_box(&mut memory);
     Ok(taken)
 }
 
-/// Memory in the hands of another program, which is the first to end when there is none left.
+/// Memory held by another program, which the kernel kills first if memory runs out.
 pub(super) struct Held {
     holder: Child,
-    /// Bytes that were free in pieces of 64 KiB and more when it had what it wanted.
+    /// Bytes that were free in pieces of 64 KiB and more once everything was held.
     pub(super) larger: u64,
 }
 
 impl Held {
-    /// "warm" is what need not come from the host, as long as so many bytes are left; "alternate" every other page of all there is.
+    /// Holds memory: "warm" all that does not have to come from the host, except `rest` bytes; "alternate"
+    /// every second page of all memory.
     pub(super) fn hold(what: &str, rest: u64) -> Result<Held> {
         let mut command = Command::new(programs::guest()?);
         let mut holder = command
@@ -70,7 +71,7 @@ impl Held {
         let mut line = String::new();
         let mut output = BufReader::new(holder.stdout.take().context("no pipe")?);
         output.read_line(&mut line).context("cannot read from the guest")?;
-        let larger = Told::new(line.as_bytes()).word("larger").and_then(|number| number.parse().ok());
+        let larger = GuestOutput::new(line.as_bytes()).word("larger").and_then(|number| number.parse().ok());
         let mut held = Held { holder, larger: 0 };
         held.larger = larger.context("memory could not be held")?;
         Ok(held)
@@ -79,7 +80,7 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        // It waits for the end of its input.
+        // The program waits for the end of its input.
         drop(self.holder.stdin.take());
         let _ = self.holder.wait();
     }

@@ -1,12 +1,11 @@
-//! The end marker of an image, as the init and the tool read it.
+//! The end marker of an image.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use repot::facts::unpacked::marker;
+use repot::marker::Totals;
 
 fuzz_target!(|bytes: &[u8]| {
-    let _ = marker(bytes);
-    if let Ok(text) = std::str::from_utf8(bytes) {
-        let _ = repot_cli::marker::parse(text);
+    if let Some(totals) = Totals::parse(bytes) {
+        assert_eq!(Totals::parse(totals.to_string().as_bytes()), Some(totals));
     }
 });

@@ -29,7 +29,7 @@ fuzz_target!(|bytes: &[u8]| {
     }
     let root = File::open(FOLDER.path()).expect("the directory");
     for machine in [Machine::running(), Machine::named(b"i686"), Machine::named(b"aarch64")] {
-        if let Err(why) = program::test(root.as_fd(), b"/p", None, machine) {
+        if let Err(why) = program::test(&root.as_fd(), b"/p", None, machine) {
             assert!(!why.to_string().is_empty());
         }
     }

@@ -1,7 +1,9 @@
-//! What stands in for the real init: a static program without Rust's start-up, which would change signal dispositions.
+//! The helper in place of the real init: a static program without Rust's runtime, which would change signal
+//! dispositions.
 //!
-//! It says "ready" on the abstract socket its environment names, so it needs no descriptor, and stays until the other
-//! side hangs up. Called as `parent`, it runs its arguments as a child first, and says how that ended.
+//! It writes "ready" to the abstract socket that its environment names, so it needs no descriptor, and stays
+//! until the other end hangs up. Called as `parent`, it first runs its arguments as a child and reports how
+//! that ended.
 #![no_main]
 
 use std::ffi::{CStr, OsStr, c_char, c_int};

@@ -1,8 +1,8 @@
-//! Names of system calls, for people.
+//! Names of system calls.
 
 macro_rules! names {
     ($($(#[$only:meta])? $call:ident $name:literal),* $(,)?) => {
-        /// Numbers and names of the calls a small static program makes.
+        /// Numbers and names of the calls that a small static program makes.
         const NAMES: &[(i64, &str)] = &[$($(#[$only])? (libc::$call as i64, $name)),*];
     };
 }
@@ -41,7 +41,7 @@ names! {
     #[cfg(target_arch = "x86_64")] SYS_time "time",
 }
 
-/// The name of a call, or its number where it is not a usual one.
+/// The name of a call, or its number if the name is unknown.
 #[must_use]
 pub fn name(call: i64) -> String {
     let known = NAMES.iter().find(|(number, _)| *number == call);

@@ -1,11 +1,11 @@
-//! Every system call of a run made to fail in turn.
+//! Every system call of a run fails in turn.
 //!
-//! A first run tells which calls there are ([`points`]); then, for each of them and each error, a run of its own in which
-//! that one call fails ([`run`]). With one fault, whichever, the machine must come up: an init executed on a complete tree,
-//! with every mount in place.
+//! A first run finds the calls ([`points`]). Then, for each call and each error, one run lets that call fail
+//! ([`run`]). With any single failure, the machine must boot: an init on a complete tree, with every mount in
+//! place.
 //!
-//! A ramfs is left by `chroot`: its `pivot_root` is refused in every run, as the initial root's is by kernels before 7.0. A
-//! tmpfs is left by `pivot_root`.
+//! A ramfs is left by `chroot`: its `pivot_root` always fails, as on the initial root of kernels before 7.0.
+//! A tmpfs is left by `pivot_root`.
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 use std::time::Duration;
@@ -21,49 +21,49 @@ use crate::stage::{Prepared, Stage, prepare};
 use crate::trees::{Fs, one_of_each};
 use repot_snapshot::{Rules, difference, snapshot};
 
-/// The errors each call fails with in turn.
+/// The errors of each call.
 pub const ERRORS: [Errno; 5] = [Errno::NOMEM, Errno::NOSPC, Errno::IO, Errno::PERM, Errno::NOSYS];
 
-/// The first init may not be the one that is executed.
+/// The first init may not be the one that runs.
 const RULES: Rules = Rules { read: &["init", "sbin/init", "bin/init", "etc/repot.conf"], ..Rules::EXACT };
 
-/// No run may take longer.
+/// The time limit of a run.
 pub const DEADLINE: Duration = Duration::from_secs(10);
 
-/// One fault: the `nth` time (from 0) that the init makes this call, it fails with this error.
+/// One failure: the `nth` time (from 0) that the init makes this call, it fails with this error.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Point {
-    /// What the root is.
+    /// The file system of the root.
     pub fs: Fs,
-    /// Number of the call.
+    /// The number of the call.
     pub call: i64,
-    /// Which of them.
+    /// Which of these calls.
     pub nth: u64,
     /// The error.
     pub error: Errno,
 }
 
-/// What a run with a fault came to.
+/// The outcome of a run with one failure.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Outcome {
-    /// Everything was moved nevertheless.
+    /// Everything was moved all the same.
     Moved,
-    /// The init runs on the old file system, mounted once more.
+    /// The init runs on the old file system, bind-mounted.
     Bound,
     /// The init runs on the old root.
     Stayed,
-    /// The call was not made this time.
+    /// The call was not made in this run.
     NotReached,
-    /// The run ended without an init: what `onerror=` asks for.
+    /// The run ended without an init, as `onerror=` says.
     GaveUp(String),
     /// Neither an init nor an end within [`DEADLINE`].
     Late,
-    /// None of what may be: an incomplete tree, a lost mount, a process that ended.
+    /// An outcome that is not allowed: an incomplete tree, a lost mount, a process that ended.
     Wrong(String),
 }
 
 impl Outcome {
-    /// Whether it is one that must not be, with a single fault.
+    /// Whether it is not allowed after a single failure.
     #[must_use]
     pub fn is_bad(&self) -> bool {
         matches!(self, Outcome::Wrong(_) | Outcome::Late | Outcome::GaveUp(_))
@@ -85,7 +85,7 @@ impl Outcome {
 }
 
 impl Point {
-    /// musl takes ENOSYS from mprotect for a machine without memory protection and goes on, into what is protected.
+    /// musl takes ENOSYS from mprotect for a machine without memory protection, continues, and then crashes.
     pub(crate) fn can_be(&self) -> bool {
         (self.call, self.error) != (libc::SYS_mprotect, Errno::NOSYS)
     }
@@ -97,9 +97,9 @@ impl fmt::Display for Point {
     }
 }
 
-/// The tree of the sweep: every kind of entry, mounts next to and upon each other, and two inits to choose from.
+/// The tree of the sweep: every type of entry, mounts next to and on each other, and two inits.
 fn scene(stage: &Stage) {
-    // One thread, so that the nth call is the same one each time.
+    // One thread, so that the nth call is the same one in every run.
     stage.install("mode=move\nthreads=1\nonerror=poweroff\n");
     stage.program("bin/init", programs::helper());
     stage.mount(Fs::Tmpfs, "disk/data");
@@ -117,10 +117,10 @@ fn prepared(fs: Fs) -> Prepared {
     prepare(fs, scene)
 }
 
-/// All points of the sweep on an `fs`, by running once without a fault.
+/// All points of the sweep on an `fs`, from one run without a failure.
 ///
 /// # Panics
-/// When that run does not come to its end.
+/// If that run does not end.
 #[must_use]
 pub fn points(fs: Fs) -> Vec<Point> {
     let mut seen: BTreeMap<i64, u64> = BTreeMap::new();
@@ -134,10 +134,10 @@ pub fn points(fs: Fs) -> Vec<Point> {
     order
 }
 
-/// The calls of a run between the first of the program's own and the execution of the real init.
+/// The calls of a run, from the program's own first one to the execution of the real init.
 ///
 /// # Panics
-/// When the run does not come to its end.
+/// If the run does not end.
 #[must_use]
 pub fn calls_of_a_run(fs: Fs) -> Vec<i64> {
     let prepared = prepared(fs);
@@ -150,10 +150,10 @@ pub fn calls_of_a_run(fs: Fs) -> Vec<i64> {
     assert_eq!(end, End::Init("ready".into()), "{}", running.log());
     let last = calls.iter().rposition(|&call| call == libc::SYS_execve).expect("the real init was executed");
     calls.truncate(last + 1);
-    // What the C library does before `main` is not the program's to handle.
+    // Calls of the C library before `main` are not the program's.
     let own = calls.iter().position(|call| !BEFORE_MAIN.contains(call)).expect("calls");
     let mut calls = calls.split_off(own);
-    // The end of a thread and its own number are not things that can fail.
+    // The exit of a thread and gettid cannot fail.
     calls.retain(|call| ![libc::SYS_exit, libc::SYS_getpid].contains(call));
     calls
 }
@@ -163,20 +163,21 @@ const BEFORE_MAIN: [i64; 2] = [libc::SYS_arch_prctl, libc::SYS_set_tid_address];
 #[cfg(not(target_arch = "x86_64"))]
 const BEFORE_MAIN: [i64; 1] = [libc::SYS_set_tid_address];
 
-/// What becomes of the calls that are not to fail.
+/// The decision about all other calls.
 fn without_fault(fs: Fs, call: &Call) -> Verdict {
     let refused = fs == Fs::Ramfs && call.number == libc::SYS_pivot_root && call.program == 1;
     if refused { Verdict::Fail(Errno::INVAL) } else { Verdict::Continue }
 }
 
-/// A fixed part of the points: each call and error on each file system, once, by turns the first, the last or one between.
+/// A fixed sample: each call and error on each file system once, in turn the first, the last or one in the
+/// middle.
 #[must_use]
 pub fn sample(points: &[Point]) -> Vec<Point> {
     let mut groups: BTreeMap<(i64, &'static str), Vec<Point>> = BTreeMap::new();
     for point in points {
         groups.entry((point.call, error_name(point.error))).or_default().push(*point);
     }
-    // A step without a common factor with the number of errors, so that each error meets each place.
+    // A step that has no common factor with the number of errors, so that each error meets each position.
     groups
         .values()
         .enumerate()
@@ -184,15 +185,15 @@ pub fn sample(points: &[Point]) -> Vec<Point> {
         .collect()
 }
 
-/// Runs with one fault and says what came of it.
+/// Runs with one failure and returns the outcome.
 ///
 /// # Panics
-/// When the harness fails.
+/// If the test itself fails.
 #[must_use]
 pub fn run(point: &Point) -> Outcome {
     let outcome = run_once(point);
-    // A machine with much else to do can be late by itself; what hangs does so again. And how often threads wait for one another
-    // is not the same in each run.
+    // A busy machine can be late by itself, while a hang repeats. And the number of futex waits differs from
+    // run to run.
     if matches!(outcome, Outcome::Late | Outcome::NotReached) { run_once(point) } else { outcome }
 }
 
@@ -215,10 +216,10 @@ fn run_once(point: &Point) -> Outcome {
     match end {
         _ if !failed => Outcome::NotReached,
         End::Init(_) => examine(&prepared, &running),
-        // To a pid namespace, switching off is SIGINT.
+        // In a PID namespace, power-off is SIGINT.
         End::Killed(2) => Outcome::GaveUp(running.log()),
         End::Late => Outcome::Late,
-        other @ (End::Exited(_) | End::Killed(_) | End::Said) => {
+        other @ (End::Exited(_) | End::Killed(_) | End::Printed) => {
             Outcome::Wrong(format!("{other:?}; it printed:\n{}", running.log()))
         }
     }
@@ -249,12 +250,12 @@ fn examine(prepared: &Prepared, running: &Running) -> Outcome {
     let left = snapshot(&prepared.view).expect("a snapshot");
     if left.len() > 1 && !log.contains("NOT empty") && !log.contains("; left in place") {
         let left: Vec<_> = left.keys().map(|path| path.escape_ascii().to_string()).collect();
-        return wrong(format!("left in the old root, and not told: {left:?}"));
+        return wrong(format!("left in the old root, but not logged: {left:?}"));
     }
     Outcome::Moved
 }
 
-/// A table of what came of each call and error: how often.
+/// A table that counts the outcomes of each call and error.
 #[must_use]
 pub fn table(results: &[(Point, Outcome)]) -> String {
     let mut cells: BTreeMap<(String, &'static str), BTreeMap<&'static str, usize>> = BTreeMap::new();

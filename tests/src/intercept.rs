@@ -1,7 +1,8 @@
-//! Deciding on single system calls of the process under test.
+//! Decides about single system calls of the process under test.
 //!
-//! The kernel hands chosen calls to the harness (seccomp user notification) and waits for its word: let it happen, or
-//! fail with this error. No debugger, no second process, and the calls nobody asked for run at full speed.
+//! The kernel passes chosen calls to the test (seccomp user notification) and waits for the answer: continue,
+//! or fail with an error. That needs no debugger and no second process, and all other calls run at full
+//! speed.
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -14,40 +15,40 @@ use rustix::process::{
 
 use crate::sys::{self, Answer};
 
-/// Which calls to decide on. The execution of programs is always among them when there are any.
+/// Which calls to decide about. If there are any, the execution of programs is one of them.
 #[derive(Clone, Debug, Default)]
 pub enum Calls {
-    /// None: nothing is installed.
+    /// None. No filter is installed.
     #[default]
     None,
-    /// Those with these numbers.
+    /// Calls with these numbers.
     These(Vec<i64>),
-    /// All.
+    /// All calls.
     All,
 }
 
-/// A call that waits.
+/// A call that waits for a decision.
 #[derive(Clone, Copy, Debug)]
 pub struct Call {
     /// Its number, as in `<asm/unistd.h>`.
     pub number: i64,
     /// Its arguments.
     pub args: [u64; 6],
-    /// How many calls were decided on before it.
+    /// How many calls were decided before.
     pub nth: u64,
-    /// How many programs were executed before it: 1 is the init under test, 2 what it executed.
+    /// How many programs were executed before: 1 is the init under test, 2 the program that it executed.
     pub program: u32,
-    /// The thread that makes it.
+    /// The thread that makes the call.
     pub thread: Pid,
 }
 
 impl Call {
-    /// The string an argument points to, read from the memory of the caller, which waits meanwhile.
+    /// The string that an argument points to, read from the memory of the waiting caller.
     #[must_use]
     pub fn text(&self, argument: usize) -> Vec<u8> {
         let Ok(memory) = File::open(format!("/proc/{}/mem", self.thread.as_raw_pid())) else { return vec![] };
         let mut text = vec![];
-        // A page at a time: what follows the one the string ends in may not be there.
+        // One page at a time, because the page after the end of the string may not exist.
         let mut at = self.args[argument];
         loop {
             let mut page = vec![0; usize::try_from(4096 - at % 4096).expect("below a page")];
@@ -64,23 +65,23 @@ impl Call {
     }
 }
 
-/// What becomes of a call.
+/// The decision about a call.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Verdict {
-    /// The kernel does it.
+    /// The kernel executes it.
     Continue,
     /// It fails.
     Fail(Errno),
-    /// It does not happen, and returns this all the same: what no kernel would.
+    /// It is not executed and returns this value, which no kernel would return.
     Return(i64),
-    /// It does not happen: the process is killed.
+    /// It is not executed: the process is killed.
     Kill,
 }
 
-/// Decides.
+/// Decides about one call.
 pub type Decide<'a> = &'a mut dyn FnMut(&Call) -> Verdict;
 
-/// The harness's side.
+/// The test's end of the interception.
 #[derive(Debug)]
 pub struct Interceptor {
     listener: OwnedFd,
@@ -97,7 +98,7 @@ impl AsFd for Interceptor {
 }
 
 impl Interceptor {
-    /// Takes the listener out of the process, which waits for leave to execute its program.
+    /// Takes the listener from the process, which waits before it executes its program.
     pub(crate) fn of(process: &OwnedFd, pid: Pid) -> io::Result<Interceptor> {
         for entry in std::fs::read_dir(format!("/proc/{}/fd", pid.as_raw_pid()))? {
             let entry = entry?;
@@ -116,10 +117,10 @@ impl Interceptor {
         let number = i64::from(waiting.data.nr);
         let thread = i32::try_from(waiting.pid).ok().and_then(Pid::from_raw).expect("a thread");
         let executes = number == libc::SYS_execve;
-        // Executing another program takes the peak away with the memory of the one before.
+        // Executing another program resets the peak, so it is read before.
         if executes && self.program > 0 {
             self.peak = peak_of(self.pid).or(self.peak);
-            // What the init had too little of, the next program is not to lack.
+            // A memory limit for the init must not affect the next program.
             let unlimited = Rlimit { current: None, maximum: None };
             let _ = prlimit(Some(self.pid), Resource::As, unlimited);
         }
@@ -130,7 +131,7 @@ impl Interceptor {
         }
         match verdict {
             Verdict::Continue => {
-                // One that fails counts too: the caller of these sandboxes does not care how many were tried.
+                // Failed executions count too: only the order matters.
                 self.program += u32::from(executes);
                 sys::answer(self.listener.as_fd(), waiting.id, Answer::GoOn)
             }
@@ -151,7 +152,7 @@ fn peak_of(pid: Pid) -> Option<u64> {
     line.trim().strip_suffix(" kB")?.trim().parse().ok()
 }
 
-/// The filter in the kernel's words: load the number, compare, notify or allow.
+/// The filter in BPF: load the number, compare, notify or allow.
 pub(crate) fn filter(calls: &Calls) -> Vec<libc::sock_filter> {
     const FIRST_ARGUMENT: u32 = if cfg!(target_endian = "little") { 16 } else { 20 };
     const LOAD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
@@ -166,7 +167,7 @@ pub(crate) fn filter(calls: &Calls) -> Vec<libc::sock_filter> {
     let number = |call: i64| u32::try_from(call).expect("numbers of calls are small");
     let (notify, allow) =
         (one(RETURN, libc::SECCOMP_RET_USER_NOTIF, 0, 0), one(RETURN, libc::SECCOMP_RET_ALLOW, 0, 0));
-    // The child's own word to the harness goes through, see `sys::TOLD_AT`; every other write is asked for.
+    // The child's message to the test passes (see `sys::TOLD_AT`). Every other write is intercepted.
     let write = [
         one(IF_EQUAL, number(libc::SYS_write), 0, 4),
         one(LOAD, FIRST_ARGUMENT, 0, 0),

@@ -1,7 +1,7 @@
-//! The mover killed in the middle: where is each byte then?
+//! The mover is killed in the middle. Where is each byte?
 //!
-//! Process 1 is never killed; but what holds at every moment of a move is what makes undoing it possible: each byte of the
-//! tree is in the old or in the new one, and in both only as much as is on its way.
+//! PID 1 is never killed. But the rollback relies on what must hold at every moment: each byte is in the old
+//! or in the new tree, and only bytes that are being moved are in both.
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
@@ -11,19 +11,19 @@ use crate::stage::Prepared;
 use crate::twin::Twin;
 use repot_snapshot::{Entry, Kind, Snapshot, snapshot};
 
-/// The two trees after the kill. No new one where it had not been made yet, or was `/` already.
+/// The two trees after the kill. The new one is empty if it did not exist yet or was already `/`.
 #[derive(Debug)]
 pub struct Torn {
-    /// What was left in the old tree.
+    /// What is left in the old tree.
     pub old: Snapshot,
-    /// What had arrived in the new one.
+    /// What has arrived in the new tree.
     pub new: Snapshot,
 }
 
-/// Kills the process before its `nth` intercepted call; `None` when it came to its end before.
+/// Kills the process before its `nth` intercepted call. Returns `None` if it ended before that.
 ///
 /// # Panics
-/// When the harness fails.
+/// If the test itself fails.
 pub fn kill_before_call(prepared: &Prepared, mut running: Running, nth: u64) -> Option<Torn> {
     let pid = running.pid();
     let mut twin = None;
@@ -37,21 +37,21 @@ pub fn kill_before_call(prepared: &Prepared, mut running: Running, nth: u64) -> 
     match end {
         End::Killed(9) => Some(torn(prepared, twin)),
         End::Init(_) => None,
-        other @ (End::Exited(_) | End::Killed(_) | End::Said | End::Late) => {
+        other @ (End::Exited(_) | End::Killed(_) | End::Printed | End::Late) => {
             panic!("{other:?}; it printed:\n{}", running.log())
         }
     }
 }
 
-/// Stops the process wherever it is after `delay`, then kills it; `None` when it came to its end before.
+/// Stops the process after `delay`, then kills it. Returns `None` if it ended before that.
 ///
 /// # Panics
-/// When the harness fails.
+/// If the test itself fails.
 pub fn kill_after(prepared: &Prepared, mut running: Running, delay: std::time::Duration) -> Option<Torn> {
     match running.wait_until(delay, None, &mut |_| Verdict::Continue) {
         End::Late => {}
         End::Init(_) => return None,
-        other @ (End::Exited(_) | End::Killed(_) | End::Said) => {
+        other @ (End::Exited(_) | End::Killed(_) | End::Printed) => {
             panic!("{other:?}; it printed:\n{}", running.log())
         }
     }
@@ -68,7 +68,7 @@ fn torn(prepared: &Prepared, twin: Option<Twin>) -> Torn {
 }
 
 impl Torn {
-    /// What is wrong: names and bytes that are in neither tree, or more than `most` bytes that are in both.
+    /// What is wrong: paths and bytes in neither tree, or more than `most` bytes in both.
     #[must_use]
     pub fn complaints(&self, before: &Snapshot, most: u64) -> String {
         let mut said = String::new();
@@ -100,7 +100,7 @@ impl Torn {
     }
 }
 
-/// The regular files of a tree, one for each inode, with all its names.
+/// The regular files of a tree, one per inode, with all hard links.
 fn inodes(tree: &Snapshot) -> BTreeMap<&Vec<u8>, Vec<&Vec<u8>>> {
     let mut inodes: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for (path, entry) in tree.iter().filter(|(_, entry)| entry.kind == Kind::File) {

@@ -1,16 +1,16 @@
-//! What the tests share.
+//! The library of the tests in namespaces. See `tests/README.md`.
 //!
-//! A test makes a [`stage::Stage`] (a ramfs or tmpfs of its own), plants a tree in it ([`trees`]) and mounts below it,
-//! takes a [snapshot](repot_snapshot), and starts the real static `/init` on it as process 1 of namespaces of its own ([`sandbox`]).
-//! When the helper that stands in for the real init reports, the test looks at the new root from outside and compares.
-//! Nothing of the machine's own mounts is ever changed: see [`namespace`].
+//! A test creates a [`stage::Stage`] (a ramfs or tmpfs), plants a tree ([`trees`]) and mounts below it, takes
+//! a [snapshot](repot_snapshot), and starts the real static `/init` on it as PID 1 of new namespaces
+//! ([`sandbox`]). When the helper in place of the real init reports, the test inspects the new root from
+//! outside and compares. The machine's own mounts never change: see [`namespace`].
 pub mod calls;
 pub mod faults;
 pub mod intercept;
 pub mod kill;
 pub mod mounts;
 pub mod namespace;
-pub mod payload;
+pub mod payload_image;
 pub mod programs;
 pub mod reference;
 pub mod rehome;

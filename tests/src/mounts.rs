@@ -1,4 +1,4 @@
-//! Mount tables, in a form that can be compared before and after a move.
+//! Mount tables that can be compared before and after a move.
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
@@ -10,22 +10,22 @@ use rustix::process::Pid;
 /// One line of mountinfo.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Mount {
-    /// Identity, good only within one table.
+    /// The ID, valid within one table.
     pub id: u64,
-    /// The mount it is attached to.
+    /// The ID of the parent mount.
     pub parent: u64,
-    /// What the table says of it otherwise.
+    /// The other fields.
     pub what: What,
 }
 
-/// What must be the same of a mount before and after.
+/// The properties of a mount that must not change.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct What {
-    /// Device number, which tells one superblock from another.
+    /// Device number, which identifies the superblock.
     pub device: String,
-    /// Which directory or file of that file system is mounted.
+    /// The directory or file of the file system that is mounted.
     pub root: String,
-    /// `rw`, `nosuid` and the like, of the mount.
+    /// Options of the mount, such as `rw` and `nosuid`.
     pub options: String,
     /// File system type.
     pub fstype: String,
@@ -33,17 +33,18 @@ pub struct What {
     pub source: String,
     /// Options of the superblock.
     pub super_options: String,
-    /// Whether it is shared: without the number of the peer group.
+    /// Whether it is shared, without the number of the peer group.
     pub shared: bool,
 }
 
-/// Mounts by mount point as the kernel writes it, each byte a character, each a stack with the lowest first. The root is `/`.
+/// Mounts by mount point in the kernel's notation, each byte one character. Each value is a stack, lowest
+/// mount first. The root is `/`.
 pub type Table = BTreeMap<String, Vec<Mount>>;
 
-/// The table as process `pid` sees it.
+/// The table of process `pid`.
 ///
 /// # Errors
-/// When the process is gone.
+/// If the process is gone.
 pub fn table_of(pid: Pid) -> io::Result<Table> {
     read(&format!("/proc/{}/mountinfo", pid.as_raw_pid()))
 }
@@ -51,16 +52,16 @@ pub fn table_of(pid: Pid) -> io::Result<Table> {
 /// Reads a table from a file in `/proc`.
 ///
 /// # Errors
-/// When it is not there.
+/// If the file is missing.
 pub fn read(path: &str) -> io::Result<Table> {
     let text: String = std::fs::read(path)?.into_iter().map(char::from).collect();
     Ok(parse(&text))
 }
 
-/// The path that a mount point in a table stands for: space, tab, newline, backslash and `#` are written in octal.
+/// The path of a mount point in a table: space, tab, newline, backslash and `#` are escaped in octal.
 ///
 /// # Panics
-/// On a key no table has.
+/// If the escape is invalid.
 #[must_use]
 pub fn path(point: &str) -> PathBuf {
     let mut bytes = vec![];
@@ -76,10 +77,10 @@ pub fn path(point: &str) -> PathBuf {
     OsString::from_vec(bytes).into()
 }
 
-/// Reads the text of a table.
+/// Parses the text of a table.
 ///
 /// # Panics
-/// On a table no kernel writes.
+/// If the text is not a mount table.
 #[must_use]
 pub fn parse(mountinfo: &str) -> Table {
     let mut table = Table::new();
@@ -106,11 +107,11 @@ pub fn parse(mountinfo: &str) -> Table {
     table
 }
 
-/// On one mount point, each mount but the lowest has the one beneath it as parent.
+/// Sorts the mounts at one mount point: the parent of each is the one below.
 fn order(stack: &mut Vec<Mount>) {
     let ids: Vec<_> = stack.iter().map(|mount| mount.id).collect();
     let mut ordered = Vec::new();
-    // The lowest is attached to something elsewhere, or, the root of all, to itself.
+    // The parent of the lowest is elsewhere, or, for the root, the mount itself.
     let lowest = stack.iter().position(|mount| mount.parent == mount.id || !ids.contains(&mount.parent));
     let mut next = lowest;
     while let Some(at) = next {
@@ -122,10 +123,10 @@ fn order(stack: &mut Vec<Mount>) {
     *stack = ordered;
 }
 
-/// The topmost mount at the directory `top` and what is mounted below it, with paths as seen from there.
+/// The topmost mount at the directory `top` and the mounts below it, with paths relative to `top`.
 ///
 /// # Panics
-/// When nothing is mounted at `top`.
+/// If nothing is mounted at `top`.
 #[must_use]
 pub fn below(table: &Table, top: &str) -> Table {
     let mut inside = vec![table[top].last().expect("a stack has a mount").id];
@@ -148,7 +149,7 @@ pub fn below(table: &Table, top: &str) -> Table {
     below
 }
 
-/// Everything below the root: what a move has to carry, in a form to be compared.
+/// All mounts below the root: what a move has to carry.
 #[must_use]
 pub fn carried(table: &Table) -> BTreeMap<&str, Vec<&What>> {
     let below_root = table.iter().filter(|(path, _)| *path != "/");

@@ -1,8 +1,8 @@
-//! Threads that live in a mount namespace of their own.
+//! Threads with their own mount namespace.
 //!
-//! A mount namespace belongs to a thread, not to a process, once the thread has stopped sharing its root and working
-//! directory. So everything here runs on a thread made for the purpose and thrown away with its namespace: the mount
-//! table of the machine, which the test's other threads see, is never touched.
+//! A thread that no longer shares its root and working directory can have its own mount namespace. So
+//! everything here runs on a new thread, which ends together with its namespace. The mount table of the
+//! machine, which all other threads see, never changes.
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -13,10 +13,10 @@ use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space}
 
 use crate::{mounts, sys};
 
-/// Runs `work` in a mount namespace that is a private copy of the machine's.
+/// Runs `work` in a private copy of the machine's mount namespace.
 ///
 /// # Panics
-/// Where `work` does, and where the caller is not allowed to make a namespace.
+/// If `work` panics, or the caller may not create a namespace.
 pub fn with_private_mounts<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     on_a_thread(|| {
         sys::unshare(UnshareFlags::FS | UnshareFlags::NEWNS).expect("unshare(CLONE_NEWNS), are we root?");
@@ -26,21 +26,21 @@ pub fn with_private_mounts<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     })
 }
 
-/// The root of process `pid` as that process sees it, alone: a detached copy of the one mount, which shows
-/// what lies hidden under mount points and does not change access times.
+/// The root of process `pid` as that process sees it: a detached copy of this one mount, without the mounts
+/// on top. Reading it does not change access times.
 ///
 /// # Errors
-/// When the process is gone.
+/// If the process is gone.
 pub fn root_of(pid: Pid) -> io::Result<OwnedFd> {
     let raw = pid.as_raw_pid();
     let root = File::open(format!("/proc/{raw}/root"))?;
     inside(pid, move || view(root))
 }
 
-/// The same for the topmost mount at `path`, as the mount table has it, in the namespace of `pid`.
+/// The same for the topmost mount at `path`, as in the mount table, in the namespace of `pid`.
 ///
 /// # Errors
-/// When the process is gone or there is no such path.
+/// If the process or the path does not exist.
 pub fn mount_of(pid: Pid, path: &str) -> io::Result<OwnedFd> {
     let raw = pid.as_raw_pid();
     let root = File::open(format!("/proc/{raw}/root"))?;
@@ -51,10 +51,10 @@ pub fn mount_of(pid: Pid, path: &str) -> io::Result<OwnedFd> {
     })
 }
 
-/// A detached, non-recursive copy of the mount `at` is in, which does not change access times when read.
+/// A detached, non-recursive copy of the mount that has `at`. Reading it does not change access times.
 ///
 /// # Errors
-/// When `at` is not in the mount namespace of the calling thread.
+/// If `at` is not in the mount namespace of the calling thread.
 pub fn view(at: impl AsFd) -> io::Result<OwnedFd> {
     let flags =
         OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
@@ -80,13 +80,13 @@ fn on_a_thread<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     })
 }
 
-/// The mount table of the machine, for a test to compare before and after.
+/// The machine's mount table, for a comparison before and after.
 ///
 /// # Panics
-/// Without `/proc`.
+/// If `/proc` is missing.
 #[must_use]
 pub fn host_mount_table() -> String {
-    // Through the process, not the thread: its first thread never changes its namespace.
+    // Of the process, not of the thread: the first thread never changes its namespace.
     let table = std::fs::read_to_string(format!("/proc/{}/mountinfo", std::process::id()));
     table.expect("/proc/<pid>/mountinfo")
 }

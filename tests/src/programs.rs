@@ -1,4 +1,4 @@
-//! The two static programs of a sandbox: the `/init` under test and the helper that stands in for the real init.
+//! The static programs of a sandbox: the `/init` under test, and the helper in place of the real init.
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -9,10 +9,10 @@ use repot_harness::place;
 /// The tests run on the machine that they are built for.
 const ARCH: Arch = if cfg!(target_arch = "aarch64") { Arch::Aarch64 } else { Arch::X86_64 };
 
-/// The `/init` under test: `$REPOT_INIT`, or what cargo builds now from the sources.
+/// The `/init` under test: `$REPOT_INIT`, or a new build.
 ///
 /// # Panics
-/// When it cannot be built.
+/// If the build fails.
 pub fn repot_init() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
@@ -21,10 +21,10 @@ pub fn repot_init() -> &'static Path {
     })
 }
 
-/// The `/init` that unpacks payloads: `$REPOT_INIT_PAYLOAD`, or what cargo builds now from the sources.
+/// The `/init` that can unpack payloads: `$REPOT_INIT_PAYLOAD`, or a new build.
 ///
 /// # Panics
-/// When it cannot be built.
+/// If the build fails.
 pub fn repot_init_payload() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
@@ -36,16 +36,16 @@ pub fn repot_init_payload() -> &'static Path {
 /// The `/init` for another architecture, if its Rust target is installed.
 ///
 /// # Panics
-/// When it cannot be built.
+/// If the build fails.
 #[must_use]
 pub fn repot_init_for(arch: Arch) -> Option<PathBuf> {
     has(&format!("{}-unknown-linux-musl", arch.name())).then(|| build::init(arch).expect("the init"))
 }
 
-/// The helper, built from `guest/init.rs` when that is newer.
+/// The helper, rebuilt if `guest/init.rs` is newer.
 ///
 /// # Panics
-/// When it cannot be built.
+/// If the build fails.
 pub fn helper() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
@@ -56,7 +56,7 @@ pub fn helper() -> &'static Path {
             return built;
         }
         std::fs::create_dir_all(built.parent().expect("has one")).expect("directory for the helper");
-        // Under a name of our own first: another test may be starting the old one.
+        // Under a temporary name first, because another test may be starting the old one.
         let fresh = built.with_extension(std::process::id().to_string());
         let mut rustc = Command::new(std::env::var_os("RUSTC").unwrap_or("rustc".into()));
         rustc.args([
@@ -76,7 +76,7 @@ pub fn helper() -> &'static Path {
     })
 }
 
-/// musl, as it is shipped, or static glibc where there is no such target.
+/// musl, as released, or static glibc if that target is missing.
 fn triple() -> String {
     let musl = format!("{}-unknown-linux-musl", std::env::consts::ARCH);
     if has(&musl) { musl } else { format!("{}-unknown-linux-gnu", std::env::consts::ARCH) }

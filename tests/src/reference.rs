@@ -1,7 +1,7 @@
-//! The obvious mover: what repot must be equal to, written to be seen to be right and nothing else.
+//! The simple mover that repot is compared with. It is written to be obviously right.
 //!
-//! It takes one entry after the other, recursively, makes the same in the new tree with whole files in memory, and removes
-//! the old one. No care for memory, speed or failure.
+//! It takes one entry after the other, recursively, creates it in the new tree with whole files in memory,
+//! and removes the old one. It does not care about memory, speed or failures.
 use std::collections::HashMap;
 use std::ffi::{CStr, CString};
 use std::fs::File;
@@ -21,19 +21,19 @@ use repot_snapshot::data_ranges;
 const PATH: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 const READ: OFlags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC).union(OFlags::NOATIME);
 
-/// What has to be remembered on the way.
+/// What the mover remembers.
 #[derive(Default)]
 struct Memory {
-    /// Where the inodes with several names went: a descriptor of each new one.
+    /// For each inode with hard links, a descriptor of the new one.
     links: HashMap<u64, OwnedFd>,
-    /// Inode flags to be set when everything is in place, because they forbid further names and entries.
+    /// Inode flags that are set at the end, because they forbid new links and entries.
     flags: Vec<(OwnedFd, u32)>,
 }
 
-/// Moves everything from `old` to `new`, both the tops of mounts, and the attributes of the top.
+/// Moves everything from `old` to `new`, and the attributes of the top. Both must be tops of mounts.
 ///
 /// # Errors
-/// At the first thing that fails, half-way.
+/// At the first failure, in the middle of the move.
 pub fn relocate(old: impl AsFd, new: impl AsFd) -> io::Result<()> {
     let old = openat(old, c".", READ | OFlags::DIRECTORY, Mode::empty())?;
     let new = openat(new, c".", READ | OFlags::DIRECTORY, Mode::empty())?;
@@ -96,7 +96,7 @@ fn entry(old: &OwnedFd, new: &OwnedFd, name: &CStr, memory: &mut Memory) -> io::
     Ok(())
 }
 
-/// Data is copied, holes are not: what has no page in memory, as both file systems tell alike.
+/// Copies data but not holes, which have no page in memory on both file systems.
 fn content(from: &OwnedFd, to: &OwnedFd, size: u64) -> io::Result<()> {
     let (from, to) = (File::from(from.try_clone()?), File::from(to.try_clone()?));
     to.set_len(size)?;
@@ -108,7 +108,7 @@ fn content(from: &OwnedFd, to: &OwnedFd, size: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// The attributes of an entry, taken before anything else touches it.
+/// The attributes of an entry, read before anything else.
 struct Before {
     stat: Statx,
     xattrs: Vec<(CString, Vec<u8>)>,
@@ -149,7 +149,7 @@ impl Before {
         Ok(if opens { Some(openat(CWD, path, flags, Mode::empty())?) } else { None })
     }
 
-    /// Takes the inode flags off the old entry, which forbid its removal.
+    /// Clears the inode flags of the old entry, which forbid removing it.
     fn unprotect(&self, at: &OwnedFd) -> io::Result<()> {
         match self.open(&through_proc(at))? {
             Some(file) if self.flags != 0 => Ok(ioctl_setflags(&file, IFlags::empty())?),
@@ -182,7 +182,7 @@ impl Before {
     }
 }
 
-/// A path that leads to the very inode of a descriptor, whatever its kind.
+/// A path to the inode of a descriptor, whatever its type.
 fn through_proc(at: &OwnedFd) -> CString {
     CString::new(format!("/proc/thread-self/fd/{}", at.as_raw_fd())).expect("no NUL")
 }

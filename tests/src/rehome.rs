@@ -1,4 +1,4 @@
-//! A whole run: prepare, start, wait for the helper, look at what came of it.
+//! One whole run: prepare, start, wait for the helper, inspect the result.
 use std::os::fd::OwnedFd;
 
 use crate::mounts::{Table, carried};
@@ -11,25 +11,25 @@ use repot_snapshot::{Rules, Snapshot, difference, snapshot};
 /// A run that reached the helper.
 #[derive(Debug)]
 pub struct Rehomed {
-    /// What there was before.
+    /// The state before.
     pub prepared: Prepared,
     /// The helper, still running.
     pub running: Running,
-    /// The root it has now, alone.
+    /// Its root now, alone.
     pub root: OwnedFd,
-    /// The tree it has now.
+    /// Its tree now.
     pub after: Snapshot,
-    /// The mount table it has now.
+    /// Its mount table now.
     pub mounts: Table,
 }
 
-/// What counts after a boot: everything but the access times of what the boot itself reads.
+/// What is compared after a boot: everything except the access times of files that the boot itself reads.
 pub const AFTER_BOOT: Rules = Rules { read: &READ_AT_BOOT, ..Rules::EXACT };
 
 /// Prepares an `fs` with the programs, `mode=move` and what `build` adds, and runs `/init` on it.
 ///
 /// # Panics
-/// When the helper is not executed, or the mount table of the machine changed.
+/// If the helper does not run, or the machine's mount table changed.
 pub fn rehome(fs: Fs, build: impl FnOnce(&Stage) + Send) -> Rehomed {
     let prepared = prepare(fs, |stage| {
         stage.install("mode=move\n");
@@ -38,10 +38,10 @@ pub fn rehome(fs: Fs, build: impl FnOnce(&Stage) + Send) -> Rehomed {
     run(prepared, &Setup::default())
 }
 
-/// Runs `/init` on what is prepared.
+/// Runs `/init` on a prepared file system.
 ///
 /// # Panics
-/// When the helper is not executed, or the mount table of the machine changed.
+/// If the helper does not run, or the machine's mount table changed.
 #[must_use]
 pub fn run(prepared: Prepared, setup: &Setup) -> Rehomed {
     let host = host_mount_table();
@@ -56,10 +56,10 @@ pub fn run(prepared: Prepared, setup: &Setup) -> Rehomed {
 }
 
 impl Rehomed {
-    /// Checks everything that has to hold after every move.
+    /// Checks everything that must hold after every move.
     ///
     /// # Panics
-    /// When something does not.
+    /// If something does not hold.
     pub fn check(&self) {
         self.check_moved();
         self.check_tree();
@@ -67,39 +67,39 @@ impl Rehomed {
         self.check_mounts();
     }
 
-    /// The root is another file system, and a tmpfs.
+    /// Checks that the root is another file system, and a tmpfs.
     ///
     /// # Panics
-    /// When it is not.
+    /// If it is not.
     pub fn check_moved(&self) {
         let (before, after) = (&self.prepared.mounts["/"][0].what, &self.mounts["/"][0].what);
         assert_ne!(before.device, after.device, "it did not move:\n{}", self.running.log());
         assert_eq!(after.fstype, "tmpfs");
     }
 
-    /// The tree is as it was, in every attribute.
+    /// Checks that the tree is unchanged in every attribute.
     ///
     /// # Panics
-    /// When it is not.
+    /// If it is not.
     pub fn check_tree(&self) {
         let difference = difference(&self.prepared.before, &self.after, AFTER_BOOT);
         assert!(difference.is_empty(), "{difference}\nit printed:\n{}", self.running.log());
     }
 
-    /// Nothing is left where the tree was.
+    /// Checks that the old root is empty.
     ///
     /// # Panics
-    /// When something is.
+    /// If it is not.
     pub fn check_old_root_is_empty(&self) {
         let left = snapshot(&self.prepared.view).expect("a snapshot of the old root");
         let left: Vec<_> = left.keys().map(|path| path.escape_ascii().to_string()).collect();
         assert_eq!(left, [""], "left in the old root");
     }
 
-    /// Every mount is where it was, with what is in it, and there is no other.
+    /// Checks that every mount is in its place with its contents, and that there is no other.
     ///
     /// # Panics
-    /// When it is not so.
+    /// If it is not so.
     pub fn check_mounts(&self) {
         assert_eq!(carried(&self.prepared.mounts), carried(&self.mounts), "mounts before and after");
         assert_eq!(self.mounts["/"].len(), 1, "mounts on the root: {:?}", self.mounts["/"]);

@@ -1,7 +1,7 @@
-//! The real `/init`, run as process 1 of namespaces of its own on a prepared file system.
+//! Runs the real `/init` as PID 1 of new namespaces on a prepared file system.
 //!
-//! Nothing is awaited by the clock: one poll waits for the helper's word, the end of the process, its output, and, when
-//! calls are intercepted, the next call. The deadline is only there so that a hanging init fails its test.
+//! Nothing waits by the clock: one poll waits for the helper's message, the end of the process, its output,
+//! and, if calls are intercepted, the next call. The deadline is only for an init that hangs.
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Read};
@@ -20,26 +20,27 @@ use crate::namespace;
 use crate::stage::{Prepared, STAGING, text};
 use crate::sys;
 
-/// How to start it.
+/// How to start the init.
 #[derive(Debug)]
 pub struct Setup {
-    /// What to execute.
+    /// The program to execute.
     pub program: String,
-    /// Its arguments, the name included.
+    /// Its arguments, the program name included.
     pub argv: Vec<String>,
-    /// Its environment, to which the name of the helper's socket is added.
+    /// Its environment. The name of the helper's socket is added.
     pub env: Vec<String>,
-    /// How many descriptors it may have open.
+    /// The maximum number of open descriptors.
     pub nofile: Option<u64>,
-    /// How many bytes of memory it may map; what it executes may map more. Only with calls that are decided on.
+    /// The maximum of memory that it may map, in bytes. The limit ends with the next program. Only with
+    /// intercepted calls.
     pub memory: Option<u64>,
-    /// Whether to leave one more descriptor open, as whatever ran before may.
+    /// Whether one more descriptor is open, as an earlier program may leave it.
     pub stray: bool,
-    /// Whether to close standard input, output and error, as the kernel does without `/dev/console`.
+    /// Whether standard input, output and error are closed, as by the kernel without `/dev/console`.
     pub closed: bool,
     /// Whether its root mount is shared.
     pub shared: bool,
-    /// Which of its calls to decide on.
+    /// The calls to intercept.
     pub calls: Calls,
 }
 
@@ -59,23 +60,23 @@ impl Default for Setup {
     }
 }
 
-/// How a run came to its end, or where it is.
+/// How a run ended, or why the waiting did.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum End {
-    /// The helper was executed, and said this.
+    /// The helper was executed and sent this message.
     Init(String),
     /// The process exited with this code.
     Exited(i32),
-    /// The process was ended by this signal: for process 1 of a pid namespace, 1 (SIGHUP) means that it called for a
-    /// reboot and 2 (SIGINT) for power off or halt.
+    /// The process was ended by this signal. For PID 1 of a PID namespace, 1 (SIGHUP) means that it requested
+    /// a reboot, and 2 (SIGINT) power-off or halt.
     Killed(i32),
-    /// It printed what was waited for.
-    Said,
-    /// None of it happened in time.
+    /// It printed the expected text.
+    Printed,
+    /// Nothing of this happened in time.
     Late,
 }
 
-/// A run under way. Dropping it ends it.
+/// A running init. Dropping it kills the process.
 #[derive(Debug)]
 pub struct Running {
     pid: Pid,
@@ -90,10 +91,10 @@ pub struct Running {
 }
 
 impl Prepared {
-    /// Starts it. A file system can be used once.
+    /// Starts the init. A file system can be used once.
     ///
     /// # Panics
-    /// When the sandbox cannot be made.
+    /// If the sandbox cannot be created.
     pub fn start(&self, setup: &Setup) -> Running {
         let name = format!("repot-test-{}-{}", std::process::id(), unique());
         let address = SocketAddr::from_abstract_name(&name).expect("a short name");
@@ -120,7 +121,8 @@ impl Prepared {
         };
         let (pid, process) = sys::spawn(&child).expect("clone3");
         drop((fails, printed));
-        // Ends with the execution of the program, or says which step failed, or that the listener is there.
+        // The pipe is closed when the program is executed. Before that, the child reports a failed step, or
+        // that the listener exists.
         let mut told = Vec::new();
         let mut first = [0];
         let mut failed = File::from(failed);
@@ -135,7 +137,7 @@ impl Prepared {
             failed.read_to_end(&mut told).expect("word from the child");
             let error = i32::from_ne_bytes([told[1], told[2], told[3], told[4]]);
             let error = io::Error::from_raw_os_error(error);
-            panic!("the sandbox could not be made: {}: {error}", sys::STEPS[usize::from(told[0])]);
+            panic!("cannot create the sandbox: {}: {error}", sys::STEPS[usize::from(told[0])]);
         }
         let (log, word) = (vec![], vec![]);
         Running {
@@ -157,22 +159,22 @@ fn unique() -> u32 {
     NUMBER.fetch_add(1, Ordering::Relaxed)
 }
 
-/// How long anything may take before a test fails: much longer than it ever does.
+/// The time limit of everything: much more than any test needs.
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
 impl Running {
     /// Waits until the helper reports or the process ends.
     ///
     /// # Panics
-    /// When the harness itself fails.
+    /// If the test itself fails.
     pub fn wait(&mut self) -> End {
         self.wait_until(DEADLINE, None, &mut |_| intercept::Verdict::Continue)
     }
 
-    /// The same with a deadline, something to be printed to wait for, and decisions about intercepted calls.
+    /// The same with a deadline, a text to wait for in the output, and decisions about intercepted calls.
     ///
     /// # Panics
-    /// When the harness itself fails.
+    /// If the test itself fails.
     pub fn wait_until(&mut self, deadline: Duration, said: Option<&str>, decide: Decide<'_>) -> End {
         let started = Instant::now();
         loop {
@@ -184,14 +186,14 @@ impl Running {
                 return End::Init(word);
             }
             if said.is_some_and(|said| self.log().contains(said)) {
-                return End::Said;
+                return End::Printed;
             }
             let Some(left) = deadline.checked_sub(started.elapsed()) else { return End::Late };
             self.step(left, decide).expect("poll");
         }
     }
 
-    /// Waits for one thing to happen and takes note of it.
+    /// Waits for one event and handles it.
     fn step(&mut self, left: Duration, decide: Decide<'_>) -> io::Result<()> {
         let mut fds = vec![
             PollFd::new(&self.process, PollFlags::IN),
@@ -257,13 +259,13 @@ impl Running {
         })
     }
 
-    /// What it printed so far.
+    /// Its output so far.
     #[must_use]
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&self.log).into_owned()
     }
 
-    /// Its pid, as seen from outside.
+    /// Its PID in the machine's PID namespace.
     #[must_use]
     pub fn pid(&self) -> Pid {
         self.pid
@@ -275,25 +277,25 @@ impl Running {
         &self.process
     }
 
-    /// The peak of its memory up to the execution of the real init, in KiB, when calls are intercepted.
+    /// The peak of its memory in KiB up to the execution of the real init, if calls are intercepted.
     #[must_use]
     pub fn peak(&self) -> Option<u64> {
         self.interceptor.as_ref().and_then(Interceptor::peak)
     }
 
-    /// Its root directory: that mount alone.
+    /// Its root directory: this mount alone.
     ///
     /// # Panics
-    /// When it has ended.
+    /// If the process has ended.
     #[must_use]
     pub fn root(&self) -> OwnedFd {
         namespace::root_of(self.pid).expect("the root of the sandbox")
     }
 
-    /// The mount on top of what is at `path` there, alone.
+    /// The topmost mount at `path` in its namespace, alone.
     ///
     /// # Panics
-    /// When it has ended, or there is nothing.
+    /// If the process has ended or the path does not exist.
     #[must_use]
     pub fn mounted(&self, path: &str) -> OwnedFd {
         namespace::mount_of(self.pid, path).unwrap_or_else(|error| panic!("the mount at {path}: {error}"))
@@ -302,7 +304,7 @@ impl Running {
     /// Its mount table.
     ///
     /// # Panics
-    /// When it has ended.
+    /// If the process has ended.
     #[must_use]
     pub fn mounts(&self) -> Table {
         mounts::table_of(self.pid).expect("the mount table of the sandbox")
@@ -311,17 +313,17 @@ impl Running {
     /// A file of its directory in `/proc`.
     ///
     /// # Panics
-    /// When it has ended.
+    /// If the process has ended.
     #[must_use]
     pub fn proc(&self, file: &str) -> Vec<u8> {
         let path = format!("/proc/{}/{file}", self.pid.as_raw_pid());
         std::fs::read(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
     }
 
-    /// Where a symlink of its directory in `/proc` leads.
+    /// The target of a symlink in its directory in `/proc`.
     ///
     /// # Panics
-    /// When it has ended.
+    /// If the process has ended.
     #[must_use]
     pub fn proc_link(&self, link: &str) -> String {
         let path = format!("/proc/{}/{link}", self.pid.as_raw_pid());
@@ -332,17 +334,17 @@ impl Running {
     /// Sends it a signal.
     ///
     /// # Panics
-    /// When it has been reaped.
+    /// If the process has been reaped.
     pub fn signal(&self, signal: Signal) {
         pidfd_send_signal(&self.process, signal).expect("signal");
     }
 }
 
 impl Running {
-    /// Stops it wherever it is, all its threads.
+    /// Stops all threads of the process.
     ///
     /// # Panics
-    /// When it has ended.
+    /// If the process has ended.
     pub fn freeze(&self) {
         self.signal(Signal::STOP);
         let stopped = waitid(WaitId::PidFd(self.process.as_fd()), WaitIdOptions::STOPPED).expect("waitid");
@@ -354,7 +356,7 @@ impl Drop for Running {
     fn drop(&mut self) {
         if self.ended.is_none() {
             let _ = pidfd_send_signal(&self.process, Signal::KILL);
-            // Pending calls end with the process; nobody has to answer them.
+            // Pending calls end with the process, without an answer.
             let _ = self.reap(WaitIdOptions::EXITED);
         }
     }

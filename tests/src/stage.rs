@@ -1,4 +1,4 @@
-//! A file system to be re-homed, prepared: programs, a tree, mounts below it, and a record of all that.
+//! Prepares a file system for a move: programs, a tree, mounts below it, and a record of all that.
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs;
@@ -20,7 +20,7 @@ use crate::programs;
 use crate::trees::{Fs, Plant, plant};
 use repot_snapshot::{Snapshot, snapshot};
 
-/// The file system while it is being prepared, attached in a mount namespace that nobody else sees.
+/// The file system during preparation, mounted in a private mount namespace.
 #[derive(Debug)]
 pub struct Stage {
     root: OwnedFd,
@@ -28,25 +28,25 @@ pub struct Stage {
     fs: Fs,
 }
 
-/// The file system ready to run on, and what it was like before.
+/// The prepared file system, and its state before the move.
 #[derive(Debug)]
 pub struct Prepared {
     /// The root mount with everything mounted below it, detached.
     pub tree: OwnedFd,
-    /// The old root alone, without what is mounted on it: to look at it afterwards.
+    /// The old root alone, without the mounts on top, to inspect it after the move.
     pub view: OwnedFd,
     /// The tree before.
     pub before: Snapshot,
     /// The mount table before.
     pub mounts: Table,
-    /// Each mounted file system alone and its tree before, by mount point; of a stack, the topmost.
+    /// Each mounted file system alone and its tree before, by mount point. Of a stack, the topmost mount.
     pub mounted: BTreeMap<String, (OwnedFd, Snapshot)>,
 }
 
-/// Makes an `fs`, lets `build` fill it, and records it.
+/// Creates an `fs`, lets `build` fill it, and records it.
 ///
 /// # Panics
-/// When a step fails.
+/// If a step fails.
 pub fn prepare(fs: Fs, build: impl FnOnce(&Stage) + Send) -> Prepared {
     prepare_with(fs, &[], build)
 }
@@ -54,7 +54,7 @@ pub fn prepare(fs: Fs, build: impl FnOnce(&Stage) + Send) -> Prepared {
 /// The same with mount options for the file system.
 ///
 /// # Panics
-/// When a step fails.
+/// If a step fails.
 pub fn prepare_with(fs: Fs, options: &[(&str, &str)], build: impl FnOnce(&Stage) + Send) -> Prepared {
     with_private_mounts(|| {
         let root = new(fs, options).expect("a new file system");
@@ -68,10 +68,10 @@ pub fn prepare_with(fs: Fs, options: &[(&str, &str)], build: impl FnOnce(&Stage)
 
 const PATH: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-/// A directory of the machine to attach a file system over, in a namespace of ours: one nobody needs there.
+/// A directory of the machine to mount over in a private namespace: one that no test needs.
 pub(crate) const STAGING: &str = "/sys";
 
-/// A detached new file system. Access times are kept strictly, as on the initial root.
+/// A new detached file system with strict access times, as on the initial root.
 pub(crate) fn new(fs: Fs, options: &[(&str, &str)]) -> io::Result<OwnedFd> {
     let context = fsopen(fs.name(), FsOpenFlags::FSOPEN_CLOEXEC)?;
     for (key, value) in [("mode", "0755")].iter().chain(options) {
@@ -93,7 +93,7 @@ impl Stage {
         self.root.as_fd()
     }
 
-    /// A path in the tree, as long as this is a stage.
+    /// A path in the tree, valid during preparation.
     #[must_use]
     pub fn path(&self, relative: &str) -> PathBuf {
         self.at.join(relative)
@@ -102,7 +102,7 @@ impl Stage {
     /// Installs repot as `/init`, the helper as `/sbin/init`, and a configuration.
     ///
     /// # Panics
-    /// When it cannot.
+    /// If that fails.
     pub fn install(&self, config: &str) {
         self.program("init", programs::repot_init());
         self.program("sbin/init", programs::helper());
@@ -112,37 +112,37 @@ impl Stage {
     /// Copies a program of the machine into the tree.
     ///
     /// # Panics
-    /// When it cannot.
+    /// If that fails.
     pub fn program(&self, to: &str, from: &Path) {
         self.file(to, &fs::read(from).unwrap_or_else(|error| panic!("{}: {error}", from.display())));
         fs::set_permissions(self.path(to), fs::Permissions::from_mode(0o755)).expect("executable");
     }
 
-    /// Writes a file, making the directories it is in.
+    /// Writes a file, and creates its directories.
     ///
     /// # Panics
-    /// When it cannot.
+    /// If that fails.
     pub fn file(&self, to: &str, content: &[u8]) {
         let path = self.path(to);
         fs::create_dir_all(path.parent().expect("below the top")).expect("directory");
         let mut file = fs::File::create(&path).expect("file");
         file.write_all(content).expect("write");
-        // The same in every stage, so that what became of two can be compared.
+        // The same time in every stage, so that two stages can be compared.
         file.set_modified(UNIX_EPOCH + Duration::from_secs(1_600_000_000)).expect("times");
     }
 
-    /// Makes a directory and those above it.
+    /// Creates a directory and its parents.
     ///
     /// # Panics
-    /// When it cannot.
+    /// If that fails.
     pub fn dir(&self, path: &str) {
         fs::create_dir_all(self.path(path)).expect("directory");
     }
 
-    /// Makes a symlink.
+    /// Creates a symlink.
     ///
     /// # Panics
-    /// When it cannot.
+    /// If that fails.
     pub fn link(&self, path: &str, target: &str) {
         symlink(target, self.path(path)).expect("symlink");
     }
@@ -150,24 +150,24 @@ impl Stage {
     /// Plants a tree.
     ///
     /// # Panics
-    /// When it cannot.
+    /// If that fails.
     pub fn plant(&self, tree: &[Plant]) {
         plant(&self.root, self.fs, tree);
     }
 
-    /// Mounts a new file system at `path` and gives its top.
+    /// Mounts a new file system at `path` and returns its top.
     ///
     /// # Panics
-    /// When it cannot.
+    /// If that fails.
     pub fn mount(&self, fs: Fs, path: &str) -> OwnedFd {
         self.dir(path);
         self.mount_on(fs, &self.path(path))
     }
 
-    /// The same on a directory that is there, by its path on the stage.
+    /// The same on an existing directory, by its path on the stage.
     ///
     /// # Panics
-    /// When it cannot.
+    /// If that fails.
     pub fn mount_on(&self, fs: Fs, path: &Path) -> OwnedFd {
         let mount = new(fs, &[("source", "a test")]).expect("a file system to mount");
         attach(&mount, path).expect("mounted");
@@ -177,15 +177,15 @@ impl Stage {
     /// Mounts one file or directory of the tree over another.
     ///
     /// # Panics
-    /// When it cannot.
+    /// If that fails.
     pub fn bind(&self, from: &str, to: &str) {
         mount_bind(self.path(from), self.path(to)).expect("bound");
     }
 
-    /// Makes the mount at `path` shared; not the root, see [`crate::sandbox::Setup::shared`].
+    /// Makes the mount at `path` shared. For the root, see [`crate::sandbox::Setup::shared`].
     ///
     /// # Panics
-    /// When it cannot.
+    /// If that fails.
     pub fn share(&self, path: &str) {
         mount_change(self.path(path), MountPropagationFlags::SHARED).expect("shared");
     }
@@ -195,7 +195,7 @@ impl Stage {
         let mounts = mounts::below(&table, STAGING);
         let mut mounted = BTreeMap::new();
         for (path, stack) in mounts.iter().filter(|(path, _)| *path != "/") {
-            // What another mount hides cannot be reached by path, or what is there is something else.
+            // A mount that another one hides cannot be reached by path.
             let there = self.at.join(mounts::path(&path[1..]));
             let Ok(mount) = openat(CWD, there, PATH, Mode::empty()) else { continue };
             let stat = statx(&mount, c"", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS | StatxFlags::MNT_ID)?;
@@ -217,7 +217,7 @@ impl Stage {
     }
 }
 
-/// A NUL-terminated string, for what has none in it.
+/// A NUL-terminated string of a text without NUL.
 pub(crate) fn text(text: &str) -> CString {
     CString::new(text).expect("no NUL")
 }

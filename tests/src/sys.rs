@@ -1,7 +1,7 @@
-//! The border: the few calls rustix does not have or does not call safe.
+//! The calls that rustix does not have or marks unsafe.
 //!
-//! The child of [`spawn`] runs in a copy of a process with many threads, so until it has executed its program it does
-//! nothing but system calls on what was prepared before.
+//! The child of [`spawn`] is a copy of a process with many threads. Until it executes its program, it makes
+//! only system calls on prepared data.
 #![allow(unsafe_code)]
 
 use std::ffi::{CString, c_char, c_int, c_long, c_ulong};
@@ -21,7 +21,7 @@ pub(crate) fn unshare(flags: UnshareFlags) -> io::Result<()> {
     Ok(unsafe { rustix::thread::unshare_unsafe(flags) }?)
 }
 
-/// Makes reading through the detached mount `mount` leave access times alone.
+/// Keeps access times when reading through the detached mount `mount`.
 pub(crate) fn set_noatime(mount: BorrowedFd<'_>) -> io::Result<()> {
     let attr = libc::mount_attr {
         attr_set: libc::MOUNT_ATTR_NOATIME,
@@ -29,7 +29,7 @@ pub(crate) fn set_noatime(mount: BorrowedFd<'_>) -> io::Result<()> {
         propagation: 0,
         userns_fd: 0,
     };
-    // SAFETY: the path is a string, the structure is read for as many bytes as it has.
+    // SAFETY: the path is a string, and the kernel reads as many bytes of the structure as it has.
     let done = unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,
@@ -43,41 +43,42 @@ pub(crate) fn set_noatime(mount: BorrowedFd<'_>) -> io::Result<()> {
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// What the child of [`spawn`] does, prepared so that it need not allocate.
+/// The data of the child of [`spawn`], prepared so that the child need not allocate.
 pub(crate) struct Child<'a> {
     /// The detached mount that becomes its root.
     pub(crate) tree: BorrowedFd<'a>,
-    /// A directory of the machine to attach it over for a moment, in a namespace of the child's own.
+    /// A directory of the machine where the child mounts it briefly, in its own namespace.
     pub(crate) staging: CString,
     pub(crate) program: CString,
     pub(crate) argv: Vec<CString>,
     pub(crate) envp: Vec<CString>,
-    /// What becomes descriptors 0, 1 and 2.
+    /// The descriptors 0, 1 and 2.
     pub(crate) stdio: [BorrowedFd<'a>; 3],
-    /// Whether to leave a descriptor open beyond those.
+    /// Whether one more descriptor stays open.
     pub(crate) stray: bool,
-    /// Whether descriptors 0, 1 and 2 are closed after all.
+    /// Whether descriptors 0, 1 and 2 are closed.
     pub(crate) closed: bool,
-    /// Whether its root mount is shared, which it can become only when it is the root.
+    /// Whether its root mount is shared. It can become so only once it is the root.
     pub(crate) shared: bool,
-    /// How many descriptors it may have open.
+    /// The maximum number of open descriptors.
     pub(crate) nofile: Option<u64>,
-    /// How many bytes of memory it may map.
+    /// The maximum of memory that it may map, in bytes.
     pub(crate) memory: Option<u64>,
-    /// System calls whoever holds the listener decides on; none, no listener.
+    /// The filter of intercepted calls. If empty, there is no listener.
     pub(crate) filter: Vec<libc::sock_filter>,
-    /// Where a step that fails is told, as its number and its error.
+    /// Where the child writes the number of a failed step and its error.
     pub(crate) failed: BorrowedFd<'a>,
 }
 
-/// Starts a process that is number 1 of a new pid namespace, in a mount namespace of its own with `tree` as root.
+/// Starts a process as PID 1 of a new PID namespace, in a new mount namespace with `tree` as root.
 pub(crate) fn spawn(child: &Child<'_>) -> io::Result<(Pid, OwnedFd)> {
     let pointers = |strings: &[CString]| -> Vec<*const c_char> {
         strings.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect()
     };
     let (argv, envp) = (pointers(&child.argv), pointers(&child.envp));
     let mut pidfd: c_int = -1;
-    // The kernel's struct clone_args, first version: flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls.
+    // The kernel's struct clone_args, first version: flags, pidfd, child_tid, parent_tid, exit_signal, stack,
+    // stack_size, tls.
     let args: [u64; 8] = [
         (libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_PIDFD).cast_unsigned().into(),
         (&raw mut pidfd).addr() as u64,
@@ -88,7 +89,8 @@ pub(crate) fn spawn(child: &Child<'_>) -> io::Result<(Pid, OwnedFd)> {
         0,
         0,
     ];
-    // SAFETY: without CLONE_VM this is fork(): the child has a copy of this memory and never returns from `enter`.
+    // SAFETY: without CLONE_VM this is fork(): the child has a copy of this memory and never returns from
+    // `enter`.
     let pid = unsafe { libc::syscall(libc::SYS_clone3, args.as_ptr(), size_of_val(&args)) };
     match pid {
         -1 => Err(io::Error::last_os_error()),
@@ -110,13 +112,13 @@ pub(crate) fn spawn(child: &Child<'_>) -> io::Result<(Pid, OwnedFd)> {
     }
 }
 
-/// What the child says instead of a step when it is about to execute its program, with the listener among its descriptors.
+/// What the child writes instead of a step when it is about to execute its program and the listener exists.
 pub(crate) const LISTENING: u8 = 0xff;
 
-/// The descriptor it says that on, when it has closed all others.
+/// The descriptor that it writes this to, after closing all others.
 pub(crate) const TOLD_AT: c_int = 700;
 
-/// The descriptor that is left open beyond the three, where one is.
+/// The additional open descriptor, if there is one.
 pub(crate) const STRAY_AT: c_int = 710;
 
 /// The names of the steps of [`enter`], by number.
@@ -161,7 +163,7 @@ fn enter(child: &Child<'_>, argv: &[*const c_char], envp: &[*const c_char]) -> (
     // SAFETY: in this copy of the process the number is nobody else's.
     let told = unsafe { BorrowedFd::borrow_raw(TOLD_AT) };
     step!(4, rustix::io::fcntl_setfd(told, rustix::io::FdFlags::CLOEXEC));
-    // What the harness has open, listeners of other runs among it, is not for the sandbox.
+    // Descriptors of the test, such as the listeners of other runs, must not leak into the sandbox.
     let kept = if child.stray { STRAY_AT } else { TOLD_AT };
     for (first, last) in [(3, TOLD_AT - 1), (TOLD_AT + 1, kept - 1), (kept + 1, c_int::MAX)] {
         // SAFETY: nothing in this copy of the process uses what it has open there any more.
@@ -171,12 +173,13 @@ fn enter(child: &Child<'_>, argv: &[*const c_char], envp: &[*const c_char]) -> (
         // SAFETY: as above.
         unsafe { libc::close_range(0, 2, 0) };
     }
-    // As the kernel starts its first process.
+    // As the kernel starts PID 1.
     let _ = rustix::process::setsid();
     rustix::process::umask(Mode::from_raw_mode(0o022));
-    // All of them, also those the C library keeps for itself and would not touch.
+    // All signals, including those that the C library reserves.
     let (default, none, size) = ([0_u64; 4], 0_u64, size_of::<u64>());
-    // SAFETY: zeros are the default disposition and the empty set; nothing in this copy relies on the harness's.
+    // SAFETY: zeros are the default disposition and the empty set. Nothing in this copy relies on the
+    // previous ones.
     unsafe {
         for signal in 1..=64 {
             let nowhere = std::ptr::null_mut::<u64>();
@@ -190,7 +193,7 @@ fn enter(child: &Child<'_>, argv: &[*const c_char], envp: &[*const c_char]) -> (
         step!(5, rustix::process::setrlimit(Resource::Nofile, most));
     }
     if let Some(most) = child.memory {
-        // It can be lifted again, see `intercept`.
+        // The limit can be raised again, see `intercept`.
         let most = Rlimit { current: Some(most), maximum: None };
         step!(5, rustix::process::setrlimit(Resource::As, most));
     }
@@ -204,14 +207,14 @@ fn enter(child: &Child<'_>, argv: &[*const c_char], envp: &[*const c_char]) -> (
 }
 
 fn dup_to(from: BorrowedFd<'_>, number: c_int) -> rustix::io::Result<()> {
-    // SAFETY: in this copy of the process nobody else owns the number; it stays open on purpose.
+    // SAFETY: in this copy of the process nothing else owns the descriptor. It stays open on purpose.
     let mut to = unsafe { OwnedFd::from_raw_fd(number) };
     let done = dup2(from, &mut to);
     std::mem::forget(to);
     done
 }
 
-/// Sends the chosen calls to whoever takes the listener, which the harness finds among this process's descriptors.
+/// Installs the filter. The test then takes the listener from this process's descriptors.
 fn intercept(filter: &[libc::sock_filter]) -> rustix::io::Result<()> {
     let program = libc::sock_fprog {
         len: filter.len().try_into().expect("a short program"),
@@ -219,7 +222,7 @@ fn intercept(filter: &[libc::sock_filter]) -> rustix::io::Result<()> {
     };
     let flags: c_ulong = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
     let mode: c_long = libc::SECCOMP_SET_MODE_FILTER.into();
-    // SAFETY: the program is read for as many instructions as it says.
+    // SAFETY: the kernel reads as many instructions as the length says.
     let listener = unsafe { libc::syscall(libc::SYS_seccomp, mode, flags, &raw const program) };
     if listener < 0 { Err(last()) } else { Ok(()) }
 }
@@ -228,9 +231,9 @@ fn last() -> Errno {
     Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO)
 }
 
-/// The next call that waits for a decision; `None` when whoever made it is gone.
+/// The next call that waits for a decision. `None` if the caller has been killed.
 pub(crate) fn next_call(listener: BorrowedFd<'_>) -> io::Result<Option<libc::seccomp_notif>> {
-    // SAFETY: all zeros is a value of this structure, and what the kernel asks for.
+    // SAFETY: all zeros is a valid value of this structure, and what the kernel requires.
     let mut call: libc::seccomp_notif = unsafe { std::mem::zeroed() };
     // SAFETY: the request and the structure belong together.
     let done = unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_RECV, &raw mut call) };
@@ -243,7 +246,7 @@ pub(crate) fn next_call(listener: BorrowedFd<'_>) -> io::Result<Option<libc::sec
     }
 }
 
-/// What becomes of a call that waits.
+/// The answer to a waiting call.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Answer {
     GoOn,

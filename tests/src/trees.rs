@@ -1,7 +1,7 @@
 //! The trees that the tests move: those of [`repot_snapshot::plant`], and random ones for proptest.
 //!
-//! A random tree is a list of drafts. Each draft finds its place by an index into the directories before it, so every
-//! list is a tree, and proptest can drop any draft while it shrinks.
+//! A random tree is a list of drafts. Each draft finds its place by an index into the directories before it,
+//! so every list is a tree, and proptest can drop any draft while it shrinks.
 use std::collections::BTreeSet;
 use std::ffi::CString;
 
@@ -14,7 +14,8 @@ pub use repot_snapshot::plant::{
 };
 use repot_snapshot::plant::{acl, capability, dir};
 
-/// What [`crate::stage::Stage::install`] adds to a tree and the boot reads before the move: their access times may change.
+/// What [`crate::stage::Stage::install`] adds to a tree and the boot reads before the move: their access
+/// times may change.
 pub const READ_AT_BOOT: [&str; 3] = ["init", "sbin/init", "etc/repot.conf"];
 
 /// What is drawn for one entry.

@@ -1,15 +1,15 @@
-//! The parsers of a payload, fed with anything: an index and an archive, or none.
+//! The parsers of a payload, with valid and with arbitrary bytes.
 use std::collections::BTreeSet;
 use std::fs;
 
 use proptest::prelude::*;
 use repot::payload::archive::{self, Source};
 use repot::payload::index::{Index, xxh64};
-use repot_tests::payload::{archive as archive_of, pack};
+use repot_tests::payload_image::{archive as archive_of, pack};
 use repot_tests::stage::Stage;
 use repot_tests::trees::one_of_each;
 
-/// Everything in an archive, or the fault.
+/// All entries of an archive, or the first error.
 fn read_all(mut bytes: &[u8]) -> Result<usize, repot::error::Fault> {
     let mut count = 0;
     while let Some(entry) = archive::entry(&mut bytes)? {
@@ -29,7 +29,7 @@ proptest! {
         let _ = Index::parse(&bytes);
     }
 
-    /// A change of an index makes it no index, or one that is written again as it was read.
+    /// A changed index is refused, or it is written again as it was read.
     #[test]
     fn an_index_has_one_form(at in 0usize..420, with in any::<u8>()) {
         let (sum, digest) = ("5b".repeat(8), "5b".repeat(32));
@@ -53,7 +53,7 @@ proptest! {
         let _ = read_all(&bytes);
     }
 
-    /// Names of what a changed archive still holds never lead out of the root.
+    /// Names in a changed archive never lead out of the root.
     #[test]
     fn a_changed_archive_stays_below_the_root(at in any::<prop::sample::Index>(), with in any::<u8>(), fix in any::<bool>()) {
         let mut bytes = sample();
@@ -75,7 +75,7 @@ proptest! {
     }
 }
 
-/// A small archive by the tool, records included.
+/// A small archive by the tool, PAX records included.
 fn sample() -> Vec<u8> {
     static SAMPLE: std::sync::OnceLock<Vec<u8>> = std::sync::OnceLock::new();
     let fill = |stage: &Stage| {
@@ -99,7 +99,7 @@ fn checksum(bytes: &mut [u8], at: usize) {
     block[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
 }
 
-/// The sources of the library read in pieces of any size what they read at once.
+/// The readers return the same bytes in pieces of any size.
 #[test]
 fn pieces_of_any_size_are_the_same() {
     struct Slowly<'a>(&'a [u8], usize);

@@ -1,4 +1,4 @@
-//! Mounts go along with the root, whole, in order, and untouched.
+//! Mounts move with the root: all of them, in order, and unchanged.
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -11,7 +11,7 @@ use repot_tests::sandbox::Setup;
 use repot_tests::stage::{Stage, prepare};
 use repot_tests::trees::{Fs, Plant, hostile, one_of_each, plant, trees};
 
-/// What every test here has: something in the tree next to the mounts.
+/// What every test here has in the tree, next to the mounts.
 fn with_mounts(fs: Fs, mount: impl FnOnce(&repot_tests::stage::Stage) + Send) -> Rehomed {
     let moved = rehome(fs, |stage| {
         stage.plant(&one_of_each());
@@ -51,7 +51,7 @@ fn mounts_stacked_on_one_directory_stay_in_order() {
             stage.mount(if layer == "middle" { Fs::Ramfs } else { Fs::Tmpfs }, "stack");
             stage.file("stack/layer", layer.as_bytes());
         }
-        // Below a stack, which hides it: only the topmost is seen by path.
+        // Below a stack, which hides it: by path, only the topmost mount is visible.
         stage.mount(Fs::Tmpfs, "stack/on/top");
     });
     assert_eq!(moved.mounts["/stack"].len(), 3);
@@ -64,7 +64,7 @@ fn a_mount_that_another_hides_is_carried_too() {
     let moved = with_mounts(Fs::Tmpfs, |stage| {
         stage.mount(Fs::Tmpfs, "outer/inner");
         stage.file("outer/inner/file", b"hidden");
-        // Over the directory above: the inner one cannot be reached by path any more.
+        // Over the directory above: the inner mount cannot be reached by path any more.
         stage.mount(Fs::Ramfs, "outer");
         stage.file("outer/file", b"seen");
     });
@@ -85,7 +85,7 @@ fn files_mounted_on_files() {
     assert_eq!(fs::read_to_string(root).expect("the file on top"), "nameserver ::1\n");
 }
 
-/// A part of another file system, mounted a second time.
+/// A directory of another file system, mounted a second time.
 #[test]
 fn binds_of_directories() {
     with_mounts(Fs::Tmpfs, |stage| {
@@ -96,7 +96,7 @@ fn binds_of_directories() {
     });
 }
 
-/// systemd makes everything shared, which forbids moving mounts; it is shared again afterwards.
+/// systemd makes all mounts shared, which forbids moving them. They are shared again afterwards.
 #[test]
 fn shared_mounts_stay_shared() {
     let moved = with_mounts(Fs::Tmpfs, |stage| {
@@ -122,7 +122,7 @@ fn a_shared_root_is_shared_afterwards() {
     assert!(moved.mounts["/"][0].what.shared);
 }
 
-/// Mount points whose names are not plain: the kernel writes them with escapes.
+/// Mount points with unusual names, which the kernel escapes.
 #[test]
 fn mount_points_of_any_name() {
     let long = "n".repeat(255);
@@ -131,7 +131,7 @@ fn mount_points_of_any_name() {
             stage.mount(Fs::Tmpfs, name);
             stage.file(&format!("{name}/file"), name.as_bytes());
         }
-        // Beyond what one path may be in length to the kernel.
+        // Longer than PATH_MAX.
         stage.mount(Fs::Tmpfs, &[long.as_str(); 14].join("/"));
     });
 }
@@ -152,7 +152,7 @@ fn what_a_mount_hides_is_moved_with_it() {
     assert_ne!(device("hidden"), device(""));
 }
 
-/// Many mounts, as container hosts have.
+/// Many mounts, as on container hosts.
 #[test]
 fn a_hundred_mounts() {
     let moved = with_mounts(Fs::Tmpfs, |stage| {
@@ -164,7 +164,7 @@ fn a_hundred_mounts() {
     assert_eq!(moved.mounts.len(), 101);
 }
 
-/// Also where nothing is moved: the same file system mounted once more, with all that is on it.
+/// Also with a bind: the same file system mounted once more, with all its mounts.
 #[test]
 fn a_bind_carries_mounts_too() {
     for fs in Fs::ALL {
@@ -186,7 +186,7 @@ fn a_bind_carries_mounts_too() {
     }
 }
 
-/// Mounts anywhere in random trees: on directories, on files with other names, on what other mounts hide.
+/// Mounts anywhere in random trees: on directories, on hard links, on what other mounts hide.
 #[test]
 fn random_mounts_on_random_trees() {
     let config =
@@ -211,7 +211,8 @@ fn random_mounts_on_random_trees() {
 fn mount_somewhere(stage: &Stage, tree: &[Plant], place: &Index) {
     let plant = place.get(tree);
     let path = stage.path("").join(std::ffi::OsStr::from_bytes(&plant.path));
-    // What an earlier mount hides is not there any more; what is too deep has no path; the root is another matter.
+    // What an earlier mount hides cannot be reached any more, what is too deep has no path, and the root is
+    // not a mount point here.
     let there = fs::symlink_metadata(&path);
     let Ok(meta) = there.map(|meta| meta.file_type()) else { return };
     if plant.path.is_empty() || plant.path.starts_with(b"etc") || plant.path.starts_with(b"sbin") {
@@ -225,7 +226,7 @@ fn mount_somewhere(stage: &Stage, tree: &[Plant], place: &Index) {
     }
 }
 
-/// Several files on one: each hides the one before.
+/// Several files mounted on one file: each hides the one before.
 #[test]
 fn files_stacked_on_one_file() {
     for (count, plain) in [(1, true), (2, true), (3, true), (2, false)] {
@@ -245,9 +246,9 @@ fn files_stacked_on_one_file() {
     }
 }
 
-/// The kernel moves nothing away from a shared mount, and what is on top of it hides it: then all is as it was.
+/// The kernel moves nothing away from a shared mount, and what is on top hides it: then nothing changes.
 #[test]
-fn what_is_stacked_on_a_shared_mount_keeps_the_root_where_it_is() {
+fn a_stack_on_a_shared_mount_keeps_the_root_in_place() {
     let prepared = prepare(Fs::Tmpfs, |stage| {
         stage.install("mode=move\n");
         stage.plant(&one_of_each());

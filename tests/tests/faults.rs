@@ -1,8 +1,9 @@
-//! One system call fails, whichever: an init runs on a complete tree all the same. `cargo xtask faults` tries them all.
+//! One system call fails, any of them: an init runs on a complete tree all the same. `cargo xtask faults`
+//! tries them all.
 use repot_tests::faults::{Outcome, points, run, sample};
 use repot_tests::trees::Fs;
 
-/// Runs the sample and says how many points came to each outcome.
+/// Runs the sample and counts the points with each outcome.
 fn each_is_survived(fs: Fs) -> (usize, usize, usize) {
     let sample = sample(&points(fs));
     assert!(sample.len() >= 150, "only {} points", sample.len());
@@ -16,7 +17,7 @@ fn each_is_survived(fs: Fs) -> (usize, usize, usize) {
 #[test]
 fn any_call_may_fail_on_a_ramfs() {
     let (moved, bound, stayed) = each_is_survived(Fs::Ramfs);
-    // Each rung of the ladder was stood on.
+    // Each method was used.
     assert!(moved > 20 && bound > 20 && stayed > 10, "{moved} moved, {bound} bound, {stayed} stayed");
 }
 

@@ -1,4 +1,4 @@
-//! Large folios are a matter of speed alone: nothing is seen of them afterwards, and nothing depends on them.
+//! Large folios only change the speed: nothing is different afterwards, and nothing depends on them.
 use repot_snapshot::{Snapshot, difference, snapshot};
 use repot_tests::intercept::{Calls, Verdict};
 use repot_tests::mounts::Table;
@@ -8,7 +8,7 @@ use repot_tests::stage::{Stage, prepare};
 use repot_tests::trees::Fs;
 use rustix::io::Errno;
 
-/// How often the init asked for other folios, with what it moved and what the mounts were then.
+/// How often the init changed the folio size, with the result of the move and the mounts at that time.
 struct Seen {
     times: u32,
     before: Snapshot,
@@ -16,7 +16,7 @@ struct Seen {
     mounts: Table,
 }
 
-/// Enough files above the size from which a copy is timed, for both ways to be tried.
+/// Enough files above the size from which copies are timed, so that both ways are tried.
 fn large_files(stage: &Stage) {
     for number in 0..24 {
         stage.file(&format!("large {number}"), &vec![number; (1 << 20) + 77 * usize::from(number)]);
@@ -50,7 +50,7 @@ impl Seen {
     }
 }
 
-/// The first kernel with folios of the size of what is written.
+/// The first kernel that has folios of the size of a write.
 fn has_them() -> bool {
     let release = rustix::system::uname();
     let release = release.release().to_string_lossy();
@@ -59,18 +59,19 @@ fn has_them() -> bool {
 }
 
 #[test]
-fn the_option_is_put_back() {
+fn the_option_is_restored() {
     let seen = moved(false, large_files);
     assert_eq!(seen.times > 0, has_them());
     seen.check();
 }
 
 #[test]
-fn a_refusal_is_no_obstacle() {
+fn a_kernel_that_refuses_the_option_moves_all_the_same() {
     moved(true, large_files).check();
 }
 
-/// Ranges of one file in several hands: each byte arrives, where the user has asked for large folios and where they are tried.
+/// Ranges of one file copied in parallel: each byte arrives, both if the user requested large folios and if
+/// they are tried.
 #[test]
 fn several_threads_copy_one_file() {
     for config in [

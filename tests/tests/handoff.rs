@@ -1,4 +1,4 @@
-//! The real init finds the process as the kernel would have given it.
+//! The real init finds the process as the kernel would start it.
 use std::collections::BTreeSet;
 use std::fs;
 
@@ -26,7 +26,7 @@ fn descriptors(running: &Running) -> BTreeSet<String> {
     for fd in fds {
         let fd = fd.expect("a descriptor");
         let target = fs::read_link(fd.path()).expect("a target").to_string_lossy().into_owned();
-        // The helper's own way to the harness.
+        // The helper's connection to the test.
         if !target.starts_with("socket:") {
             open.insert(format!("{} {target}", fd.file_name().to_string_lossy()));
         }
@@ -52,7 +52,7 @@ fn arguments_and_environment_are_handed_on() {
     };
     let moved = run(prepared(), &setup);
     moved.check();
-    // As the kernel does, the name is that of the program that is executed.
+    // As with the kernel, the name is that of the executed program.
     let argv = moved.running.proc("cmdline");
     assert_eq!(
         argv.escape_ascii().to_string(),
@@ -74,14 +74,14 @@ fn mask_signals_directory_and_identity_are_the_kernels() {
     assert_eq!(status(&moved.running, "Threads"), "1");
     assert_eq!(status(&moved.running, "Uid"), "0\t0\t0\t0");
     assert!(status(&moved.running, "NSpid").ends_with("\t1"));
-    // Seen from outside, the sandbox's own root is written as "/" as well.
+    // From outside, the sandbox's own root is also written as "/".
     assert_eq!(moved.running.proc_link("cwd"), "/");
     assert_eq!(moved.running.proc_link("root"), "/");
     assert_eq!(moved.running.proc_link("exe"), "/sbin/init");
     same_mount(&moved);
 }
 
-/// Root and working directory are the new root, not what lies beneath.
+/// Root and working directory are the new root, not what is below it.
 fn same_mount(moved: &Rehomed) {
     let path = |what: &str| format!("/proc/{}/{what}/.", moved.running.pid().as_raw_pid());
     let device =
@@ -97,9 +97,10 @@ fn only_the_three_standard_descriptors_are_open() {
     assert_eq!(numbers, ["0", "1", "2"]);
 }
 
-/// As on an initramfs without `/dev/console` and `/dev/null`: the kernel starts `/init` with no descriptor at all.
+/// As on an initramfs without `/dev/console` and `/dev/null`: the kernel starts `/init` with no open
+/// descriptor.
 #[test]
-fn nothing_open_and_no_device_nodes_is_no_obstacle() {
+fn boots_without_open_descriptors_and_device_nodes() {
     let moved = run(prepared(), &Setup { closed: true, ..Setup::default() });
     moved.check();
     assert_eq!(descriptors(&moved.running), BTreeSet::new());
@@ -110,7 +111,7 @@ fn closed_descriptors_become_the_new_roots_console() {
     let prepared = prepare(Fs::Tmpfs, |stage| {
         stage.install("mode=move\n");
         stage.dir("dev");
-        // A device nobody reads from: the machine's own console is not for tests.
+        // A device that nobody reads from: tests must not write to the machine's console.
         let path = b"dev/console".to_vec();
         stage.plant(&[Plant { path, what: What::Char(1, 3), meta: Default::default() }]);
     });

@@ -1,4 +1,4 @@
-//! The mover killed at random points: no byte is in neither tree.
+//! The mover killed at random points: every byte is in at least one tree.
 use std::time::{Duration, Instant};
 
 use repot::CHUNK;
@@ -31,7 +31,7 @@ fn prepared_with(fs: Fs, threads: u64, config: &str) -> Prepared {
     })
 }
 
-/// Numbers without a pattern, the same ones each time.
+/// Pseudorandom numbers, the same ones each time.
 fn numbers() -> impl FnMut(u64) -> u64 {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     move |below| {
@@ -43,7 +43,7 @@ fn numbers() -> impl FnMut(u64) -> u64 {
 }
 
 fn check(prepared: &Prepared, torn: &Torn, threads: u64, what: &str) {
-    // One chunk for each thread; the program itself cannot be truncated, so it is copied whole.
+    // One chunk per thread; the program itself cannot be truncated, so it is copied whole.
     let most = (CHUNK + 4096) * threads
         + repot_tests::programs::repot_init().metadata().map_or(0, |meta| meta.len());
     let said = torn.complaints(&prepared.before, most);
@@ -54,7 +54,7 @@ fn check(prepared: &Prepared, torn: &Torn, threads: u64, what: &str) {
 fn killed_before_any_call_every_byte_is_in_one_tree() {
     let setup = || Setup { calls: Calls::All, ..Setup::default() };
     let mut number = numbers();
-    // With one thread the calls of every run are the same ones, so that a number names a place in the move.
+    // With one thread, every run makes the same calls, so a number selects a point of the move.
     for (fs, threads) in [(Fs::Ramfs, 1), (Fs::Tmpfs, 1)] {
         let whole = prepared(fs, threads);
         let mut running = whole.start(&setup());
@@ -102,7 +102,8 @@ fn killed_at_any_time_every_byte_is_in_one_tree() {
             let (delay, prepared) = (number(most), prepared_with(fs, threads, config));
             let running = prepared.start(&Setup::default());
             let Some(torn) = kill_after(&prepared, running, Duration::from_micros(delay)) else { continue };
-            // Before the new tree is made, and when it is `/` and nothing leads to it any more, there is none to be seen.
+            // The new tree cannot be found before it is created, nor once it is `/` and no descriptor leads
+            // to it.
             if torn.new.len() > 1 {
                 halfway += u32::from(torn.old.len() > 1);
                 check(&prepared, &torn, threads, &format!("{fs:?}, {threads} threads, after {delay} µs"));

@@ -1,17 +1,17 @@
-//! Size is no obstacle: few descriptors and little memory, whatever the tree.
+//! Large trees: few descriptors and little memory, whatever the size.
 use repot_tests::intercept::Calls;
 use repot_tests::rehome::{Rehomed, run};
 use repot_tests::sandbox::Setup;
 use repot_tests::stage::{Stage, prepare};
 use repot_tests::trees::{Fs, crowd, hostile, shaft};
 
-/// Moves with at most 256 descriptors, and says how much memory the mover took at its peak, in KiB.
+/// Moves with at most 256 descriptors, and returns the mover's peak memory in KiB.
 fn moved(fs: Fs, config: &str, build: impl FnOnce(&Stage) + Send) -> (Rehomed, u64) {
     let prepared = prepare(fs, |stage| {
         stage.install(&format!("mode=move\n{config}"));
         build(stage);
     });
-    // Interception is what tells the peak; only executions are intercepted here.
+    // Interception measures the peak. Only executions are intercepted here.
     let setup = Setup { nofile: Some(256), calls: Calls::These(vec![]), ..Setup::default() };
     let moved = run(prepared, &setup);
     moved.check();
@@ -19,7 +19,7 @@ fn moved(fs: Fs, config: &str, build: impl FnOnce(&Stage) + Send) -> (Rehomed, u
     (moved, peak)
 }
 
-/// What is small whatever the tree: threads, buffers, the program itself.
+/// The fixed part: threads, buffers, the program itself.
 const SMALL: u64 = 4 << 10;
 
 #[test]
@@ -41,13 +41,13 @@ fn four_thousand_levels() {
 }
 
 #[test]
-fn as_many_threads_as_there_may_be() {
+fn the_maximum_number_of_threads() {
     for fs in Fs::ALL {
         moved(fs, "threads=8\n", |stage| stage.plant(&hostile()));
     }
 }
 
-/// Many directories in one: their names must not all be remembered.
+/// Many directories in one: their names must not all be kept in memory.
 #[test]
 fn twenty_thousand_directories_in_one() {
     let (_, peak) = moved(Fs::Ramfs, "", |stage| {
@@ -58,7 +58,7 @@ fn twenty_thousand_directories_in_one() {
     assert!(peak < SMALL, "{peak} KiB");
 }
 
-/// The one thing that may grow with the tree: inodes with several names.
+/// The only memory that may grow with the tree: inodes with hard links.
 #[test]
 fn ten_thousand_inodes_with_two_names() {
     let (_, peak) = moved(Fs::Tmpfs, "", |stage| {

@@ -1,4 +1,4 @@
-//! A bug of repot's, or memory that is at its end, is one more thing that fails: the ladder is the same.
+//! A panic and the end of memory are errors like others: repot takes the next method.
 use std::time::Duration;
 
 use repot_snapshot::{Atime, Rules, difference, snapshot};
@@ -19,7 +19,7 @@ fn prepared(fs: Fs, config: &str) -> Prepared {
     })
 }
 
-/// Runs on an `fs` with a kernel that gives impossible answers, which `lie` tells of the calls with this number.
+/// Runs on an `fs` with a kernel that gives impossible answers, chosen by `lie` for calls with this number.
 fn with_a_kernel_that_lies(
     fs: Fs,
     number: i64,
@@ -45,8 +45,8 @@ fn with_a_kernel_that_lies(
 }
 
 #[test]
-fn before_anything_is_decided_an_init_is_executed_in_place() {
-    // More bytes than were asked for: the buffer has no such end.
+fn a_panic_before_the_plan_executes_an_init_in_place() {
+    // More bytes than requested: beyond the end of the buffer.
     let mut first = true;
     let (end, log, moved) =
         with_a_kernel_that_lies(Fs::Ramfs, libc::SYS_read, |_| std::mem::take(&mut first).then_some(5000));
@@ -55,9 +55,9 @@ fn before_anything_is_decided_an_init_is_executed_in_place() {
 }
 
 #[test]
-fn a_thread_that_is_lost_in_the_middle_of_the_move_is_given_up_and_the_move_undone() {
+fn a_lost_worker_makes_the_move_roll_back() {
     for fs in Fs::ALL {
-        // Of the symbolic links, not of those that procfs is made of.
+        // Only for symbolic links of the tree, not for those of procfs.
         let (end, log, moved) = with_a_kernel_that_lies(fs, libc::SYS_readlinkat, |call| {
             (call.text(1) == b"symlink").then_some(1 << 40)
         });
@@ -66,9 +66,9 @@ fn a_thread_that_is_lost_in_the_middle_of_the_move_is_given_up_and_the_move_undo
     }
 }
 
-/// However little memory there is: an init on a complete tree, or what `onerror=` asks for.
+/// With however little memory: an init on a complete tree, or what `onerror=` says.
 #[test]
-fn memory_may_end_anywhere() {
+fn memory_can_run_out_anywhere() {
     let (mut moved, mut undone, mut in_place) = (0, 0, 0);
     for fs in Fs::ALL {
         for threads in [1, 4] {
@@ -79,7 +79,7 @@ fn memory_may_end_anywhere() {
                 let mut running = prepared.start(&setup);
                 let end = running.wait_until(Duration::from_secs(10), None, &mut |_| Verdict::Continue);
                 let (log, what) = (running.log(), format!("{fs:?}, {threads} threads, {kib} KiB"));
-                // Too little for what the C library does before `main`, or for the kernel to start it at all.
+                // Too little for the C library before `main`, or for the kernel to start the program at all.
                 if kib < 512 && matches!(end, End::Killed(9 | 11)) {
                     continue;
                 }

@@ -1,4 +1,4 @@
-//! Whatever bytes come in: no parser of the library panics, none takes long, and what is well-formed is understood.
+//! Parsers with any bytes: none panics, none takes long, and valid input is parsed correctly.
 use std::fs;
 use std::io::Write;
 use std::os::fd::AsFd;
@@ -14,7 +14,7 @@ use repot::marker::Totals;
 use repot::options::Options;
 use repot::options::cmdline::{self, same_key};
 
-/// Bytes without a pattern, and bytes that look like what the parsers know: their words, cut and joined anyhow.
+/// Random bytes, and bytes that resemble valid input: known words, truncated and joined at random.
 fn bytes() -> impl Strategy<Value = Vec<u8>> {
     const WORDS: [&[u8]; 40] = [
         b"repot.",
@@ -73,7 +73,7 @@ proptest! {
     #![proptest_config(config(2000))]
 
     #[test]
-    fn no_bytes_are_too_odd(text in bytes(), more in bytes()) {
+    fn parsers_accept_any_bytes(text in bytes(), more in bytes()) {
         let params = cmdline::parse(&text);
         for param in &params {
             prop_assert!(param.key.len() + param.value.map_or(0, <[u8]>::len) <= text.len());
@@ -94,7 +94,7 @@ proptest! {
         }
     }
 
-    /// As the kernel writes mount points (`seq_path`): space, tab, newline and backslash in octal.
+    /// Escaped as the kernel escapes mount points (`seq_path`): space, tab, newline and backslash in octal.
     #[test]
     fn mount_points_are_read_as_the_kernel_writes_them(path in vec(1..=255_u8, 1..300), id in any::<u32>(), shared: bool) {
         let mut line = format!("{id} 1 0:20 / ").into_bytes();
@@ -112,11 +112,11 @@ proptest! {
     }
 
     #[test]
-    fn plain_words_of_the_command_line_come_out_as_they_went_in(
+    fn command_line_words_are_parsed_unchanged(
         words in vec(("[a-z_.-]{1,20}", proptest::option::of("[a-zA-Z0-9,/:%=]{0,20}")), 0..20),
         gap in "[ \t\n]{1,3}",
     ) {
-        // What stands behind "--" is the init's.
+        // Words after "--" belong to the init.
         prop_assume!(words.iter().all(|(key, value)| key != "--" || value.is_some()));
         let text: Vec<_> = words
             .iter()
@@ -133,7 +133,7 @@ proptest! {
     }
 
     #[test]
-    fn attributes_come_out_of_the_manifest_as_they_went_in(name in vec(1..=255_u8, 1..40), value in vec(any::<u8>(), 0..200)) {
+    fn manifest_attributes_are_parsed_unchanged(name in vec(1..=255_u8, 1..40), value in vec(any::<u8>(), 0..200)) {
         let mut line = vec![];
         for &byte in &name {
             match byte {
@@ -153,9 +153,9 @@ proptest! {
 proptest! {
     #![proptest_config(config(400))]
 
-    /// Programs made of noise behind a magic that is right, and of a real one with some bytes changed.
+    /// Random bytes after a valid magic, and a real program with some bytes changed.
     #[test]
-    fn no_program_is_too_odd(noise in vec(any::<u8>(), 0..700), changes in vec((0..700_usize, any::<u8>()), 0..12)) {
+    fn program_inspection_accepts_any_bytes(noise in vec(any::<u8>(), 0..700), changes in vec((0..700_usize, any::<u8>()), 0..12)) {
         let real = fs::read(repot_tests::programs::helper()).expect("the helper");
         let mut changed = real[..real.len().min(4096)].to_vec();
         for (at, byte) in changes {
@@ -175,9 +175,9 @@ proptest! {
     }
 }
 
-/// Much of anything takes time in proportion: no parser is quadratic.
+/// The time is linear in the length of the input: no parser is quadratic.
 #[test]
-fn large_input_takes_no_longer_than_its_length_asks_for() {
+fn parsing_time_is_linear() {
     for word in [
         &b"repot.x=\"y z\" "[..],
         b"\"",
@@ -202,7 +202,7 @@ fn large_input_takes_no_longer_than_its_length_asks_for() {
     }
 }
 
-/// A whole command line of one key, the longest the kernel takes.
+/// A command line of the maximum length, with a single key.
 #[test]
 fn a_command_line_of_one_key() {
     let line = [b"repot.".as_slice(), &b"x".repeat(4096 - 6)].concat();
@@ -211,7 +211,7 @@ fn a_command_line_of_one_key() {
     assert!(options.warnings[0].starts_with("command line: repot."), "{}", options.warnings[0]);
 }
 
-/// A directory for as long as it is needed.
+/// A directory that is removed at the end.
 struct Scratch(std::path::PathBuf);
 
 impl Scratch {

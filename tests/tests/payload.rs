@@ -1,4 +1,4 @@
-//! Roots that come compressed: everything arrives, whatever is added outside overrides, and what is asked for must hold.
+//! Payload images: everything arrives, additions override, and requested digests must match.
 use std::fs::{self, File};
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
@@ -8,8 +8,8 @@ use std::process::{Command, Stdio};
 use repot::display::Hex;
 use repot::payload::index::{Index, xxh64};
 use repot_snapshot::{difference, snapshot};
-use repot_tests::payload::runs::{MOVE, QUICK_END, assert_untouched, boot, refused, with_faults};
-use repot_tests::payload::{
+use repot_tests::payload_image::runs::{MOVE, QUICK_END, assert_untouched, boot, refused, with_faults};
+use repot_tests::payload_image::{
     Packed, RULES, archive as archive_of, arrived, carried, chunks, edit, kept, noise, of_several_chunks,
     pack, pack_directory, packable, unpacked,
 };
@@ -47,7 +47,7 @@ fn several_threads_unpack_several_frames() {
     }
 }
 
-/// A large file is written by several threads at once; what writing clears comes when the last piece is there.
+/// Several threads write a large file at once. Attributes that writing clears are set after the last piece.
 #[test]
 fn files_in_pieces_are_whole() {
     const PIECE: u64 = 4 << 20;
@@ -98,7 +98,7 @@ fn the_same_tree_gives_the_same_image() {
     assert!(differs.is_none() && once.len() == twice.len(), "at byte {differs:?}");
 }
 
-/// The concatenation of the chunks is what it says: an archive that GNU tar extracts, but for what tar itself cannot hold.
+/// The chunks together are a tar archive that GNU tar extracts, except for what tar cannot carry.
 #[test]
 fn gnu_tar_extracts_the_payload() {
     let packed = pack(&[MOVE], |stage| {
@@ -128,21 +128,21 @@ fn gnu_tar_extracts_the_payload() {
     });
     let mut before = carried(&packed.before);
     let mut after = arrived(&extracted.before);
-    // A socket is a fifo to tar.
+    // tar stores a socket as a fifo.
     for (path, entry) in &mut before {
         if entry.kind == repot_snapshot::Kind::Socket {
             entry.kind = repot_snapshot::Kind::Fifo;
         }
-        // What the image has outside is not in the payload.
+        // Files of the image outside of the payload.
         assert!(after.contains_key(path), "{}", path.escape_ascii());
     }
     after.remove(&b"etc/repot.conf"[..]);
     assert_eq!(difference(&before, &after, RULES), "");
 }
 
-/// Attributes that no kernel takes where a foreign archive has them cost nothing but themselves.
+/// Attributes that no kernel accepts in a foreign archive are skipped, and nothing else is lost.
 #[test]
-fn attributes_that_the_kernel_refuses_are_told_and_left_out() {
+fn attributes_that_the_kernel_refuses_are_logged_and_skipped() {
     let folder = tempfile::tempdir().expect("a directory");
     let (archive, image) = (folder.path().join("root.tar"), folder.path().join("image"));
     prepare(Fs::Tmpfs, |stage| {
@@ -167,16 +167,16 @@ fn attributes_that_the_kernel_refuses_are_told_and_left_out() {
         assert!(log.contains(&told), "{log}");
         assert!(rehomed.after[name.as_bytes()].xattrs.is_empty());
     }
-    // A tmpfs has those of users from 6.6 on.
+    // tmpfs has user attributes since 6.6.
     let note = rehomed.after[&b"file"[..]].xattrs.values().next().cloned();
     assert!(note.as_deref() == Some(b"hello") || log.contains("of \"file\": EOPNOTSUPP"), "{log}");
     rehomed.check_moved();
     rehomed.check_old_root_is_empty();
 }
 
-/// Whatever the kernel says of an attribute: everything else arrives, and it is told.
+/// If the kernel refuses an attribute with any error, everything else arrives, and the error is logged.
 #[test]
-fn no_error_of_an_attribute_tears_a_tree() {
+fn no_attribute_error_loses_the_tree() {
     let packed = pack(&[MOVE, QUICK_END], |stage| stage.plant(&one_of_each()));
     for error in [Errno::PERM, Errno::NOSPC, Errno::TOOBIG, Errno::RANGE, Errno::NOMEM, Errno::ACCESS] {
         let prepared = unpacked(Fs::Tmpfs, &[], &[&packed.image], |_| ());
@@ -191,9 +191,9 @@ fn no_error_of_an_attribute_tears_a_tree() {
     }
 }
 
-/// A further archive behind the image: its files replace the payload's, its directories are merged.
+/// An archive appended to the image: its files replace those of the payload, its directories are merged.
 #[test]
-fn what_is_appended_overrides_the_payload() {
+fn an_appended_archive_overrides_the_payload() {
     let packed = pack(&[MOVE], |stage| {
         stage.file("both/file", b"old");
         stage.file("both/stays", b"stays");
@@ -225,7 +225,7 @@ fn what_is_appended_overrides_the_payload() {
         assert_eq!(text("only/outside"), "here");
         assert_eq!((text("both/fresh"), after[&b"both/fresh"[..]].nlink), ("fresh".to_owned(), 2));
         assert!(!after.contains_key(&b"becomes/a/file"[..]));
-        // A directory in both keeps what it has in the payload, its age included.
+        // A directory in both keeps what it has in the payload, its times included.
         let kept = (&packed.before[&b"kept"[..]], &after[&b"kept"[..]]);
         assert_eq!((kept.0.mode, kept.0.mtime), (kept.1.mode, kept.1.mtime));
         rehomed.check_old_root_is_empty();
@@ -251,20 +251,20 @@ fn mounts_are_carried_onto_the_unpacked_tree() {
 }
 
 #[test]
-fn modes_that_do_not_apply_are_told() {
+fn modes_that_do_not_apply_are_logged() {
     let packed = pack(&["mode=move"], |stage| stage.plant(&one_of_each()));
     let rehomed = boot(Fs::Tmpfs, &packed);
     assert!(!rehomed.running.log().contains(" ignored: the root is a payload"));
-    // Where the root is not the initial one, nothing but mode=move makes it a payload to unpack.
+    // If the root is not the initial one, only mode=move unpacks a payload.
     let packed = pack(&["mode=bind", QUICK_END], |stage| stage.plant(&one_of_each()));
     let (_, end, log) = refused(&packed, |_| ());
     assert_eq!(end, End::Killed(2), "{log}");
     assert!(log.contains("no init is executable"), "{log}");
 }
 
-/// The digest of the index may be asked for by the configuration and the command line; whatever is asked for must hold.
+/// Both the configuration and the command line can require a digest, and each required digest must match.
 #[test]
-fn a_digest_that_is_asked_for_must_be_the_one() {
+fn a_required_digest_must_match() {
     let digest = |packed: &Packed| {
         let prepared = unpacked(Fs::Tmpfs, &[], &[&packed.image], |stage| {
             let text = fs::read(stage.path(".repot-payload/index")).expect("the index");
@@ -283,7 +283,7 @@ fn a_digest_that_is_asked_for_must_be_the_one() {
     run(right, &Setup::default()).check_moved();
     for (text, told) in [
         (format!("{base}payload=sha256:{other}\n"), "payload= requires"),
-        // The later does not replace the earlier.
+        // The later one does not replace the earlier one.
         (format!("{base}payload=sha256:{other}\npayload=sha256:{digest}\n"), "payload= requires"),
         (format!("{base}payload=sha256:{digest}\npayload=md5\n"), "a malformed digest"),
     ] {
@@ -292,7 +292,7 @@ fn a_digest_that_is_asked_for_must_be_the_one() {
         assert!(log.contains(told), "{text}: {log}");
         assert_untouched(&prepared);
     }
-    // The digest of the index vouches for the SHA-256 of each chunk; the XXH64 says nothing of who made it.
+    // The digest of the index covers the SHA-256 of each chunk. The XXH64 proves nothing about the author.
     let swapped = |stage: &Stage| {
         let chunk = &chunks(stage)[0];
         edit(chunk, |bytes| bytes[9] ^= 1);
@@ -308,7 +308,7 @@ fn a_digest_that_is_asked_for_must_be_the_one() {
     assert_eq!(end, End::Killed(2), "{log}");
     assert!(log.contains("SHA-256 mismatch in chunk \".repot-payload/000000\""), "{log}");
     assert_untouched(&prepared);
-    // One is asked for, and there is none.
+    // payload= is set, but the image has no payload.
     let prepared = prepare(Fs::Tmpfs, |stage| {
         stage.program("init", programs::repot_init_payload());
         stage.program("sbin/init", programs::helper());
@@ -330,7 +330,7 @@ fn an_init_without_support_says_so() {
 
 /// The tool refuses what cannot be a payload, and leaves no file behind.
 #[test]
-fn what_cannot_be_packed_is_told() {
+fn what_cannot_be_a_payload_is_refused() {
     use clap::Parser;
     let folder = tempfile::tempdir().expect("a directory");
     let (root, output) = (folder.path().join("root"), folder.path().join("image"));

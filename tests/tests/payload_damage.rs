@@ -1,9 +1,9 @@
-//! Payloads that are damaged, lie, or do not fit: what is wrong is told by the name of the chunk, and nothing is booted.
+//! Payloads that are corrupt, wrong, or too large: the error names the chunk, and nothing is booted.
 use std::fs;
 
 use repot::payload::index::Index;
-use repot_tests::payload::runs::{MOVE, QUICK_END, assert_untouched, refused, with_faults};
-use repot_tests::payload::{chunks, edit, of_several_chunks, pack, unpacked};
+use repot_tests::payload_image::runs::{MOVE, QUICK_END, assert_untouched, refused, with_faults};
+use repot_tests::payload_image::{chunks, edit, of_several_chunks, pack, unpacked};
 use repot_tests::programs;
 use repot_tests::sandbox::{End, Setup};
 use repot_tests::stage::Stage;
@@ -12,9 +12,9 @@ use rustix::io::Errno;
 
 type Spoil = fn(&Stage);
 
-/// Whatever is wrong with chunks or index is told before anything is touched, by the name of the chunk.
+/// Errors in chunks or index are reported before anything changes, with the name of the chunk.
 #[test]
-fn damage_is_found_before_anything_is_unpacked() {
+fn corruption_is_found_before_anything_is_unpacked() {
     const SOME: usize = 5;
     let cases: [(&str, &[&str], Spoil); 16] = [
         ("a bit in a chunk", &["XXH64", "000005"], |stage| {
@@ -94,9 +94,9 @@ fn damage_is_found_before_anything_is_unpacked() {
     }
 }
 
-/// What shows only while it is unpacked: then the system is torn, and no init runs on half of it.
+/// Errors that only appear while unpacking: past the point of no return, no init runs on half a tree.
 #[test]
-fn an_index_that_lies_is_found_at_the_end_at_the_latest() {
+fn a_wrong_index_is_found_at_the_end_at_the_latest() {
     let packed = pack(&[MOVE, QUICK_END], of_several_chunks);
     for key in ["entries", "bytes"] {
         let (_, end, log) = refused(&packed, |stage| {
@@ -120,12 +120,12 @@ fn an_index_that_lies_is_found_at_the_end_at_the_latest() {
     }
 }
 
-/// What is a piece, and of which file, is compared with the header of that file.
+/// Each piece is compared with the header of its file.
 #[test]
-fn an_index_that_lies_about_pieces_is_found() {
+fn a_wrong_index_of_pieces_is_found() {
     type Lie = fn(&mut Index);
     let packed = pack(&[MOVE, QUICK_END, "threads=1"], of_several_chunks);
-    // Frame 1 is the header of a file of 5 MiB, 2 and 3 are its contents.
+    // Frame 1 is the header of a file of 5 MiB, frames 2 and 3 are its contents.
     let lies: [(Lie, &str); 3] = [
         (|index| index.frames[4].more = true, "pieces do not match the file: \"data/large of frame 3"),
         (|index| index.frames[3].more = false, "pieces do not match the file: \"data/large of frame 2"),
@@ -144,9 +144,9 @@ fn an_index_that_lies_about_pieces_is_found() {
     }
 }
 
-/// Where the kernel could not unpack the whole image, that is what is told.
+/// If the kernel could not unpack the whole image, the error says so.
 #[test]
-fn an_image_that_was_cut_off_is_told_as_such() {
+fn a_truncated_image_is_reported_as_such() {
     let packed = pack(&[MOVE, QUICK_END], of_several_chunks);
     let prepared = unpacked(Fs::Tmpfs, &[], &[&packed.image], |stage| {
         fs::remove_file(chunks(stage).last().expect("one")).expect("removed");
@@ -169,9 +169,9 @@ fn a_tmpfs_that_is_too_small_is_refused_before_anything_is_touched() {
     }
 }
 
-/// A tmpfs that is too small all the same, since the index asked for less than the tree takes.
+/// A tmpfs that is too small because the index claims less than the tree takes.
 #[test]
-fn a_tmpfs_that_is_full_in_the_middle_is_told_by_entry_frame_and_chunk() {
+fn a_full_tmpfs_is_logged_by_entry_frame_and_chunk() {
     type Lie = fn(&mut Index);
     let cases: [(&str, Lie, &[&str]); 2] = [
         ("size=4m", |index| index.pages = 600, &["payload: pwrite64 \"data/"]),
@@ -220,9 +220,9 @@ fn a_root_without_an_init_is_not_booted() {
     assert!(log.contains("no init is executable") && log.contains("/sbin/init"), "{log}");
 }
 
-/// What is outside of a payload is no system, even where looking at it fails. That is tried twice.
+/// Files outside of a payload are not a system, even if inspecting it fails. That is tried twice.
 #[test]
-fn nothing_is_executed_beside_a_payload_that_was_not_looked_at() {
+fn nothing_is_executed_beside_an_unread_payload() {
     let packed = pack(&[MOVE, QUICK_END], |stage| stage.plant(&one_of_each()));
     for times in [1, 2] {
         let prepared = unpacked(Fs::Tmpfs, &[], &[&packed.image], |stage| {

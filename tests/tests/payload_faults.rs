@@ -1,19 +1,22 @@
-//! Payloads where calls fail and memory ends: an init on a whole tree, or none and the cause.
+//! Payloads while calls fail or memory ends: an init on a whole tree, or no init and the cause.
 use std::time::Duration;
 
 use repot_tests::faults::{Outcome, error_name};
 use repot_tests::intercept::{Calls, Verdict};
-use repot_tests::payload::faults::{Sweep, is_bad};
-use repot_tests::payload::runs::{MOVE, QUICK_END, assert_untouched, assert_whole, changed, with_faults};
-use repot_tests::payload::{noise, of_several_chunks, pack};
+use repot_tests::payload_image::faults::{Sweep, is_bad};
+use repot_tests::payload_image::runs::{
+    MOVE, QUICK_END, assert_untouched, assert_whole, changed, with_faults,
+};
+use repot_tests::payload_image::{noise, of_several_chunks, pack};
 use repot_tests::sandbox::{End, Setup};
 use rustix::io::Errno;
 
 const NO_WAY_BACK: &str = "chunks of the payload are already freed";
 
-/// A sample of the sweep (`cargo xtask faults --payload` runs all of it). What must be a success, and what must be told, is decided there.
+/// A sample of the sweep (`cargo xtask faults --payload` runs all of it). The sweep decides which results are
+/// allowed.
 #[test]
-fn a_call_that_fails_leaves_a_whole_system_or_none() {
+fn a_failed_call_leaves_a_whole_system_or_none() {
     let sweep = Sweep::new();
     let points = sweep.points();
     assert!(points.len() > 1000, "{} points", points.len());
@@ -27,10 +30,10 @@ fn a_call_that_fails_leaves_a_whole_system_or_none() {
     assert!(moved > 20 && gave_up > 0, "{moved} {gave_up}");
 }
 
-/// What each thread needs is there before anything is freed: those that find no memory for it are done without, and where not even
-/// one does, all is as it was.
+/// Each thread allocates what it needs before anything is freed. Threads without memory are skipped. If not
+/// even one has memory, nothing changes.
 #[test]
-fn threads_without_memory_for_a_window_are_done_without() {
+fn threads_without_memory_for_a_window_are_skipped() {
     const WINDOW: u64 = 1 << 20;
     let packed = pack(&[MOVE, QUICK_END, "threads=3"], of_several_chunks);
     for there_is_memory_for in [3, 2, 1, 0] {
@@ -50,17 +53,17 @@ fn threads_without_memory_for_a_window_are_done_without() {
             assert_untouched(&prepared);
         } else {
             assert_eq!(end, End::Init("ready".into()), "{log}");
-            // Three are asked for, or those up to the first that is refused; none later.
+            // Three allocations, or those up to the first that fails, and none later.
             assert_eq!(windows, 3.min(there_is_memory_for + 1), "{log}");
             assert_whole(&packed, &running);
         }
     }
 }
 
-/// From some piece of some file on, nothing can be written any more.
+/// From some piece of some file on, nothing can be written.
 #[test]
-fn memory_that_ends_in_the_middle_of_a_file_is_told_by_entry_frame_and_chunk() {
-    // What the library writes at once; lines of the log are shorter.
+fn lack_of_memory_in_a_file_is_logged_by_entry_frame_and_chunk() {
+    // The size of the library's writes. Lines of the log are shorter.
     const PIECE: u64 = 64 << 10;
     let packed = pack(&[MOVE, QUICK_END, "threads=1"], of_several_chunks);
     for error in [Errno::NOMEM, Errno::NOSPC] {
@@ -86,7 +89,7 @@ fn memory_that_ends_in_the_middle_of_a_file_is_told_by_entry_frame_and_chunk() {
 
 /// One thread fails while others write pieces of the same file.
 #[test]
-fn a_piece_that_cannot_be_written_ends_the_others() {
+fn a_failed_piece_stops_the_other_threads() {
     let packed = pack(&[MOVE, QUICK_END, "threads=3"], |stage| {
         stage.file("large", &noise(1, 15 << 20));
         stage.file("other", &noise(2, 15 << 20));
@@ -108,9 +111,9 @@ fn a_piece_that_cannot_be_written_ends_the_others() {
     }
 }
 
-/// However little memory there is: an init on a whole tree, or none and the cause.
+/// With however little memory: an init on a whole tree, or no init and the cause.
 #[test]
-fn memory_may_end_anywhere() {
+fn memory_can_run_out_anywhere() {
     let (mut whole, mut refused) = (0, 0);
     for threads in ["threads=1", "threads=4"] {
         let packed = pack(&[MOVE, QUICK_END, threads], of_several_chunks);

@@ -1,4 +1,4 @@
-//! The proofs' own proof: what snapshots tell, and that the reference mover moves.
+//! Tests of the tests: what snapshots see, and whether the reference mover moves.
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use repot_snapshot::{Rules, difference, snapshot};
@@ -6,7 +6,7 @@ use repot_tests::reference::relocate;
 use repot_tests::stage::prepare;
 use repot_tests::trees::{Fs, Plant, crowd, hostile, plant, shaft, trees};
 
-/// Moves a tree with the reference mover and says what differs.
+/// Moves a tree with the reference mover and returns the differences.
 fn moved(fs: Fs, tree: &[Plant]) -> String {
     let from = prepare(fs, |stage| stage.plant(tree));
     let to = prepare(Fs::Tmpfs, |_| ());
@@ -41,7 +41,7 @@ fn the_reference_moves_random_trees() {
         .unwrap_or_else(|error| panic!("{error}"));
 }
 
-/// A snapshot disturbs nothing: taken twice it is the same, access times and holes included.
+/// A snapshot changes nothing: the second one is equal, access times and holes included.
 #[test]
 fn a_snapshot_changes_nothing() {
     for fs in Fs::ALL {
@@ -51,7 +51,7 @@ fn a_snapshot_changes_nothing() {
     }
 }
 
-/// Neither depth nor number has a limit.
+/// Neither depth nor number of entries has a limit.
 #[test]
 fn a_snapshot_holds_large_trees() {
     let stage = prepare(Fs::Tmpfs, |stage| {
@@ -63,7 +63,7 @@ fn a_snapshot_holds_large_trees() {
     assert_eq!(stage.before.len(), 1 + 4000 + 40 + 1 + 20_000);
 }
 
-/// Each attribute is seen when it differs.
+/// A difference in any attribute is found.
 #[test]
 fn a_snapshot_sees_every_attribute() {
     let base = || Plant { path: b"x".to_vec(), what: file(100), meta: Default::default() };
@@ -87,9 +87,9 @@ fn a_snapshot_sees_every_attribute() {
     }
 }
 
-/// Two names of one inode are not two files with the same contents.
+/// Two hard links are not equal to two files with the same contents.
 #[test]
-fn a_snapshot_tells_links_from_copies() {
+fn a_snapshot_distinguishes_links_from_copies() {
     use repot_tests::trees::What::HardLink;
     let first = Plant { path: b"a".to_vec(), what: file(10), meta: Default::default() };
     let copy = Plant { path: b"b".to_vec(), ..first.clone() };

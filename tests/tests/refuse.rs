@@ -1,4 +1,5 @@
-//! Bad input: what cannot be done is refused in words, before anything is touched; what is merely wrong is told and left out.
+//! Bad input: impossible requests are refused with a reason before anything changes; malformed ones are
+//! logged and ignored.
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
@@ -9,7 +10,7 @@ use repot_tests::sandbox::{End, Running, Setup};
 use repot_tests::stage::{Prepared, Stage, prepare};
 use repot_tests::trees::{Fs, one_of_each};
 
-/// Runs `/init` on a small tree to whatever end it comes to.
+/// Runs `/init` on a small tree to any end.
 fn end_of(build: impl FnOnce(&Stage) + Send, setup: &Setup) -> (Prepared, Running, End) {
     let prepared = prepare(Fs::Tmpfs, |stage| {
         stage.install("mode=move\n");
@@ -22,7 +23,7 @@ fn end_of(build: impl FnOnce(&Stage) + Send, setup: &Setup) -> (Prepared, Runnin
 }
 
 fn assert_untouched(prepared: &Prepared) {
-    // Looking at it may be seen in access times, nothing more.
+    // Inspecting the tree may change access times, and nothing else.
     let rules = Rules { atime: Atime::Ignored, ..AFTER_BOOT };
     let said = difference(&prepared.before, &snapshot(&prepared.view).expect("a snapshot"), rules);
     assert_eq!(said, "", "it was touched");
@@ -42,7 +43,8 @@ fn not_process_1_exits_with_2_and_one_sentence_and_touches_nothing() {
     assert_untouched(&prepared);
 }
 
-/// On an ordinary machine, and after a first re-homing: the root is not the initial one, so its init is executed in place.
+/// On an ordinary machine, and after a first move: the root is not the initial one, so its init is executed
+/// in place.
 #[test]
 fn a_root_that_is_not_the_initial_one_is_left_alone() {
     for config in ["", "mode=auto\n", "mode=stay\n"] {
@@ -69,7 +71,7 @@ fn without_an_init_every_candidate_is_named_with_its_reason() {
     };
     let (prepared, running, end) = end_of(build, &Setup::default());
     let log = running.log();
-    // To a pid namespace, switching off is SIGINT.
+    // In a PID namespace, power-off is SIGINT.
     assert_eq!(end, End::Killed(2), "{log}");
     let reasons = [
         ("/no/such", "does not exist"),
@@ -85,9 +87,9 @@ fn without_an_init_every_candidate_is_named_with_its_reason() {
     assert_untouched(&prepared);
 }
 
-/// Each kind of init that cannot be executed is passed over for the next, before anything is moved.
+/// Each kind of init that is not executable is skipped for the next one, before anything is moved.
 #[test]
-fn an_init_that_cannot_be_executed_is_passed_over_for_the_next() {
+fn an_init_that_is_not_executable_is_skipped() {
     type Spoil = fn(&Stage);
     let cases: [(&str, Spoil); 9] = [
         ("is a directory", |stage| stage.dir("odd")),
@@ -107,7 +109,7 @@ fn an_init_that_cannot_be_executed_is_passed_over_for_the_next() {
         ("neither an ELF program nor a script", |stage| executable(stage, b"")),
         ("is built for another architecture", |stage| {
             let mut elf = fs::read(programs::helper()).expect("the helper");
-            // e_machine: no machine has this number.
+            // e_machine: a number that no machine has.
             elf[18..20].copy_from_slice(&[0xff, 0xfe]);
             executable(stage, &elf);
         }),
@@ -135,7 +137,7 @@ fn executable(stage: &Stage, content: &[u8]) {
 }
 
 #[test]
-fn what_is_wrong_in_the_configuration_is_named_and_the_boot_goes_on() {
+fn configuration_errors_are_logged_and_the_boot_continues() {
     let cases: [(&[u8], &[&str]); 6] = [
         (b"mode=move\ncolour=red\n", &["unknown key \"colour\"", "repot.conf:2"]),
         (b"mode=sideways\nmode=move\n", &["\"sideways\"", "repot.conf:1"]),
@@ -161,7 +163,7 @@ fn what_is_wrong_in_the_configuration_is_named_and_the_boot_goes_on() {
 }
 
 #[test]
-fn a_configuration_that_cannot_be_read_is_told_and_the_boot_goes_on() {
+fn an_unreadable_configuration_is_logged_and_the_boot_continues() {
     type Spoil = fn(&Stage);
     let cases: [(&str, Spoil); 4] = [
         ("EISDIR", |stage| stage.dir("etc/repot.conf")),
@@ -171,7 +173,7 @@ fn a_configuration_that_cannot_be_read_is_told_and_the_boot_goes_on() {
             let file = fs::File::options().write(true).open(stage.path("etc/repot.conf")).expect("opened");
             file.set_len(100 << 20).expect("100 MiB");
         }),
-        // Nobody writes to it: reading it must neither wait nor fail the boot.
+        // Nobody writes to it: reading must neither wait nor fail the boot.
         ("stay", |stage| {
             let mode = rustix::fs::Mode::from_raw_mode(0o644);
             rustix::fs::mknodat(stage.root(), "etc/repot.conf", rustix::fs::FileType::Fifo, mode, 0)
@@ -191,8 +193,8 @@ fn a_configuration_that_cannot_be_read_is_told_and_the_boot_goes_on() {
 }
 
 #[test]
-fn what_to_do_in_the_end_can_be_chosen() {
-    // To a pid namespace, restarting is SIGHUP, switching off and halting are SIGINT.
+fn onerror_can_be_chosen() {
+    // In a PID namespace, a reboot is SIGHUP, and power-off and halt are SIGINT.
     for (onerror, ends) in
         [("reboot", End::Killed(1)), ("poweroff", End::Killed(2)), ("halt", End::Killed(2))]
     {
@@ -207,7 +209,7 @@ fn what_to_do_in_the_end_can_be_chosen() {
     let build = |stage: &Stage| {
         stage.file("etc/repot.conf", b"mode=move\nonerror=shell\n");
         fs::remove_file(stage.path("sbin/init")).expect("removed");
-        // A name the kernel's own list of inits does not have.
+        // A name that is not in the kernel's own list of inits.
         stage.program("bin/bash", programs::helper());
     };
     let (_, running, end) = end_of(build, &Setup::default());

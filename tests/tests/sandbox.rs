@@ -69,13 +69,13 @@ fn calls_can_be_counted_and_made_to_fail() {
 }
 
 #[test]
-fn a_program_that_does_not_report_in_time_is_late_and_ended() {
+fn a_program_that_does_not_report_is_killed_after_the_deadline() {
     let mut running = helper_alone(Fs::Ramfs, &[]).start(&Setup::default());
     assert_eq!(running.wait_until(Duration::ZERO, None, &mut |_| Verdict::Continue), End::Late);
 }
 
 #[test]
-fn what_cannot_be_executed_is_told() {
+fn a_failed_execution_is_reported() {
     let prepared = prepare(Fs::Tmpfs, |_| ());
     let started =
         std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(prepared.start(&Setup::default()))));

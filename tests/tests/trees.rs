@@ -1,4 +1,4 @@
-//! Moving trees: everything there is to lose, on both file systems, and against the reference.
+//! Moves of everything that can be lost, on both file systems, and of random trees.
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use repot_snapshot::{difference, snapshot};
@@ -17,9 +17,9 @@ fn the_hostile_tree_from_tmpfs() {
     rehome(Fs::Tmpfs, |stage| stage.plant(&hostile())).check();
 }
 
-/// On random trees: what comes out is what went in, and what the reference mover makes of the same tree.
+/// A random tree is the same before and after, and as the reference mover leaves it.
 #[test]
-fn random_trees_as_the_reference_moves_them() {
+fn random_trees_move_as_by_the_reference() {
     let config = ProptestConfig {
         cases: 64,
         failure_persistence: None,

@@ -1,4 +1,4 @@
-//! Half a system is not booted: the marks an archive carries, and a root that is full.
+//! Half a system is not booted: the markers in an archive, and a root that is full.
 use std::fs;
 
 use repot_snapshot::{Atime, Rules, difference, snapshot};
@@ -7,7 +7,7 @@ use repot_tests::sandbox::{End, Setup};
 use repot_tests::stage::{Prepared, Stage, prepare, prepare_with};
 use repot_tests::trees::Fs;
 
-/// Runs on what `build` makes, to the end, and says what it printed and how it ended.
+/// Runs on what `build` creates to the end, and returns the output and how it ended.
 fn outcome(prepared: &Prepared) -> (End, String) {
     let mut running = prepared.start(&Setup::default());
     let end = running.wait();
@@ -28,7 +28,7 @@ fn assert_untouched(prepared: &Prepared) {
     assert_eq!(said, "", "it was touched");
 }
 
-/// Each is refused, with what is missing and what helps, unless one asks to go on.
+/// Each is refused, with what is missing and how to fix it, unless the user asked to continue.
 #[test]
 fn an_archive_without_its_end_is_not_booted() {
     let end = "format=1\nentries=7\nbytes=99999999999\ninodes=7\n";
@@ -56,9 +56,9 @@ fn an_archive_without_its_end_is_not_booted() {
     }
 }
 
-/// An end that is no marker at all is none.
+/// A malformed end marker does not count.
 #[test]
-fn an_odd_end_is_no_end() {
+fn a_malformed_end_marker_does_not_count() {
     type Spoil = fn(&Stage);
     let cases: [(&str, Spoil); 6] = [
         ("a directory", |stage| stage.dir(".repot-end")),
@@ -99,7 +99,7 @@ fn an_archive_with_its_end_is_booted() {
     run(prepared, &Setup::default()).check();
 }
 
-/// The kernel says nothing when it runs out of inodes; a full root tells.
+/// The kernel logs nothing when it runs out of inodes. A full root reveals it.
 #[test]
 fn a_full_root_is_not_booted() {
     for (options, told) in [([("size", "8m")], "are used"), ([("nr_inodes", "40")], "40 inodes")] {
@@ -121,7 +121,8 @@ fn a_full_root_is_not_booted() {
     }
 }
 
-/// What a cpio archive cannot carry comes from a list in the tree, also where the old root could not have held it.
+/// Attributes that a cpio archive cannot carry come from a list in the tree, even if the old root could not
+/// have had them.
 #[test]
 fn attributes_from_the_list_are_on_the_new_tree() {
     const LIST: &str = "# file: .\nuser.note=0x68656c6c6f\n\n# file: bin/ping\n\

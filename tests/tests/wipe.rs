@@ -1,10 +1,11 @@
-//! `wipe=yes`: what is freed in the old root holds zeros by then, and everything arrives all the same.
+//! `wipe=yes`: memory that is freed in the old root is overwritten with zeros first, and everything arrives
+//! all the same.
 use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
 
 use repot_snapshot::{Kind, difference, snapshot};
 use repot_tests::intercept::{Call, Calls, Verdict};
-use repot_tests::payload::{RULES, arrived, carried, of_several_chunks, pack, unpacked};
+use repot_tests::payload_image::{RULES, arrived, carried, of_several_chunks, pack, unpacked};
 use repot_tests::rehome::run;
 use repot_tests::sandbox::{DEADLINE, End, Running, Setup};
 use repot_tests::stage::{Prepared, prepare};
@@ -33,7 +34,7 @@ fn freed_unwiped(running_pid: i32, call: &Call, device: u64) -> Option<usize> {
     Some(bytes[..read].iter().filter(|&&byte| byte != 0).count())
 }
 
-/// Runs and says how many bytes were freed with something in them, and how many files were freed at all.
+/// Runs, and returns how many nonzero bytes were freed and how many files.
 fn unwiped(prepared: &Prepared) -> (usize, u32) {
     let device = rustix::fs::fstat(&prepared.view).expect("the old root").st_dev;
     let setup = Setup { calls: Calls::These(vec![libc::SYS_ftruncate]), ..Setup::default() };
@@ -57,7 +58,7 @@ fn unwiped(prepared: &Prepared) -> (usize, u32) {
 }
 
 #[test]
-fn what_is_freed_was_overwritten() {
+fn freed_memory_was_overwritten() {
     let prepared = prepared(Fs::Tmpfs, "threads=1\nwipe=yes\n", &one_of_each());
     let files = prepared.before.values().filter(|entry| entry.kind == Kind::File && entry.blocks > 0).count();
     let (bytes, times) = unwiped(&prepared);
@@ -65,14 +66,15 @@ fn what_is_freed_was_overwritten() {
     assert!(times as usize > files / 2, "{times} pieces of {files} files were freed by truncation");
 }
 
-/// The test above sees what is not overwritten: without the option there is a lot.
+/// The test above would notice: without the option, many nonzero bytes are freed.
 #[test]
-fn without_it_nothing_is_overwritten() {
+fn without_wipe_nothing_is_overwritten() {
     let (bytes, _) = unwiped(&prepared(Fs::Tmpfs, "threads=1\n", &one_of_each()));
     assert!(bytes > 1 << 20, "{bytes}");
 }
 
-/// How many bytes that are not zero the chunks of a payload have when they are removed, and how many chunks there are.
+/// How many bytes that are not zero the chunks of a payload have when they are removed, and the number of
+/// chunks.
 fn unwiped_chunks(config: &str) -> (usize, u32) {
     let packed = pack(&["mode=move", "threads=2", config], of_several_chunks);
     let prepared = unpacked(Fs::Ramfs, &[], &[&packed.image], |_| ());
@@ -97,7 +99,7 @@ fn unwiped_chunks(config: &str) -> (usize, u32) {
 }
 
 #[test]
-fn so_are_the_chunks_of_a_payload() {
+fn freed_chunks_were_overwritten() {
     let (bytes, chunks) = unwiped_chunks("wipe=yes");
     assert!(bytes == 0 && chunks > 20, "{bytes} bytes of {chunks} chunks");
     assert!(unwiped_chunks("wipe=no").0 > 1 << 20);

@@ -1,8 +1,10 @@
 //! `cargo xtask demo`: a container on an initramfs root, before and after.
 //!
-//! Packs a small root of real programs (BusyBox, runc, a bundle) with `repot pack`, and boots the image twice with
-//! `repot boot` on a stock Debian kernel: once the kernel runs the root's own init, once it runs repot. Then it shows
-//! the file system of `/` and the output of `runc run`. The guest writes plain lines to its second serial port.
+//! Packs a small root of real programs (BusyBox, runc, a bundle) with `repot pack`, and boots the image twice
+//! with
+//! `repot boot` on a stock Debian kernel: once the kernel runs the root's own init, once it runs repot. Then
+//! it shows the file system of `/` and the output of `runc run`. The guest writes plain lines to its second
+//! serial port.
 
 mod root;
 

@@ -1,4 +1,5 @@
-//! `cargo xtask lint`: what must hold before a change goes in, and with `--deep` the slow checks of memory and threads.
+//! `cargo xtask lint`: what must hold before a change goes in, and with `--deep` the slow checks of memory
+//! and threads.
 
 mod deep;
 mod packages;

@@ -1,8 +1,8 @@
 //! The chores of this repository.
 //!
-//! Each chore does its own set-up. On Debian and as root it installs the packages that are missing, elsewhere it names
-//! them before it starts. Everything that it makes lies below `target/`. The larger programs (`bench`, the boots, the
-//! sweeps) are packages of their own, so that this one builds in seconds.
+//! Each chore does its own set-up. On Debian and as root it installs the packages that are missing, elsewhere
+//! it names them before it starts. Everything that it makes lies below `target/`. The larger programs
+//! (`bench`, the boots, the sweeps) are packages of their own, so that this one builds in seconds.
 
 mod demo;
 mod dist;

@@ -72,7 +72,8 @@ pub(crate) fn boots(filter: &str, jobs: usize) -> Result<()> {
     Ok(())
 }
 
-/// Selects the same packages for all and for a few tests, or cargo would build the dependencies with other features.
+/// Selects the same packages for all and for a few tests, or cargo would build the dependencies with other
+/// features.
 fn cargo_test() -> Command {
     let mut cargo = cargo();
     cargo.args(["test", "--quiet", "--no-fail-fast", "--workspace"]);

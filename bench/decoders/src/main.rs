@@ -1,11 +1,12 @@
-//! Decompresses an archive of frames with the decoder it was built with, and keeps nothing of it: for `cargo xtask bench decoders`.
+//! Decompresses an archive of frames with one decoder and discards the output, for `cargo xtask bench
+//! decoders`.
 //!
-//! Built with none it only reads: what that takes is what the others take besides.
+//! Built without a decoder it only reads. The benchmark subtracts what that takes.
 
 use std::error::Error;
 use std::fs::File;
 
-/// What is read and what is decompressed at once, in bytes, as in the init.
+/// Bytes that are read and decompressed at once, as in the init.
 const BUFFER: usize = 128 * 1024;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -18,7 +19,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The C library, or its port to Rust, which has the same interface.
+/// The C library, or its Rust port with the same interface.
 #[cfg(any(feature = "c", feature = "port"))]
 fn decompress(mut archive: File, output: &mut [u8]) -> Result<usize, Box<dyn Error>> {
     use std::io::Read;

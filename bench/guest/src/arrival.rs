@@ -1,15 +1,16 @@
-//! The real init's part: the clock first, then what it found; in a virtual machine, over the second serial port.
+//! The stand-in for the real init: it reads the clock first, then the tree. In a virtual machine it reports
+//! over the second serial port.
 
 use crate::{Done, say, stamp, tally};
 use rustix::fs::{FileType, Mode, OFlags, makedev, mknodat, open, openat, statfs};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
 use std::path::Path;
 
-/// In the image of a virtual machine, the word for the mover.
+/// In the image of a virtual machine: which mover runs.
 const MACHINE: &str = "/etc/bench-machine";
 
-/// The word, when this is a virtual machine. Without a mover of our own it is on the kernel's command line, which hands to the
-/// init what it does not know.
+/// The mover, if this is a virtual machine. Without a mover, the word is on the kernel command line, and the
+/// kernel passes unknown words to the init.
 pub(crate) fn machine() -> Option<&'static str> {
     if std::env::args().any(|word| word == "bench-machine") {
         return Some("");
@@ -22,17 +23,17 @@ pub(crate) fn arrive() -> Done {
     let end = stamp();
     if machine().is_none() {
         say(&format!("end {end}"))?;
-        // A trace is to show no calls but the mover's.
+        // A trace must show only the mover's calls.
         if std::env::var_os("BENCH").is_some() {
             return Ok(());
         }
-        // A profile is to tell what follows from the mover, which is called init too.
+        // The mover is called init too, and a profile must tell them apart.
         rustix::thread::set_name(c"arrived")?;
         say(&format!("root {:#x}", statfs("/")?.f_type))?;
         return tally::tell(Path::new("/"));
     }
     let told = over_serial_port(&end);
-    // Whatever was said, the host reads it when the machine is off.
+    // If the report fails, the host notices that it is missing.
     rustix::system::reboot(rustix::system::RebootCommand::PowerOff)?;
     told
 }

@@ -1,4 +1,5 @@
-//! The classic mover as the `/init` of a virtual machine: a tmpfs on `/mnt`, the tree into it, and on with the real init.
+//! The classic mover as the `/init` of a virtual machine: it copies the tree to a tmpfs on `/mnt` and
+//! executes the real init.
 
 use crate::{Done, classic};
 use rustix::fs::CWD;

@@ -1,7 +1,8 @@
 //! The classic way to move a tree: three walks, whole files through a buffer of 32 KiB, one thread, by path.
 //!
-//! First all directories are made, with owner, mode and times; then each file is copied and its old name removed; at last
-//! the old tree is removed. Extended attributes, hard links and the times of directories are not kept, as there.
+//! First it creates all directories with owner, mode and times. Then it copies each file and unlinks the
+//! original. At last it removes the old tree. It loses extended attributes, hard links and the times of
+//! directories, as the original does.
 
 use crate::{Done, say, stamp};
 use std::fs::{self, File, Metadata};
@@ -25,7 +26,7 @@ pub(crate) fn relocate(old: &Path, new: &Path) -> Done {
         let path = item?.path();
         let meta = path.symlink_metadata()?;
         match meta.is_dir() {
-            // Where the new root is mounted, as long as the old one is.
+            // The mount point of the new root, which is still mounted.
             true if meta.dev() != device => {}
             true => fs::remove_dir_all(path)?,
             false => fs::remove_file(path)?,
@@ -39,7 +40,8 @@ fn below(old: &Path, new: &Path, path: &Path) -> PathBuf {
     new.join(path.strip_prefix(old).unwrap_or(path))
 }
 
-/// Every entry of the tree below `path`, names in order, a directory before what is in it, mounts only from outside.
+/// Visits every entry of the tree below `path`, in the order of names, directories before their contents.
+/// Does not enter mounts.
 fn walk(
     path: &Path,
     device: u64,

@@ -1,4 +1,4 @@
-//! Copies of one file, by every method, sizes and repetitions as asked for.
+//! Copies one file by every method, with the given sizes and repetitions.
 
 use crate::{Done, say};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, ftruncate, openat, sendfile, unlinkat};
@@ -55,8 +55,8 @@ const METHODS: [Method; 12] = [
     },
 ];
 
-/// Each of `words` is `SIZE:COUNT:ROUNDS`: in every round each method copies COUNT files of that size, all made before.
-/// What is told is the processor's time for one file, which other programs disturb less than the clock.
+/// Each of `words` is `SIZE:COUNT:ROUNDS`: in every round each method copies COUNT files of that size. It
+/// reports the CPU time per file, which other programs disturb less than the clock.
 pub(crate) fn measure(from: &Path, to: &Path, words: &[&str]) -> Done {
     let mut buffer = vec![1u8; 256 << 10];
     for word in words {
@@ -125,7 +125,7 @@ fn send(from: &OwnedFd, to: &OwnedFd, size: u64, at_once: u64) -> io::Result<()>
     Ok(())
 }
 
-/// As repot does with what is larger than 64 KiB, by a pipe that is made once.
+/// As repot copies files larger than 64 KiB: through a pipe that is created once.
 fn by_pipe(from: &OwnedFd, to: &OwnedFd, size: u64) -> io::Result<()> {
     static PIPE: OnceLock<Option<(OwnedFd, OwnedFd)>> = OnceLock::new();
     let pipe = PIPE.get_or_init(|| {
@@ -164,7 +164,7 @@ fn by_buffer(from: &OwnedFd, to: &OwnedFd, buffer: &mut [u8]) -> io::Result<()> 
     }
 }
 
-/// As repot does with a file larger than a chunk, but for the truncation of the source.
+/// As repot copies a file larger than a chunk, without truncating the source.
 fn from_tail(from: &OwnedFd, to: &OwnedFd, size: u64, chunk: u64) -> io::Result<()> {
     ftruncate(to, size)?;
     let mut end = size;

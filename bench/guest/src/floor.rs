@@ -1,6 +1,6 @@
-//! What no mover can be faster than: the same files made from memory that is at hand, the originals unlinked.
+//! The lower bound for every mover: it creates the same files from memory and unlinks the originals.
 //!
-//! The tree is read before the clock starts. Attributes other than the mode a file is created with are left out.
+//! The tree is read before the clock starts. Of the attributes, only the mode is set.
 
 use crate::{Done, say, stamp};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, mkdirat, mknodat, openat, symlinkat, unlinkat};
@@ -11,7 +11,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// A directory by its path from the top, and what is in it besides directories.
+/// A directory by its path from the top, and its entries except directories.
 struct Directory {
     path: CString,
     mode: Mode,
@@ -28,7 +28,7 @@ enum Entry {
         mode: u32,
         device: u64,
     },
-    /// A further name of an inode: linked to the first.
+    /// A hard link to an earlier path.
     Link(CString),
 }
 
@@ -82,7 +82,7 @@ pub(crate) fn relocate(old: &Path, new: &Path, threads: &str) -> Done {
         }
     }
     say(&format!("end {}", stamp()))?;
-    // Giving the contents back is not part of it, and takes long.
+    // Releasing the contents takes long and is not part of the measurement.
     std::process::exit(0)
 }
 

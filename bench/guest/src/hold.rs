@@ -1,4 +1,4 @@
-//! Memory that is held while something else runs, so that all that is free is of one kind.
+//! Holds memory while another program runs, so that all free memory is in the same state.
 
 use crate::sys::Pages;
 use crate::{Done, say};
@@ -10,21 +10,21 @@ use std::fs::File;
 use std::io::{Read, Write, stdin};
 use std::time::{Duration, Instant};
 
-/// Pages of 4 KiB in what sendfile writes at once, as a power of two.
+/// The pages of what sendfile writes at once, as a power of two.
 const FOLIO: usize = 4;
-/// What is taken at once where it is timed, and how many of these in a row must be slow.
+/// Bytes that are taken at once while timing, and how many of these must be slow in a row.
 const PIECE: usize = 2 << 20;
 const ROW: usize = 32;
 
-/// Left where everything is taken: the kernel needs some.
+/// Bytes that are left if everything is taken, because the kernel needs some.
 const SPARE: usize = 128 << 20;
-/// More than there can be left of larger pieces.
+/// More than the larger pieces that can be left.
 const MOST: usize = 1 << 30;
 
-/// Holds what is asked for until nobody is at the other end of the input; "warm" leaves at least so many bytes free.
+/// Holds memory until the other end of standard input is closed. "warm" leaves at least `rest` bytes free.
 pub(crate) fn hold(what: &str, rest: &str) -> Done {
     let rest: usize = rest.parse()?;
-    // Where memory runs out, this is what is to end.
+    // If memory runs out, the kernel must kill this process first.
     std::fs::write("/proc/self/oom_score_adj", "1000")?;
     let held = match what {
         "warm" => (warm(free(0..usize::MAX)?.saturating_sub(rest))?, None),
@@ -41,7 +41,7 @@ pub(crate) fn hold(what: &str, rest: &str) -> Done {
     Ok(())
 }
 
-/// Takes memory until it takes the host's time to touch it: what the machine has at hand comes first.
+/// Takes memory until touching it becomes slow: the kernel first hands out what need not come from the host.
 fn warm(most: usize) -> std::io::Result<Vec<Pages>> {
     let mut held = Vec::new();
     let mut least = Duration::MAX;
@@ -56,7 +56,7 @@ fn warm(most: usize) -> std::io::Result<Vec<Pages>> {
     Ok(held)
 }
 
-/// Bytes that are free in pieces of so many pages, by their logarithm.
+/// Bytes that are free in pieces of this many pages, as a power of two.
 fn free(orders: std::ops::Range<usize>) -> std::io::Result<usize> {
     let mut bytes = 0;
     for line in std::fs::read_to_string("/proc/buddyinfo")?.lines() {
@@ -70,7 +70,7 @@ fn free(orders: std::ops::Range<usize>) -> std::io::Result<usize> {
     Ok(bytes)
 }
 
-/// A file that has the larger pieces that are left.
+/// A file that takes the remaining larger pieces.
 fn folios() -> Result<File, Box<dyn std::error::Error + Send + Sync>> {
     let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_set_string(&context, "huge", "within_size")?;

@@ -1,8 +1,8 @@
-//! The static program that runs inside the benchmarks, where nothing of the machine is.
+//! The static program that runs inside the benchmarks.
 //!
-//! As `/sbin/init` it stands in for the real init: it says when it was reached, and what tree it found.
-//! Otherwise its first argument says what it is: a mover to compare with, a measurement of its own, or what memory is held by.
-//! All it tells is lines that begin with `bench `, since the init before it may have written to the same pipe.
+//! As `/sbin/init` it stands in for the real init and reports when it started and which tree it found.
+//! Otherwise the first argument selects a mover to compare with, a measurement, or memory to hold. It prints
+//! lines that begin with `bench `, because the init before it may write to the same pipe.
 
 mod arrival;
 mod boot;
@@ -40,7 +40,7 @@ fn main() -> ExitCode {
 
 type Done = Result<(), Box<dyn std::error::Error + Send + Sync>>;
 
-/// The clock that every process of the machine sees alike, and this process's own time on a processor: both in nanoseconds.
+/// The monotonic clock, which all processes share, and this process's CPU time, both in nanoseconds.
 fn stamp() -> String {
     use rustix::time::{ClockId, clock_gettime};
     let [clock, own] = [ClockId::Monotonic, ClockId::ProcessCPUTime].map(clock_gettime);
@@ -48,7 +48,7 @@ fn stamp() -> String {
     format!("{} {}", nanoseconds(clock), nanoseconds(own))
 }
 
-/// Writes a line in one call, past any buffer.
+/// Writes a line in one call, without a buffer.
 fn say(line: &str) -> rustix::io::Result<()> {
     rustix::io::write(rustix::stdio::stdout(), format!("bench {line}\n").as_bytes()).map(drop)
 }

@@ -1,5 +1,5 @@
-//! A tree in three numbers: how many entries, how many bytes, and a sum over names, kinds and contents that does not
-//! depend on the order. Enough to see that a mover left something out, and cheap enough for a small machine.
+//! A tree in three numbers: entries, bytes, and a checksum over names, types and contents that does not
+//! depend on the order. It shows that a mover lost something, and is cheap enough for a small machine.
 
 use crate::{Done, say};
 use std::fmt;
@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// What a tree comes to.
+/// The tally of a tree.
 #[derive(Default)]
 pub(crate) struct Tally {
     entries: u64,
@@ -27,7 +27,7 @@ pub(crate) fn tell(root: &Path) -> Done {
     Ok(say(&format!("tally {}", of(root)?))?)
 }
 
-/// The tree below `root`, which itself is left out; mounts below it are not entered.
+/// The tally of the tree below `root`, without `root` itself and without mounts below it.
 pub(crate) fn of(root: &Path) -> io::Result<Tally> {
     let mut tally = Tally::default();
     let device = root.symlink_metadata()?.dev();
@@ -41,7 +41,7 @@ fn directory(tally: &mut Tally, buffer: &mut [u8], top: &Path, path: &Path, devi
         let path = item?.path();
         let meta = path.symlink_metadata()?;
         let name = path.strip_prefix(top).unwrap_or(&path);
-        // The configuration differs from one run of the same tree to the next.
+        // The configuration is different in each run of the same tree.
         if meta.dev() != device || name == Path::new("etc/repot.conf") {
             continue;
         }
@@ -75,7 +75,7 @@ fn content(mut sum: u64, buffer: &mut [u8], path: &Path, meta: &Metadata) -> io:
     Ok(sum)
 }
 
-/// Not strong, only quick: whoever loses data here does not try to hide it.
+/// A fast checksum, not a strong one: nobody tries to hide lost data here.
 fn mix(mut sum: u64, bytes: &[u8]) -> u64 {
     let mut words = bytes.chunks_exact(8);
     let mut one = |word: u64| sum = (sum.rotate_left(5) ^ word).wrapping_mul(0x517c_c1b7_2722_0a95);

@@ -1,4 +1,4 @@
-//! The same archive, cut into frames of several sizes and compressed with several windows.
+//! The same archive in frames of several sizes, compressed with several windows.
 
 use super::LEVEL;
 use crate::text;
@@ -6,11 +6,11 @@ use anyhow::{Context, Result};
 use zstd::bulk::Compressor;
 use zstd::zstd_safe::CParameter;
 
-/// In MiB; beyond the last all is one frame.
+/// Frame sizes in MiB. After the last one, everything is one frame.
 const FRAMES: [usize; 5] = [1, 2, 4, 8, 16];
-/// The logarithms of 1, 2 and 4 MiB.
+/// Window sizes of 1, 2 and 4 MiB, as powers of two.
 const WINDOWS: [u32; 3] = [20, 21, 22];
-/// What payloads have.
+/// The frame and window size of payloads.
 const FRAME: usize = 4;
 const WINDOW: u32 = 21;
 
@@ -26,15 +26,15 @@ pub(super) fn section(tar: &[u8], quick: bool) -> Result<String> {
     let by_frame = frames.iter().map(|mib| compressed(tar, size(*mib), WINDOW)).collect::<Result<_>>()?;
     let by_window = WINDOWS.iter().map(|log| compressed(tar, size(FRAME), *log)).collect::<Result<_>>()?;
     Ok(format!(
-        "## Frames and windows\n\nThe same tar cut at every so many bytes, each piece compressed by itself at level {LEVEL}, with a window of \
-         {} MiB:\n\n{}\nFrames of {FRAME} MiB with several windows:\n\n{}",
+        "## Frames and windows\n\nThe same tar, cut at different sizes. Each piece is compressed alone, at level {LEVEL} with a \
+         window of {} MiB:\n\n{}\nFrames of {FRAME} MiB with different windows:\n\n{}",
         1 << (WINDOW - 20),
-        table("frames of", frames.iter().map(name).collect(), by_frame),
-        table("windows of", WINDOWS.map(|log| format!("{} MiB", 1 << (log - 20))).to_vec(), by_window),
+        table("frame size", frames.iter().map(name).collect(), by_frame),
+        table("window size", WINDOWS.map(|log| format!("{} MiB", 1 << (log - 20))).to_vec(), by_window),
     ))
 }
 
-/// MiB that all frames have together.
+/// The size of all frames together, in MiB.
 fn compressed(tar: &[u8], frame: usize, window: u32) -> Result<String> {
     let mut compressor = Compressor::new(LEVEL).context("zstd")?;
     compressor.set_parameter(CParameter::WindowLog(window)).context("the window")?;

@@ -1,8 +1,8 @@
 //! The image of one contender: the tree, its `/init`, the stand-in for the real init.
 
 use crate::contenders::Peer;
+use crate::guest_output::GuestOutput;
 use crate::programs;
-use crate::told::Told;
 use crate::trees::Tree;
 use anyhow::{Context, Result};
 use repot_cli::codec::{Compression, Encoder};
@@ -18,21 +18,21 @@ use std::process::Command;
 pub(super) struct Image {
     pub(super) tree: String,
     pub(super) name: String,
-    /// For the reader of a table.
+    /// A description for tables.
     pub(super) about: String,
     pub(super) archive: PathBuf,
-    /// What the stand-in has to find.
+    /// The tally that the stand-in must find.
     pub(super) tally: String,
-    /// Where to begin the search, in MiB.
+    /// Where the search begins, in MiB.
     pub(super) guess: u32,
 }
 
-/// An `/init` and what goes with it.
+/// An `/init` and its name.
 struct Kind {
     name: String,
     about: String,
     init: Init,
-    /// How often the tree is there at the worst moment, in quarters.
+    /// How much of the tree is in memory at the peak, in quarters.
     quarters: u32,
 }
 
@@ -41,8 +41,8 @@ enum Init {
     Script(&'static str),
 }
 
-/// Whatever copies first and deletes later needs this much of the memory for its tmpfs; the default is half. Debian's BusyBox
-/// has a tar that cannot leave anything out, so what is to be copied is named.
+/// A script that copies first and deletes later. Its tmpfs needs 90% of the memory; the default is half.
+/// Debian's BusyBox tar cannot exclude files, so the script lists what to copy.
 macro_rules! script {
     ($copy:literal) => {
         concat!(
@@ -57,7 +57,7 @@ macro_rules! script {
 const TAR: &str = script!("$b tar -cf - \"$@\" | $b tar -C /mnt -xpf -");
 const CP: &str = script!("$b cp -a \"$@\" /mnt/");
 
-/// An image for each contender, or for those that are named.
+/// An image for each contender, or for the named ones.
 pub(super) fn all(tree: &Tree, only: &[String], peers: &[Peer]) -> Result<Vec<Image>> {
     let guest = programs::guest()?;
     let repot = build::init(build::Arch::X86_64)?;
@@ -83,7 +83,7 @@ pub(super) fn all(tree: &Tree, only: &[String], peers: &[Peer]) -> Result<Vec<Im
     put(&programs::guest()?, &root.join("sbin/init"))?;
     fs::create_dir_all(root.join("bin"))?;
     put(&command::find("busybox")?, &root.join("bin/busybox"))?;
-    // What the kernel's own archive puts there, so that the tally is the same.
+    // The kernel's built-in archive has these entries, so they are part of the tally.
     fs::create_dir_all(root.join("root"))?;
     fs::set_permissions(root.join("root"), Permissions::from_mode(0o700))?;
     if !root.join("dev/console").exists() {
@@ -99,7 +99,7 @@ pub(super) fn all(tree: &Tree, only: &[String], peers: &[Peer]) -> Result<Vec<Im
     Ok(images)
 }
 
-/// What all images have in common, packed once.
+/// The part that all images have in common, packed once.
 fn compressed(root: &Path) -> Result<Vec<u8>> {
     let plain = place::kept("bench/ram")?.join("base.cpio");
     programs::pack_plain(root, &plain)?;
@@ -109,7 +109,7 @@ fn compressed(root: &Path) -> Result<Vec<u8>> {
     encoder.finish().context("cannot compress the image")
 }
 
-/// The `/init` is an archive of its own, in front of the other: the kernel unpacks one after the other.
+/// The `/init` is an archive in front of the common part. The kernel unpacks one after the other.
 fn image(tree: &Tree, root: &Path, base: &[u8], kind: &Kind) -> Result<Image> {
     let first = place::fresh("bench/ram/first")?;
     fs::create_dir_all(first.join("etc"))?;
@@ -126,7 +126,7 @@ fn image(tree: &Tree, root: &Path, base: &[u8], kind: &Kind) -> Result<Image> {
         fs::write(folder.join("etc/bench-machine"), word).context("cannot write /etc/bench-machine")?;
     }
     let said = command::read(Command::new(programs::guest()?).arg("tally").arg(root))?;
-    let tally = Told::new(said.as_bytes()).word("tally").context("no tally")?.to_owned();
+    let tally = GuestOutput::new(said.as_bytes()).word("tally").context("no tally")?.to_owned();
     let bytes = tally.split(' ').nth(1).and_then(|bytes| bytes.parse::<u64>().ok()).context("no tally")?;
     let archive = place::kept("bench/ram")?.join(format!("{}-{}.cpio", tree.name, kind.name));
     programs::pack_plain(&first, &archive)?;
@@ -143,7 +143,7 @@ fn image(tree: &Tree, root: &Path, base: &[u8], kind: &Kind) -> Result<Image> {
 }
 
 fn put(from: &Path, to: &Path) -> Result<()> {
-    // What is there may be a symlink out of the tree.
+    // The old file may be a symlink out of the tree.
     match fs::remove_file(to) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             return Err(error).context("cannot replace");

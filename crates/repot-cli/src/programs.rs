@@ -62,9 +62,9 @@ impl Programs<'_> {
         let test = |path: &[u8]| match program::test(self, path, None, machine) {
             Ok(()) => Ok(String::from_utf8_lossy(path).into_owned()),
             Err(why) => {
-                let other = foreign(&why).zip(own).map(|(other, own)| {
-                    format!(", a program for {}, but /init is for {}", name(other), name(own.number))
-                });
+                let other = foreign(&why)
+                    .zip(own)
+                    .map(|(other, own)| format!(": {}, but /init is for {}", name(other), name(own.number)));
                 let account = Candidate { path: path.to_vec(), why: Some(why) }.account();
                 Err(account + &other.unwrap_or_default())
             }

@@ -23,7 +23,7 @@ const VERSION: &str = concat!("repot-init ", env!("CARGO_PKG_VERSION"), " with p
 #[cfg(not(feature = "payload"))]
 const VERSION: &str = concat!("repot-init ", env!("CARGO_PKG_VERSION"), "\n");
 
-/// The whole of `main`. Returns only if this is not PID 1.
+/// Does everything that `main` does. Returns only if this is not PID 1.
 fn run(process: &Process) -> i32 {
     let version = process.invocation.argument().is_some_and(|argument| argument == c"--version");
     if version && !rustix::process::getpid().is_init() {

@@ -1,5 +1,5 @@
-//! What a program without the standard library defines itself: the entry point, the allocator and the panic
-//! handler.
+//! The parts that a program without the standard library defines itself: the entry point, the allocator and
+//! the panic handler.
 //!
 //! This program has no standard library for two reasons: the panic machinery of `std` is larger than all of
 //! it, and the start-up code of `std` aborts if /dev/null is missing, which is exactly the situation here.

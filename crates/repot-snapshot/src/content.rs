@@ -14,8 +14,9 @@ const RAMFS_MAGIC: u32 = 0x8584_58f6;
 
 /// The bytes of a file and its holes.
 ///
-/// A hole and a page of zeros are equal bytes, so a sparse file of 1 TiB costs nothing. Each other page counts with its
-/// position and a checksum of 64 bits, which is fast even on an emulated CPU, where SHA-256 over every byte is not.
+/// A hole and a page of zeros are equal bytes, so a sparse file of 1 TiB costs nothing. Each other page
+/// counts with its position and a checksum of 64 bits, which is fast even on an emulated CPU, where SHA-256
+/// over every byte is not.
 #[derive(Clone, Eq, PartialEq, Serialize, Deserialize)]
 pub struct Content {
     /// SHA-256 over the length, and the position and checksum of each page that is not all zeros.
@@ -40,7 +41,8 @@ impl Content {
         let mut buffer = vec![0; usize::try_from(size).unwrap_or(usize::MAX).min(1 << 20)];
         let mut at = 0;
         for &(start, end) in &data {
-            // Whole pages, wherever the file system sees the border, so that equal files have equal checksums.
+            // Whole pages, wherever the file system sees the border, so that equal files have equal
+            // checksums.
             at = at.max(start - start % PAGE as u64);
             let end = end.next_multiple_of(PAGE as u64).min(size);
             while at < end {
@@ -63,7 +65,8 @@ impl Content {
         Ok(Content { digest: digest.finalize().to_vec(), data, pages })
     }
 
-    /// Position and checksum of each page that is not all zeros. Empty for a snapshot that was read from JSON.
+    /// Position and checksum of each page that is not all zeros. Empty for a snapshot that was read from
+    /// JSON.
     #[must_use]
     pub fn pages(&self) -> &[(u64, u64)] {
         &self.pages

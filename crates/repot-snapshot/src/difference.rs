@@ -41,7 +41,8 @@ impl Rules<'static> {
     pub const EXACT: Rules<'static> = Rules { atime: Atime::Exact, holes: Holes::Exact, read: &[] };
 }
 
-/// What differs between the tree `before` and the tree `after`, one line for each difference. Empty if they are equal.
+/// What differs between the tree `before` and the tree `after`, one line for each difference. Empty if they
+/// are equal.
 #[must_use]
 pub fn difference(before: &Snapshot, after: &Snapshot, rules: Rules<'_>) -> String {
     let mut lines = String::new();

@@ -2,10 +2,10 @@
 //!
 //! [`snapshot`] walks a tree and returns a map from path to [`Entry`]. [`difference`] compares two of them.
 //!
-//! The walk opens entries by descriptor and name, and keeps only a few descriptors open, so neither the depth of the
-//! tree nor the length of a path is limited. It stays on one mount if `top` is a clone of that mount. It opens only
-//! directories and regular files, does not read holes (on ramfs that would fill them), and changes no access time.
-//! It needs no `/proc` and no `/dev`.
+//! The walk opens entries by descriptor and name, and keeps only a few descriptors open, so neither the depth
+//! of the tree nor the length of a path is limited. It stays on one mount if `top` is a clone of that mount.
+//! It opens only directories and regular files, does not read holes (on ramfs that would fill them), and
+//! changes no access time. It needs no `/proc` and no `/dev`.
 
 mod content;
 mod difference;

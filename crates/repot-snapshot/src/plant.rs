@@ -1,7 +1,8 @@
 //! Trees for the tests: what is in them ([`Plant`]), and the code that creates them.
 //!
-//! A tree is a list of plants, parents before children, and [`plant`] creates it below a directory: in the namespaces of
-//! the sandbox, and on disk for images. proptest generates and shrinks such lists, so a failing tree is readable.
+//! A tree is a list of plants, parents before children, and [`plant`] creates it below a directory: in the
+//! namespaces of the sandbox, and on disk for images. proptest generates and shrinks such lists, so a failing
+//! tree is readable.
 
 mod create;
 mod hostile;

@@ -24,14 +24,15 @@ pub(crate) fn resident(file: BorrowedFd<'_>, offset: u64, len: u64) -> io::Resul
 
 /// Runs `work` on a thread whose working directory is its own.
 ///
-/// Extended attributes of fifos, devices and symlinks can only be read by path. A working directory per thread makes
-/// a path out of every name, even without `/proc`.
+/// Extended attributes of fifos, devices and symlinks can only be read by path. A working directory per
+/// thread makes a path out of every name, even without `/proc`.
 pub(crate) fn with_own_working_directory<T: Send>(
     work: impl FnOnce() -> io::Result<T> + Send,
 ) -> io::Result<T> {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().spawn_scoped(scope, || {
-            // SAFETY: descriptors stay shared. Only working directory, root and umask become the thread's own.
+            // SAFETY: descriptors stay shared. Only working directory, root and umask become the thread's
+            // own.
             unsafe { rustix::thread::unshare_unsafe(UnshareFlags::FS) }?;
             work()
         })?;

@@ -106,7 +106,8 @@ impl Walk {
         Ok(directories)
     }
 
-    /// Everything about one entry of the working directory. The times come first: what follows may change them.
+    /// Everything about one entry of the working directory. The times come first: what follows may change
+    /// them.
     fn entry(&mut self, here: BorrowedFd<'_>, name: &CStr, path: &[u8]) -> io::Result<Entry> {
         let stat = statx(here, name, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BASIC_STATS)?;
         let kind = Kind::of(stat.stx_mode.into()).ok_or(io::ErrorKind::Unsupported)?;

@@ -1,7 +1,7 @@
 //! An `/init` with the standard library, in one call: re-home the system, then execute the real init.
 //!
-//! Build it statically, for instance with `--target x86_64-unknown-linux-musl`: nothing but this program may be in use
-//! while the tree moves.
+//! Link it statically, for instance with `--target x86_64-unknown-linux-musl`. A dynamic linker and shared
+//! libraries would be in use while the tree moves.
 
 use repot::runtime::Invocation;
 use std::process::{ExitCode, id};
@@ -9,7 +9,7 @@ use std::process::{ExitCode, id};
 fn main() -> ExitCode {
     let invocation = Invocation::of_process();
     match repot::rehome() {
-        // `/` is a tmpfs now, or as good as it gets: mount what the system needs here, before its init runs.
+        // `/` is a tmpfs now, unless the log says why not. Mount what the real init needs here.
         Ok(outcome) => outcome.execute(&invocation),
         Err(failure) => eprintln!("init: {failure}"),
     }

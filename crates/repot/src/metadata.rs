@@ -99,7 +99,7 @@ pub(crate) fn kept_flags() -> IFlags {
     IFlags::IMMUTABLE | IFlags::APPEND | IFlags::NODUMP | IFlags::NOATIME
 }
 
-/// What the old root can hold besides mode, owner and times.
+/// The attributes that the old root can hold besides mode, owner and times.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Attributes {
     /// Whether the old root keeps extended attributes; tmpfs does, ramfs does not.

@@ -142,8 +142,8 @@ fn configured(
 /// A bind mount has the limits of the old root. If that is a tmpfs, the configured limits are set on it; a
 /// ramfs has none.
 fn resize(mount: &OwnedFd, options: &Tmpfs, warnings: &mut Vec<String>) {
-    let asked = options.size.is_some() || options.nr_inodes.is_some();
-    if !asked || !is_tmpfs(mount.as_fd()).unwrap_or(false) {
+    let limited = options.size.is_some() || options.nr_inodes.is_some();
+    if !limited || !is_tmpfs(mount.as_fd()).unwrap_or(false) {
         return;
     }
     let context =

@@ -1,5 +1,4 @@
-//! What an init without `std` needs from the library: its arguments, an allocator, and functions for its
-//! panic handler.
+//! The runtime of an init without `std`: its arguments, an allocator, and functions for its panic handler.
 //!
 //! An init with `std` needs only [`Invocation`]. It enables the feature `std`, and the library then catches a
 //! worker that panics. A program without `std` defines four things:

@@ -23,7 +23,7 @@ use crate::walk::sweep::sweep;
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Ready {
-    /// What the move did.
+    /// The counters of the move.
     pub progress: Progress,
     /// The number of moved mounts.
     pub mounts: usize,

@@ -79,11 +79,11 @@ impl Directory for Pair {
 /// A directory that was entered, with the metadata to keep until it is left; `None` to skip it.
 pub(crate) type Entered<V> = Option<(<V as Visitor>::Dir, <V as Visitor>::Meta)>;
 
-/// What a walk does with each entry.
+/// The operations of a walk.
 pub(crate) trait Visitor: Sync + Sized {
     /// The descriptors of a directory.
     type Dir: Directory;
-    /// What the walk keeps for a directory until it is left.
+    /// State of a directory, kept until it is left.
     type Meta: Send + Sync;
     /// State of one thread, kept from one entry to the next.
     type Scratch: Default;

@@ -1,4 +1,4 @@
-//! What is decided in which situation: a row each.
+//! The plan for each situation, one row each.
 
 use repot::facts::packed::Found;
 use repot::facts::program::{Candidate, Why};
@@ -71,7 +71,7 @@ fn beside(mode: Mode) -> Options {
 }
 
 #[test]
-fn methods() {
+fn every_situation_has_its_method() {
     let short = |facts: &mut Facts| facts.memory.available = MIB;
     let nullfs = |facts: &mut Facts| facts.parentless = false;
     let rows: &[(&str, Facts, Options, Method, &str)] = &[
@@ -185,7 +185,7 @@ fn planned(facts: &Facts, options: &Options) -> Plan {
 }
 
 #[test]
-fn the_kernels_default_size_stays_unless_the_tree_needs_more() {
+fn the_default_size_stays_unless_the_tree_needs_more() {
     let small = planned(&facts(), &Options::default());
     assert_eq!((small.tmpfs.size, small.tmpfs.nr_inodes), (None, None));
     let large = planned(&with(|facts| facts.survey.bytes = 500 * MIB), &Options::default());
@@ -195,7 +195,7 @@ fn the_kernels_default_size_stays_unless_the_tree_needs_more() {
 }
 
 #[test]
-fn further_names_and_long_symlinks_count() {
+fn hard_links_and_long_symlinks_count() {
     let facts = with(|facts| {
         facts.survey.hard_links = 4000;
         facts.survey.long_symlinks = 1000;
@@ -209,13 +209,13 @@ fn further_names_and_long_symlinks_count() {
 }
 
 #[test]
-fn fewer_threads_where_memory_is_short() {
+fn one_thread_when_memory_is_short() {
     let facts = with(|facts| {
         facts.cpus = 8;
         facts.memory.available = 6 * MIB;
     });
     assert_eq!(planned(&facts, &Options::default()).threads, 1);
-    // Enough for two threads, but not for what each of two processors keeps of what is freed.
+    // Enough for two threads, but not for the freed pages that the kernel keeps on each of two CPUs.
     let tight = with(|facts| facts.memory.available = 191 * MIB);
     assert_eq!(planned(&tight, &Options::default()).threads, 1);
     let plenty = with(|facts| facts.cpus = 64);
@@ -224,7 +224,7 @@ fn fewer_threads_where_memory_is_short() {
 }
 
 #[test]
-fn large_folios_where_they_are_no_strain() {
+fn large_folios_only_with_enough_memory_and_no_holes() {
     let recent = |facts: &mut Facts| facts.kernel = (6, 14);
     assert!(planned(&with(recent), &Options::default()).large_folios);
     assert!(!planned(&facts(), &Options::default()).large_folios);
@@ -238,12 +238,12 @@ fn large_folios_where_they_are_no_strain() {
         facts.survey.sparse = 1;
     });
     assert!(!planned(&holes, &Options::default()).large_folios);
-    let asked = options(|options| options.tmpfs.push(("huge".to_string(), Some("never".to_string()))));
-    assert!(!planned(&with(recent), &asked).large_folios);
+    let with_huge = options(|options| options.tmpfs.push(("huge".to_string(), Some("never".to_string()))));
+    assert!(!planned(&with(recent), &with_huge).large_folios);
 }
 
 #[test]
-fn refusals() {
+fn not_pid_1_and_no_init_are_refused() {
     let other = with(|facts| facts.first = false);
     assert_eq!(plan(&other, &Options::default()), Err(Refusal::NotFirst));
     let none = with(|facts| facts.candidates[0].why = Some(Why::Mode));
@@ -252,7 +252,7 @@ fn refusals() {
 }
 
 #[test]
-fn the_first_that_can_be_executed_is_the_init() {
+fn the_first_executable_candidate_is_the_init() {
     let facts = with(|facts| {
         facts.candidates.insert(0, Candidate { path: b"/init.real".to_vec(), why: Some(Why::Machine(183)) });
         facts.candidates.push(Candidate { path: b"/bin/sh".to_vec(), why: None });
@@ -266,8 +266,8 @@ fn the_first_that_can_be_executed_is_the_init() {
 }
 
 #[test]
-fn half_a_system_is_not_booted() {
-    let said = |text: &str| Unpacking { complaints: vec![text.to_string()], ..Unpacking::default() };
+fn a_truncated_initramfs_is_refused() {
+    let complaint = |text: &str| Unpacking { complaints: vec![text.to_string()], ..Unpacking::default() };
     let marked = |entries, bytes| Unpacking {
         begun: true,
         end: Some(Totals { entries, bytes, inodes: 0 }),
@@ -276,12 +276,12 @@ fn half_a_system_is_not_booted() {
     let rows: &[(&str, Facts, Option<&str>)] = &[
         (
             "write error",
-            with(|f| f.unpacking = said("Initramfs unpacking failed: write error")),
+            with(|f| f.unpacking = complaint("Initramfs unpacking failed: write error")),
             Some("write error"),
         ),
         (
             "junk",
-            with(|f| f.unpacking = said("Initramfs unpacking failed: junk within compressed archive")),
+            with(|f| f.unpacking = complaint("Initramfs unpacking failed: junk within compressed archive")),
             None,
         ),
         (
@@ -328,14 +328,14 @@ fn half_a_system_is_not_booted() {
             (Err(refusal @ Refusal::Truncated(..)), Some(missing)) => {
                 let text = refusal.to_string();
                 assert!(text.contains(missing), "{name}: {text}");
-                let told = |word: &str| text.contains(word);
-                assert!(told("MemTotal is 1.0 GiB") && told("more memory"), "{name}: {text}");
-                // A ramfs has no cap that either could lift.
+                let mentions = |word: &str| text.contains(word);
+                assert!(mentions("MemTotal is 1.0 GiB") && mentions("more memory"), "{name}: {text}");
+                // A ramfs has no limit to raise.
                 let capped = facts.rootfs == RootFs::Tmpfs;
-                assert_eq!(told("rootfstype=ramfs"), capped, "{name}: {text}");
-                assert_eq!(told("initramfs_options=size="), capped, "{name}: {text}");
-                // Where there was room the image itself is to blame.
-                assert_eq!(told("a complete image"), told("archive"), "{name}: {text}");
+                assert_eq!(mentions("rootfstype=ramfs"), capped, "{name}: {text}");
+                assert_eq!(mentions("initramfs_options=size="), capped, "{name}: {text}");
+                // If there was room, the image itself is to blame.
+                assert_eq!(mentions("a complete image"), mentions("archive"), "{name}: {text}");
                 let anyway = options(|options| options.boot_truncated = true);
                 assert!(planned(facts, &anyway).warnings[0].contains("truncated=continue"), "{name}");
             }
@@ -344,7 +344,7 @@ fn half_a_system_is_not_booted() {
     }
 }
 
-/// A payload of so many MiB in pages, in 40 MiB of chunks that are all there is in the initramfs.
+/// A payload of `mib` MiB in pages, in 40 MiB of chunks; the initramfs holds nothing else.
 fn payload(mib: u64) -> impl FnOnce(&mut Facts) {
     move |facts| {
         let chunk = Chunk { size: CHUNK, sum: 1, digest: [1; 32] };
@@ -366,16 +366,16 @@ fn payload(mib: u64) -> impl FnOnce(&mut Facts) {
 
 #[test]
 fn a_payload_is_unpacked_or_refused() {
-    let asked = |digests: &[Option<[u8; 32]>]| options(|o| o.payload = digests.to_vec());
+    let with_digests = |digests: &[Option<[u8; 32]>]| options(|o| o.payload = digests.to_vec());
     let (right, wrong) = (Some([7; 32]), Some([8; 32]));
-    // What there is, what is asked for, and what the refusal says.
+    // The payload, the configuration, and the text of the refusal.
     let rows: &[(&str, Facts, Options, Option<&str>)] = &[
         ("one", with(payload(100)), Options::default(), None),
-        ("the one", with(payload(100)), asked(&[right, right]), None),
-        ("another", with(payload(100)), asked(&[wrong]), Some("payload= requires")),
-        ("both", with(payload(100)), asked(&[right, wrong]), Some("payload= requires")),
-        ("nonsense", with(payload(100)), asked(&[None]), Some("a malformed digest")),
-        ("none", with(|_| ()), asked(&[right]), Some("the image has no payload")),
+        ("the one", with(payload(100)), with_digests(&[right, right]), None),
+        ("another", with(payload(100)), with_digests(&[wrong]), Some("payload= requires")),
+        ("both", with(payload(100)), with_digests(&[right, wrong]), Some("payload= requires")),
+        ("nonsense", with(payload(100)), with_digests(&[None]), Some("a malformed digest")),
+        ("none", with(|_| ()), with_digests(&[right]), Some("the image has no payload")),
         ("unread", with(payload(100)), options(|o| o.unread = true), Some("could not be read")),
         ("useless", with(|f| f.payload = Found::Useless("why".into())), Options::default(), Some("why")),
         ("too large", with(payload(900)), Options::default(), Some("more memory")),
@@ -395,7 +395,7 @@ fn a_payload_is_unpacked_or_refused() {
     for (name, facts, options, refused) in rows {
         match (plan(facts, options), refused) {
             (Ok(plan), None) => assert_eq!(plan.method, Method::Payload, "{name}"),
-            (Err(Refusal::Payload(why)), Some(said)) => assert!(why.contains(said), "{name}: {why}"),
+            (Err(Refusal::Payload(why)), Some(expected)) => assert!(why.contains(expected), "{name}: {why}"),
             (other, _) => panic!("{name}: {other:?}"),
         }
     }
@@ -405,7 +405,7 @@ fn a_payload_is_unpacked_or_refused() {
 fn a_payload_gets_the_tmpfs_and_the_threads_that_fit() {
     let ample = planned(&with(payload(600)), &Options::default());
     let size: u64 = ample.tmpfs.size.expect("more than half of the memory").parse().expect("a number");
-    // The payload, what else there is, and a tenth of the memory.
+    // The payload, the rest of the initramfs, and a tenth of the memory.
     assert_eq!(size >> 20, 600 + 1 + 102);
     let short = with(|facts| {
         payload(600)(facts);
@@ -413,7 +413,7 @@ fn a_payload_gets_the_tmpfs_and_the_threads_that_fit() {
     });
     let tight = planned(&short, &Options::default());
     assert_eq!((tight.method, tight.threads, tight.warnings.len()), (Method::Payload, 1, 1));
-    // 600 MiB, less 40 of chunks and 16 that the kernel does not call available.
+    // 600 MiB, minus 40 MiB of chunks and 16 MiB that the kernel does not report as available.
     for (available, fits) in [(544, true), (543, false)] {
         let shorter = with(|facts| {
             payload(600)(facts);
@@ -425,7 +425,7 @@ fn a_payload_gets_the_tmpfs_and_the_threads_that_fit() {
         let plan = planned(&with(payload(100)), &mode(other));
         assert!(plan.warnings.iter().any(|warning| warning.contains("mode=")), "{:?}", plan.warnings);
     }
-    // A root that was re-homed before is left alone, whatever its configuration asks for.
+    // A root that was re-homed before is left alone, whatever its configuration requests.
     let again = with(|facts| {
         payload(100)(facts);
         rehomed(facts);

@@ -1,4 +1,5 @@
-//! Builds the static programs into `target/dist`: the inits, the tool, and what runs inside the virtual machines.
+//! Builds the static programs into `target/dist`: the inits, the tool, and what runs inside the virtual
+//! machines.
 //!
 //! They are linked with musl. If its Rust target cannot be installed, a static glibc build for this machine
 //! takes its place, so that everything else still works.
@@ -111,7 +112,8 @@ pub fn tool() -> Result<PathBuf> {
     .run()
 }
 
-/// Builds the program of `bench/decoders` with one decoder, or with "none", by the compiler that builds the init.
+/// Builds the program of `bench/decoders` with one decoder, or with "none", by the compiler that builds the
+/// init.
 ///
 /// # Errors
 /// If the build fails.
@@ -128,7 +130,8 @@ pub fn decoder(name: &str) -> Result<PathBuf> {
     .run()
 }
 
-/// Builds a program of the workspace that runs inside virtual machines or namespaces: `package` has one of its name.
+/// Builds a program of the workspace that runs inside virtual machines or namespaces: `package` has one of
+/// its name.
 ///
 /// # Errors
 /// If the build fails.

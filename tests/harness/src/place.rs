@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 /// The top directory of the checkout: the one with `Cargo.lock`.
 #[must_use]
 pub fn checkout() -> PathBuf {
-    // Cargo sets the variable for the program that it runs. The path of the build is for programs run by hand.
+    // Cargo sets the variable for the program that it runs. The path of the build is for programs run by
+    // hand.
     let package =
         std::env::var_os("CARGO_MANIFEST_DIR").map_or(env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
     let top = package.ancestors().find(|folder| folder.join("Cargo.lock").is_file());

@@ -87,7 +87,8 @@ impl Machine<'_> {
         self.run_with("single")
     }
 
-    /// Does the same with a thread for each CPU. Faster, but now and then the guest crashes: for benchmarks only.
+    /// Does the same with a thread for each CPU. Faster, but now and then the guest crashes: for benchmarks
+    /// only.
     ///
     /// # Errors
     /// If QEMU cannot be run.
@@ -138,7 +139,8 @@ impl Machine<'_> {
 /// A guest that stays running on purpose must do so for at least this long.
 const STAYS: Duration = Duration::from_secs(2);
 
-/// Waits until the guest prints `words` on its console. Returns `false` if it ends or the time runs out first.
+/// Waits until the guest prints `words` on its console. Returns `false` if it ends or the time runs out
+/// first.
 fn has_printed(child: &Child, console: &Path, words: &str, until: Instant) -> Result<bool> {
     let handle = handle(child)?;
     let watch = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).context("inotify")?;

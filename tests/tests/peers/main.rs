@@ -1,5 +1,5 @@
-//! One test for each row of the list of what the program before this one got wrong (LinuxKit's `init.go`; the table is in the
-//! project's notes on its peers, section 1), named after the row. Each fails if repot had that bug.
+//! One test for each known bug of LinuxKit's `init.go`, named after the bug. Each fails if repot had that
+//! bug.
 use std::path::{Path, PathBuf};
 
 use repot_tests::rehome::{Rehomed, rehome};
@@ -12,7 +12,8 @@ mod tree;
 
 const MIB: u64 = 1 << 20;
 
-/// Moves a tree that `build` makes, from a ramfs and from a tmpfs, checks what always has to hold, and hands over the result.
+/// Moves a tree that `build` creates, from a ramfs and from a tmpfs, checks what must always hold, and passes
+/// the result on.
 fn each(build: impl Fn(&Stage) + Send + Sync, then: impl Fn(&Rehomed)) {
     for fs in Fs::ALL {
         let moved = rehome(fs, |stage| build(stage));

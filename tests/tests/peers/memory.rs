@@ -1,4 +1,4 @@
-//! Room, and what the move itself takes of it.
+//! The size of the new root, and the memory of the move.
 use std::fs;
 
 use repot_snapshot::{Atime, Rules, difference, snapshot};
@@ -19,7 +19,7 @@ fn row_07_what_does_not_fit_is_seen_before_anything_is_touched() {
             stage.install(&format!("mode=move\n{limit}\n"));
             stage.plant(&hostile());
         });
-        // Not a move that fails and is undone: none is begun.
+        // Not a move that fails and is rolled back: none begins.
         let changing = vec![libc::SYS_mkdirat, libc::SYS_unlinkat, libc::SYS_ftruncate, libc::SYS_mknodat];
         let mut running = prepared.start(&Setup { calls: Calls::These(changing), ..Setup::default() });
         let mut changes = 0;
@@ -56,8 +56,8 @@ fn row_08_contents_of_mnt_are_moved_and_freed() {
     );
 }
 
-/// At every point between two calls that free something, what both trees hold together is what the old one held before, and a
-/// little.
+/// At every point between two calls that free memory, both trees together have what the old one had before,
+/// and little more.
 #[test]
 fn row_11_peak_memory_does_not_grow_with_the_largest_file() {
     const FREEING: [i64; 2] = [libc::SYS_ftruncate, libc::SYS_unlinkat];

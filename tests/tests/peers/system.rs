@@ -1,4 +1,4 @@
-//! Mounts, programs, and what is called.
+//! Mounts, programs, and system calls.
 use std::fs;
 
 use repot_harness::build::Arch;
@@ -16,7 +16,7 @@ use super::{MIB, each, file, inside, one};
 fn row_01_mounted_disk_is_never_entered_or_deleted() {
     for fs in Fs::ALL {
         let moved = rehome(fs, |stage| {
-            // At depth 2 and deeper, where a check of the top-level entries alone does not see it.
+            // At depth 2 and below, where a check of the top-level entries alone misses it.
             plant(stage.mount(Fs::Tmpfs, "data/disk"), Fs::Tmpfs, &hostile());
             stage.mount(Fs::Ramfs, "var/lib/other");
             stage.file("var/lib/other/file", b"kept");
@@ -32,7 +32,7 @@ fn row_01_mounted_disk_is_never_entered_or_deleted() {
             fs::metadata(inside(&moved, "media/usb/9441279")).map(|meta| meta.len()).ok(),
             Some(9_441_279)
         );
-        // No byte of the disk was copied into the new root, beneath its mount point.
+        // No byte of the disk was copied into the new root, below its mount point.
         assert!(!moved.after.keys().any(|path| path.starts_with(b"data/disk/")));
     }
 }
@@ -74,7 +74,7 @@ fn row_16_arguments_reach_the_real_init() {
 
 #[test]
 fn row_17_inits_are_tried_in_turn_and_tested_before_anything_is_touched() {
-    // The first candidate does not work, and the one that does is the last of them.
+    // The first candidate is not executable; the last one is.
     let moved = rehome(Fs::Ramfs, |stage| {
         stage.file("etc/repot.conf", b"mode=move\ninit=/lib/systemd/systemd\n");
         fs::rename(stage.path("sbin/init"), stage.path("spare")).expect("renamed");
@@ -86,7 +86,7 @@ fn row_17_inits_are_tried_in_turn_and_tested_before_anything_is_touched() {
     assert_eq!(moved.running.proc_link("exe"), "/bin/sh");
     let log = moved.running.log();
     assert!(log.contains("/lib/systemd/systemd") && log.contains("does not exist"), "{log}");
-    // None does: nothing was moved, and the reasons are told.
+    // No candidate is executable: nothing was moved, and the reasons are logged.
     let prepared = prepare(Fs::Tmpfs, |stage| {
         stage.install("mode=move\nonerror=poweroff\n");
         fs::remove_file(stage.path("sbin/init")).expect("removed");
@@ -118,7 +118,7 @@ fn row_18_only_process_1_moves_a_root() {
 
 #[test]
 fn row_19_nothing_is_copied_where_it_is_pointless() {
-    // A tmpfs that is not the initial root: a system that has been re-homed already, or a container.
+    // A tmpfs that is not the initial root: a system that was re-homed before, or a container.
     let prepared = prepare(Fs::Tmpfs, |stage| {
         stage.install("");
         stage.plant(&hostile());
@@ -143,7 +143,7 @@ fn row_20_a_32_bit_build_knows_a_ramfs() {
     }
 }
 
-/// Whatever is opened during the move is opened by name in a directory that is open already, and not followed.
+/// During the move, everything is opened by name in an open directory, without following symlinks.
 #[test]
 fn row_22_nothing_is_opened_by_path_or_followed_and_no_descriptor_leaks() {
     let prepared = prepare(Fs::Tmpfs, |stage| {
@@ -161,7 +161,7 @@ fn row_22_nothing_is_opened_by_path_or_followed_and_no_descriptor_leaks() {
         let flags = i32::try_from(call.args[2] & 0xffff_ffff).unwrap_or(0);
         creating |= call.number == libc::SYS_openat && flags & libc::O_CREAT != 0;
         let path = call.text(1);
-        // From the first file that is made in the new root on.
+        // From the first file that is created in the new root on.
         if creating && call.number == libc::SYS_openat && call.program == 1 && path != b"/dev/console" {
             let followed = flags & libc::O_NOFOLLOW == 0 && path != b"." && path != b"..";
             if followed || flags & libc::O_CLOEXEC == 0 || path.contains(&b'/') {
@@ -187,7 +187,7 @@ fn row_23_one_line_tells_what_happened() {
     for word in ["move", "entries", "MiB", " ms", "extra", "mounts", "/sbin/init"] {
         assert!(log.contains(word), "{word}: {log}");
     }
-    // With nothing to write to, it boots all the same.
+    // Without anything to log to, it boots all the same.
     let prepared = prepare(Fs::Ramfs, |stage| stage.install("mode=move\n"));
     run(prepared, &Setup { closed: true, ..Setup::default() }).check();
 }

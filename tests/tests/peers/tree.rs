@@ -1,4 +1,4 @@
-//! Every kind of entry and attribute.
+//! Every type of entry and attribute.
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 

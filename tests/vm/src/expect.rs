@@ -1,4 +1,4 @@
-//! What a scenario may ask to be seen. A key that is left out asks for nothing.
+//! What a scenario can expect. A missing key expects nothing.
 
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -9,15 +9,15 @@ use std::collections::BTreeMap;
 pub(crate) struct Expect {
     /// Type of `/` in mountinfo.
     pub(crate) root: Option<String>,
-    /// Type of `/` by statfs; "same" for what the kernel unpacked into.
+    /// Type of `/` by statfs. "same" is the type of the initial root.
     pub(crate) statfs: Option<String>,
     /// runc's `pivot_root` in a child namespace.
     pub(crate) pivot_root: Option<Works>,
     /// `unshare(CLONE_NEWUSER)`.
     pub(crate) userns: Option<Works>,
-    /// The tree is what was packed, or what the step `report` saw.
+    /// The tree is as it was packed, or as the step `report` saw it.
     pub(crate) tree: Option<Like>,
-    /// All mounts in order, each `POINT TYPE`; or as the step `report` saw them, but for `/`.
+    /// All mounts in order, each as `POINT TYPE`; or "before": as the step `report` saw them, except `/`.
     pub(crate) mounts: Option<Mounts>,
     pub(crate) argv: Option<Vec<String>>,
     /// In order.
@@ -25,34 +25,34 @@ pub(crate) struct Expect {
     pub(crate) cwd: Option<String>,
     /// Octal.
     pub(crate) umask: Option<String>,
-    /// All that are open, each `NUMBER TARGET`.
+    /// All open descriptors, each as `NUMBER TARGET`.
     pub(crate) descriptors: Option<Vec<String>>,
     /// No signal is blocked, ignored or caught.
     pub(crate) signals_default: bool,
     /// Size and number of inodes of `/`.
     pub(crate) size_kib: Option<u64>,
     pub(crate) inodes: Option<u64>,
-    /// Each is an option of the file system on `/`.
+    /// Options that the file system on `/` must have.
     pub(crate) options: Vec<String>,
-    /// Each is part of some kernel log line of repot.
+    /// Parts of repot's lines in the kernel log.
     pub(crate) log: Vec<String>,
-    /// None of these is part of any.
+    /// Texts that no line of repot may contain.
     pub(crate) log_without: Vec<String>,
-    /// Page cache that cannot be dropped is the tree's and no more than this besides, in KiB.
+    /// Page cache in KiB that may remain besides the tree and cannot be dropped.
     pub(crate) memory_over_tree: Option<u64>,
-    /// What the sampler saw above its first look, in KiB.
+    /// Memory in KiB that the sampler may see above its first sample.
     pub(crate) extra_memory: Option<u64>,
-    /// Files below `/proc/sys/vm` and what is in them.
+    /// Files below `/proc/sys/vm` and their contents.
     pub(crate) settings: BTreeMap<String, String>,
     /// The old root's superblock is gone.
     pub(crate) old_root_gone: Option<Works>,
-    /// No account is given; these are on the console instead. For boots that end without any init.
+    /// Texts on the console of a boot that ends without an account, because no init runs.
     pub(crate) console: Option<Vec<String>>,
-    /// When this is on the console the guest has come to where it stays; it is ended then.
+    /// A text on the console after which the guest keeps running. It is killed then.
     pub(crate) stays: Option<String>,
 }
 
-/// Always or never, or with the kernel's help.
+/// Always, never, or only on some kernels.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 pub(crate) enum Works {
@@ -68,7 +68,7 @@ pub(crate) enum From7 {
 }
 
 impl Works {
-    /// What is asked for on a kernel.
+    /// The answer for one kernel.
     pub(crate) fn on(&self, series: &str) -> bool {
         match self {
             Works::Always(answer) => *answer,

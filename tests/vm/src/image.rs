@@ -8,7 +8,7 @@ use repot_cli::newc::{Item, Reader};
 use repot_harness::place;
 use repot_snapshot::plant::{Fs, Plant, hostile_archive, plant};
 use repot_snapshot::{Kind, Snapshot, snapshot};
-use repot_tests::payload::noise;
+use repot_tests::payload_image::noise;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, makedev, mknodat, utimensat};
 use std::ffi::OsStr;
 use std::fs::{File, Permissions, create_dir_all};
@@ -37,7 +37,7 @@ impl Image {
             Tree::Tail => tail(&root.join("zz"))?,
         }
         if scenario.understated {
-            // It fills the first chunks, which are freed when the memory runs out.
+            // It fills the first chunks, which have been freed by the time the memory runs out.
             std::fs::write(root.join("full"), noise(1, 5 << 20)).context("full")?;
         }
         // Outside of the payload there are whole seconds.
@@ -73,7 +73,7 @@ fn hostile(scenario: &Scenario, root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A plant with those of its extended attributes that every file system can store and whose name is kept.
+/// Keeps those extended attributes of a plant whose name is `kept` and that every file system can store.
 pub(crate) fn with_xattrs(mut plant: Plant, kept: impl Fn(&[u8]) -> bool) -> Plant {
     let plain = |name: &[u8]| name.iter().all(u8::is_ascii_graphic);
     plant.meta.xattrs.retain(|(name, value)| {
@@ -83,10 +83,10 @@ pub(crate) fn with_xattrs(mut plant: Plant, kept: impl Fn(&[u8]) -> bool) -> Pla
     plant
 }
 
-/// Gives each entry a time of its own, with these nanoseconds, and returns what the kernel must unpack.
+/// Gives each entry its own times, with these nanoseconds, and returns what the kernel must unpack.
 pub(crate) fn dated(root: &Path, nanoseconds: impl Fn(&[u8]) -> i64) -> Result<Snapshot> {
     let tree = snapshot(open(root)?).context("snapshot")?;
-    // Directories after their contents, though setting times does not change those of the directory.
+    // From the last path to the first, so that the lowest path of several hard links decides.
     for (number, path) in (0..).zip(tree.keys().rev()) {
         let time = Timespec { tv_sec: 1_100_000_000 - number * 1009, tv_nsec: nanoseconds(path) };
         let times = Timestamps { last_access: time, last_modification: time };
@@ -96,7 +96,8 @@ pub(crate) fn dated(root: &Path, nanoseconds: impl Fn(&[u8]) -> i64) -> Result<S
     }
     let mut tree = snapshot(open(root)?).context("snapshot")?;
     for entry in tree.values_mut() {
-        // The kernel sets the access time to that of the change. The rest belongs to this machine's file system.
+        // The kernel sets the access time to the modification time. Flags and blocks belong to this machine's
+        // file system.
         (entry.flags, entry.atime) = (0, entry.mtime);
         if entry.kind == Kind::File {
             entry.blocks = entry.size.div_ceil(4096) * 8;

@@ -1,8 +1,8 @@
 //! The boots: repot in virtual machines, on stock kernels.
 //!
-//! Each file of `tests/vm/boots` is a [scenario](scenario::Scenario): one image, booted on each kernel, type of initial
-//! root and mode that the file names. [`tool_images`] boots what the released tool packs, once per kind of source.
-//! In the guest, the [probe](repot_probe) is the real init. It reports what it finds, and the host compares that
+//! Each file of `tests/vm/boots` is a scenario: one image, booted on each kernel, type of initial root and
+//! mode that the file names. `tool_images` boots what the released tool packs, once per kind of source. In
+//! the guest, the [probe](repot_probe) is the real init. It reports what it finds, and the host compares that
 //! with what the scenario expects. [`sweep`] repeats one boot with less and less memory.
 
 mod case;
@@ -62,7 +62,8 @@ pub fn all() -> Result<Vec<Boot>> {
     Ok(boots)
 }
 
-/// Boots once more if the emulated machine crashed before the kernel started any program, which tests nothing.
+/// Boots once more if the emulated machine crashed before the kernel started any program, which tests
+/// nothing.
 fn with_second_try(mut boot: impl FnMut() -> Result<Run>) -> Result<Run> {
     let run = boot()?;
     if run.started() || run.cut_off { Ok(run) } else { boot() }
@@ -77,7 +78,8 @@ fn fail_if_any(failures: &[String], files: &Path) -> Result<()> {
     bail!("{}\nsee {}", failures.join("\n"), files.display())
 }
 
-/// What the kernel executes, the console that it opens, and what the probe reads as `/init`.
+/// Files that the kernel executes or opens, or that the probe reads as `/init`: their access times may
+/// change.
 const READ: [&str; 5] = ["init", "sbin/init", "repot", "dev/console", repot_probe::steps::FILE];
 
 /// What differs between two trees. The access times of programs that were `executed` may.

@@ -9,23 +9,23 @@ use repot_probe::steps::Step;
 use serde::Deserialize;
 use std::sync::OnceLock;
 
-/// A scenario as it is written. Everything but `about` has a default.
+/// A scenario file. Everything but `about` has a default.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Scenario {
     #[serde(skip)]
     pub(crate) name: String,
-    /// One sentence: what would be wrong if this failed.
+    /// One sentence: what is broken if this fails.
     #[allow(dead_code, reason = "for the reader of the file")]
     about: String,
     #[serde(default = "every_kernel")]
     kernels: Vec<String>,
     #[serde(default = "both_roots")]
     rootfstype: Vec<String>,
-    /// Handed to the init as `repot.mode=`; "none" hands nothing.
+    /// The value of `repot.mode=`. "none" sets no mode.
     #[serde(default = "moved")]
     mode: Vec<String>,
-    /// More of the kernel command line.
+    /// Appended to the kernel command line.
     #[serde(default)]
     pub(crate) append: String,
     /// MiB.
@@ -35,31 +35,31 @@ pub(crate) struct Scenario {
     pub(crate) cpus: u32,
     #[serde(default)]
     pub(crate) tree: Tree,
-    /// What the archive is compressed with.
+    /// How the archive is compressed.
     #[serde(default)]
     pub(crate) compress: Compress,
-    /// The archive is one of `repot pack`, which has an end marker, and is cut off here.
+    /// The archive is written as by `repot pack`, with an end marker, and truncated here.
     #[serde(default)]
     pub(crate) cut: Option<Cut>,
-    /// `/init` is the probe itself, and executes what its last step says.
+    /// If there are steps, `/init` is the probe, and the last step executes the init under test.
     #[serde(default)]
     pub(crate) steps: Vec<Step>,
-    /// Where in the image the init under test lies, when there are no steps.
+    /// The path of the init under test in the image, if there are no steps.
     #[serde(default = "first")]
     pub(crate) init: String,
     /// The root is packed as a payload.
     #[serde(default)]
     pub(crate) payload: bool,
-    /// The payload says that it needs fewer pages than it does.
+    /// The index of the payload claims fewer pages than it needs.
     #[serde(default)]
     pub(crate) understated: bool,
-    /// No init under test: `/init` is a link to the probe.
+    /// Without an init under test: `/init` is a copy of the probe.
     #[serde(default)]
     pub(crate) bare: bool,
     /// The image has no `/sbin/init`.
     #[serde(default)]
     pub(crate) no_init: bool,
-    /// The image has a copy of the probe here too.
+    /// More paths with a copy of the probe.
     #[serde(default)]
     pub(crate) also_init: Vec<String>,
     /// The image has neither `/dev/console` nor `/dev/null`.
@@ -74,7 +74,7 @@ pub(crate) struct Scenario {
     image: OnceLock<Result<Image, String>>,
 }
 
-/// What is in the image besides what every image has.
+/// What the image contains besides the two inits and the standard directories.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Tree {
@@ -85,11 +85,11 @@ pub(crate) enum Tree {
     Hostile,
     /// One file of 200 MiB.
     Large,
-    /// One file of 48 MiB, behind everything else in the archive.
+    /// One file of 48 MiB at the end of the archive.
     Heavy,
-    /// 20,000 empty files, behind everything else in the archive.
+    /// 20,000 empty files at the end of the archive.
     Crowd,
-    /// A megabyte that no compression makes smaller, behind everything else in the archive.
+    /// 1 MiB of incompressible files at the end of the archive.
     Tail,
 }
 
@@ -103,13 +103,13 @@ pub(crate) enum Compress {
     Zstd,
 }
 
-/// Where an archive is cut off: four fifths in, behind all that is executed.
+/// Where an archive is truncated, after four fifths, behind all programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Cut {
-    /// Where a member ends, if it is not compressed.
+    /// Between two members, if the archive is not compressed.
     Between,
-    /// In the contents of a file, or in the compressed stream.
+    /// Inside the contents of a file, or inside the compressed stream.
     Inside,
 }
 
@@ -133,7 +133,7 @@ fn two() -> u32 {
 }
 
 impl Scenario {
-    /// What of the image may be executed besides what every image has.
+    /// Programs of the image that may be executed, so that their access times may change.
     pub(crate) fn executed(&self) -> impl Iterator<Item = &str> {
         self.also_init.iter().chain([&self.init]).map(String::as_str)
     }

@@ -1,4 +1,5 @@
-//! The same boot with less and less memory: it comes up whole, or says what is short; the table of that.
+//! The same boot with less and less memory. Each boot must end with the whole tree or with a message that
+//! says what is missing. Writes a table of the results.
 
 use crate::image::Image;
 use crate::scenario::Scenario;
@@ -14,28 +15,28 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// From one step to the next, in MiB.
+/// The step of the search, in MiB.
 const STEP: u32 = 8;
-/// So many steps below the last at which `/init` was started are enough to see that none follows.
+/// After this many steps at which `/init` did not start, no smaller size is tried.
 const BELOW: u32 = 2;
 
-/// What is booted, and the memory that is plenty for it, in MiB.
+/// The trees, and for each the memory in MiB to begin with.
 const TREES: [(&str, &str, u32); 2] =
     [("small", "tree = 'small'", 128), ("one large file", "tree = 'heavy'\ncompress = 'zstd'", 192)];
 
-/// What came of one boot.
+/// The result of one boot.
 enum Outcome {
-    /// The real init found everything, after this line of repot's.
+    /// The real init found everything. With repot's log line.
     Whole(String),
-    /// Nothing was executed, and this line of repot's says why.
-    Told(String),
-    /// The kernel did not come so far as to start `/init`; its last words.
+    /// No init was executed. With repot's line that says why.
+    Refused(String),
+    /// The kernel did not start `/init`. With its last line.
     Kernel(String),
-    /// None of what may be.
+    /// A result that is not allowed.
     Wrong(String),
 }
 
-/// One column of the table: what is booted on what.
+/// One column of the table: a tree on a kernel and a type of root.
 struct Column<'a> {
     kernel: &'a Kernel,
     rootfstype: &'static str,
@@ -44,7 +45,8 @@ struct Column<'a> {
     plenty: u32,
 }
 
-/// Boots both trees on each kernel and both types of root, and writes docs/memory-sweep.md if every result is allowed.
+/// Boots both trees on each kernel and both types of root, and writes docs/memory-sweep.md if every result is
+/// allowed.
 ///
 /// # Errors
 /// If something cannot be built, or if a boot had a result that is not allowed.
@@ -86,11 +88,11 @@ pub fn sweep(series: &[String], jobs: usize) -> Result<()> {
     let results = results.into_inner().unwrap_or_default().into_values().collect::<Result<Vec<_>>>()?;
     let wrong =
         results.iter().flat_map(BTreeMap::values).filter(|it| matches!(it, Outcome::Wrong(_))).count();
-    ensure!(wrong == 0, "{wrong} boots came to what must not be");
+    ensure!(wrong == 0, "{wrong} boots had a result that is not allowed");
     write(&columns, &results)
 }
 
-/// All steps of a column, from plenty of memory downward.
+/// All sizes of a column, from much memory downward.
 fn downward(column: &Column) -> Result<BTreeMap<u32, Outcome>> {
     let mut outcomes = BTreeMap::new();
     let (mut memory, mut below) = (column.plenty, 0);
@@ -106,7 +108,7 @@ fn downward(column: &Column) -> Result<BTreeMap<u32, Outcome>> {
         outcomes.insert(memory, outcome);
         memory -= STEP;
     }
-    // Where it becomes scarce, each megabyte.
+    // Near the limit, in steps of 1 MiB.
     let last = outcomes.iter().find(|(_, outcome)| !matches!(outcome, Outcome::Kernel(_))).map(|(at, _)| *at);
     for memory in last.map_or(0..0, |last| last - STEP + 1..last) {
         outcomes.insert(memory, boot(memory)?);
@@ -121,12 +123,12 @@ impl Column<'_> {
 }
 
 impl Outcome {
-    /// Its word for the table, and what it goes by.
+    /// The word for the table, and the line that explains it.
     fn shown(&self) -> (&'static str, &str) {
         match self {
             Outcome::Whole(text) if text.starts_with("move") => ("moved", text),
             Outcome::Whole(text) => ("bound", text),
-            Outcome::Told(text) => ("told", text),
+            Outcome::Refused(text) => ("refused", text),
             Outcome::Kernel(text) => ("kernel", text),
             Outcome::Wrong(text) => ("WRONG", text),
         }
@@ -154,7 +156,7 @@ fn one(column: &Column, memory: u32) -> Result<Outcome> {
     };
     let mut run = machine.run()?;
     if !started(&run) && !run.console.contains("Kernel panic") {
-        // Emulation has its own accidents; see the boots.
+        // Emulation sometimes crashes the guest.
         run = machine.run()?;
     }
     Ok(judge(column, &run))
@@ -169,34 +171,34 @@ fn judge(column: &Column, run: &Run) -> Outcome {
         let lost = differences(&column.image.tree, &account.tree, &[]);
         return match (lost.first(), summary(&account)) {
             (None, Some(line)) => Outcome::Whole(line),
-            (None, None) => Outcome::Wrong("repot said nothing".to_owned()),
+            (None, None) => Outcome::Wrong("repot logged nothing".to_owned()),
             (Some(first), _) => Outcome::Wrong(format!("{} differences; {first}", lost.len())),
         };
     }
-    let said: Vec<&str> =
+    let logged: Vec<&str> =
         run.console.lines().filter_map(|line| Some(line.split_once("repot: ")?.1)).collect();
-    match said.iter().find(|line| line.contains("initramfs truncated")) {
-        Some(line) if !run.cut_off => Outcome::Told((*line).to_owned()),
-        None if !started(run) && !run.cut_off => Outcome::Kernel(last_words(&run.console)),
-        _ => Outcome::Wrong(format!("{said:?}; {}", last_lines(&run.console))),
+    match logged.iter().find(|line| line.contains("initramfs truncated")) {
+        Some(line) if !run.cut_off => Outcome::Refused((*line).to_owned()),
+        None if !started(run) && !run.cut_off => Outcome::Kernel(reason(&run.console)),
+        _ => Outcome::Wrong(format!("{logged:?}; {}", last_lines(&run.console))),
     }
 }
 
-/// Whether the kernel came so far as to start `/init`; without, it tries others.
+/// Whether the kernel started `/init`. Otherwise it tries other programs.
 fn started(run: &Run) -> bool {
     run.console.contains("Run /init as")
 }
 
-/// Repot's line about what it did.
+/// Repot's log line about what it did.
 fn summary(account: &Account) -> Option<String> {
     let mut lines = account.log.iter().rev().filter_map(|line| Some(line.split_once("repot: ")?.1));
     lines.find(|line| line.contains("executing \"")).map(str::to_owned)
 }
 
 /// Why the kernel gave up.
-fn last_words(console: &str) -> String {
+fn reason(console: &str) -> String {
     let line = console.lines().find(|line| line.contains("Kernel panic")).or(console.lines().last());
-    line.map_or("it said nothing", |line| line.split_once("] ").map_or(line, |(_, rest)| rest))
+    line.map_or("it printed nothing", |line| line.split_once("] ").map_or(line, |(_, rest)| rest))
         .trim()
         .to_owned()
 }
@@ -205,14 +207,16 @@ fn write(columns: &[Column], results: &[BTreeMap<u32, Outcome>]) -> Result<()> {
     let mut series: Vec<&str> = columns.iter().map(|column| column.kernel.series.as_str()).collect();
     series.dedup();
     let mut text = format!(
-        "# Less and less memory\n\n`cargo xtask sweep {}` boots an image with less and less memory, {STEP} MiB a step and a single one where it becomes scarce, with the \
-         initial root on a ramfs and on a tmpfs. One tree is small; the other has a file of 48 MiB, and its archive is compressed, so \
-         that the kernel's own unpacking needs hardly more than the tree. At each step the boot is one of these:\n\n\
-         * **moved**: the real init found every entry as it was packed, on the new tmpfs;\n\
-         * **bound**: the same on the root as the kernel made it, because there was too little memory to move it;\n\
-         * **told**: nothing was executed, and repot said that the root was not unpacked whole, and what helps;\n\
-         * **kernel**: the kernel gave up before it started `/init`: it was out of memory (`System is deadlocked on memory`), or it had been unpacked over the archive itself \
-         (`invalid magic`, then `No working init found`), or it did not fit at all and said nothing.\n\nAnything else, half a tree above all, fails the command.\n",
+        "# Booting with shrinking memory\n\n`cargo xtask sweep {}` boots an image with less and less memory, with the \
+         initial root on a ramfs and on a tmpfs: in steps of {STEP} MiB, and of 1 MiB where memory becomes scarce. One tree \
+         is small. The other has a file of 48 MiB in a compressed archive, so the kernel's own unpacking needs hardly more \
+         than the tree. Each boot must have one of these outcomes:\n\n\
+         * **moved**: the real init found every entry as it was packed, on the new tmpfs.\n\
+         * **bound**: the same, on the root as the kernel made it, because memory was too short for the move.\n\
+         * **refused**: no init ran. repot logged that the initramfs was truncated, and how to fix it.\n\
+         * **kernel**: the kernel gave up before it started `/init`. It ran out of memory (`System is deadlocked on \
+         memory`), it was unpacked over the archive itself (`invalid magic`, then `No working init found`), or it did not \
+         fit and printed nothing.\n\nAny other outcome, above all an init on part of a tree, fails the command.\n",
         series.join(" ")
     );
     let date = command::read(Command::new("date").args(["-u", "+%F"]))?;
@@ -224,16 +228,16 @@ fn write(columns: &[Column], results: &[BTreeMap<u32, Outcome>]) -> Result<()> {
             packages.push(package);
         }
     }
-    writeln!(text, "\n{}, two emulated processors, on {}.\n", date.trim(), packages.join(" and "))?;
+    writeln!(text, "\n{}, 2 emulated CPUs, on {}.\n", date.trim(), packages.join(" and "))?;
     let count =
         |word| results.iter().flat_map(BTreeMap::values).filter(|outcome| outcome.shown().0 == word).count();
     writeln!(
         text,
-        "{} boots: {} moved, {} bound, {} told, {} ended by the kernel before `/init`.\n",
+        "{} boots: {} moved, {} bound, {} refused, {} ended by the kernel before `/init`.\n",
         results.iter().map(BTreeMap::len).sum::<usize>(),
         count("moved"),
         count("bound"),
-        count("told"),
+        count("refused"),
         count("kernel")
     )?;
     let names: Vec<_> = columns.iter().map(Column::name).collect();
@@ -243,13 +247,13 @@ fn write(columns: &[Column], results: &[BTreeMap<u32, Outcome>]) -> Result<()> {
         let cells = results.iter().map(|column| column.get(step).map_or("", |outcome| outcome.shown().0));
         writeln!(text, "| {step} | {} |", cells.collect::<Vec<_>>().join(" | "))?;
     }
-    text.push_str("\nThe first boot of each kind from above, by what it said:\n\n");
+    text.push_str("\nThe first boot with each outcome, from the top of each column, with its log line:\n\n");
     for (column, outcomes) in columns.iter().zip(results) {
         let mut seen = BTreeSet::new();
         for (step, outcome) in outcomes.iter().rev() {
-            let (word, said) = outcome.shown();
+            let (word, line) = outcome.shown();
             if seen.insert(word) {
-                writeln!(text, "* {}, {step} MiB: `{said}`", column.name())?;
+                writeln!(text, "* {}, {step} MiB: `{line}`", column.name())?;
             }
         }
     }

@@ -1,7 +1,7 @@
-//! What the tool makes, booted: each kind of source and of compression at least once, on stock kernels, and every
-//! entry compared with what went in, attributes included that only the manifest carries.
+//! Boots of what the tool packs: each kind of source and of compression at least once, on stock kernels.
+//! Every entry is compared with the source, including the attributes that only the manifest carries.
 //!
-//! The released `repot` is what packs and boots here, so it is tried with the init it holds.
+//! The released `repot` packs and boots, so the init inside it is tested too.
 
 use crate::image::{dated, with_xattrs};
 use crate::{Boot, LIMIT, differences, fail_if_any, last_lines, programs, shorten, with_second_try};
@@ -16,23 +16,23 @@ use std::fs::{File, create_dir_all};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// What is in an image besides what was packed.
+/// What an image has besides the source.
 const ADDED: [&str; 8] =
     [".repot-begin", ".repot-end", ".repot-xattrs", "dev", "dev/console", "dev/kmsg", "dev/null", "init"];
 
-/// What makes the images, with the Debian packages it is in.
+/// The programs that write the sources, and their Debian packages.
 const TOOLS: [debian::Tool; 3] = [("cpio", "cpio"), debian::BUSYBOX, ("umoci", "umoci")];
 
-/// What a user of the tool has at hand.
+/// The sources of the tool's users.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Source {
-    /// `repot pack DIRECTORY`: everything a tree can have.
+    /// `repot pack DIRECTORY`: everything that a tree can have.
     Directory,
-    /// `repot pack ARCHIVE`, by GNU tar: everything but sockets.
+    /// `repot pack ARCHIVE`, written by GNU tar: everything but sockets.
     Tar,
-    /// `repot pack LAYOUT`, by umoci.
+    /// `repot pack LAYOUT`, written by umoci.
     Layout,
-    /// `repot append` to an archive by GNU cpio, with its own `/init`, behind a plain segment.
+    /// `repot append` to an archive by GNU cpio that has its own `/init`, after an uncompressed segment.
     Gnu,
     /// The same by BusyBox cpio.
     Busybox,
@@ -47,7 +47,7 @@ struct Image {
     compression: &'static str,
 }
 
-/// The kernels that the Debian roots of users have; xattrs of the user came to tmpfs in 6.6.
+/// tmpfs has extended attributes of the user namespace only since Linux 6.6.
 const IMAGES: [Image; 8] = [
     Image { name: "directory-zstd", kernel: "6.12", source: Source::Directory, compression: "zstd" },
     Image { name: "directory-lz4", kernel: "6.12", source: Source::Directory, compression: "lz4" },
@@ -59,7 +59,7 @@ const IMAGES: [Image; 8] = [
     Image { name: "append-rdinit", kernel: "7", source: Source::Rdinit, compression: "zstd -qc" },
 ];
 
-/// An image that was made, and the entries it must turn into.
+/// A packed image, and the tree that it must become.
 struct Made {
     image: &'static Image,
     path: PathBuf,
@@ -104,7 +104,7 @@ fn make(image: &'static Image, tool: &Tool, probe: &Path) -> Result<Made> {
 }
 
 impl Source {
-    /// Whether the root has an `/init` of its own, which the appended one runs.
+    /// Whether the root has its own `/init`, which the appended one executes.
     fn appends(self) -> bool {
         matches!(self, Source::Gnu | Source::Busybox | Source::Rdinit)
     }
@@ -114,10 +114,7 @@ impl Source {
         let tree = hostile_archive();
         let what = |path: &[u8]| tree.iter().find(|plant| plant.path == path).map(|plant| plant.what.clone());
         let carries = |plant: &Plant| {
-            let first = match &plant.what {
-                What::HardLink(first) => what(first),
-                _ => None,
-            };
+            let first = if let What::HardLink(first) = &plant.what { what(first) } else { None };
             let socket = plant.what == What::Socket || first == Some(What::Socket);
             match self {
                 Source::Directory | Source::Gnu | Source::Rdinit => true,
@@ -139,7 +136,7 @@ impl Source {
 fn write(image: &Image, tool: &Tool, folder: &Path) -> Result<()> {
     let shell = |script: &str| command::read(Command::new("sh").current_dir(folder).args(["-ec", script]));
     let pack = |root: &str| tool.run(folder, &["pack", root, "-o", "image", "--compress", image.compression]);
-    // Behind a plain segment, as one with microcode is.
+    // After an uncompressed segment, like one with microcode.
     let archive = |writer: &str| {
         let early =
             "mkdir early && echo microcode > early/early && cd early && echo early | cpio -o -H newc --quiet";
@@ -203,7 +200,7 @@ fn failures(made: &Made, after: &Account) -> Vec<String> {
         failures.push(format!("/ is {root:?}, pivot_root {}", after.pivot_root));
     }
     if !after.log.iter().any(|line| line.contains("repot: move: ")) {
-        failures.push(format!("the log says {:#?}", after.log));
+        failures.push(format!("the log has no move: {:#?}", after.log));
     }
     for (path, device) in [("dev/console", (5, 1)), ("dev/null", (1, 3)), ("dev/kmsg", (1, 11))] {
         let found = after.tree.get(path.as_bytes());
@@ -211,19 +208,20 @@ fn failures(made: &Made, after: &Account) -> Vec<String> {
             failures.push(format!("/{path} is {found:?}"));
         }
     }
-    // The kernel's own archive makes /root; append adds its settings, and the test a file in a segment of its own.
+    // The kernel's built-in archive has /root. `append` adds its settings, and this test a file in its own
+    // segment.
     let others: &[&str] = match made.image.source {
         Source::Directory | Source::Tar | Source::Layout => &["root"],
         Source::Gnu | Source::Busybox => &["root", "early", "etc", "etc/repot.conf"],
-        // /init is the image's own.
+        // /init is the one of the source.
         Source::Rdinit => &["root", "early", "etc", "etc/repot.conf", "repot"],
     };
     let compared = |tree: &Snapshot| -> Snapshot {
         let mut tree = tree.clone();
         tree.retain(|path, _| {
-            let is = |name: &&str| name.as_bytes() == path;
+            let is = |name: &&str| name.as_bytes() == path.as_slice();
             let own_init = path == b"init" && made.image.source == Source::Rdinit;
-            own_init || !(ADDED.iter().any(|name| is(name)) || others.iter().any(|name| is(name)))
+            own_init || !(ADDED.iter().any(is) || others.iter().any(is))
         });
         tree
     };

@@ -1,4 +1,4 @@
-//! The account of a boot against what its scenario asks for.
+//! Compares the account of a boot with what its scenario expects.
 
 use crate::case::Case;
 use crate::expect::{AsBefore, Expect, Like, Mounts, Works};
@@ -10,12 +10,12 @@ use repot_probe::account::{Account, Line, Mount};
 use repot_snapshot::{Kind, Snapshot};
 use std::fmt::Debug;
 
-/// Everything that is not as asked for, in words.
+/// Everything that is not as expected.
 pub(crate) fn failures(case: &Case, image: &Image, run: &Run) -> Result<Vec<String>> {
     let expect = case.expect()?;
     let mut failures = Failures(Vec::new());
     if run.cut_off {
-        failures.say(format!("the guest did not end; its last words: {}", last_lines(&run.console)));
+        failures.say(format!("the guest did not end; its last lines: {}", last_lines(&run.console)));
         return Ok(failures.0);
     }
     if expect.stays.is_some() && !run.stayed {
@@ -27,21 +27,21 @@ pub(crate) fn failures(case: &Case, image: &Image, run: &Run) -> Result<Vec<Stri
             Ok(Line::Before(account)) => before = Some(account),
             Ok(Line::After(account)) => after = Some(account),
             Ok(Line::Broken(what)) => failures.say(format!("the probe failed: {what}")),
-            Err(error) => failures.say(format!("the report is damaged: {error}")),
+            Err(error) => failures.say(format!("the report is corrupt: {error}")),
         }
     }
     match (&expect.console, after) {
         (Some(words), None) => {
             for words in words.iter().filter(|words| !run.console.contains(words.as_str())) {
                 failures.say(format!(
-                    "the console does not say {words:?}; its last words: {}",
+                    "the console lacks {words:?}; its last lines: {}",
                     last_lines(&run.console)
                 ));
             }
         }
-        (Some(_), Some(_)) => failures.say("an init was executed, and none should have been".to_owned()),
+        (Some(_), Some(_)) => failures.say("an init was executed, but none was expected".to_owned()),
         (None, None) => {
-            failures.say(format!("no account was given; the last words: {}", last_lines(&run.console)))
+            failures.say(format!("the probe sent no report; the last lines: {}", last_lines(&run.console)))
         }
         (None, Some(after)) => failures.account(case, &expect, image, before.as_deref(), &after),
     }
@@ -59,15 +59,15 @@ impl Failures {
         if let Some(wanted) = wanted
             && *wanted != seen
         {
-            self.say(format!("{what}: wanted {wanted:?}, got {seen:?}"));
+            self.say(format!("{what}: expected {wanted:?}, found {seen:?}"));
         }
     }
 
-    fn works(&mut self, what: &str, wanted: Option<&Works>, case: &Case, seen: bool, said: &dyn Debug) {
+    fn works(&mut self, what: &str, wanted: Option<&Works>, case: &Case, seen: bool, detail: &dyn Debug) {
         if let Some(wanted) = wanted
             && wanted.on(&case.kernel) != seen
         {
-            self.say(format!("{what}: wanted {}, got {said:?}", wanted.on(&case.kernel)));
+            self.say(format!("{what}: expected {}, found {detail:?}", wanted.on(&case.kernel)));
         }
     }
 
@@ -85,7 +85,7 @@ impl Failures {
         self.same("type of /", &expect.root, root.map(|root| root.kind.clone()).unwrap_or_default());
         let options = root.map(|root| root.super_options.as_str()).unwrap_or_default();
         for option in expect.options.iter().filter(|option| !options.split(',').any(|one| one == *option)) {
-            self.say(format!("no {option} among the options of /: {options}"));
+            self.say(format!("/ lacks the option {option}: {options}"));
         }
         let statfs = expect.statfs.as_ref().map(|kind| if kind == "same" { &case.rootfstype } else { kind });
         self.same("statfs of /", &statfs, &after.statfs.kind);
@@ -130,21 +130,21 @@ impl Failures {
         for words in
             expect.log.iter().filter(|words| !after.log.iter().any(|line| line.contains(words.as_str())))
         {
-            self.say(format!("the log does not say {words:?}: {:#?}", after.log));
+            self.say(format!("the log lacks {words:?}: {:#?}", after.log));
         }
         for words in expect
             .log_without
             .iter()
             .filter(|words| after.log.iter().any(|line| line.contains(words.as_str())))
         {
-            self.say(format!("the log says {words:?}: {:#?}", after.log));
+            self.say(format!("the log must not contain {words:?}: {:#?}", after.log));
         }
     }
 
     fn memory(&mut self, expect: &Expect, after: &Account) {
         let of = |key: &str| after.memory.get(key).copied().unwrap_or(0);
         if let Some(limit) = expect.memory_over_tree {
-            // ramfs counts as Unevictable, tmpfs as Shmem: one of them is the tree, none may be there twice.
+            // A tree on ramfs counts as Unevictable, on tmpfs as Shmem. It must be in memory once.
             let (held, tree) = (of("Shmem") + of("Unevictable"), tree_kib(&after.tree));
             if held > tree + limit {
                 self.say(format!("{held} KiB of page cache for a tree of {tree} KiB"));
@@ -171,7 +171,7 @@ impl Failures {
                 self.same("mounts", &Some(wanted.clone()), brief(&after.mounts))
             }
             (Some(Mounts::Like(AsBefore::Before)), None) => {
-                self.say("no account from before to compare mounts with".to_owned())
+                self.say("the step `report` is missing, so there are no mounts to compare with".to_owned())
             }
             (Some(Mounts::Like(AsBefore::Before)), Some(before)) => {
                 let told = |mounts: &[Mount]| -> Vec<String> {
@@ -204,13 +204,15 @@ impl Failures {
             }
             (Some(Like::Packed), _) => differences(&image.tree, &after.tree, &executed),
             (Some(Like::Before), Some(before)) => differences(&before.tree, &after.tree, &executed),
-            (Some(Like::Before), None) => vec!["no account from before to compare with".to_owned()],
+            (Some(Like::Before), None) => {
+                vec!["the step `report` is missing, so there is no tree to compare with".to_owned()]
+            }
         };
         self.0.extend(shorten(&found));
     }
 }
 
-/// All of a mount that may not change when what is below it does: ids may, and a bind of the root's own file
+/// The properties of a mount that must not change. IDs may change, and a bind mount of the root's own file
 /// system is on another device with another type afterwards.
 fn told(mount: &Mount, all: &[Mount]) -> String {
     let root = all.iter().find(|other| other.point == "/");

@@ -7,7 +7,8 @@ use repot_harness::place;
 use std::path::PathBuf;
 use std::process::Command;
 
-/// Packages every crate that can be published. What is inside them is compiled by the release checklist, not here.
+/// Packages every crate that can be published. What is inside them is compiled by the release checklist, not
+/// here.
 pub(super) fn package() -> Result<()> {
     let mut package = cargo(&["package", "--quiet", "--allow-dirty", "--no-verify"]);
     // A folder of its own, so that this never waits for a build.
@@ -32,7 +33,8 @@ pub(super) fn deny() -> Result<()> {
     read(Command::new(cargo_deny()?).current_dir(place::checkout()).args(checks)).map(drop)
 }
 
-/// Checks the lock file against the advisory database, where that database can be fetched or was fetched before.
+/// Checks the lock file against the advisory database, where that database can be fetched or was fetched
+/// before.
 pub(super) fn advisories() -> Result<Outcome> {
     let mut fetch = Command::new(cargo_deny()?);
     let fetched = read(fetch.current_dir(place::checkout()).args(["--log-level", "error", "fetch", "db"]));

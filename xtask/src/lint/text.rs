@@ -44,7 +44,8 @@ pub(super) fn lengths() -> Result<()> {
     Ok(())
 }
 
-/// Whether a line is a comment that ends beyond column [`COLUMNS`]. A single long word, such as a URL, cannot be broken.
+/// Whether a line is a comment that ends beyond column [`COLUMNS`]. A single long word, such as a URL, cannot
+/// be broken.
 pub(super) fn is_wide(line: &str) -> bool {
     let words = line.trim_start().starts_with("//").then(|| line.split_whitespace().skip(1).count());
     words.is_some_and(|words| words > 1) && line.chars().count() > COLUMNS

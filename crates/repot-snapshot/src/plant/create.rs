@@ -1,7 +1,7 @@
 //! Creates a tree.
 //!
-//! First all entries, in order. Then the attributes of directories from the bottom up, because creating an entry changes
-//! the times of its directory. Inode flags come last, because they forbid every other change.
+//! First all entries, in order. Then the attributes of directories from the bottom up, because creating an
+//! entry changes the times of its directory. Inode flags come last, because they forbid every other change.
 
 use std::ffi::{CStr, CString};
 use std::fs::File;
@@ -47,7 +47,8 @@ fn made(plant: &Plant, result: io::Result<()>) {
     }
 }
 
-/// Opens the directory of `path`, one name at a time so that a path may have any length, and returns the last name.
+/// Opens the directory of `path`, one name at a time so that a path may have any length, and returns the last
+/// name.
 pub(crate) fn parent(top: impl AsFd, path: &[u8]) -> io::Result<(OwnedFd, CString)> {
     let mut dir = openat(top, c".", PATH, Mode::empty())?;
     let mut names: Vec<_> = path.split(|&byte| byte == b'/').collect();
@@ -110,7 +111,8 @@ pub(crate) fn bytes(piece: Data) -> Vec<u8> {
     bytes
 }
 
-/// Owner before mode, because a change of owner clears set-user-ID bits. The times come last: nothing after changes them.
+/// Owner before mode, because a change of owner clears set-user-ID bits. The times come last: nothing after
+/// changes them.
 fn attributes(top: impl AsFd, fs: Fs, plant: &Plant) -> io::Result<()> {
     let Meta { mode, uid, gid, atime, mtime, xattrs, flags: _ } = &plant.meta;
     let (dir, name) = parent(top, &plant.path)?;

@@ -27,7 +27,8 @@ pub fn hostile() -> Vec<Plant> {
     tree
 }
 
-/// The part of [`hostile`] that an archive in newc format can carry and the kernel can unpack, without inode flags.
+/// The part of [`hostile`] that an archive in newc format can carry and the kernel can unpack, without inode
+/// flags.
 #[must_use]
 pub fn hostile_archive() -> Vec<Plant> {
     let tree = hostile();
@@ -215,7 +216,8 @@ fn names() -> Vec<Plant> {
     tree
 }
 
-/// Extended attributes of every namespace on every kind of entry that can have them, ACLs, capabilities, extreme times.
+/// Extended attributes of every namespace on every kind of entry that can have them, ACLs, capabilities,
+/// extreme times.
 fn attributes() -> Vec<Plant> {
     let access = acl(&[(1, 6, !0), (2, 4, 70_000), (4, 4, !0), (8, 2, 1000), (16, 6, !0), (32, 0, !0)]);
     let default = acl(&[(1, 7, !0), (2, 5, 1), (4, 5, !0), (16, 7, !0), (32, 1, !0)]);

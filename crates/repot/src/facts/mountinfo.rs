@@ -74,16 +74,16 @@ fn number(field: &[u8]) -> Option<u64> {
 /// Replaces octal escapes: the kernel escapes space, tab, newline and backslash.
 fn unescape(field: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(field.len());
-    let mut rest = field;
-    while let [first, tail @ ..] = rest {
-        match rest {
+    let mut remaining = field;
+    while let [first, tail @ ..] = remaining {
+        match remaining {
             [b'\\', a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', tail @ ..] => {
                 out.push((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'));
-                rest = tail;
+                remaining = tail;
             }
             _ => {
                 out.push(*first);
-                rest = tail;
+                remaining = tail;
             }
         }
     }

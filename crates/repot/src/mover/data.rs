@@ -27,7 +27,7 @@ pub(crate) enum Holes {
 /// Buffer size for copying with read and write, in bytes; it fits in a CPU's cache.
 const BUFFER: usize = 64 * 1024;
 
-/// What sendfile writes per step, in bytes: the capacity of its internal pipe.
+/// Bytes that sendfile writes per step: the capacity of its internal pipe.
 const AT_ONCE: u64 = 64 * 1024;
 
 /// The capacity of our own pipe, in bytes: the maximum for unprivileged users (`pipe-max-size`).

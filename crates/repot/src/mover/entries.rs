@@ -24,7 +24,7 @@ const UNFINISHED: Mode = Mode::RWXU.union(Mode::SVTX);
 /// The mode of a directory that was unpacked from a payload and has not got its attributes yet.
 pub(crate) const UNPACKED: Mode = Mode::RWXU;
 
-/// What a move keeps for a directory until its contents have been moved.
+/// State of a directory, kept until its contents have been moved.
 #[derive(Debug)]
 pub(crate) struct DirMeta {
     pub(crate) meta: Meta,
@@ -33,7 +33,7 @@ pub(crate) struct DirMeta {
     pub(crate) merged: bool,
 }
 
-/// What the destination holds already.
+/// The contents of the destination before the move.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Onto {
     /// Nothing.

@@ -14,15 +14,15 @@ pub struct Param<'a> {
 /// Splits the parameters up to `--`. The rest belongs to the init.
 pub fn parse(line: &[u8]) -> Vec<Param<'_>> {
     let mut params = Vec::new();
-    let mut rest = line;
+    let mut remaining = line;
     loop {
-        let start = rest.iter().position(|byte| !space(*byte)).unwrap_or(rest.len());
-        rest = &rest[start..];
-        if rest.is_empty() {
+        let start = remaining.iter().position(|byte| !space(*byte)).unwrap_or(remaining.len());
+        remaining = &remaining[start..];
+        if remaining.is_empty() {
             return params;
         }
-        let (param, end) = next(rest);
-        rest = &rest[end..];
+        let (param, end) = next(remaining);
+        remaining = &remaining[end..];
         if param.key == b"--" && param.value.is_none() {
             return params;
         }

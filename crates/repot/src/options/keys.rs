@@ -6,7 +6,7 @@ use crate::payload::index;
 /// A key of the configuration.
 pub(super) struct Key {
     pub(super) name: &'static str,
-    /// What its value must be, for messages.
+    /// The accepted values, for messages.
     pub(super) accepts: &'static str,
     /// Sets the option; `None` if the value is wrong.
     pub(super) set: fn(&mut Options, Option<&[u8]>) -> Option<()>,

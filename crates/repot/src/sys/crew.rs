@@ -10,8 +10,8 @@ use super::futex::{Event, Mutex};
 
 type Work<'a> = dyn Fn(u32) + Sync + 'a;
 
-/// What the threads of one crew share. Each thread holds a reference, because the last one may still wake a
-/// waiter that has returned already.
+/// State shared by the threads of one crew. Each thread holds a reference, because the last one may still
+/// wake a waiter that has returned already.
 struct Crew {
     /// Valid until `ended` + `lost` equals the number of started threads.
     work: *const Work<'static>,
@@ -48,7 +48,7 @@ fn key() -> Option<libc::pthread_key_t> {
     let mut key = KEY.lock();
     if key.is_none() {
         let mut created = 0;
-        // SAFETY: the key is written to `created`; there is no destructor.
+        // SAFETY: the key is written to `created`. It has no destructor.
         if unsafe { libc::pthread_key_create(&raw mut created, None) } == 0 {
             *key = Some(created);
         }

@@ -171,17 +171,17 @@ const RESOLVE: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLI
 /// root.
 fn walk(root: BorrowedFd<'_>, path: &[u8]) -> Result<Option<OwnedFd>, Fault> {
     let mut at = None;
-    let mut rest = path;
-    while !rest.is_empty() {
-        let cut = if rest.len() <= MAX_PATH {
-            rest.len()
+    let mut remaining = path;
+    while !remaining.is_empty() {
+        let cut = if remaining.len() <= MAX_PATH {
+            remaining.len()
         } else {
-            let cut = rest[..MAX_PATH].iter().rposition(|byte| *byte == b'/');
+            let cut = remaining[..MAX_PATH].iter().rposition(|byte| *byte == b'/');
             cut.ok_or(Errno::NAMETOOLONG).call("openat2")?
         };
         let from = at.as_ref().map_or(root, |at: &OwnedFd| at.as_fd());
-        at = Some(openat2(from, &rest[..cut], PATH, Mode::empty(), RESOLVE).call("openat2")?);
-        rest = rest.get(cut + 1..).unwrap_or_default();
+        at = Some(openat2(from, &remaining[..cut], PATH, Mode::empty(), RESOLVE).call("openat2")?);
+        remaining = remaining.get(cut + 1..).unwrap_or_default();
     }
     Ok(at)
 }
@@ -201,12 +201,12 @@ fn write(
 ) -> Result<(), Fault> {
     let mut at = from;
     contents(source, length, |piece| {
-        let mut rest = piece;
-        while !rest.is_empty() {
-            match pwrite(file, rest, at) {
+        let mut remaining = piece;
+        while !remaining.is_empty() {
+            match pwrite(file, remaining, at) {
                 Ok(0) => return Err(Errno::NOSPC).call("pwrite64"),
                 Ok(count) => {
-                    rest = &rest[count..];
+                    remaining = &remaining[count..];
                     at += count as u64;
                 }
                 Err(Errno::INTR) => {}

@@ -1,7 +1,8 @@
 //! The C compiler for the one part of the init that is written in C: the zstd decoder.
 //!
 //! The decoder calls `malloc`, `free`, `memcpy` and a few more functions of a C library. So it is compiled
-//! against the few declarations in `tests/harness/include`, whatever headers the machine has, and linked with musl.
+//! against the few declarations in `tests/harness/include`, whatever headers the machine has, and linked with
+//! musl.
 
 use super::{Arch, triple};
 use crate::command::read;

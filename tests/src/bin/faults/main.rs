@@ -1,6 +1,7 @@
-//! `cargo xtask faults`: each system call of a run fails once with each of five errors, and a table shows the results.
+//! `cargo xtask faults`: each system call of a run fails once with each of five errors, and a table shows the
+//! results.
 
-mod payload;
+mod unpacking;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -41,7 +42,7 @@ struct Choice {
 fn main() -> Result<()> {
     let choice = Choice::parse();
     debian::need_root("the fault sweep")?;
-    if choice.payload { payload::sweep(&choice) } else { sweep(&choice) }
+    if choice.payload { unpacking::sweep(&choice) } else { sweep(&choice) }
 }
 
 fn sweep(choice: &Choice) -> Result<()> {
@@ -97,8 +98,8 @@ fn run(
 fn summary(results: &[(Point, Outcome)]) -> String {
     let count = |wanted: fn(&Outcome) -> bool| results.iter().filter(|(_, outcome)| wanted(outcome)).count();
     format!(
-        "{} faults: in {} runs the move was made nevertheless, in {} it was undone and the root bound, in {} the root stayed as it was, \
-         in {} the call was not made this time, {} came to what must not be",
+        "{} faults: {} runs moved the root nevertheless, {} rolled back and bound it, {} left it alone, \
+         {} did not make the call this time, {} had a forbidden outcome",
         results.len(),
         count(|outcome| *outcome == Outcome::Moved),
         count(|outcome| *outcome == Outcome::Bound),
@@ -120,7 +121,7 @@ fn finish(
     let table = faults::table(results);
     println!("{table}\n{sums}");
     let bad = results.iter().filter(|(_, outcome)| is_bad(outcome)).count();
-    ensure!(bad == 0, "{bad} points came to what must not be");
+    ensure!(bad == 0, "{bad} runs had a forbidden outcome");
     if !choice.is_whole() {
         return Ok(());
     }
@@ -130,8 +131,8 @@ fn finish(
     fs::write(place::checkout().join(document), text).with_context(|| document.to_owned())
 }
 
-const TEXT: &str = "# Every system call made to fail\n\n`cargo xtask faults` runs the static init as process 1 of a private namespace on a \
-     ramfs and on a tmpfs with an entry of every kind, mounts upon mounts and two inits, and lets each call that it makes \
-     fail once, with each of five errors. The ramfs is left by `chroot`, as kernels before 7.0 leave the initial root: its `pivot_root` is \
-     refused throughout; the tmpfs is left by `pivot_root`. Each run must end within ten seconds with an init executed on a complete \
-     tree, every mount in place; a row of the table counts how.";
+const TEXT: &str = "# Fault injection: every system call\n\n`cargo xtask faults` runs the static init as PID 1 of a private \
+     namespace, on a ramfs and on a tmpfs that hold an entry of every kind, stacked mounts and two inits. It makes each system \
+     call of the run fail once, with each of five errors. The ramfs is left by `chroot`, as on kernels before 7.0 (its \
+     `pivot_root` is always refused); the tmpfs is left by `pivot_root`. Each run must end within ten seconds, with an init on a \
+     complete tree and every mount in place. The table counts the outcomes.";

@@ -1,6 +1,7 @@
 //! The account: what the probe reports of its machine, one JSON document per line on the second serial port.
 //!
-//! Byte strings of the system (paths, arguments) are written with [`repot_snapshot::text::escape`], so nothing is lost.
+//! Byte strings of the system (paths, arguments) are written with [`repot_snapshot::text::escape`], so
+//! nothing is lost.
 
 use repot_snapshot::Snapshot;
 use serde::{Deserialize, Serialize};

@@ -1,11 +1,11 @@
-//! What a boot can ask the probe to do as `/init`, before the init under test is executed in its place.
+//! What a boot can ask the probe to do as `/init`, before the init under test runs.
 //!
-//! The steps stand as JSON in the file [`FILE`] of the image. They make what an archive cannot carry:
-//! mounts, attributes, sub-second times, holes, a machine with little memory left.
+//! The steps are a JSON file of the image, [`FILE`]. They create what an archive cannot carry: mounts,
+//! attributes, times below a second, holes, a machine with little free memory.
 
 use serde::{Deserialize, Serialize};
 
-/// Where the steps are in the image, from its root.
+/// The file with the steps, relative to the root.
 pub const FILE: &str = "probe-steps.json";
 
 /// One step. Paths are absolute paths of the guest.
@@ -16,25 +16,25 @@ pub enum Step {
     Mkdir(String),
     /// A file with a short text.
     File {
-        /// Where.
+        /// Path.
         path: String,
         /// The text.
         text: String,
     },
-    /// A file of `size` bytes, of which only `data` (offset and length) is written.
+    /// A file of `size` bytes, of which only the ranges in `data` (offset and length) are written.
     Sparse {
-        /// Where.
+        /// Path.
         path: String,
         /// Its length.
         size: u64,
-        /// What of it is not a hole.
+        /// The ranges that are not holes.
         data: Vec<(u64, u64)>,
     },
     /// A new file system.
     Mount {
         /// Its type.
         kind: String,
-        /// Its mount point, which is made when missing.
+        /// Its mount point, created if missing.
         at: String,
         /// Options as in mount(8).
         #[serde(default)]
@@ -42,28 +42,28 @@ pub enum Step {
     },
     /// A bind mount, of a file or of a directory.
     Bind {
-        /// What.
+        /// The source.
         from: String,
-        /// Where; there already.
+        /// The mount point, which must exist.
         at: String,
     },
-    /// Another name for what is at `from`, a symlink itself included.
+    /// A hard link to `from`. Symlinks are not followed.
     Link {
-        /// What.
+        /// The existing path.
         from: String,
-        /// The new name.
+        /// The new path.
         to: String,
     },
     /// A symlink.
     Symlink {
-        /// Where.
+        /// Path.
         path: String,
-        /// What it says.
+        /// Its target.
         target: String,
     },
     /// An extended attribute, on the entry itself.
     Xattr {
-        /// Of what.
+        /// Path.
         path: String,
         /// Its name.
         name: String,
@@ -72,7 +72,7 @@ pub enum Step {
     },
     /// Access and modification time, in seconds and nanoseconds.
     Times {
-        /// Of what.
+        /// Path.
         path: String,
         /// Last access.
         atime: (i64, i64),
@@ -81,29 +81,29 @@ pub enum Step {
     },
     /// Inode flags by `chattr`'s letters: `a`, `i`, `d`, `A`.
     Flags {
-        /// Of what.
+        /// Path.
         path: String,
         /// The letters.
         flags: String,
     },
-    /// Removes a file: a `/dev/console` the kernel put there, say.
+    /// Removes a file, such as the kernel's `/dev/console`.
     Remove(String),
     /// A descriptor left open across exec.
     Leak(String),
-    /// Leaves this much memory free, in KiB, by keeping the rest as huge pages nobody uses.
+    /// Leaves this much memory free, in KiB. The rest becomes huge pages that nobody uses.
     LeaveFree(u64),
-    /// A helper that the kernel starts, because a process of ours crashes, and that runs for so many milliseconds. It must be a copy of
-    /// the probe.
+    /// Makes the kernel start a helper that runs for this long: a process of ours crashes, and the helper is
+    /// its core dump handler. It must be a copy of the probe.
     Helper {
-        /// What it executes.
+        /// The program of the helper.
         path: String,
         /// How long it runs.
         milliseconds: u64,
     },
-    /// A process that keeps the extremes of memory use until the real init asks.
+    /// Starts a process that records the extremes of memory use until the real init reads them.
     Sample {},
-    /// Gives the account `before`.
+    /// Reports the account `before`.
     Report {},
-    /// Executes the init under test with the arguments and environment this program was given.
+    /// Executes the init under test with the arguments and environment of this program.
     Exec(String),
 }

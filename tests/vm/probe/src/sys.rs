@@ -43,7 +43,8 @@ pub fn in_child(job: impl FnOnce() -> i32) -> io::Result<i32> {
     }
 }
 
-/// Starts `job` in a child process, which keeps running when this process executes another program. Returns its PID.
+/// Starts `job` in a child process, which keeps running when this process executes another program. Returns
+/// its PID.
 ///
 /// Only for a process with one thread.
 pub fn spawn(job: impl FnOnce()) -> io::Result<libc::pid_t> {

@@ -1,4 +1,4 @@
-//! The account: everything is read in an order in which looking at one thing does not change the next.
+//! The account. Everything is read in such an order that no look changes the next one.
 
 use crate::outside::detached;
 use crate::{sampler, trial};
@@ -14,7 +14,7 @@ use std::fs::File;
 use std::io::Read;
 use std::os::fd::OwnedFd;
 
-/// A procfs that is mounted nowhere.
+/// A detached procfs.
 pub(crate) struct Proc(OwnedFd);
 
 impl Proc {
@@ -35,7 +35,7 @@ impl Proc {
     }
 
     pub(crate) fn read(&self, path: &str) -> Result<Vec<u8>, String> {
-        // All at once: in pieces it would be of several moments.
+        // In one read, so that all of it is of the same moment.
         let mut bytes = Vec::with_capacity(64 << 10);
         File::from(self.open(path)?)
             .read_to_end(&mut bytes)
@@ -44,7 +44,7 @@ impl Proc {
     }
 
     pub(crate) fn text(&self, path: &str) -> Result<String, String> {
-        // procfs escapes what is not ASCII in the files read here.
+        // procfs escapes non-ASCII bytes in the files that are read here.
         self.read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
     }
 
@@ -54,11 +54,11 @@ impl Proc {
             .map_err(|error| format!("proc: readlink {path}: {error}"))
     }
 
-    /// Brings what each CPU has counted for itself into the counters of the whole machine, which are wrong by up to 125
-    /// pages a CPU until then (mm/vmstat.c, `calculate_normal_threshold`).
+    /// Merges the counters of each CPU into the global ones, which are wrong by up to 125 pages per CPU until
+    /// then (mm/vmstat.c, `calculate_normal_threshold`).
     pub(crate) fn settle(&self) -> Result<(), String> {
         match self.write("sys/vm/stat_refresh", "1") {
-            // The kernel has done it, and found a counter below zero besides (until 5.13).
+            // The kernel merges the counters even if it returns this error for a negative one (until 5.13).
             Err(error) if error.contains("Invalid argument") => Ok(()),
             other => other,
         }
@@ -74,7 +74,7 @@ impl Proc {
     }
 }
 
-/// What an init may change while memory is short.
+/// Settings that an init may change while memory is short.
 const SETTINGS: [&str; 4] =
     ["min_free_kbytes", "lowmem_reserve_ratio", "watermark_boost_factor", "percpu_pagelist_high_fraction"];
 
@@ -85,7 +85,7 @@ fn settings(proc: &Proc) -> BTreeMap<String, String> {
     SETTINGS.iter().filter_map(|name| Some(((*name).to_owned(), words(name)?))).collect()
 }
 
-/// Everything this program can see.
+/// Inspects everything.
 pub(crate) fn account(argv: &[CString]) -> Result<Account, String> {
     let descriptors = open_descriptors();
     let free_devices = free_devices()?;
@@ -113,7 +113,7 @@ pub(crate) fn account(argv: &[CString]) -> Result<Account, String> {
     })
 }
 
-/// The numbers below 1024 that are open, found before this program opens anything.
+/// The open descriptors below 1024, found before this program opens any.
 fn open_descriptors() -> Vec<u32> {
     let open = |number: &u32| {
         let number = i32::try_from(*number).unwrap_or(-1);
@@ -181,7 +181,7 @@ fn log() -> Result<Vec<String>, String> {
     Ok(text.lines().filter(|line| line.contains("repot: ")).map(str::to_owned).collect())
 }
 
-/// New file systems get the lowest free device number: makes them until they come after the root's.
+/// New file systems get the lowest free device number. Creates some until their numbers are above the root's.
 fn free_devices() -> Result<Vec<u32>, String> {
     let root = stat("/").map_err(|error| format!("stat /: {error}"))?;
     let (mut free, mut held) = (Vec::new(), Vec::new());

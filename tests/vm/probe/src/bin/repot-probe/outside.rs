@@ -1,4 +1,4 @@
-//! The line to the host: `/dev/ttyS1`, found without a `/dev`.
+//! The report to the host, over `/dev/ttyS1`, without needing a `/dev`.
 
 use repot_probe::account::Line;
 use rustix::fs::{FileType, Mode, OFlags, makedev, mknodat, openat};
@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::Write;
 use std::os::fd::OwnedFd;
 
-/// A new file system that is mounted nowhere.
+/// A new detached file system.
 pub(crate) fn detached(kind: &str) -> Result<OwnedFd, String> {
     let made = || {
         let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
@@ -18,7 +18,7 @@ pub(crate) fn detached(kind: &str) -> Result<OwnedFd, String> {
     made().map_err(|error| format!("a detached {kind}: {error}"))
 }
 
-/// Writes one line and waits until it has left the port.
+/// Writes one line and waits until it is sent.
 pub(crate) fn say(line: &Line) -> Result<(), String> {
     let mut text = serde_json::to_vec(line).map_err(|error| format!("JSON: {error}"))?;
     text.push(b'\n');
@@ -35,7 +35,7 @@ fn open() -> Result<File, String> {
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
     let port =
         openat(&nodes, c"port", flags, Mode::empty()).map_err(|error| format!("ttyS1: open: {error}"))?;
-    // As it comes up, a terminal writes carriage returns and expands tabs.
+    // By default, a terminal adds carriage returns and expands tabs.
     let mut state = tcgetattr(&port).map_err(|error| format!("ttyS1: tcgetattr: {error}"))?;
     state.make_raw();
     tcsetattr(&port, OptionalActions::Now, &state).map_err(|error| format!("ttyS1: tcsetattr: {error}"))?;

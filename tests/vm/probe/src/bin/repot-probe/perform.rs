@@ -15,7 +15,7 @@ pub(crate) fn steps() -> Option<Result<Vec<Step>, String>> {
     Some(serde_json::from_slice(&text).map_err(|error| format!("{FILE}: {error}")))
 }
 
-/// Performs all; returns only when one cannot be performed or none of them executes an init.
+/// Performs all steps. Returns only if a step fails or no step executes an init.
 pub(crate) fn all(steps: &[Step], argv: &[CString]) -> Result<(), String> {
     for step in steps {
         one(step, argv).map_err(|error| format!("step {step:?}: {error}"))?;
@@ -92,11 +92,11 @@ fn set_flags(path: &str, letters: &str) -> Result<(), String> {
     rustix::fs::ioctl_setflags(&file, flags).map_err(text)
 }
 
-/// Huge pages are whole, stay where they are and belong to nobody: what is left is what a mover has.
+/// Leaves only `kib` of memory free. Huge pages are allocated whole and cannot be reclaimed.
 fn leave_free(kib: u64) -> Result<(), String> {
     const HUGE: u64 = 2048;
     let proc = look::Proc::new()?;
-    // The reserve for interrupts would otherwise be most of what is left.
+    // The kernel's reserve would otherwise be most of what is left.
     proc.write("sys/vm/min_free_kbytes", "1024")?;
     let mut pages = 0;
     loop {
@@ -109,13 +109,13 @@ fn leave_free(kib: u64) -> Result<(), String> {
         proc.write("sys/vm/nr_hugepages", &pages.to_string())?;
         let got = proc.text("sys/vm/nr_hugepages")?.trim().parse().unwrap_or(0);
         if got < pages {
-            // What is left is in pieces.
+            // The rest is fragmented.
             return Ok(());
         }
     }
 }
 
-/// A core dump that goes to a program is the one helper that every kernel can be made to start.
+/// Lets the kernel start a helper. Every kernel can start one for a core dump.
 fn helper(path: &str, milliseconds: u64) -> Result<(), String> {
     let proc = look::Proc::new()?;
     proc.write("sys/kernel/core_pattern", &format!("|{path} --helper {milliseconds}"))?;

@@ -1,7 +1,7 @@
-//! A second process that watches `/proc/meminfo` while the init under test runs.
+//! A second process that samples `/proc/meminfo` while the init under test runs.
 //!
-//! It keeps what it saw in a memfd, which the real init reads through `/proc/PID/fd`. It is a mere fork: TOMOYO, which
-//! Debian's 5.10 has, lets nothing be executed by descriptor where there is no `/dev/fd`.
+//! It keeps the results in a memfd, which the real init reads through `/proc/PID/fd`. It is forked, not
+//! executed: TOMOYO in Debian's 5.10 kernel does not allow executing a descriptor without `/dev/fd`.
 
 use crate::look::Proc;
 use repot_probe::account::Peak;
@@ -14,10 +14,10 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 const NAME: &CStr = c"probe-sampler";
-/// The number of the memfd: the real init has to know it.
+/// The descriptor of the memfd, which the real init must know.
 const PEAK: i32 = 100;
 
-/// Starts a sampler and returns when it has looked for the first time.
+/// Starts a sampler and returns after its first sample.
 pub(crate) fn start() -> Result<(), String> {
     let told = |what: &'static str| move |error: rustix::io::Errno| format!("sampler: {what}: {error}");
     let peak = rustix::fs::memfd_create(c"peak", MemfdFlags::CLOEXEC).map_err(told("memfd"))?;
@@ -36,7 +36,7 @@ pub(crate) fn start() -> Result<(), String> {
     if answer.is_empty() { Err("sampler: it did not start".to_owned()) } else { Ok(()) }
 }
 
-/// The sampler's own life: ends with the machine.
+/// The loop of the sampler. It ends with the machine.
 fn watch(peak: &OwnedFd, begun: &mut Option<OwnedFd>) {
     let mut seen = Peak::default();
     let Ok(proc) = Proc::new() else { return };
@@ -63,7 +63,7 @@ fn note(seen: &mut Peak, memory: &BTreeMap<String, u64>) {
     seen.free_low = seen.free_low.min(of("MemFree"));
 }
 
-/// What a sampler saw, when there is one.
+/// The results of the sampler, if it runs.
 pub(crate) fn found(proc: &Proc) -> Result<Option<Peak>, String> {
     let processes = rustix::fs::Dir::new(proc.open(".")?).map_err(|error| format!("proc: {error}"))?;
     for item in processes {
@@ -71,11 +71,11 @@ pub(crate) fn found(proc: &Proc) -> Result<Option<Peak>, String> {
         let Some(pid) = item.file_name().to_str().ok().and_then(|name| name.parse::<u32>().ok()) else {
             continue;
         };
-        // A process that has ended since is not the sampler.
+        // A process that has exited is not the sampler.
         let Ok(name) = proc.text(&format!("{pid}/comm")) else { continue };
         if name.trim_end().as_bytes() == NAME.to_bytes() {
             let text = proc.read(&format!("{pid}/fd/{PEAK}"))?;
-            // A shorter text over a longer one leaves a tail.
+            // A shorter text written over a longer one leaves a tail.
             let mut documents = serde_json::Deserializer::from_slice(&text).into_iter();
             return documents.next().transpose().map_err(|error| format!("sampler: {error}"));
         }

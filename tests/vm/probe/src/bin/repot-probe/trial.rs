@@ -1,4 +1,4 @@
-//! What a container engine would try, tried in a child that is thrown away.
+//! Tries what a container engine does, in a child that is thrown away.
 
 use repot_probe::sys::{in_child, unshare};
 use rustix::fs::{CWD, Dir, FileType, Mode, OFlags, openat};
@@ -8,7 +8,7 @@ use rustix::thread::UnshareFlags;
 use std::ffi::CString;
 use std::io::Read;
 
-/// runc's way into a container's root: bind it onto itself, pivot into it, drop the old root.
+/// What runc does to enter a container's root: bind-mount it on itself, pivot into it, unmount the old root.
 pub(crate) fn pivot_root() -> String {
     in_child_told(|| {
         let named = |call: &'static str| move |error: rustix::io::Errno| format!("{call}: {error}");
@@ -30,14 +30,14 @@ pub(crate) fn pivot_root() -> String {
     })
 }
 
-/// `unshare(CLONE_NEWUSER)`, which a process whose root is no mount's root is refused.
+/// `unshare(CLONE_NEWUSER)`, which fails if the root of the process is not the root of a mount.
 pub(crate) fn user_namespace() -> String {
     in_child_told(|| {
         unshare(UnshareFlags::NEWUSER).map_err(|error| format!("unshare(CLONE_NEWUSER): {error}"))
     })
 }
 
-/// The first directory of the root, which is left with the access time it had.
+/// The first directory of the root. Its access time is kept.
 fn some_directory() -> Result<CString, String> {
     let named = |error: rustix::io::Errno| format!("read /: {error}");
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOATIME | OFlags::CLOEXEC;

@@ -1,33 +1,34 @@
-//! What the guest program says: lines that begin with `bench `, among whatever else came through the pipe.
+//! The output of the guest program: lines that begin with `bench `. Other programs may write to the same
+//! pipe.
 
 use anyhow::{Context, Result};
 use std::time::Duration;
 
-/// What a run told.
+/// The output of one run.
 #[derive(Debug, Default)]
-pub(crate) struct Told(String);
+pub(crate) struct GuestOutput(String);
 
-impl Told {
-    pub(crate) fn new(text: &[u8]) -> Told {
-        Told(String::from_utf8_lossy(text).into_owned())
+impl GuestOutput {
+    pub(crate) fn new(text: &[u8]) -> GuestOutput {
+        GuestOutput(String::from_utf8_lossy(text).into_owned())
     }
 
-    /// What follows a word, the last time it was said.
+    /// What follows a keyword, in its last line.
     pub(crate) fn word(&self, word: &str) -> Option<&str> {
         let lines = self.0.lines().filter_map(|line| line.strip_prefix("bench "));
         lines.filter_map(|line| line.strip_prefix(word)?.strip_prefix(' ')).next_back()
     }
 
-    /// Everything that followed a word.
+    /// What follows a keyword, in each of its lines.
     pub(crate) fn words<'a>(&'a self, word: &'a str) -> impl Iterator<Item = &'a str> {
         let lines = self.0.lines().filter_map(|line| line.strip_prefix("bench "));
         lines.filter_map(move |line| line.strip_prefix(word)?.strip_prefix(' '))
     }
 
-    /// Seconds between start and end, by the clock and on processors.
+    /// Seconds between start and end, by the clock and on a CPU.
     pub(crate) fn seconds(&self) -> Result<(f64, f64)> {
         let stamp = |word: &str| -> Result<(u64, u64)> {
-            let text = self.word(word).with_context(|| format!("nothing was said of its {word}"))?;
+            let text = self.word(word).with_context(|| format!("the output has no {word}"))?;
             let (clock, own) = text.split_once(' ').with_context(|| format!("{word} {text}"))?;
             Ok((clock.parse()?, own.parse()?))
         };

@@ -1,7 +1,8 @@
-//! Every system call of a run that unpacks a payload made to fail in turn.
+//! Every system call of a run that unpacks a payload fails in turn.
 //!
-//! Before the first chunk is freed a fault leaves everything as it was, and all is tried once more: the run must end with an init on a
-//! complete tree. After it the system may be torn, and then no init may run: the cause is told, with the chunk while there are any.
+//! Before the first chunk is freed, a failure changes nothing, and everything is tried once more: the run
+//! must end with an init on a complete tree. After that, the system may be past the point of no return. Then
+//! no init may run, and the log must say why, with the name of the chunk while chunks are being unpacked.
 use super::{RULES, arrived, carried, noise, pack, unpacked};
 use crate::calls::name;
 use crate::faults::{DEADLINE, ERRORS, Outcome, Point, error_name};
@@ -11,19 +12,19 @@ use crate::stage::{Prepared, Stage};
 use crate::trees::{Fs, one_of_each};
 use repot_snapshot::{Snapshot, difference, snapshot};
 
-/// How far a run is.
+/// The progress of a run.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Phase {
-    /// Nothing was freed.
+    /// Nothing has been freed.
     Before,
     /// Chunks are being freed.
     Chunks,
-    /// All chunks are gone.
+    /// All chunks are freed.
     After,
 }
 
 impl Phase {
-    /// What it is behind this call.
+    /// The progress after this call.
     fn behind(self, call: &Call) -> Phase {
         match call.text(1).as_slice() {
             _ if call.number != libc::SYS_unlinkat || call.program != 1 => self,
@@ -34,14 +35,14 @@ impl Phase {
     }
 }
 
-/// What is missing of the account that a run without an init gives of a fault.
-fn untold(point: &Point, phase: Phase, log: &str) -> Option<&'static str> {
-    // Whichever error the kernel gave, to the allocator it is want of memory.
+/// What is missing in the log of a run that ends without an init.
+fn missing_in_log(point: &Point, phase: Phase, log: &str) -> Option<&'static str> {
+    // The allocator reports every error as lack of memory.
     let memory = [libc::SYS_brk, libc::SYS_mmap, libc::SYS_mremap].contains(&point.call);
     let call = name(point.call);
     let (call, error) = if memory { ("", "ENOMEM") } else { (call.as_str(), error_name(point.error)) };
-    // What a kernel says when it closes a file, it says of one that is closed. Here it stays open, and open for writing it cannot
-    // be executed.
+    // On a failed close, the kernel has closed the file. Here it stays open, and a file that is open for
+    // writing cannot be executed.
     let open = point.call == libc::SYS_close && log.contains("ETXTBSY");
     let named = open || log.contains(call) && log.contains(error);
     let unexecuted = log.contains("execve failed for every init");
@@ -49,24 +50,25 @@ fn untold(point: &Point, phase: Phase, log: &str) -> Option<&'static str> {
         ["in chunk 0", ".repot-payload/0", "unlinkat \"index\""].iter().any(|place| log.contains(place));
     let wrong = [
         (phase == Phase::Before, "nothing was freed, and yet there is no init"),
-        (!named, "the call and its error are not told"),
-        // The tree is whole where an init could be executed but for the fault.
+        (!named, "the log does not name the call and its error"),
+        // The tree is whole if an init could run but for the failure.
         (
             !unexecuted && !log.contains("chunks of the payload are already freed"),
-            "it is not told that there is no way back",
+            "the log does not say that chunks are already freed",
         ),
-        (!unexecuted && phase == Phase::Chunks && !chunk, "the chunk is not told"),
+        (!unexecuted && phase == Phase::Chunks && !chunk, "the log does not name the chunk"),
     ];
     wrong.into_iter().find_map(|(wrong, what)| wrong.then_some(what))
 }
 
-/// Whether it is an outcome that must not be.
+/// Whether an outcome is not allowed.
 #[must_use]
 pub fn is_bad(outcome: &Outcome) -> bool {
     !matches!(outcome, Outcome::Moved | Outcome::GaveUp(_) | Outcome::NotReached)
 }
 
-/// A small image, packed once: every kind of entry, several frames, a file in pieces, an entry of the outer archive that overrides.
+/// A small image, packed once: every type of entry, several frames, a file in pieces, an entry of the outer
+/// archive that overrides.
 #[derive(Debug)]
 pub struct Sweep {
     image: Vec<u8>,
@@ -83,10 +85,10 @@ impl Sweep {
     /// Packs it.
     ///
     /// # Panics
-    /// When it cannot.
+    /// If that fails.
     #[must_use]
     pub fn new() -> Sweep {
-        // One thread, so that the nth call is the same one each time.
+        // One thread, so that the nth call is the same one in every run.
         let packed = pack(&["mode=move", "threads=1", "onerror=poweroff"], |stage| {
             stage.plant(&one_of_each());
             stage.file("noise", &noise(7, 600_000));
@@ -106,10 +108,10 @@ impl Sweep {
         })
     }
 
-    /// All points, by running once without a fault.
+    /// All points, from one run without a failure.
     ///
     /// # Panics
-    /// When that run does not come to its end.
+    /// If that run does not end.
     #[must_use]
     pub fn points(&self) -> Vec<Point> {
         let prepared = self.prepared();
@@ -127,7 +129,7 @@ impl Sweep {
         let mut points = vec![];
         for call in calls {
             let nth = seen.entry(call).or_default();
-            // What the C library does before `main`, and what cannot fail.
+            // Without the calls of the C library before `main`, and those that cannot fail.
             let left_out = [
                 libc::SYS_exit,
                 libc::SYS_getpid,
@@ -144,10 +146,10 @@ impl Sweep {
         points
     }
 
-    /// Runs with one fault and says what came of it.
+    /// Runs with one failure and returns the outcome.
     ///
     /// # Panics
-    /// When the harness fails.
+    /// If the test itself fails.
     #[must_use]
     pub fn run(&self, point: &Point) -> Outcome {
         let outcome = self.run_once(point);
@@ -173,7 +175,7 @@ impl Sweep {
         });
         let log = running.log();
         let Some(phase) = failed else { return Outcome::NotReached };
-        let gave_up = |log: String| match untold(point, phase, &log) {
+        let gave_up = |log: String| match missing_in_log(point, phase, &log) {
             None => Outcome::GaveUp(log),
             Some(what) => Outcome::Wrong(format!("{phase:?}: {what}; it printed:\n{log}")),
         };
@@ -182,14 +184,14 @@ impl Sweep {
                 let root = snapshot(running.root()).expect("a snapshot");
                 let mut after = arrived(&root);
                 after.remove(&b"run"[..]);
-                // What is written to a terminal shows in its time: an init that knows nothing of its output opens the console.
+                // Output to a terminal takes time: an init without a working output opens the console.
                 if let (Some(console), Some(before)) =
                     (after.get_mut(&b"dev/console"[..]), self.before.get(&b"dev/console"[..]))
                 {
                     console.mtime = before.mtime;
                 }
                 let lost = difference(&self.before, &after, RULES);
-                // Attributes that the kernel refuses are left out, and told.
+                // Attributes that the kernel refuses are skipped and logged.
                 let told = log.contains("skipped") && lost.lines().all(|line| line.contains("xattrs"));
                 let moved = prepared.mounts["/"][0].what.device != running.mounts()["/"][0].what.device;
                 match (lost.is_empty() || told, moved, running.mounts().contains_key("/run")) {
@@ -197,10 +199,10 @@ impl Sweep {
                     _ => Outcome::Wrong(format!("{lost}moved: {moved}; it printed:\n{log}")),
                 }
             }
-            // To a pid namespace, switching off is SIGINT.
+            // In a PID namespace, power-off is SIGINT.
             End::Killed(2) if log.contains("repot: ") => gave_up(log),
             End::Late => Outcome::Late,
-            other @ (End::Exited(_) | End::Killed(_) | End::Said) => {
+            other @ (End::Exited(_) | End::Killed(_) | End::Printed) => {
                 Outcome::Wrong(format!("{other:?}; it printed:\n{log}"))
             }
         }

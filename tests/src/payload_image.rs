@@ -1,4 +1,4 @@
-//! Images whose root is a payload: packed from a staged tree, unpacked as the kernel does, run, and damaged.
+//! Images with a payload: packed from a stage, unpacked as by the kernel, run, and corrupted.
 pub mod faults;
 pub mod runs;
 
@@ -21,17 +21,17 @@ use crate::stage::{Prepared, Stage, prepare, prepare_with};
 use crate::trees::{Fs, Meta, Plant, What};
 use repot_snapshot::{Atime, Holes, Rules, Snapshot};
 
-/// A packed image, and the tree that it was packed from.
+/// A packed image, and the source tree.
 #[derive(Debug)]
 pub struct Packed {
-    /// The archive, plain.
+    /// The uncompressed archive.
     pub image: Vec<u8>,
     /// The tree before.
     pub before: Snapshot,
     _source: OwnedFd,
 }
 
-/// A directory for the images of a test, gone with it.
+/// A directory for the images of a test, removed at the end.
 fn scratch() -> tempfile::TempDir {
     tempfile::tempdir().expect("a directory")
 }
@@ -39,13 +39,13 @@ fn scratch() -> tempfile::TempDir {
 /// Fills a tmpfs by `build`, and packs it as a payload with these settings.
 ///
 /// # Panics
-/// When it cannot.
+/// If that fails.
 pub fn pack(settings: &[&str], build: impl FnOnce(&Stage) + Send) -> Packed {
     let folder = scratch();
     let output = folder.path().join("image.cpio");
     let source = prepare(Fs::Tmpfs, |stage| {
         build(stage);
-        // What the tool would add is there already, so that the tree is the same before and after.
+        // These files exist already, so that the tool does not add them and the trees are equal.
         stage.program("sbin/init", programs::helper());
         stage.program("init", programs::repot_init_payload());
         stage.plant(&nodes());
@@ -55,20 +55,20 @@ pub fn pack(settings: &[&str], build: impl FnOnce(&Stage) + Send) -> Packed {
     Packed { image: fs::read(&output).expect("the image"), before: source.before, _source: source.view }
 }
 
-/// The nodes of `/dev` that every image has.
+/// The device nodes that every image has.
 fn nodes() -> Vec<Plant> {
     let node = |path: &str, minor, major| Plant {
         path: path.into(),
         what: What::Char(major, minor),
-        // It is outside the payload too, and there times are whole seconds.
+        // It is outside of the payload too, where times are whole seconds.
         meta: Meta { mode: 0o600, mtime: (1_500_000_000, 0), ..Meta::default() },
     };
     let dev = Plant { path: b"dev".to_vec(), what: What::Dir, meta: Meta { mode: 0o755, ..Meta::default() } };
     vec![dev, node("dev/console", 1, 5), node("dev/null", 3, 1), node("dev/kmsg", 11, 1)]
 }
 
-/// A tree without paths that are longer than a cpio archive can name, which `pack` refuses, and without files of gigabytes that are
-/// nothing but a hole: here they are zeros.
+/// A tree without the paths that are too long for a cpio archive, which `pack` refuses, and without huge
+/// sparse files, which would become zeros.
 #[must_use]
 pub fn packable(tree: Vec<Plant>) -> Vec<Plant> {
     let small = |what: &What| !matches!(what, What::File { len, .. } if *len > 64 << 20);
@@ -78,7 +78,7 @@ pub fn packable(tree: Vec<Plant>) -> Vec<Plant> {
 /// `repot pack --payload` of a directory.
 ///
 /// # Panics
-/// When it fails.
+/// If that fails.
 pub fn pack_directory(root: &Path, output: &Path, settings: &[&str]) {
     let path = |path: &Path| path.to_str().expect("a plain path").to_owned();
     let mut words =
@@ -91,7 +91,8 @@ pub fn pack_directory(root: &Path, output: &Path, settings: &[&str]) {
     repot_cli::run(&cli).expect("packed");
 }
 
-/// What becomes of the tree before: tar keeps no inode flags, no access times and no time before 1970, and holes are filled.
+/// What the tree becomes: tar stores no inode flags, no access times and no times before 1970, and holes are
+/// filled.
 #[must_use]
 pub fn carried(before: &Snapshot) -> Snapshot {
     let mut carried = before.clone();
@@ -108,13 +109,13 @@ pub fn carried(before: &Snapshot) -> Snapshot {
     carried
 }
 
-/// What counts in the comparison.
+/// What is compared.
 pub const RULES: Rules = Rules { atime: Atime::Ignored, holes: Holes::Ignored, read: &[] };
 
-/// What the image has besides the tree, or with another age.
+/// What the image adds, or stores with other times.
 const ADDED: [&[u8]; 5] = [b".repot-begin", b".repot-end", b".repot-xattrs", b"init", b"etc/repot.conf"];
 
-/// The tree after, without what the image adds.
+/// The tree after the boot, without what the image adds.
 #[must_use]
 pub fn arrived(after: &Snapshot) -> Snapshot {
     let mut arrived = after.clone();
@@ -122,10 +123,10 @@ pub fn arrived(after: &Snapshot) -> Snapshot {
     arrived
 }
 
-/// Unpacks images onto an `fs` as the kernel does, lets `change` look at it, and prepares it to run.
+/// Unpacks images onto an `fs` as the kernel does, applies `change`, and prepares it to run.
 ///
 /// # Panics
-/// When it cannot.
+/// If that fails.
 pub fn unpacked(
     fs: Fs,
     options: &[(&str, &str)],
@@ -141,7 +142,7 @@ pub fn unpacked(
     if options.is_empty() { prepare(fs, build) } else { prepare_with(fs, options, build) }
 }
 
-/// The kernel's part (init/initramfs.c), for the kinds of entries that an outer archive has.
+/// The kernel's unpacking (init/initramfs.c), for the types of entries in an outer archive.
 fn unpack(stage: &Stage, image: &[u8]) {
     let mut reader = Reader::new(BufReader::new(image), 0);
     let mut directories = Vec::new();
@@ -197,7 +198,7 @@ fn dress(path: &Path, header: &Header) {
     utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW).expect("times");
 }
 
-/// Bytes that no two of are alike and that do not compress.
+/// Bytes that are all different and do not compress.
 #[must_use]
 pub fn noise(seed: u64, length: usize) -> Vec<u8> {
     let mut state = seed | 1;
@@ -212,7 +213,8 @@ pub fn noise(seed: u64, length: usize) -> Vec<u8> {
     bytes
 }
 
-/// A tree of several chunks and frames: files that do not compress, one larger than a frame, names of one inode far apart.
+/// A tree of several chunks and frames: files that do not compress, one larger than a frame, hard links far
+/// apart.
 pub fn of_several_chunks(stage: &Stage) {
     for number in 0..12 {
         stage.file(&format!("data/{number:02}"), &noise(number + 1, 400_000));
@@ -226,7 +228,7 @@ pub fn of_several_chunks(stage: &Stage) {
 /// The names of the chunks on a stage, in order.
 ///
 /// # Panics
-/// When there are none.
+/// If there are none.
 #[must_use]
 pub fn chunks(stage: &Stage) -> Vec<PathBuf> {
     let list = fs::read_dir(stage.path(".repot-payload")).expect("a payload");
@@ -239,23 +241,23 @@ pub fn chunks(stage: &Stage) -> Vec<PathBuf> {
 /// Changes a file in place.
 ///
 /// # Panics
-/// When it cannot.
+/// If that fails.
 pub fn edit(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
     let mut bytes = fs::read(path).expect("read");
     change(&mut bytes);
     fs::write(path, bytes).expect("written");
 }
 
-/// How it is run where nothing is intercepted.
+/// The setup of a run without interception.
 #[must_use]
 pub fn setup() -> Setup {
     Setup::default()
 }
 
-/// The payload of an image as the archive that it is, through `zstd -d` of the chunks' concatenation.
+/// The payload of an image as an archive: all chunks, decompressed by `zstd -d`.
 ///
 /// # Panics
-/// When it is none.
+/// If it is not one.
 #[must_use]
 pub fn archive(image: &[u8]) -> Vec<u8> {
     let mut compressed = Vec::new();
@@ -270,7 +272,7 @@ pub fn archive(image: &[u8]) -> Vec<u8> {
     zstd::decode_all(&compressed[..]).expect("a stream of zstd")
 }
 
-/// Writes bytes to a file of their own in a directory that is gone with it.
+/// Writes bytes to a file in a temporary directory.
 #[must_use]
 pub fn kept(bytes: &[u8]) -> (tempfile::TempDir, File, PathBuf) {
     let folder = scratch();

@@ -1,4 +1,4 @@
-//! Runs of an image, whole or changed.
+//! Runs of an image, intact or changed.
 use std::fs;
 
 use super::{Packed, RULES, arrived, carried, unpacked};
@@ -9,21 +9,22 @@ use crate::stage::{Prepared, Stage};
 use crate::trees::Fs;
 use repot_snapshot::{Atime, Rules, difference, snapshot};
 
-/// What makes a packed init move its root, which is no initial one here.
+/// Makes a packed init move its root, which is not the initial one here.
 pub const MOVE: &str = "mode=move";
-/// What ends a run that no init comes out of.
+/// Makes a run without any init end.
 pub const QUICK_END: &str = "onerror=poweroff";
 
-/// Runs an image on an `fs` and gives what came of it.
+/// Runs an image on an `fs` and returns the result.
 #[must_use]
 pub fn boot(fs: Fs, packed: &Packed) -> Rehomed {
     run(unpacked(fs, &[], &[&packed.image], |_| ()), &Setup::default())
 }
 
-/// An image as the kernel unpacks it, and then changed: what is wrong is the image, not the kernel's unpacking.
+/// Unpacks an image as the kernel does, and then changes it, so that the image is wrong, not the kernel's
+/// unpacking.
 pub fn changed(packed: &Packed, change: impl Fn(&Stage) + Send + Sync) -> Prepared {
     unpacked(Fs::Tmpfs, &[], &[&packed.image], |stage| {
-        // They are about what the kernel unpacked.
+        // The end marker covers what the kernel unpacked.
         for mark in [".repot-begin", ".repot-end"] {
             fs::remove_file(stage.path(mark)).expect("removed");
         }
@@ -31,7 +32,7 @@ pub fn changed(packed: &Packed, change: impl Fn(&Stage) + Send + Sync) -> Prepar
     })
 }
 
-/// Runs an image that is changed, to the end that it comes to.
+/// Runs a changed image to the end.
 pub fn refused(packed: &Packed, change: impl Fn(&Stage) + Send + Sync) -> (Prepared, End, String) {
     let prepared = changed(packed, change);
     let mut running = prepared.start(&Setup::default());
@@ -40,26 +41,26 @@ pub fn refused(packed: &Packed, change: impl Fn(&Stage) + Send + Sync) -> (Prepa
     (prepared, end, log)
 }
 
-/// The root is as it was.
+/// Checks that the root is unchanged.
 ///
 /// # Panics
-/// When it is not.
+/// If it is not.
 pub fn assert_untouched(prepared: &Prepared) {
     let rules = Rules { atime: Atime::Ignored, ..AFTER_BOOT };
     let said = difference(&prepared.before, &snapshot(&prepared.view).expect("a snapshot"), rules);
     assert_eq!(said, "", "it was touched");
 }
 
-/// The root that runs now is the whole tree.
+/// Checks that the running root is the whole tree.
 ///
 /// # Panics
-/// When it is not.
+/// If it is not.
 pub fn assert_whole(packed: &Packed, running: &Running) {
     let after = arrived(&snapshot(running.root()).expect("a snapshot"));
     assert_eq!(difference(&carried(&packed.before), &after, RULES), "", "{}", running.log());
 }
 
-/// Runs an image where `fails` decides which of the init's calls with these numbers fail.
+/// Runs an image. `fails` decides which of the init's calls with these numbers fail.
 pub fn with_faults(
     prepared: &Prepared,
     calls: &[i64],
