@@ -47,6 +47,9 @@ pub(crate) struct Scenario {
     /// The path of the init under test in the image, if there are no steps.
     #[serde(default = "first")]
     pub(crate) init: String,
+    /// The init under test is the example of the library, with `std`.
+    #[serde(default)]
+    pub(crate) example: bool,
     /// The root is packed as a payload.
     #[serde(default)]
     pub(crate) payload: bool,
@@ -156,7 +159,11 @@ impl Scenario {
     pub(crate) fn image(&self) -> Result<&Image> {
         let build = || {
             debian::need_root("building the images of the boots")?;
-            let init = if self.payload { programs::init_payload()? } else { programs::init()? };
+            let init = match self {
+                Scenario { payload: true, .. } => programs::init_payload()?,
+                Scenario { example: true, .. } => programs::example()?,
+                Scenario { .. } => programs::init()?,
+            };
             Image::build(self, init, programs::probe()?)
         };
         let image = self.image.get_or_init(|| build().map_err(|error| format!("{error:#}")));
