@@ -75,8 +75,8 @@ impl<T> UnsafeCell<T> {
     }
 }
 
-/// The algorithm of the kernel's `futex/waitwake.c`: the waiter counts itself before it compares, and the waker
-/// stores before it reads that count. Each has a full barrier in between.
+/// The algorithm of the kernel's `futex/waitwake.c`: the waiter counts itself before it compares, and the
+/// waker stores before it reads that count. Each has a full barrier in between.
 pub(crate) mod futex {
     use super::{AtomicU32, Ordering, current, fence, park};
     use rustix::io::Errno;

@@ -1,5 +1,5 @@
-//! Models of the lock, the event and the hand-off of directories. loom runs each through every interleaving of
-//! its threads, up to a bounded number of preemptions.
+//! Models of the lock, the event and the hand-off of directories. loom runs each through every interleaving
+//! of its threads, up to a bounded number of preemptions.
 //!
 //! The files of the library are compiled as they are. `cfg(loom)` only replaces the atomics, the cell and the
 //! futex calls in `sys/futex.rs`. The other modules here are what these files import.

@@ -131,7 +131,8 @@ loom::lazy_static! {
     static ref WALK: Shared<'static, Tree> = Shared::new(&TREE, &BELL, 0, (), 2);
 }
 
-/// The loop of the library's worker, without what it does in directories. The walk of `failing` ends everything.
+/// The loop of the library's worker, without what it does in directories. The walk of `failing` ends
+/// everything.
 fn work(subdirectories: usize, failing: Option<usize>) {
     while let Some(Task { mut node, dir }) = WALK.take(&mut ()) {
         TREE.walked.lock()[dir] += 1;
