@@ -62,6 +62,14 @@ fn rehomed(facts: &mut Facts) {
 fn every_situation_has_its_method() {
     let short = |facts: &mut Facts| facts.memory.available = MIB;
     let nullfs = |facts: &mut Facts| facts.parentless = false;
+    let other = |magic| {
+        with(|facts| {
+            disk(facts);
+            facts.rootfs = RootFs::Other(magic);
+        })
+    };
+    let size = |amount| options(|options| options.size = Some(amount));
+    let inodes = |amount| options(|options| options.nr_inodes = Some(Amount::Exactly(amount)));
     let rows: &[(&str, Facts, Options, Method, &str)] = &[
         ("initial ramfs", facts(), mode(Mode::Auto), Method::Move, "/ is the initial ramfs"),
         ("initial tmpfs", with(tmpfs), mode(Mode::Auto), Method::Move, "/ is the initial tmpfs"),
@@ -71,26 +79,8 @@ fn every_situation_has_its_method() {
         ("disk", with(disk), mode(Mode::Auto), Method::Stay, "/ is neither"),
         ("disk, move", with(disk), mode(Mode::Move), Method::Stay, "/ is neither"),
         ("disk, bind", with(disk), mode(Mode::Bind), Method::Bind, "as configured"),
-        (
-            "iso",
-            with(|f| {
-                disk(f);
-                f.rootfs = RootFs::Other(0x9660)
-            }),
-            mode(Mode::Auto),
-            Method::Stay,
-            "/ is neither",
-        ),
-        (
-            "overlay",
-            with(|f| {
-                disk(f);
-                f.rootfs = RootFs::Other(0x794c_7630)
-            }),
-            mode(Mode::Auto),
-            Method::Stay,
-            "/ is neither",
-        ),
+        ("iso", other(0x9660), mode(Mode::Auto), Method::Stay, "/ is neither"),
+        ("overlay", other(0x794c_7630), mode(Mode::Auto), Method::Stay, "/ is neither"),
         ("stay", facts(), mode(Mode::Stay), Method::Stay, "as configured"),
         ("bind", facts(), mode(Mode::Bind), Method::Bind, "as configured"),
         ("short of memory", with(short), mode(Mode::Auto), Method::Bind, "the move needs"),
@@ -108,39 +98,15 @@ fn every_situation_has_its_method() {
         (
             "size too small",
             facts(),
-            options(|o| o.size = Some(Amount::Exactly(99 * MIB))),
+            size(Amount::Exactly(99 * MIB)),
             Method::Bind,
             "size=103809024 is too small",
         ),
-        (
-            "size too small in percent",
-            facts(),
-            options(|o| o.size = Some(Amount::Percent(9))),
-            Method::Bind,
-            "is too small",
-        ),
-        (
-            "size that fits",
-            facts(),
-            options(|o| o.size = Some(Amount::Exactly(101 * MIB))),
-            Method::Move,
-            "/ is",
-        ),
-        ("no limit", facts(), options(|o| o.size = Some(Amount::Exactly(0))), Method::Move, "/ is"),
-        (
-            "too few inodes",
-            facts(),
-            options(|o| o.nr_inodes = Some(Amount::Exactly(5000))),
-            Method::Bind,
-            "nr_inodes=5000 is too small",
-        ),
-        (
-            "inodes that fit",
-            facts(),
-            options(|o| o.nr_inodes = Some(Amount::Exactly(5100))),
-            Method::Move,
-            "/ is",
-        ),
+        ("size too small in percent", facts(), size(Amount::Percent(9)), Method::Bind, "is too small"),
+        ("size that fits", facts(), size(Amount::Exactly(101 * MIB)), Method::Move, "/ is"),
+        ("no limit", facts(), size(Amount::Exactly(0)), Method::Move, "/ is"),
+        ("too few inodes", facts(), inodes(5000), Method::Bind, "nr_inodes=5000 is too small"),
+        ("inodes that fit", facts(), inodes(5100), Method::Move, "/ is"),
         ("others run from it", with(|f| f.others = 2), mode(Mode::Auto), Method::Bind, "2 other processes"),
         ("others run from it, move", with(|f| f.others = 2), mode(Mode::Move), Method::Move, "as configured"),
     ];
