@@ -72,12 +72,7 @@ impl Report {
         let curves =
             curves(&self.growth, |race, score| Some((text::number(race.entries), each(race, score))));
         let axes = Axes { x: "entries", y: "microseconds per entry" };
-        plot::curves(
-            &document::path("growth.svg")?,
-            "Time per entry, by the size of the tree",
-            axes,
-            &curves,
-        )?;
+        plot::curves(&document::path("growth.svg")?, "Time per entry, by size of the tree", axes, &curves)?;
         page.push_str(
             "\n## Growth with the number of entries\n\nFiles of 1 KiB, a hundred per directory. \"slab\" grows because a tmpfs \
              inode is larger than a ramfs inode, and because the kernel frees the old inodes late: it belongs to the tree, not to \
@@ -117,7 +112,7 @@ impl Report {
         }
         let mib = |bytes: u64| text::number(bytes) / 1_048_576.0;
         let curves = curves(&self.files, |race, score| Some((mib(race.bytes), mib(score.memory?.contents))));
-        let axes = Axes { x: "MiB of the largest file", y: "extra MiB" };
+        let axes = Axes { x: "MiB of the largest file", y: "MiB in addition to the tree" };
         plot::curves(
             &document::path("memory.svg")?,
             "Memory at the peak, by the largest file",

@@ -1,4 +1,5 @@
-//! An image layout: the first bytes split the input into an index, a manifest and layers. Digests are correct.
+//! An image layout: the first bytes split the input into an index, a manifest and layers. Digests are
+//! correct.
 #![no_main]
 
 use std::fs;

@@ -1,5 +1,5 @@
-//! The archive in a payload: headers, PAX records, contents. The checksum of each block that looks like a header is made
-//! to fit. The first byte decides how large the pieces are that the source gives.
+//! The archive in a payload: headers, PAX records, contents. The checksum of each block that looks like a
+//! header is made to fit. The first byte decides how large the pieces are that the source gives.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

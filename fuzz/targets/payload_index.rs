@@ -1,4 +1,5 @@
-//! The index of a payload. The checksum in its last line is made to fit, or nothing behind it would be reached.
+//! The index of a payload. The checksum in its last line is made to fit, or nothing behind it would be
+//! reached.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

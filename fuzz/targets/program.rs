@@ -1,5 +1,5 @@
-//! A program: ELF headers, the line of a script, chains of interpreters. Cut at the first byte 0xFE, the second part is
-//! the file `/i`, which the first may name as its interpreter.
+//! A program: ELF headers, the line of a script, chains of interpreters. Cut at the first byte 0xFE, the
+//! second part is the file `/i`, which the first may name as its interpreter.
 #![no_main]
 
 use std::fs::{self, File, Permissions};

@@ -34,10 +34,11 @@ enum Outcome {
 type Check = (&'static str, fn() -> Result<Outcome>);
 
 /// The cheap checks come first: they fail within a second. What clippy has compiled, rustdoc uses again.
-const CHECKS: [Check; 10] = [
+const CHECKS: [Check; 11] = [
     ("format", format),
     ("unsafe code", || text::unsafe_code().map(passed)),
     ("file lengths", || text::lengths().map(passed)),
+    ("comment widths", || text::comments().map(passed)),
     ("mirror names", || text::mirrors().map(passed)),
     ("packages", || packages::package().map(passed)),
     ("licenses, bans, sources", || packages::deny().map(passed)),

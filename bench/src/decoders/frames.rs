@@ -30,7 +30,7 @@ pub(super) fn section(tar: &[u8], quick: bool) -> Result<String> {
          window of {} MiB:\n\n{}\nFrames of {FRAME} MiB with different windows:\n\n{}",
         1 << (WINDOW - 20),
         table("frame size", frames.iter().map(name).collect(), by_frame),
-        table("window size", WINDOWS.map(|log| format!("{} MiB", 1 << (log - 20))).to_vec(), by_window),
+        table("window", WINDOWS.map(|log| format!("{} MiB", 1 << (log - 20))).to_vec(), by_window),
     ))
 }
 

@@ -187,7 +187,7 @@ pub struct Pack {
     /// Keep the root compressed in the image; /init unpacks it. Needs the least memory
     #[arg(long)]
     pub payload: bool,
-    /// Compression level: zstd 1-22 [default: 9], gzip 1-9 [6], xz 0-9 [6]
+    /// Compression level: zstd 1-22 (default 9), gzip 1-9 (6), xz 0-9 (6)
     #[arg(short, long)]
     pub level: Option<u32>,
     /// Add a setting to /etc/repot.conf, such as size=70% or mode=bind

@@ -1,5 +1,5 @@
-//! Container images as sources: handwritten layouts with the cases of the specification, and one made by umoci
-//! and skopeo.
+//! Container images as sources: handwritten layouts with the cases of the specification, and one made by
+//! umoci and skopeo.
 
 mod support;
 

@@ -1,5 +1,5 @@
-//! The nine cases of the kernel's own test of its newc reader (`init/initramfs_test.c`), and properties of our
-//! reader.
+//! The nine cases of the kernel's own test of its newc reader (`init/initramfs_test.c`), and properties of
+//! our reader.
 
 use std::io::{self, Read};
 

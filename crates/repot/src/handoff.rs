@@ -15,8 +15,9 @@ use crate::sys::{self, Invocation};
 /// The kernel's console: character device 5:1.
 const CONSOLE: (u32, u32) = (5, 1);
 
-/// Opens the new root's console as standard input, output and error, if these are closed or are the console of the old root:
-/// an open descriptor would keep the old root's memory. Whatever an earlier stage has put there stays.
+/// Opens the new root's console as standard input, output and error, if these are closed or are the console
+/// of the old root: an open descriptor would keep the old root's memory. Whatever an earlier stage has put
+/// there stays.
 pub fn console() {
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
     let mut opened = None;
@@ -32,8 +33,8 @@ pub fn console() {
             if !is_device {
                 return;
             }
-            // A console without a driver returns ENXIO or EIO. If 0, 1 or 2 is closed, the kernel returns that number, so the
-            // descriptor is moved out of the way.
+            // A console without a driver returns ENXIO or EIO. If 0, 1 or 2 is closed, the kernel returns
+            // that number, so the descriptor is moved out of the way.
             opened = openat(CWD, c"/dev/console", flags, Mode::empty())
                 .and_then(|console| fcntl_dupfd_cloexec(console, 3))
                 .ok();
@@ -74,11 +75,11 @@ impl fmt::Display for NotExecuted<'_> {
 
 impl core::error::Error for NotExecuted<'_> {}
 
-/// Executes the first of `inits` that works, with this program's arguments and environment. Each is tried twice: a transient
-/// ENOMEM must not stop a boot, and another init is not what was asked for.
+/// Executes the first of `inits` that works, with this program's arguments and environment. Each is tried
+/// twice: a transient ENOMEM must not stop a boot, and another init is not what was asked for.
 ///
-/// `before` is called with each init before it is tried, `failed` after it could not be executed. Returns if none could.
-/// Allocates nothing: memory may be what is lacking.
+/// `before` is called with each init before it is tried, `failed` after it could not be executed. Returns if
+/// none could. Allocates nothing: memory may be what is lacking.
 pub fn execute<'i>(
     inits: impl IntoIterator<Item = &'i CStr>,
     invocation: &Invocation,

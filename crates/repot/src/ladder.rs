@@ -1,7 +1,7 @@
 //! The whole story in one call: inspect, plan, carry the plan out, and try the next best thing if it fails.
 //!
-//! The ladder is move, bind, stay. A payload is no system before it is unpacked, so it has no next best thing: it is tried
-//! a second time, with one thread.
+//! The ladder is move, bind, stay. A payload is no system before it is unpacked, so it has no next best
+//! thing: it is tried a second time, with one thread.
 
 use alloc::ffi::CString;
 use alloc::format;
@@ -52,10 +52,11 @@ impl Outcome {
         summary(&self.plan, self.ready.as_ref(), self.nanoseconds, init.to_bytes())
     }
 
-    /// Executes the first init that works, with the arguments and the environment of this program. Logs each that does not.
+    /// Executes the first init that works, with the arguments and the environment of this program. Logs each
+    /// that does not.
     ///
-    /// Opens `/dev/console` for standard streams that are closed, and closes every other descriptor. Returns if no init
-    /// works.
+    /// Opens `/dev/console` for standard streams that are closed, and closes every other descriptor. Returns
+    /// if no init works.
     pub fn execute(self, invocation: &Invocation) {
         handoff::console();
         let before = |init: &CStr| self.log.line(Level::Info, format_args!("{}", self.summary(init)));
@@ -109,12 +110,13 @@ pub enum Known<'a> {
     Options(&'a Options),
 }
 
-/// Re-homes the system that this process is PID 1 of: inspects it, makes a plan, carries it out, and goes down the ladder if
-/// that fails. Logs what happens, except for the failure that it returns. Then [`Outcome::execute`] runs the real init.
+/// Re-homes the system that this process is PID 1 of: inspects it, makes a plan, carries it out, and goes
+/// down the ladder if that fails. Logs what happens, except for the failure that it returns. Then
+/// [`Outcome::execute`] runs the real init.
 ///
-/// While it runs, the working directory is not `/` and the umask is 0; afterwards they are `/` and what the umask was.
-/// Up to eight threads are started, and have ended when it returns. If one of them panics, the move is rolled back; see
-/// [`crate::runtime`] for what a program without `std` does for that.
+/// While it runs, the working directory is not `/` and the umask is 0; afterwards they are `/` and what the
+/// umask was. Up to eight threads are started, and have ended when it returns. If one of them panics, the
+/// move is rolled back; see [`crate::runtime`] for what a program without `std` does for that.
 ///
 /// # Errors
 /// A [`Failure`]. Only with [`Failure::Torn`] has anything changed.
@@ -198,7 +200,8 @@ impl Unseen {
     }
 }
 
-/// Looks; twice if the root is a payload and something kept it from being read: there would be nothing to stay on.
+/// Looks; twice if the root is a payload and something kept it from being read: there would be nothing to
+/// stay on.
 #[allow(clippy::result_large_err)] // Boxing it would need memory, and a lack of that may be the error.
 fn look_well(learned: &dyn Fn(Known<'_>)) -> Result<Seen, Unseen> {
     let seen = look(learned);

@@ -1,4 +1,5 @@
-//! Re-home a Linux system that lives in its initramfs: move the running root onto a fresh tmpfs, in constant extra memory.
+//! Re-home a Linux system that lives in its initramfs: move the running root onto a fresh tmpfs, in constant
+//! extra memory.
 //!
 //! # From the top
 //!
@@ -47,8 +48,8 @@
 //! | [`switch`] | makes the new root `/` | [`switch::Ready`] |
 //! | [`handoff`] | executes the real init | nothing: it does not return |
 //!
-//! A step that fails has restored everything as it was before the first. The library never exits, panics on purpose or
-//! prints, and writes to no log but in [`rehome`].
+//! A step that fails has restored everything as it was before the first. The library never exits, panics on
+//! purpose or prints, and writes to no log but in [`rehome`].
 #![no_std]
 
 extern crate alloc;

@@ -74,6 +74,14 @@ fn beside(mode: Mode) -> Options {
 fn every_situation_has_its_method() {
     let short = |facts: &mut Facts| facts.memory.available = MIB;
     let nullfs = |facts: &mut Facts| facts.parentless = false;
+    let other = |magic| {
+        with(|facts| {
+            disk(facts);
+            facts.rootfs = RootFs::Other(magic);
+        })
+    };
+    let size = |amount| options(|options| options.size = Some(amount));
+    let inodes = |amount| options(|options| options.nr_inodes = Some(Amount::Exactly(amount)));
     let rows: &[(&str, Facts, Options, Method, &str)] = &[
         ("initial ramfs", facts(), mode(Mode::Auto), Method::Move, "/ is the initial ramfs"),
         ("initial tmpfs", with(tmpfs), mode(Mode::Auto), Method::Move, "/ is the initial tmpfs"),
@@ -83,26 +91,8 @@ fn every_situation_has_its_method() {
         ("disk", with(disk), mode(Mode::Auto), Method::Stay, "/ is neither"),
         ("disk, move", with(disk), mode(Mode::Move), Method::Stay, "/ is neither"),
         ("disk, bind", with(disk), mode(Mode::Bind), Method::Bind, "as configured"),
-        (
-            "iso",
-            with(|f| {
-                disk(f);
-                f.rootfs = RootFs::Other(0x9660)
-            }),
-            mode(Mode::Auto),
-            Method::Stay,
-            "/ is neither",
-        ),
-        (
-            "overlay",
-            with(|f| {
-                disk(f);
-                f.rootfs = RootFs::Other(0x794c_7630)
-            }),
-            mode(Mode::Auto),
-            Method::Stay,
-            "/ is neither",
-        ),
+        ("iso", other(0x9660), mode(Mode::Auto), Method::Stay, "/ is neither"),
+        ("overlay", other(0x794c_7630), mode(Mode::Auto), Method::Stay, "/ is neither"),
         ("stay", facts(), mode(Mode::Stay), Method::Stay, "as configured"),
         ("bind", facts(), mode(Mode::Bind), Method::Bind, "as configured"),
         ("short of memory", with(short), mode(Mode::Auto), Method::Bind, "the move needs"),
@@ -120,53 +110,29 @@ fn every_situation_has_its_method() {
         (
             "size too small",
             facts(),
-            options(|o| o.size = Some(Amount::Exactly(99 * MIB))),
+            size(Amount::Exactly(99 * MIB)),
             Method::Bind,
             "size=103809024 is too small",
         ),
+        ("size too small in percent", facts(), size(Amount::Percent(9)), Method::Bind, "is too small"),
+        ("size that fits", facts(), size(Amount::Exactly(101 * MIB)), Method::Move, "/ is"),
+        ("no limit", facts(), size(Amount::Exactly(0)), Method::Move, "/ is"),
+        ("too few inodes", facts(), inodes(5000), Method::Bind, "nr_inodes=5000 is too small"),
+        ("inodes that fit", facts(), inodes(5100), Method::Move, "/ is"),
         (
-            "size too small in percent",
-            facts(),
-            options(|o| o.size = Some(Amount::Percent(9))),
-            Method::Bind,
-            "is too small",
-        ),
-        (
-            "size that fits",
-            facts(),
-            options(|o| o.size = Some(Amount::Exactly(101 * MIB))),
-            Method::Move,
-            "/ is",
-        ),
-        ("no limit", facts(), options(|o| o.size = Some(Amount::Exactly(0))), Method::Move, "/ is"),
-        (
-            "too few inodes",
-            facts(),
-            options(|o| o.nr_inodes = Some(Amount::Exactly(5000))),
-            Method::Bind,
-            "nr_inodes=5000 is too small",
-        ),
-        (
-            "inodes that fit",
-            facts(),
-            options(|o| o.nr_inodes = Some(Amount::Exactly(5100))),
-            Method::Move,
-            "/ is",
-        ),
-        (
-            "others run from it",
+            "others",
             with(others),
             mode(Mode::Auto),
             Method::Bind,
             "2 other processes run from /: dropbear[2] sh[3]",
         ),
-        ("others run from it, move", with(others), mode(Mode::Move), Method::Bind, "2 other processes"),
+        ("others, move", with(others), mode(Mode::Move), Method::Bind, "2 other processes"),
         ("others are ignored", with(others), beside(Mode::Move), Method::Move, "as configured"),
-        ("others are ignored in vain", with(others), beside(Mode::Auto), Method::Bind, "2 other processes"),
-        ("a bind mount", with(bound), mode(Mode::Auto), Method::Bind, "/ is in use: \"/self\" is a bind mount"),
-        ("a bind mount, move", with(bound), beside(Mode::Move), Method::Bind, "in use: "),
+        ("others are not ignored", with(others), beside(Mode::Auto), Method::Bind, "2 other processes"),
+        ("bind mount", with(bound), mode(Mode::Auto), Method::Bind, "/ is in use: \"/self\" is a bind mount"),
+        ("bind mount, move", with(bound), beside(Mode::Move), Method::Bind, "in use: "),
         (
-            "a directory",
+            "directory",
             with(|f| f.root_mount = 0),
             mode(Mode::Move),
             Method::Stay,

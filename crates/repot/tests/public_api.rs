@@ -1,7 +1,8 @@
 //! The public API, compared with `public-api.txt`: what becomes public, or stops to be, shows in a diff.
 //!
-//! The list is made from the source by a parser, so it needs no nightly compiler. It has every public item of every
-//! public module, re-exports included, with its features; bodies, documentation and private fields are left out.
+//! The list is made from the source by a parser, so it needs no nightly compiler. It has every public item of
+//! every public module, re-exports included, with its features; bodies, documentation and private fields are
+//! left out.
 #![allow(clippy::wildcard_enum_match_arm, reason = "syn's enums are non-exhaustive and have many variants")]
 
 use std::collections::BTreeMap;

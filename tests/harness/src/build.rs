@@ -90,6 +90,23 @@ pub fn init_payload(arch: Arch) -> Result<PathBuf> {
     .run()
 }
 
+/// Builds `examples/init.rs` of the library, an init with `std`.
+///
+/// # Errors
+/// If the build fails.
+pub fn example() -> Result<PathBuf> {
+    Build {
+        what: "the example of the library",
+        arch: Arch::X86_64,
+        profile: "release",
+        select: &["--package=repot", "--example=init", "--features=std"],
+        program: "examples/init",
+        name: "example-init",
+        env: Vec::new(),
+    }
+    .run()
+}
+
 /// Builds the tool as it is released, with the inits inside.
 ///
 /// # Errors

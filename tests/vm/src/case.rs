@@ -1,7 +1,7 @@
 //! One boot of a scenario: the image on one kernel, with one type of root, in one mode.
 
 use crate::expect::Expect;
-use crate::scenario::Scenario;
+use crate::scenario::{self, Scenario};
 use crate::{LIMIT, fail_if_any, verdict, with_second_try};
 use anyhow::{Context, Result};
 use repot_harness::qemu::Machine;
@@ -15,7 +15,28 @@ pub(crate) struct Case {
     pub(crate) mode: String,
 }
 
+/// The boots of all scenarios. All expectations are parsed too, so that a typo fails before the first boot.
+pub(crate) fn all() -> Result<Vec<Case>> {
+    let cases: Vec<Case> = scenario::all()?.iter().flat_map(Case::of).collect();
+    cases.iter().try_for_each(|case| case.expect().map(drop))?;
+    Ok(cases)
+}
+
 impl Case {
+    /// Each boot of a scenario.
+    fn of(scenario: &'static Scenario) -> Vec<Case> {
+        let mut cases = Vec::new();
+        for kernel in &scenario.kernels {
+            for rootfstype in &scenario.rootfstype {
+                for mode in &scenario.mode {
+                    let (kernel, rootfstype, mode) = (kernel.clone(), rootfstype.clone(), mode.clone());
+                    cases.push(Case { scenario, kernel, rootfstype, mode });
+                }
+            }
+        }
+        cases
+    }
+
     /// What the filter matches.
     pub(crate) fn name(&self) -> String {
         format!("{}/{}-{}-{}", self.scenario.name, self.kernel, self.rootfstype, self.mode)

@@ -56,7 +56,7 @@ impl Boot {
 /// If a scenario cannot be read.
 pub fn all() -> Result<Vec<Boot>> {
     let mut boots = tool_images::boots();
-    for case in scenario::all()?.iter().flat_map(scenario::Scenario::cases) {
+    for case in case::all()? {
         boots.push(Boot { name: case.name(), run: Box::new(move || case.boot()) });
     }
     Ok(boots)

@@ -19,6 +19,12 @@ pub(crate) fn init_payload() -> Result<&'static Path> {
     once(&INIT, || build::init_payload(Arch::X86_64))
 }
 
+/// The init of another project: the example of the library.
+pub(crate) fn example() -> Result<&'static Path> {
+    static INIT: Built = OnceLock::new();
+    once(&INIT, build::example)
+}
+
 /// The real init of the guests.
 pub(crate) fn probe() -> Result<&'static Path> {
     static PROBE: Built = OnceLock::new();

@@ -44,6 +44,14 @@ pub(super) fn lengths() -> Result<()> {
     Ok(())
 }
 
+/// Comments end at column [`COLUMNS`].
+pub(super) fn comments() -> Result<()> {
+    let places = found(&tracked()?, is_rust, is_wide);
+    let cure = "run `cargo xtask lint --reflow FILE...`";
+    ensure!(places.is_empty(), "comments beyond column {COLUMNS}: {}; {cure}", places.join(", "));
+    Ok(())
+}
+
 /// Whether a line is a comment that ends beyond column [`COLUMNS`]. A single long word, such as a URL, cannot
 /// be broken.
 pub(super) fn is_wide(line: &str) -> bool {

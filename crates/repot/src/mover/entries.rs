@@ -132,7 +132,7 @@ impl Visitor for Mover<'_> {
         }
         let (Some((above, name)), true) = (parent, complete) else { return Ok(()) };
         match unlinkat(&above.old, name, AtFlags::REMOVEDIR) {
-            // The directory is a mount point.
+            // The directory is a mount point, or above one.
             Err(Errno::BUSY) => {
                 self.settings.progress.add_kept();
             }

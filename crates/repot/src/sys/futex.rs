@@ -1,13 +1,21 @@
 //! A lock and an event on the kernel's futex. The library has no `std`, and the C library's own locks are
 //! larger.
 
+#[cfg(not(loom))]
 use core::cell::UnsafeCell;
 use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
-use core::sync::atomic::{AtomicU32, Ordering};
+#[cfg(not(loom))]
+use core::sync::atomic::AtomicU32;
+use core::sync::atomic::Ordering;
 
 use rustix::io::Errno;
+#[cfg(not(loom))]
 use rustix::thread::futex;
+
+// The models in `loom/` compile this file against an emulated CPU and kernel.
+#[cfg(loom)]
+use crate::emulated::{AtomicU32, UnsafeCell, futex};
 
 /// A lock around a value; waiting threads sleep in the kernel.
 #[derive(Debug, Default)]
@@ -21,7 +29,13 @@ pub(crate) struct Mutex<T> {
 unsafe impl<T: Send> Sync for Mutex<T> {}
 
 impl<T> Mutex<T> {
+    #[cfg(not(loom))]
     pub(crate) const fn new(value: T) -> Self {
+        Mutex { word: AtomicU32::new(0), value: UnsafeCell::new(value) }
+    }
+
+    #[cfg(loom)]
+    pub(crate) fn new(value: T) -> Self {
         Mutex { word: AtomicU32::new(0), value: UnsafeCell::new(value) }
     }
 
@@ -85,11 +99,17 @@ pub(crate) struct Event {
 
 /// How often a waiting thread polls before it sleeps, which takes 0.1 ms: a wake-up costs as much as copying
 /// half a chunk.
-const SPINS: u32 = 4000;
+const SPINS: u32 = if cfg!(loom) { 1 } else { 4000 };
 
 impl Event {
+    #[cfg(not(loom))]
     pub(crate) const fn new() -> Self {
         Event { count: AtomicU32::new(0), asleep: AtomicU32::new(0) }
+    }
+
+    #[cfg(loom)]
+    pub(crate) fn new() -> Self {
+        Self::default()
     }
 
     /// The current count. Read it before checking the condition that you wait for.
@@ -145,7 +165,7 @@ fn wake(word: &AtomicU32, count: u32) {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
     use core::cell::Cell;

@@ -258,6 +258,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "takes minutes")]
     fn an_index_of_10_gib_is_within_the_limit() {
         const FRAME: u64 = 3 << 20;
         let chunk = Chunk { size: CHUNK, sum: u64::MAX, digest: [0xff; 32] };
