@@ -15,13 +15,17 @@ use rustix::fs::{
     unlinkat, utimensat,
 };
 use rustix::io::Errno;
-use rustix::mount::{MountPropagationFlags, MoveMountFlags, UnmountFlags, mount_change, move_mount, unmount};
+use rustix::mount::{
+    MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount_change, move_mount, open_tree,
+    unmount,
+};
 use rustix::process::{chdir, fchdir};
 
 use crate::error::{Call, Error, Fault, Step, Torn, retry_once};
 use crate::facts::Facts;
 use crate::facts::mountinfo::Mount;
 use crate::metadata::{At, Meta, kept_flags};
+use crate::plan::Method;
 use crate::relocate::Relocated;
 
 /// The mounts are on the new root, which is attached above the old one.
@@ -41,12 +45,18 @@ pub(crate) struct Carried<'s> {
 /// # Errors
 /// The call that failed. Mounts and tree are rolled back then.
 pub(crate) fn carry<'s>(relocated: Relocated<'s>, facts: &Facts) -> Result<Carried<'s>, Error> {
-    let mut places =
-        Places { parked: Vec::new(), placed: Vec::new(), left: Vec::new(), attached: false, private: false };
+    let mut places = Places {
+        parked: Vec::new(),
+        placed: Vec::new(),
+        copied: 0,
+        left: Vec::new(),
+        attached: false,
+        private: false,
+    };
     match places.carry(&relocated, facts) {
         Ok(()) => {
             let left = core::mem::take(&mut places.left);
-            let mounts = places.placed.len();
+            let mounts = places.placed.len() + places.copied;
             Ok(Carried { relocated, shared: facts.shared, places, mounts, left })
         }
         Err(fault) => Err(undo(places, relocated, facts.shared, fault.at(Step::Carry))),
@@ -84,6 +94,8 @@ struct Places {
     parked: Vec<Taken>,
     /// Mounts at their final places.
     placed: Vec<Taken>,
+    /// The number of mounts that were copied rather than moved.
+    copied: usize,
     /// Parking places that could not be removed.
     left: Vec<Fault>,
     /// Whether the new root is attached.
@@ -115,6 +127,9 @@ impl Places {
             })
             .collect();
         children.sort_by_key(|mount| mount.point.len());
+        if new.method == Method::Bind && facts.parentless && !facts.others.is_empty() {
+            return self.copy(&children, new.site.root.as_fd(), new.dir.as_fd());
+        }
         let mut park = Park::new(new.dir.as_fd());
         let (old, fresh) = (new.site.root.as_fd(), new.dir.as_fd());
         let carried = self.take_off(&children, facts, old, fresh, &mut park).and_then(|()| {
@@ -136,6 +151,25 @@ impl Places {
         }
         self.left.extend(park.close(relocated).err());
         carried
+    }
+
+    /// Copies the mounts that can be reached, and leaves them to the processes whose root stays the old one:
+    /// without pivot_root it stays for all but this process.
+    fn copy(&mut self, children: &[&Mount], old: BorrowedFd<'_>, new: BorrowedFd<'_>) -> Result<(), Fault> {
+        for child in children {
+            if children.iter().any(|other| hides(other, child)) {
+                continue;
+            }
+            let mount = find(old, &child.point)?;
+            let flags = OpenTreeFlags::OPEN_TREE_CLONE
+                | OpenTreeFlags::OPEN_TREE_CLOEXEC
+                | OpenTreeFlags::AT_EMPTY_PATH
+                | OpenTreeFlags::AT_RECURSIVE;
+            let copy = open_tree(&mount, "", flags).on("open_tree", &child.point)?;
+            shift(&copy, find(new, &child.point)?.as_fd(), &child.point)?;
+            self.copied += 1;
+        }
+        Ok(())
     }
 
     /// Moves mounts directly where possible, and parks the others.

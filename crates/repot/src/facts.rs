@@ -231,12 +231,13 @@ fn try_look(site: &Site, options: &Options) -> Result<Facts, Fault> {
     };
     let device = Device { major: status.stx_dev_major, minor: status.stx_dev_minor };
     // If nothing can move, it does not matter what else uses the root.
-    let (max_wait, dependents, streams) = if may_move && in_memory {
+    let (dependents, streams) = if may_move && in_memory {
         let dependents = dependents::dependents(&root, device, &mounts, &loops::loops());
-        (processes::MAX_WAIT, dependents, streams::look(site, device))
+        (dependents, streams::look(site, device))
     } else {
-        (0, Vec::new(), Vec::new())
+        (Vec::new(), Vec::new())
     };
+    let max_wait = if may_move && in_memory { processes::MAX_WAIT } else { 0 };
     let program = program(site);
     Ok(Facts {
         first: rustix::process::getpid().is_init(),

@@ -17,6 +17,7 @@ use super::ranges::LargeFiles;
 use crate::error::{Call, Fault};
 use crate::metadata::{At, Attributes, Capability, Meta};
 use crate::progress::Progress;
+use crate::sys;
 use crate::walk::Pair;
 
 pub(super) const NO_FOLLOW: OFlags = OFlags::NOFOLLOW.union(OFlags::CLOEXEC);
@@ -92,7 +93,9 @@ impl<'a> FileCopy<'a> {
         let mut shrinking = None;
         let truncates = first || self.settings.wipe;
         let large = size > CHUNK;
-        if (large || (truncates && size > 0)) && !self.settings.is_program(self.meta) {
+        let frees = (large || (truncates && size > 0)) && !self.settings.is_program(self.meta);
+        // Whoever else holds the file would lose its contents; unlinking it harms nobody.
+        if frees && !sys::is_held(self.old) {
             shrinking = match openat(&dir.old, name, OFlags::WRONLY | NO_FOLLOW, Mode::empty()) {
                 // Another program that is running.
                 Err(Errno::TXTBSY) => None,

@@ -44,6 +44,16 @@ impl<M> Node<M> {
     }
 }
 
+impl<M> Drop for Node<M> {
+    /// Drops the parents one after the other. Recursion would overflow the stack of a worker in a deep tree.
+    fn drop(&mut self) {
+        let mut parent = self.parent.take();
+        while let Some(mut node) = parent.and_then(Arc::into_inner) {
+            parent = node.parent.take();
+        }
+    }
+}
+
 /// An open directory that any thread may walk.
 pub(crate) struct Task<V: Visitor> {
     pub(crate) node: Arc<Node<V::Meta>>,
