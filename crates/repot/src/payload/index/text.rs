@@ -305,11 +305,13 @@ mod tests {
     #[test]
     fn truncated_or_corrupt_text_is_refused() {
         let text = sample().text();
-        for end in 0..text.len() {
+        // Miri is too slow for every position.
+        let step = if cfg!(miri) { 29 } else { 1 };
+        for end in (0..text.len()).step_by(step) {
             assert!(Index::parse(&text.as_bytes()[..end]).is_err(), "{}", &text[..end]);
         }
         assert!(Index::parse((text.clone() + "\n").as_bytes()).is_err());
-        for at in 0..text.len() {
+        for at in (0..text.len()).step_by(step) {
             for bit in [1, 16] {
                 let mut corrupt = text.clone().into_bytes();
                 corrupt[at] ^= bit;
