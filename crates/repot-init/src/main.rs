@@ -44,7 +44,7 @@ fn run(process: &Process) -> i32 {
             log.line(Level::Error, format_args!("{failure}"));
             match failure {
                 Failure::Unseen(_) => last::in_place(process),
-                Failure::Refused(_) | Failure::Torn(_) | _ => last::resort(&log, process),
+                Failure::Refused(_) | Failure::Torn(_) | _ => last::resort(log, process),
             }
         }
     }

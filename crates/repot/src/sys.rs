@@ -17,7 +17,7 @@ pub(crate) use crew::crew;
 pub use crew::{is_worker, worker_lost};
 pub(crate) use futex::{Event, Mutex};
 pub(crate) use kernel_log::kernel_log;
-pub use memory::{Malloc, is_memory_short, is_torn};
+pub use memory::{Allocator, is_memory_short, is_torn};
 pub(crate) use memory::{cached_pages, page_size, tear};
 pub use process::Invocation;
 pub(crate) use process::{cpus, redirect, stream};

@@ -68,9 +68,12 @@ fn own_crew() -> *const Crew {
 extern "C" fn start(crew: *mut c_void) -> *mut c_void {
     // SAFETY: `crew` was made by `Arc::into_raw` for this thread alone.
     let crew = unsafe { Arc::from_raw(crew.cast_const().cast::<Crew>()) };
-    if let Some(key) = key() {
-        // SAFETY: the key exists. Only this thread reads the value, and it holds `crew` until it ends.
-        unsafe { libc::pthread_setspecific(key, Arc::as_ptr(&crew).cast()) };
+    // SAFETY: the key exists. Only this thread reads the value, and it holds `crew` until it ends.
+    let set = key().map(|key| unsafe { libc::pthread_setspecific(key, Arc::as_ptr(&crew).cast()) });
+    if set != Some(0) {
+        // Its panic handler would take it for the main thread.
+        crew.count(&crew.lost);
+        return ptr::null_mut();
     }
     let number = crew.next.fetch_add(1, Ordering::Relaxed);
     // SAFETY: this thread is not counted yet, so the caller of `crew` still waits and `work` is alive.
@@ -153,11 +156,13 @@ pub(crate) fn crew(threads: u32, work: &Work<'_>, meanwhile: &dyn Fn(), lost: &d
     let mut reported = false;
     loop {
         let seen = crew.tick.seen();
-        if !reported && crew.lost.load(Ordering::Acquire) > 0 {
+        // Read once: a thread lost after this must not end the loop unreported.
+        let gone = crew.lost.load(Ordering::Acquire);
+        if !reported && gone > 0 {
             reported = true;
             lost();
         }
-        if crew.is_over(join.started) {
+        if crew.ended.load(Ordering::Acquire) + gone == join.started {
             return;
         }
         if crew.tick.wait_for(seen, 1) {
