@@ -10,6 +10,7 @@ mod futex;
 mod kernel_log;
 mod memory;
 mod process;
+mod tally;
 
 pub(crate) use clock::cpu_time;
 pub use clock::{now, sleep};
