@@ -14,6 +14,8 @@ mod models;
 #[allow(dead_code, reason = "the models use a part of it")]
 #[path = "../../crates/repot/src/sys/futex.rs"]
 mod futex;
+#[path = "../../crates/repot/src/sys/tally.rs"]
+mod tally;
 #[allow(dead_code, reason = "the models use a part of it")]
 #[path = "../../crates/repot/src/walk/tasks.rs"]
 mod tasks;

@@ -2,11 +2,13 @@
 
 use crate::error::Fault;
 use crate::sys::{Event, Mutex};
+use crate::tally::Tally;
 use crate::tasks::{Node, Shared, Task};
 use crate::walk::Visitor;
 use loom::sync::Arc;
-use loom::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use loom::sync::atomic::{AtomicBool, Ordering};
 use loom::thread::spawn;
+use std::cell::Cell;
 
 /// Explores a model with at most `preemptions` of a thread that could go on; blocking is not counted.
 fn explore(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
@@ -88,25 +90,30 @@ fn two_threads_take_turns() {
     });
 }
 
-/// As `sys::crew` awaits its threads. It needs pthreads, so its file cannot be compiled here.
-#[test]
-fn the_last_thread_that_ends_is_seen() {
-    explore(3, || {
-        let (tick, ended) = (Event::new(), AtomicU32::new(0));
+/// A crew of two, of which `lost` threads panic.
+fn crew(lost: u32) {
+    explore(3, move || {
+        let tally = Tally::default();
         together(3, move |number| {
             if number > 0 {
-                ended.fetch_add(1, Ordering::Release);
-                return tick.notify();
+                return tally.count(number <= lost);
             }
-            loop {
-                let seen = tick.seen();
-                if ended.load(Ordering::Acquire) == 2 {
-                    return;
-                }
-                tick.wait(seen);
-            }
+            let reported = Cell::new(0);
+            tally.wait(2, &|| (), &|| reported.set(reported.get() + 1));
+            assert_eq!(reported.get(), lost.min(1), "each crew reports once");
         });
     });
+}
+
+#[test]
+fn the_last_thread_that_ends_is_seen() {
+    crew(0);
+}
+
+#[test]
+fn a_lost_thread_is_reported_even_if_it_is_the_last() {
+    crew(1);
+    crew(2);
 }
 
 /// A walk over a root and its subdirectories. `Dir` is the number of a directory, 0 for the root.

@@ -21,7 +21,7 @@ const SHELLS: [&CStr; 3] = [c"/bin/sh", c"/bin/bash", c"/bin/busybox"];
 /// init is executed: the root outside the payload is no system.
 pub(crate) fn in_place(process: &Process) -> ! {
     if is_packed() {
-        let log = process.log();
+        let log = process.reopened_log();
         log.line(
             Level::Error,
             format_args!("the payload was not unpacked, so the image holds no system to boot"),
@@ -34,12 +34,12 @@ pub(crate) fn in_place(process: &Process) -> ! {
 
 /// Logs an init that could not be executed.
 pub(crate) fn report(process: &Process, failed: &NotExecuted<'_>) {
-    process.log().line(Level::Error, format_args!("{failed}"));
+    process.reopened_log().line(Level::Error, format_args!("{failed}"));
 }
 
 /// Called when execve failed for every init.
 pub(crate) fn no_init(process: &Process) -> ! {
-    let log = process.log();
+    let log = process.reopened_log();
     log.line(Level::Error, format_args!("execve failed for every init"));
     resort(&log, process)
 }
@@ -54,7 +54,7 @@ pub(crate) fn resort(log: &Log, process: &Process) -> ! {
             log.line(Level::Error, format_args!("starting a shell (onerror=shell)"));
             let invocation = process.invocation.without_arguments();
             handoff::execute(SHELLS, &invocation, &|_| (), &|failed| report(process, failed));
-            reopened = process.log();
+            reopened = process.reopened_log();
             log = &reopened;
             log.line(
                 Level::Error,

@@ -42,7 +42,7 @@ fn run(process: &Process) -> i32 {
         Err(failure) => {
             let log = process.log();
             log.line(Level::Error, format_args!("{failure}"));
-            last::resort(&log, process)
+            last::resort(log, process)
         }
     }
 }

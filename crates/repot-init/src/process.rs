@@ -1,6 +1,6 @@
 //! The state for the last resort, which the panic handler needs too.
 
-use core::cell::Cell;
+use core::cell::{Cell, OnceCell};
 
 use repot::ladder::Known;
 use repot::log::Log;
@@ -13,6 +13,8 @@ pub(crate) struct Process {
     pub(crate) invocation: Invocation,
     /// Whether this process is in the initial PID namespace, so that the kernel log is ours to write to.
     machine: Cell<bool>,
+    /// The log, opened before anything changes: later there may be no memory for that.
+    log: OnceCell<Log>,
     /// `onerror=`
     onerror: Cell<OnError>,
     /// `panic=`, in seconds
@@ -24,6 +26,7 @@ impl Process {
         Process {
             invocation,
             machine: Cell::new(true),
+            log: OnceCell::new(),
             onerror: Cell::new(OnError::Continue),
             panic: Cell::new(0),
         }
@@ -32,7 +35,10 @@ impl Process {
     /// Stores what `last` needs. Called before any thread is started.
     pub(crate) fn learn(&self, known: Known<'_>) {
         match known {
-            Known::Machine(machine) => self.machine.set(machine),
+            Known::Machine(machine) => {
+                self.machine.set(machine);
+                self.log.get_or_init(|| Log::open(machine));
+            }
             Known::Options(options) => {
                 self.onerror.set(options.onerror);
                 self.panic.set(options.panic);
@@ -49,8 +55,13 @@ impl Process {
         self.panic.get()
     }
 
-    /// Opens the log. On 5.10 a failed exec has closed all descriptors, so it is opened for each use.
-    pub(crate) fn log(&self) -> Log {
+    /// The log. To be used until an exec fails: on 5.10 that closes all descriptors.
+    pub(crate) fn log(&self) -> &Log {
+        self.log.get_or_init(|| self.reopened_log())
+    }
+
+    /// The log, opened again.
+    pub(crate) fn reopened_log(&self) -> Log {
         Log::open(self.machine.get())
     }
 }

@@ -33,7 +33,7 @@ fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
     // SAFETY: null, or the pointer that `main` stored, which lives as long as the process. Its cells are not
     // written while other threads exist.
     let process = unsafe { pointer.as_ref() };
-    let log = process.map_or_else(|| Log::open(true), Process::log);
+    let log = process.map_or_else(|| Log::open(true), Process::reopened_log);
     log.line(Level::Error, format_args!("bug in repot, or out of memory: {info}"));
     if worker {
         worker_lost();

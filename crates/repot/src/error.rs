@@ -11,6 +11,7 @@ use crate::display::Quoted;
 
 /// A step, for messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Step {
     /// Inspecting the system.
     Facts,
@@ -47,6 +48,7 @@ impl fmt::Display for Step {
 
 /// What failed in a [`Fault`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum What {
     /// A system call, by its name in the kernel, or `malloc`.
     Call(&'static str),
@@ -123,6 +125,7 @@ pub struct Error {
 
 /// Why no complete root exists any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Torn {
     /// The rollback failed too: the tree is split between the old root and the new one.
     Undo(Fault),

@@ -77,7 +77,7 @@ pub enum Failure {
     Unseen(Error),
     /// Nothing was changed, and nothing must be executed.
     Refused(Refusal),
-    /// There is no complete root any more.
+    /// There is no complete root: the rollback failed, or the root is a payload that could not be unpacked.
     Torn(Error),
 }
 
@@ -119,7 +119,7 @@ pub enum Known<'a> {
 /// move is rolled back; see [`crate::runtime`] for what a program without `std` does for that.
 ///
 /// # Errors
-/// A [`Failure`]. Only with [`Failure::Torn`] has anything changed.
+/// A [`Failure`]. Only with [`Failure::Torn`] may anything have changed.
 pub fn rehome() -> Result<Outcome, Failure> {
     rehome_with(&|_| ())
 }
@@ -259,18 +259,19 @@ fn climb_down(log: &Log, site: &Site, facts: &Facts, plan: &mut Plan) -> Result<
             }
             Err(error) => error,
         };
-        match recourse(plan.method, &error, retried) {
-            Recourse::GiveUp => return Err(error),
-            Recourse::Retry => {
-                retried = true;
-                plan.threads = 1;
-            }
-            Recourse::Try(method) => {
-                plan.reason = format!("{} failed ({error})", plan.method.name());
-                plan.method = method;
-            }
+        let recourse = recourse(plan.method, &error, retried);
+        if recourse == Recourse::GiveUp {
+            return Err(error);
         }
+        // First of all: what follows allocates.
         log.line(Level::Error, format_args!("{error}"));
+        if let Recourse::Try(method) = recourse {
+            plan.reason = format!("{} failed ({error})", plan.method.name());
+            plan.method = method;
+        } else {
+            retried = true;
+            plan.threads = 1;
+        }
     }
     Ok(None)
 }

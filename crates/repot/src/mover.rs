@@ -106,16 +106,18 @@ pub(crate) fn run(
         meta.mode = Mode::from_raw_mode(0o755);
     }
     let meta = DirMeta { meta, flags: moved.flags, merged: false };
+    let inits = plan.inits.clone();
     sys::tear(true);
-    let _reserve = (facts.machine && plan.tight).then(|| Reserve::release(new.site.proc.as_fd()));
+    let reserve = (facts.machine && plan.tight).then(|| Reserve::release(new.site.proc.as_fd()));
     if let Err(fault) =
         walk_with(large_files.bell(), &mover, roots, meta, plan.threads, &|| meanwhile(progress))
     {
         let torn = moved.roll_back(new).err().map(Torn::Undo);
         return Err(Error { torn, ..fault.at(Step::Relocate) });
     }
+    drop(reserve);
     let warnings = manifest::apply(new.dir.as_fd());
-    Ok(Arrived { undo: Some(Undo(Some(moved))), root, inits: plan.inits.clone(), warnings })
+    Ok(Arrived { undo: Some(Undo(Some(moved))), root, inits, warnings })
 }
 
 /// Moves whatever the old root holds beside a payload into the new root, where the payload was unpacked. This

@@ -4,8 +4,12 @@ use alloc::vec::Vec;
 
 use rustix::fd::AsFd;
 use rustix::fs::{Mode, Timestamps};
+#[cfg(not(feature = "payload"))]
+use rustix::io::Errno;
 use rustix::process::{chdir, fchdir, umask};
 
+#[cfg(not(feature = "payload"))]
+use crate::error::Fault;
 use crate::error::{Call, Error, Step, Torn, retry_once};
 use crate::facts::Facts;
 use crate::metadata::{At, Meta};
@@ -40,7 +44,11 @@ pub(crate) fn relocate<'s>(
         Method::Payload => {
             in_procfs(&new, || crate::unpack::run(&new, facts, plan, root, &progress, meanwhile))
         }
-        _ => {
+        #[cfg(not(feature = "payload"))]
+        Method::Payload => {
+            Err(Errno::OPNOTSUPP).call("payload").map_err(|fault: Fault| fault.at(Step::Payload))
+        }
+        Method::Bind | Method::Stay => {
             let (undo, inits) = (Some(Undo::nothing()), plan.inits.clone());
             Ok(Arrived { undo, root, inits, warnings: Vec::new() })
         }

@@ -12,6 +12,7 @@ mod lease;
 mod loop_device;
 mod memory;
 mod process;
+mod tally;
 
 pub(crate) use clock::cpu_time;
 pub use clock::{now, sleep};
@@ -21,7 +22,7 @@ pub(crate) use futex::{Event, Mutex};
 pub(crate) use kernel_log::kernel_log;
 pub(crate) use lease::is_held;
 pub(crate) use loop_device::loop_backing;
-pub use memory::{Malloc, is_memory_short, is_torn};
+pub use memory::{Allocator, is_memory_short, is_torn};
 pub(crate) use memory::{cached_pages, page_size, tear};
 pub use process::Invocation;
 pub(crate) use process::{cpus, redirect, stream};

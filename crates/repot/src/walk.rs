@@ -62,7 +62,8 @@ pub(crate) struct Pair {
 impl Pair {
     /// Opens both roots again, with descriptors that a walk may own.
     pub(crate) fn reopen(old: &OwnedFd, new: &OwnedFd) -> Result<Pair, Fault> {
-        Ok(Pair { old: open(old, c".")?, new: open(new, c".")? })
+        let root = |dir| open(dir, c".").map_err(|fault| fault.on(b"/".to_vec()));
+        Ok(Pair { old: root(old)?, new: root(new)? })
     }
 }
 

@@ -6,7 +6,7 @@ use repot::facts::unpacked::Unpacking;
 use repot::facts::{Capacity, Facts, Memory, RootFs};
 use repot::marker::Totals;
 use repot::options::{Amount, Mode, Options};
-use repot::payload::index::{CHUNK, Chunk, Frame, Index};
+use repot::payload::index::{CHUNK_SIZE, Chunk, Frame, Index};
 use repot::plan::{Method, Plan, Refusal, plan};
 use repot::walk::survey::Survey;
 
@@ -313,8 +313,8 @@ fn a_truncated_initramfs_is_refused() {
 /// A payload of `mib` MiB in pages, in 40 MiB of chunks; the initramfs holds nothing else.
 fn payload(mib: u64) -> impl FnOnce(&mut Facts) {
     move |facts| {
-        let chunk = Chunk { size: CHUNK, sum: 1, digest: [1; 32] };
-        let chunks = vec![chunk; usize::try_from(40 * MIB / CHUNK).expect("few")];
+        let chunk = Chunk { size: CHUNK_SIZE, sum: 1, digest: [1; 32] };
+        let chunks = vec![chunk; usize::try_from(40 * MIB / CHUNK_SIZE).expect("few")];
         let frame = Frame { start: 0, size: 40 * MIB, content: 2 * mib * MIB, more: false };
         let index = Index {
             entries: 1000,

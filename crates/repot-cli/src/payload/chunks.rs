@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, Write};
 
-use repot::payload::index::{CHUNK, Chunk, xxh64};
+use repot::payload::index::{CHUNK_SIZE, Chunk, xxh64};
 use sha2::{Digest, Sha256};
 
 /// A stream that is split into chunks.
@@ -22,7 +22,7 @@ impl Chunks {
 
     /// Bytes written so far.
     pub(super) fn position(&self) -> u64 {
-        self.done.len() as u64 * CHUNK + self.chunk.len() as u64
+        self.done.len() as u64 * CHUNK_SIZE + self.chunk.len() as u64
     }
 
     pub(super) fn finish(mut self) -> io::Result<(File, Vec<Chunk>)> {
@@ -43,7 +43,7 @@ impl Chunks {
 
 impl Write for Chunks {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let room = usize::try_from(CHUNK).unwrap_or(usize::MAX) - self.chunk.len();
+        let room = usize::try_from(CHUNK_SIZE).unwrap_or(usize::MAX) - self.chunk.len();
         let taken = room.min(bytes.len());
         self.chunk.extend_from_slice(&bytes[..taken]);
         if taken == room {

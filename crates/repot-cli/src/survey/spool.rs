@@ -9,7 +9,7 @@ use std::os::unix::fs::FileExt;
 
 use anyhow::{Context, Result, ensure};
 use repot::payload::DIRECTORY;
-use repot::payload::index::{CHUNK, Chunk, Index, LIMIT, name};
+use repot::payload::index::{CHUNK_SIZE, Chunk, Index, LIMIT, name};
 use sha2::{Digest, Sha256};
 use twox_hash::XxHash64;
 
@@ -181,11 +181,11 @@ struct Frame<'a> {
 impl Read for Frame<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let Some(file) = &self.spool.file else { return Ok(0) };
-        let number = usize::try_from(self.at / CHUNK).unwrap_or(usize::MAX);
+        let number = usize::try_from(self.at / CHUNK_SIZE).unwrap_or(usize::MAX);
         let known =
             self.index.chunks.get(number).and_then(|_| self.spool.chunks.get(name(number).as_bytes()));
         let Some((start, Chunk { size, .. })) = known else { return Ok(0) };
-        let offset = self.at % CHUNK;
+        let offset = self.at % CHUNK_SIZE;
         let left = (self.end - self.at).min(size.saturating_sub(offset));
         let want = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
         let got = file.read_at(&mut buffer[..want], start + offset)?;

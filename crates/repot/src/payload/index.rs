@@ -12,7 +12,7 @@ pub use text::{Flaw, xxh64};
 /// The maximum size of an index, in bytes; enough for a payload of 10 GiB.
 pub const LIMIT: usize = 5 << 20;
 /// The size of a chunk, in bytes. The last one may be shorter.
-pub const CHUNK: u64 = 256 << 10;
+pub const CHUNK_SIZE: u64 = 256 << 10;
 /// The largest zstd window that a frame may need, as a power of two. Each worker holds one window in memory.
 pub const WINDOW_LOG: u32 = 20;
 
@@ -83,7 +83,7 @@ impl Frame {
 
     /// The numbers of the chunks that hold it.
     pub fn chunks(&self) -> core::ops::RangeInclusive<usize> {
-        let number = |at: u64| usize::try_from(at / CHUNK).unwrap_or(usize::MAX);
+        let number = |at: u64| usize::try_from(at / CHUNK_SIZE).unwrap_or(usize::MAX);
         number(self.start)..=number(self.end() - 1)
     }
 }

@@ -6,39 +6,25 @@ use core::mem::MaybeUninit;
 use core::ptr;
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use super::futex::{Event, Mutex};
+use super::futex::Mutex;
+use super::tally::Tally;
 
 type Work<'a> = dyn Fn(u32) + Sync + 'a;
 
 /// State shared by the threads of one crew. Each thread holds a reference, because the last one may still
 /// wake a waiter that has returned already.
 struct Crew {
-    /// Valid until `ended` + `lost` equals the number of started threads.
+    /// Valid until all started threads are counted in `tally`.
     work: *const Work<'static>,
     /// The number that the next thread gets.
     next: AtomicU32,
-    ended: AtomicU32,
-    /// Threads that panicked.
-    lost: AtomicU32,
-    /// Notified when a thread ends or is lost.
-    tick: Event,
+    tally: Tally,
 }
 
 // SAFETY: `work` points to something `Sync`; everything else is atomic.
 unsafe impl Send for Crew {}
 // SAFETY: as above.
 unsafe impl Sync for Crew {}
-
-impl Crew {
-    fn count(&self, counter: &AtomicU32) {
-        counter.fetch_add(1, Ordering::Release);
-        self.tick.notify();
-    }
-
-    fn is_over(&self, started: u32) -> bool {
-        self.ended.load(Ordering::Acquire) + self.lost.load(Ordering::Acquire) == started
-    }
-}
 
 /// The thread-specific key under which a worker finds its crew; `None` until the first crew.
 static KEY: Mutex<Option<libc::pthread_key_t>> = Mutex::new(None);
@@ -68,14 +54,17 @@ fn own_crew() -> *const Crew {
 extern "C" fn start(crew: *mut c_void) -> *mut c_void {
     // SAFETY: `crew` was made by `Arc::into_raw` for this thread alone.
     let crew = unsafe { Arc::from_raw(crew.cast_const().cast::<Crew>()) };
-    if let Some(key) = key() {
-        // SAFETY: the key exists. Only this thread reads the value, and it holds `crew` until it ends.
-        unsafe { libc::pthread_setspecific(key, Arc::as_ptr(&crew).cast()) };
+    // SAFETY: the key exists. Only this thread reads the value, and it holds `crew` until it ends.
+    let set = key().map(|key| unsafe { libc::pthread_setspecific(key, Arc::as_ptr(&crew).cast()) });
+    if set != Some(0) {
+        // Its panic handler would take it for the main thread.
+        crew.tally.count(true);
+        return ptr::null_mut();
     }
     let number = crew.next.fetch_add(1, Ordering::Relaxed);
     // SAFETY: this thread is not counted yet, so the caller of `crew` still waits and `work` is alive.
     let work = unsafe { &*crew.work };
-    crew.count(if completed(work, number) { &crew.ended } else { &crew.lost });
+    crew.tally.count(!completed(work, number));
     ptr::null_mut()
 }
 
@@ -100,13 +89,7 @@ struct Join<'a> {
 
 impl Drop for Join<'_> {
     fn drop(&mut self) {
-        loop {
-            let seen = self.crew.tick.seen();
-            if self.crew.is_over(self.started) {
-                return;
-            }
-            self.crew.tick.wait(seen);
-        }
+        self.crew.tally.wait(self.started, &|| (), &|| ());
     }
 }
 
@@ -125,9 +108,7 @@ pub(crate) fn crew(threads: u32, work: &Work<'_>, meanwhile: &dyn Fn(), lost: &d
         // have ended.
         work: unsafe { core::mem::transmute::<*const Work<'_>, *const Work<'static>>(borrowed) },
         next: AtomicU32::new(0),
-        ended: AtomicU32::new(0),
-        lost: AtomicU32::new(0),
-        tick: Event::new(),
+        tally: Tally::default(),
     });
     let mut join = Join { crew: &crew, started: 0 };
     while join.started < threads {
@@ -150,20 +131,7 @@ pub(crate) fn crew(threads: u32, work: &Work<'_>, meanwhile: &dyn Fn(), lost: &d
     if join.started == 0 {
         return work(0);
     }
-    let mut reported = false;
-    loop {
-        let seen = crew.tick.seen();
-        if !reported && crew.lost.load(Ordering::Acquire) > 0 {
-            reported = true;
-            lost();
-        }
-        if crew.is_over(join.started) {
-            return;
-        }
-        if crew.tick.wait_for(seen, 1) {
-            meanwhile();
-        }
-    }
+    crew.tally.wait(join.started, meanwhile, lost);
 }
 
 /// Whether the calling thread is a worker of a crew.
@@ -177,7 +145,7 @@ pub fn worker_lost() -> ! {
     // SAFETY: null, or the crew that this thread holds a reference to. It never drops that reference, since
     // it never returns.
     if let Some(crew) = unsafe { own_crew().as_ref() } {
-        crew.count(&crew.lost);
+        crew.tally.count(true);
     }
     loop {
         // SAFETY: pause has no arguments and only sleeps.
@@ -188,6 +156,7 @@ pub fn worker_lost() -> ! {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::Event;
     use core::sync::atomic::AtomicU64;
 
     fn sum(threads: u32) -> u64 {

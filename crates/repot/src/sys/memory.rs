@@ -53,16 +53,16 @@ pub(crate) fn cached_pages(file: BorrowedFd<'_>, offset: u64, length: u64) -> Re
 /// The C library's `malloc` as Rust's allocator, with a reserve of 512 KiB. See
 /// [`crate::runtime::Allocator`].
 #[derive(Debug)]
-pub struct Malloc;
+pub struct Allocator;
 
-/// Allocated by [`Malloc::set_aside`]. It is never written to, so it takes no memory until it is needed.
+/// Allocated by [`Allocator::set_aside`]. It is never written to, so it takes no memory until it is needed.
 static RESERVE: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
 /// In bytes; more than one worker of a walk ever allocates.
 const RESERVE_SIZE: usize = 512 * 1024;
 
 static SHORT: AtomicBool = AtomicBool::new(false);
 
-impl Malloc {
+impl Allocator {
     /// Allocates a reserve for the first allocation that fails.
     pub fn set_aside() {
         // SAFETY: any size is a valid argument. A null pointer is handled below.
@@ -75,7 +75,7 @@ impl Malloc {
 }
 
 // SAFETY: malloc and posix_memalign return what GlobalAlloc asks for, and free accepts both.
-unsafe impl GlobalAlloc for Malloc {
+unsafe impl GlobalAlloc for Allocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let try_once = || {
             if layout.align() <= size_of::<usize>() * 2 {

@@ -31,8 +31,8 @@ impl Invocation {
         Invocation { argv, envp }
     }
 
-    /// The arguments and environment of a program with the standard library. Leaks a copy that lives as long
-    /// as the process, so call it once.
+    /// The arguments and environment that a program with the standard library has now. Leaks a copy of both
+    /// that lives as long as the process, so call it once.
     #[cfg(feature = "std")]
     pub fn of_process() -> Self {
         use alloc::boxed::Box;
@@ -40,16 +40,21 @@ impl Invocation {
         use alloc::vec::Vec;
         use std::os::unix::ffi::OsStringExt;
 
-        unsafe extern "C" {
-            static environ: *const *const c_char;
-        }
-        let arguments = std::env::args_os()
-            .map(|argument| CString::new(argument.into_vec()).unwrap_or_default().into_raw().cast_const());
-        let argv: Vec<*const c_char> = arguments.chain([ptr::null()]).collect();
-        let argv = Box::leak(argv.into_boxed_slice()).as_mut_ptr();
-        // SAFETY: `argv` was made so just above. The C library's `environ` is such an array, and nothing in
-        // the library changes the environment.
-        unsafe { Invocation::of_main(argv, environ) }
+        let leak = |strings: Vec<Vec<u8>>| {
+            let strings = strings
+                .into_iter()
+                .map(|text| CString::new(text).unwrap_or_default().into_raw().cast_const());
+            let array: Vec<*const c_char> = strings.chain([ptr::null()]).collect();
+            Box::leak(array.into_boxed_slice()).as_mut_ptr()
+        };
+        let arguments = std::env::args_os().map(OsStringExt::into_vec).collect();
+        // Copied too: `std::env::set_var` frees what the C library's `environ` pointed to before.
+        let variable = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+            [name.into_vec(), value.into_vec()].join(&b'=')
+        };
+        let variables = std::env::vars_os().map(variable).collect();
+        // SAFETY: both arrays were made just above, end with a null pointer and are never freed.
+        unsafe { Invocation::of_main(leak(arguments), leak(variables)) }
     }
 
     /// The same environment without arguments, for programs that would misunderstand those of an init.
@@ -80,6 +85,10 @@ impl Invocation {
             // nothing opens descriptors in between.
             unsafe { libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, 0u32) };
         }
+        // `std` ignores SIGPIPE from its start on, and the real init would inherit that.
+        // SAFETY: no handler of ours is involved.
+        #[cfg(feature = "std")]
+        let ignored = unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
         // SAFETY: `of_main` requires that both arrays end with a null pointer and belong to this program.
         unsafe {
             if self.argv.is_null() || (*self.argv).is_null() {
@@ -89,7 +98,13 @@ impl Invocation {
                 libc::execve(path.as_ptr(), self.argv, self.envp);
             }
         }
-        last_error()
+        let error = last_error();
+        // SAFETY: as above; it is what was set before.
+        #[cfg(feature = "std")]
+        unsafe {
+            libc::signal(libc::SIGPIPE, ignored)
+        };
+        error
     }
 }
 

@@ -17,7 +17,7 @@ use crate::error::{Call, Fault, What};
 use crate::metadata::{At, Meta};
 use crate::mover::zero;
 use crate::payload::DIRECTORY;
-use crate::payload::index::{CHUNK, Chunk, Index, WINDOW_LOG, name};
+use crate::payload::index::{CHUNK_SIZE, Chunk, Index, WINDOW_LOG, name};
 use crate::sys::{self, Mutex};
 
 /// Buffer size for verification, in bytes; it fits in a CPU's cache.
@@ -97,9 +97,9 @@ impl<'a> Chunks<'a> {
         let mut filled = 0;
         while filled < into.len() {
             let at = from + filled as u64;
-            let number = usize::try_from(at / CHUNK).unwrap_or(usize::MAX);
+            let number = usize::try_from(at / CHUNK_SIZE).unwrap_or(usize::MAX);
             let file = self.file(number)?;
-            match pread(&file, &mut into[filled..], at % CHUNK) {
+            match pread(&file, &mut into[filled..], at % CHUNK_SIZE) {
                 Ok(0) => return Err(Fault::flaw("wrong size of chunk", path(number).as_bytes())),
                 Ok(count) => filled += count,
                 Err(Errno::INTR) => {}

@@ -9,7 +9,7 @@ use zstd_safe::{DCtx, DParameter, InBuffer, OutBuffer, ResetDirective};
 use super::chunks::{Chunks, path};
 use crate::error::{Call, Fault, What};
 use crate::payload::archive::Source;
-use crate::payload::index::{CHUNK, Frame, WINDOW_LOG};
+use crate::payload::index::{CHUNK_SIZE, Frame, WINDOW_LOG};
 
 /// Size of the input and of the output buffer, in bytes.
 const BUFFER: usize = 128 * 1024;
@@ -104,7 +104,7 @@ impl<'a> Reader<'a> {
 
     /// The number of the chunk that the last input bytes came from.
     pub(super) fn chunk(&self) -> usize {
-        usize::try_from(self.at.saturating_sub(1).max(self.frame.start) / CHUNK).unwrap_or(usize::MAX)
+        usize::try_from(self.at.saturating_sub(1).max(self.frame.start) / CHUNK_SIZE).unwrap_or(usize::MAX)
     }
 
     /// Checks that the frame was read to its end.
@@ -131,8 +131,8 @@ impl<'a> Reader<'a> {
             self.at += count as u64;
             return Ok(());
         }
-        let number = usize::try_from(self.at / CHUNK).unwrap_or(usize::MAX);
-        let end = self.frame.end().min((self.at / CHUNK + 1) * CHUNK);
+        let number = usize::try_from(self.at / CHUNK_SIZE).unwrap_or(usize::MAX);
+        let end = self.frame.end().min((self.at / CHUNK_SIZE + 1) * CHUNK_SIZE);
         if self.at >= self.frame.end() {
             return Err(Fault::flaw("frame ends too late, chunk", path(self.chunk()).as_bytes()));
         }
@@ -142,7 +142,7 @@ impl<'a> Reader<'a> {
         };
         let length = usize::try_from(end - self.at).unwrap_or(BUFFER).min(BUFFER);
         let count = loop {
-            match pread(&*file, &mut self.decoder.input[..length], self.at % CHUNK) {
+            match pread(&*file, &mut self.decoder.input[..length], self.at % CHUNK_SIZE) {
                 Err(Errno::INTR) => {}
                 Ok(0) => return Err(Fault::flaw("wrong size of chunk", path(number).as_bytes())),
                 read => break read.on("pread64", path(number).as_bytes())?,

@@ -7,7 +7,7 @@ use core::fmt::{self, Write};
 
 use twox_hash::XxHash64;
 
-use super::{CHUNK, Chunk, Frame, Index, hexadecimal, name};
+use super::{CHUNK_SIZE, Chunk, Frame, Index, hexadecimal, name};
 use crate::display::Hex;
 
 /// The XXH64 of `bytes` with seed 0, as `xxhsum -H1` prints it.
@@ -199,7 +199,7 @@ fn chunk(lines: &mut Lines<'_>, at: u64, of: u64) -> Result<Chunk, Flaw> {
     };
     let Some(chunk) = read() else { return lines.flaw(WHAT) };
     let last = at + 1 == of;
-    if chunk.size == 0 || chunk.size > CHUNK || (!last && chunk.size != CHUNK) {
+    if chunk.size == 0 || chunk.size > CHUNK_SIZE || (!last && chunk.size != CHUNK_SIZE) {
         return lines.flaw("every chunk must have 262144 bytes, only the last may be shorter");
     }
     Ok(chunk)
@@ -238,13 +238,13 @@ mod tests {
             largest: 2_000,
             xattrs: 96,
             chunks: vec![
-                Chunk { size: CHUNK, sum: 7, digest: [7; 32] },
+                Chunk { size: CHUNK_SIZE, sum: 7, digest: [7; 32] },
                 Chunk { size: 5, sum: 0xabcd, digest: [0xab; 32] },
             ],
             frames: vec![
                 Frame { start: 0, size: 100, content: 1024, more: false },
-                Frame { start: 100, size: CHUNK - 100, content: 8192, more: false },
-                Frame { start: CHUNK, size: 5, content: 1024, more: false },
+                Frame { start: 100, size: CHUNK_SIZE - 100, content: 8192, more: false },
+                Frame { start: CHUNK_SIZE, size: 5, content: 1024, more: false },
             ],
         }
     }
@@ -261,11 +261,11 @@ mod tests {
     #[cfg_attr(miri, ignore = "takes minutes")]
     fn an_index_of_10_gib_is_within_the_limit() {
         const FRAME: u64 = 3 << 20;
-        let chunk = Chunk { size: CHUNK, sum: u64::MAX, digest: [0xff; 32] };
+        let chunk = Chunk { size: CHUNK_SIZE, sum: u64::MAX, digest: [0xff; 32] };
         let frame = |start| Frame { start, size: FRAME, content: 4 << 20, more: false };
         let end = 10 << 30;
         let index = Index {
-            chunks: vec![chunk; usize::try_from(end / CHUNK).expect("few")],
+            chunks: vec![chunk; usize::try_from(end / CHUNK_SIZE).expect("few")],
             frames: (0..end / FRAME).map(|number| frame(number * FRAME)).collect(),
             ..Index::default()
         };
