@@ -256,10 +256,6 @@ fn check_unused(facts: &Facts, options: &Options) -> Result<(), String> {
     if !dependents.is_empty() {
         return Err(format!("/ is in use: {}", dependents.join("; ")));
     }
-    if facts.survey.outside > 0 {
-        let names = facts.survey.outside;
-        return Err(format!("/ is in use: {names} names in it have hard links outside of it"));
-    }
     if others.is_empty() || (options.ignore_others && options.mode == Mode::Move) {
         return Ok(());
     }

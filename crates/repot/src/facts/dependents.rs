@@ -62,8 +62,13 @@ const INDEPENDENT: &[&[u8]] = &[
 
 /// Each mount and each loop device that depends on the file system of `root`, in a clause that says how.
 pub(super) fn dependents(root: &Mount, device: Device, mounts: &[Mount], loops: &[Loop]) -> Vec<String> {
+    let mut found = Vec::new();
+    if root.root != b"/" {
+        // Files of it may have hard links outside, and other processes see it from there.
+        found.push(format!("it is only the directory {} of its file system", Quoted(&root.root)));
+    }
     let others = mounts.iter().filter(|mount| mount.id != root.id);
-    let mut found: Vec<String> = others.filter_map(|mount| of_mount(mount, device)).collect();
+    found.extend(others.filter_map(|mount| of_mount(mount, device)));
     found.extend(loops.iter().filter_map(|device_of| of_loop(device_of, device)));
     found
 }
@@ -108,6 +113,15 @@ mod tests {
             23 1 0:30 / /srv rw - nfs4 10.0.0.1:/x rw\n\
             24 1 0:31 /sub /bound rw - tmpfs t rw\n";
         assert_eq!(found(mounts, &[]), [""; 0]);
+    }
+
+    #[test]
+    fn a_part_of_a_file_system_depends_on_the_rest() {
+        let mounts = parse(b"20 1 0:2 /c1 / rw - rootfs rootfs rw\n");
+        assert_eq!(
+            dependents(&mounts[0], RAM, &mounts, &[]),
+            ["it is only the directory \"/c1\" of its file system"]
+        );
     }
 
     #[test]

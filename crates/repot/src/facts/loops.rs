@@ -33,14 +33,15 @@ fn find() -> Result<Vec<Loop>, Errno> {
     let block = openat(&sysfs, "block", flags, Mode::empty())?;
     let mut found = Vec::new();
     for entry in Dir::read_from(&block)? {
-        let name = entry?.file_name().to_string_lossy().to_string();
+        let entry = entry?;
+        let Ok(name) = entry.file_name().to_str() else { continue };
         if !name.starts_with("loop") {
             continue;
         }
         // The directory exists only while the device has a backing file.
         let Ok(_) = openat(&block, alloc::format!("{name}/loop"), flags, Mode::empty()) else { continue };
-        let backing = backing(&block, &name).ok().flatten();
-        found.push(Loop { name, backing });
+        let backing = backing(&block, name).ok().flatten();
+        found.push(Loop { name: name.to_string(), backing });
     }
     Ok(found)
 }
