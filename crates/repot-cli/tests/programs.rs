@@ -185,6 +185,6 @@ fn both_machines_are_named() {
     answer(&work, X86_64);
     let problems = work.inspect("image")["problems"].to_string();
     let both =
-        "is built for another architecture (ELF machine 40), a program for arm, but /init is for x86_64";
+        "is built for another architecture (ELF machine 40): arm, but /init is for x86_64";
     assert!(problems.contains(both), "{problems}");
 }
