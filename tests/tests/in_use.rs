@@ -8,7 +8,8 @@ use repot_tests::stage::{Stage, prepare};
 use repot_tests::trees::{Fs, one_of_each};
 use rustix::fs::{Mode, OFlags, openat};
 
-/// Runs with `mode=move` on a root that `build` puts to use, which must then stay where it is, with all mounts.
+/// Runs with `mode=move` on a root that `build` puts to use, which must then stay where it is, with all
+/// mounts.
 fn stays(fs: Fs, reason: &str, build: impl FnOnce(&Stage) + Send) -> Rehomed {
     let rehomed = rehome(fs, |stage| {
         stage.plant(&one_of_each());

@@ -184,7 +184,6 @@ fn both_machines_are_named() {
     program(&work, "sbin/init", &elf(ARM, None, 0));
     answer(&work, X86_64);
     let problems = work.inspect("image")["problems"].to_string();
-    let both =
-        "is built for another architecture (ELF machine 40): arm, but /init is for x86_64";
+    let both = "is built for another architecture (ELF machine 40): arm, but /init is for x86_64";
     assert!(problems.contains(both), "{problems}");
 }

@@ -73,7 +73,8 @@ impl Outcome {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Failure {
-    /// The root is a payload, and could not be inspected. Nothing has changed, and there is no system to execute.
+    /// The root is a payload, and could not be inspected. Nothing has changed, and there is no system to
+    /// execute.
     Unseen(Error),
     /// Nothing was changed, and nothing must be executed.
     Refused(Refusal),

@@ -48,8 +48,9 @@
 //! | [`switch`] | makes the new root `/` | [`switch::Ready`] |
 //! | [`handoff`] | executes the real init | nothing: it does not return |
 //!
-//! A step that fails has restored everything as it was before the first, unless its error says that it is torn.
-//! The library never exits or panics on purpose. Only [`rehome`] and [`ladder::Outcome::execute`] write to a log.
+//! A step that fails has restored everything as it was before the first, unless its error says that it is
+//! torn. The library never exits or panics on purpose. Only [`rehome`] and [`ladder::Outcome::execute`] write
+//! to a log.
 #![no_std]
 
 extern crate alloc;

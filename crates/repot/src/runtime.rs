@@ -1,8 +1,8 @@
 //! The runtime of an init without `std`: its arguments, an allocator, and functions for its panic handler.
 //!
-//! An init with `std` enables the feature `std`, and the library then catches a worker that panics, unless its
-//! profile has `panic = "abort"`. It needs [`Invocation`], and [`Allocator`] too: `std` aborts if memory runs out.
-//! A program without `std` defines four things:
+//! An init with `std` enables the feature `std`, and the library then catches a worker that panics, unless
+//! its profile has `panic = "abort"`. It needs [`Invocation`], and [`Allocator`] too: `std` aborts if memory
+//! runs out. A program without `std` defines four things:
 //!
 //! * `#[global_allocator] static MALLOC: Allocator = Allocator;`, with a call of [`Allocator::set_aside`]
 //!   first in `main`. If memory runs out during a move, the move then ends in order and is rolled back.

@@ -1,7 +1,7 @@
 //! Standard streams that are files of the old root, such as the log of a script that executed this program.
 //!
-//! After a move they would be files without a name, and everything that the real init writes would be lost with them. So
-//! their paths are noted before, and opened in the new root afterwards, at the same offset.
+//! After a move they would be files without a name, and everything that the real init writes would be lost
+//! with them. So their paths are noted before, and opened in the new root afterwards, at the same offset.
 
 use alloc::format;
 use alloc::vec::Vec;
@@ -46,7 +46,8 @@ fn stream(site: &Site, device: Device, number: i32) -> Option<Stream> {
     Some(Stream { number, path, flags })
 }
 
-/// Opens the same files in the new root, which is `/` now. Returns a warning for each stream that stays as it was.
+/// Opens the same files in the new root, which is `/` now. Returns a warning for each stream that stays as it
+/// was.
 pub(crate) fn reopen(streams: &[Stream]) -> Vec<String> {
     let mut warnings = Vec::new();
     let mut opened: Vec<(&Stream, OwnedFd, u64)> = Vec::new();

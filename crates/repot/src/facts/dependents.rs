@@ -1,8 +1,9 @@
-//! Finds what depends on the old root besides its own tree: mounts that show parts of it, and mounts and devices that keep
-//! their data in a file or a directory of it.
+//! Finds what depends on the old root besides its own tree: mounts that show parts of it, and mounts and
+//! devices that keep their data in a file or a directory of it.
 //!
-//! A mount is independent only if that is certain: its file system keeps nothing elsewhere, or it is on a block device.
-//! Loop devices are looked at by themselves, see [`super::loops`], so whatever is stacked on one is covered.
+//! A mount is independent only if that is certain: its file system keeps nothing elsewhere, or it is on a
+//! block device. Loop devices are looked at by themselves, see [`super::loops`], so whatever is stacked on
+//! one is covered.
 
 use alloc::format;
 use alloc::string::String;
@@ -12,8 +13,8 @@ use super::loops::Loop;
 use super::mountinfo::{Device, Mount};
 use crate::display::Quoted;
 
-/// Types without a block device that keep their data in the kernel, on the network, or on raw flash. `btrfs`, `zfs` and
-/// `bcachefs` are on block devices, but have device numbers of their own.
+/// Types without a block device that keep their data in the kernel, on the network, or on raw flash. `btrfs`,
+/// `zfs` and `bcachefs` are on block devices, but have device numbers of their own.
 const INDEPENDENT: &[&[u8]] = &[
     b"9p",
     b"afs",

@@ -21,8 +21,8 @@ pub struct Loop {
     pub backing: Option<Device>,
 }
 
-/// All loop devices with a backing file. Empty where there is no sysfs, which needs `CONFIG_SYSFS`, as loop devices do to be
-/// of use; and in a container that may not mount one.
+/// All loop devices with a backing file. Empty where there is no sysfs, which needs `CONFIG_SYSFS`, as loop
+/// devices do to be of use; and in a container that may not mount one.
 pub(super) fn loops() -> Vec<Loop> {
     find().unwrap_or_default()
 }
@@ -46,7 +46,8 @@ fn find() -> Result<Vec<Loop>, Errno> {
     Ok(found)
 }
 
-/// The file system of the backing file. Asked of the device itself: the path in sysfs may have been mounted over since.
+/// The file system of the backing file. Asked of the device itself: the path in sysfs may have been mounted
+/// over since.
 fn backing(block: &OwnedFd, name: &str) -> Result<Option<Device>, Errno> {
     let read = OFlags::RDONLY | OFlags::CLOEXEC;
     let number = openat(block, alloc::format!("{name}/dev"), read, Mode::empty())?;

@@ -16,8 +16,8 @@ use crate::sys;
 pub(super) const MAX_WAIT: u64 = 1_000_000_000;
 
 /// The other processes of user space, as `NAME[PID]`. Helpers that the kernel has started, such as
-/// modprobe(8), exit by themselves; they get up to `max_wait` nanoseconds. If /proc cannot be listed, there is
-/// one that is unknown.
+/// modprobe(8), exit by themselves; they get up to `max_wait` nanoseconds. If /proc cannot be listed, there
+/// is one that is unknown.
 pub(super) fn others(site: &Site, max_wait: u64) -> Vec<String> {
     let deadline = sys::now() + max_wait;
     loop {
@@ -30,8 +30,8 @@ pub(super) fn others(site: &Site, max_wait: u64) -> Vec<String> {
     }
 }
 
-/// `PF_KTHREAD`, include/linux/sched.h. That a process has no program says less: a helper of the kernel has none
-/// between its fork and its exec.
+/// `PF_KTHREAD`, include/linux/sched.h. That a process has no program says less: a helper of the kernel has
+/// none between its fork and its exec.
 const KERNEL_THREAD: u64 = 0x0020_0000;
 
 /// The processes of user space, without this one.

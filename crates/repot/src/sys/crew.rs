@@ -156,6 +156,7 @@ pub fn worker_lost() -> ! {
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(feature = "std")]
     use crate::sys::Event;
     use core::sync::atomic::AtomicU64;
 

@@ -25,7 +25,8 @@ struct LoopInfo64 {
 /// As ioctl(2); ENXIO without a backing file.
 pub(crate) fn loop_backing(device: BorrowedFd<'_>) -> Result<(u32, u32), Errno> {
     let mut info = MaybeUninit::<LoopInfo64>::zeroed();
-    // SAFETY: the kernel writes a `struct loop_info64`, which has the size of `LoopInfo64`; zeros are valid for it too.
+    // SAFETY: the kernel writes a `struct loop_info64`, which has the size of `LoopInfo64`; zeros are valid
+    // for it too.
     let info = unsafe {
         if libc::ioctl(device.as_raw_fd(), LOOP_GET_STATUS64 as _, info.as_mut_ptr()) != 0 {
             return Err(last_error());
@@ -33,7 +34,8 @@ pub(crate) fn loop_backing(device: BorrowedFd<'_>) -> Result<(u32, u32), Errno> 
         info.assume_init()
     };
     let device = info.device;
-    // `huge_encode_dev` is `new_encode_dev`: 12 bits of major between the low 8 and the high 12 bits of minor.
+    // `huge_encode_dev` is `new_encode_dev`: 12 bits of major between the low 8 and the high 12 bits of
+    // minor.
     let bits = |shift: u32, count: u32| u32::try_from(device >> shift & ((1 << count) - 1)).unwrap_or(0);
     Ok((bits(8, 12), bits(0, 8) | bits(20, 12) << 8))
 }
