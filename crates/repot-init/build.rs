@@ -1,0 +1,15 @@
+//! Leaves the unwind tables out of the init. A panic in it never unwinds (`sys.rs`), but the prebuilt `core`,
+//! `alloc` and C library bring their tables along.
+
+use std::env::var;
+use std::path::Path;
+
+fn main() {
+    println!("cargo:rerun-if-changed=no-unwind.ld");
+    // Only lld, which `.cargo/config.toml` names for musl, inserts into its own layout without complaint.
+    let is_lld = var("RUSTC_LINKER").is_ok_and(|linker| linker.ends_with("rust-lld"));
+    if let (true, Ok(package)) = (is_lld, var("CARGO_MANIFEST_DIR")) {
+        let script = Path::new(&package).join("no-unwind.ld");
+        println!("cargo:rustc-link-arg-bins=-T{}", script.display());
+    }
+}
