@@ -42,7 +42,11 @@ fn run(process: &Process) -> i32 {
         Err(failure) => {
             let log = process.log();
             log.line(Level::Error, format_args!("{failure}"));
-            last::resort(log, process)
+            match failure {
+                // Executes nothing beside a payload, and says so.
+                Failure::Unseen(_) => last::in_place(process),
+                Failure::Refused(_) | Failure::Torn(_) | _ => last::resort(log, process),
+            }
         }
     }
 }
