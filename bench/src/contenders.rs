@@ -77,7 +77,9 @@ pub(crate) fn all(peers: &[Peer]) -> Result<Vec<Contender>> {
     contenders.push(init("repot-pages", "repot, no large folios", &repot, config));
     contenders.push(init("repot-bind", "repot, mode=bind", &repot, "mode=bind\n".into()));
     for peer in peers {
-        contenders.push(init(&peer.name, &peer.name, &peer.path, String::new()));
+        // For the init of another commit; other programs do not read it.
+        let config = format!("mode=move\nthreads={many}\n");
+        contenders.push(init(&peer.name, &peer.name, &peer.path, config));
     }
     contenders.extend([
         guest("classic".into(), "classic algorithm".into(), "classic", vec![]),
