@@ -83,10 +83,15 @@ fn labels_are_skipped_and_dumped_directories_are_directories() {
         ],
         &[],
     );
-    refused(
-        &archive(&[Raw::new(b'M', b"rest", b"1").with(257, GNU)]),
-        "\"rest\", at byte 512: it begins in an earlier volume",
-    );
+}
+
+#[test]
+fn half_a_file_of_another_volume_is_refused() {
+    let rest = Raw::new(b'M', b"rest", b"1").with(257, GNU);
+    refused(&archive(&[rest]), "\"rest\", at byte 512: it begins in an earlier volume");
+    let volume = Raw::records(b'g', &[("GNU.volume.filename", b"rest"), ("GNU.volume.offset", b"512")]);
+    refused(&archive(&[volume.clone(), Raw::new(b'0', b"rest", b"1")]), "it begins in an earlier volume");
+    expect(&[volume, Raw::new(b'0', b"next", b"1")], &["/next 100644 7:8 9 \"1\""], &[]);
 }
 
 #[test]

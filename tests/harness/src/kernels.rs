@@ -1,9 +1,9 @@
 //! Stock Debian kernels, downloaded once and kept below `target/kernels`. Nothing is installed.
 //!
-//! They come from the mirror that this machine's apt uses, from other suites, with package lists in a
-//! directory of our own. The "cloud" flavor boots in QEMU and is the smallest.
+//! They come from other suites of the mirror that this machine's apt uses. The "cloud" flavor boots in QEMU and is the smallest.
 
 use crate::command::{read, run};
+use crate::suite::{Kind, Suite};
 use crate::{debian, place};
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
@@ -64,7 +64,7 @@ fn fetch(series: &str, suites: &[&str], folder: &Path) -> Result<()> {
     let mut failures = Vec::new();
     let mut best: Option<(Version, String, Suite)> = None;
     for suite in suites {
-        let found = Suite::open(suite).and_then(|suite| Ok((suite.newest(series)?, suite)));
+        let found = Suite::open(suite, Kind::Binary).and_then(|suite| Ok((newest(&suite, series)?, suite)));
         match found {
             Ok(((version, package), suite)) if best.as_ref().is_none_or(|(other, ..)| version > *other) => {
                 best = Some((version, package, suite));
@@ -74,7 +74,7 @@ fn fetch(series: &str, suites: &[&str], folder: &Path) -> Result<()> {
         }
     }
     let (_, package, suite) = best.with_context(|| failures.join("; "))?;
-    println!("downloading the kernel {package} ({})", suite.name);
+    println!("downloading the kernel {package} ({})", suite.name());
     let work = place::fresh(&format!("kernels/unpack-{series}"))?;
     run(suite.apt("apt-get").current_dir(&work).args(["-qq", "download", &package]))?;
     let archive = only(&work, |name| name.ends_with(".deb"))?;
@@ -91,73 +91,21 @@ fn fetch(series: &str, suites: &[&str], folder: &Path) -> Result<()> {
     std::fs::remove_dir_all(&work).with_context(|| format!("cannot remove {}", work.display()))
 }
 
-/// One suite of the mirror, with package lists in our own directory.
-struct Suite {
-    name: String,
-    folder: PathBuf,
-}
-
-impl Suite {
-    fn open(name: &str) -> Result<Suite> {
-        let folder = place::kept(&format!("kernels/apt/{name}"))?;
-        for part in ["state/lists/partial", "cache/archives/partial", "etc"] {
-            std::fs::create_dir_all(folder.join(part))?;
-        }
-        let suite = Suite { name: name.to_owned(), folder };
-        let keys = Path::new("/usr/share/keyrings/debian-archive-keyring.gpg");
-        let signed = format!("signed-by={}", keys.display());
-        if suite.update(&signed).is_err() {
-            // The suite's key can be newer than this system. A kernel for tests may be unsigned.
-            println!("this system has no key for the suite {name}: using its package lists unverified");
-            suite.update("trusted=yes")?;
-        }
-        Ok(suite)
-    }
-
-    fn update(&self, trust: &str) -> Result<()> {
-        let sources = self.folder.join("etc/sources.list");
-        std::fs::write(sources, format!("deb [{trust}] {} {} main\n", mirror()?, self.name))?;
-        // Without this option, apt warns and uses old lists if a download fails.
-        read(self.apt("apt-get").args(["-qq", "-o", "APT::Update::Error-Mode=any", "update"])).map(drop)
-    }
-
-    fn apt(&self, program: &str) -> Command {
-        let mut command = Command::new(program);
-        let path = |part: &str| self.folder.join(part).display().to_string();
-        for option in [
-            format!("Dir::State={}", path("state")),
-            format!("Dir::Cache={}", path("cache")),
-            format!("Dir::Etc::SourceList={}", path("etc/sources.list")),
-            "Dir::Etc::SourceParts=/dev/null".to_owned(),
-            "Dir::State::status=/dev/null".to_owned(),
-            "APT::Architecture=amd64".to_owned(),
-            "APT::Architectures=amd64".to_owned(),
-            "APT::Sandbox::User=root".to_owned(),
-            "Acquire::Languages=none".to_owned(),
-            "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false".to_owned(),
-            "Acquire::IndexTargets::deb::Contents-deb::DefaultEnabled=false".to_owned(),
-        ] {
-            command.arg("-o").arg(option);
-        }
-        command
-    }
-
-    /// The newest package of the series that has a kernel image: from 7.0 on it is called `linux-binary-…`.
-    fn newest(&self, series: &str) -> Result<(Version, String)> {
-        let names = read(self.apt("apt-cache").arg("pkgnames").arg("linux-"))?;
-        let rank = |name: &str| {
-            let (kind, rest) = name.strip_prefix("linux-")?.split_once('-')?;
-            let version = rest.strip_suffix("-cloud-amd64")?;
-            let fits = version == series || version.starts_with(&format!("{series}."));
-            let image = matches!(kind, "image" | "binary");
-            (fits && image).then(|| (version_of(version, kind), name.to_owned()))
-        };
-        names
-            .lines()
-            .filter_map(rank)
-            .max()
-            .with_context(|| format!("the suite {} has no cloud kernel {series}", self.name))
-    }
+/// The newest package of the series that has a kernel image: from 7.0 on it is called `linux-binary-…`.
+fn newest(suite: &Suite, series: &str) -> Result<(Version, String)> {
+    let names = read(suite.apt("apt-cache").arg("pkgnames").arg("linux-"))?;
+    let rank = |name: &str| {
+        let (kind, rest) = name.strip_prefix("linux-")?.split_once('-')?;
+        let version = rest.strip_suffix("-cloud-amd64")?;
+        let fits = version == series || version.starts_with(&format!("{series}."));
+        let image = matches!(kind, "image" | "binary");
+        (fits && image).then(|| (version_of(version, kind), name.to_owned()))
+    };
+    names
+        .lines()
+        .filter_map(rank)
+        .max()
+        .with_context(|| format!("the suite {} has no cloud kernel {series}", suite.name()))
 }
 
 /// The numbers of a version, then whether the package is of the kind that has the image since 7.0.
@@ -167,17 +115,6 @@ fn version_of(version: &str, kind: &str) -> Version {
     let numbers =
         version.split(|letter: char| !letter.is_ascii_digit()).filter_map(|digits| digits.parse().ok());
     (numbers.collect(), kind == "binary")
-}
-
-/// The mirror that this machine's apt uses.
-///
-/// # Errors
-/// If apt has no Debian mirror.
-pub fn mirror() -> Result<String> {
-    let targets =
-        read(Command::new("apt-get").args(["indextargets", "--format", "$(SITE)", "Label: Debian"]))?;
-    let first = targets.lines().next().map(str::to_owned);
-    first.context("apt has no Debian mirror (see `apt-get indextargets`)")
 }
 
 /// The first file below `folder` whose name fits.

@@ -63,7 +63,8 @@ fn owners(args: &Pack) -> Result<Owners> {
         return Ok(Owners::Fakeroot(State::read(state)?));
     }
     Ok(match fakeroot::wrapper() {
-        Some(wrapper) if args.owner.is_none() => Owners::Wrapper(wrapper),
+        // With an owner, only the device nodes are missing if tar cannot help.
+        Some(wrapper) if args.owner.is_none() || fakeroot::can_help() => Owners::Wrapper(wrapper),
         _ => Owners::Disk,
     })
 }

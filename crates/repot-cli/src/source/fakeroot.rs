@@ -85,7 +85,16 @@ pub fn wrapper() -> Option<&'static str> {
     if env::var_os("FAKEROOTKEY").is_some() || preloads("libfakeroot") {
         return Some("fakeroot");
     }
-    (preloads("libpseudo") || env::var_os("PSEUDO_LOCALSTATEDIR").is_some()).then_some("pseudo")
+    // bitbake sets its variables for all tasks, and this one for those that need no pseudo.
+    let disabled = env::var_os("PSEUDO_DISABLED").is_some_and(|value| value != "0" && !value.is_empty());
+    let pseudo = preloads("libpseudo") || env::var_os("PSEUDO_LOCALSTATEDIR").is_some();
+    (pseudo && !disabled).then_some("pseudo")
+}
+
+/// Whether the `tar` of the system can read a directory under it.
+#[must_use]
+pub fn can_help() -> bool {
+    dynamic("tar").is_ok()
 }
 
 /// The `tar` of the system, which reads a directory as fakeroot or pseudo show it.

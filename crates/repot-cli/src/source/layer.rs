@@ -10,7 +10,7 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::sync::Arc;
 
-use anyhow::{Context, Error, Result, bail, ensure};
+use anyhow::{Context, Error, Result, ensure};
 use repot::payload::archive::pax;
 
 use self::attributes::Described;
@@ -61,6 +61,10 @@ impl<'a> Layer<'a> {
             return Ok(());
         }
         check(&member.name)?;
+        ensure!(
+            !member.continues(),
+            "it begins in an earlier volume of the archive: extract all volumes with tar -M and pack the directory"
+        );
         let path = normal(&member.name);
         let Described { attributes, acls } = attributes::of(member, &path, &mut self.notes)?;
         let xattrs: usize = attributes.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
@@ -181,9 +185,6 @@ impl<'a> Layer<'a> {
             // tar has no type for sockets.
             b'6' if member.record(pax::FILETYPE) == Some(pax::SOCKET) => Kind::Socket,
             b'6' => Kind::Fifo,
-            b'M' => bail!(
-                "it begins in an earlier volume of the archive: extract all volumes with tar -M and pack the directory"
-            ),
             other => {
                 let unknown = format!("unknown type {:?}: packed as a file, as tar does", char::from(other));
                 self.notes.add(&unknown, &member.name);

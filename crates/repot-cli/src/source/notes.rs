@@ -9,6 +9,11 @@ pub(super) const EARLY: &str = "its time is before 1970, which an initramfs cann
 /// A kind of note.
 pub(super) const LATE: &str = "its time is after 2106, which an initramfs cannot hold: now 2106";
 
+/// Kinds that are told apart. An archive can make up any number.
+const KINDS: usize = 32;
+/// All further kinds.
+const OTHERS: &str = "something else about it is lost or unknown";
+
 /// What was left out or changed, and the names that it concerns.
 #[derive(Debug, Default)]
 pub struct Notes {
@@ -20,6 +25,7 @@ pub struct Notes {
 impl Notes {
     /// Adds a name to a kind.
     pub fn add(&mut self, kind: &str, name: &[u8]) {
+        let kind = if self.kinds.len() < KINDS || self.kinds.contains_key(kind) { kind } else { OTHERS };
         match self.kinds.get_mut(kind) {
             Some((count, _)) => *count += 1,
             None => drop(self.kinds.insert(kind.to_string(), (1, name.to_vec()))),

@@ -15,6 +15,9 @@ use crate::report::name::shown;
 use crate::source::magic;
 use crate::source::pax::{self, Records, last};
 
+/// Bytes of global records. Each member gets a copy.
+const GLOBALS: u64 = 64 << 10;
+
 /// What comes next in an archive.
 #[derive(Debug)]
 pub(super) enum Next {
@@ -100,7 +103,7 @@ impl Entries {
                     let text = self.text(&header, &mut prefix.bytes)?;
                     self.globals.extend(pax::parse(&text)?);
                     let words = self.globals.iter().map(|(key, value)| (key.len() + value.len()) as u64);
-                    ensure!(words.sum::<u64>() <= limits::RECORDS, "names or records are too long");
+                    ensure!(words.sum::<u64>() <= GLOBALS, "the global records are too long");
                     self.pax = true;
                 }
                 // A label is the name of the archive, not of a file.

@@ -34,6 +34,13 @@ impl Member {
         self.header.kind()
     }
 
+    /// Whether it is the rest of a file that begins in another volume. In PAX archives global records say so.
+    #[must_use]
+    pub fn continues(&self) -> bool {
+        let offset = self.record(b"GNU.volume.offset").is_some_and(|offset| offset != b"0");
+        self.kind() == b'M' || offset && self.record(b"GNU.volume.filename") == Some(&self.name)
+    }
+
     /// The bytes of the file.
     #[must_use]
     pub fn size(&self) -> u64 {
