@@ -4,6 +4,8 @@
 mod dependents;
 pub mod loops;
 pub mod mountinfo;
+#[cfg(feature = "payload")]
+mod outside;
 pub mod packed;
 mod processes;
 pub mod program;
@@ -93,6 +95,8 @@ pub struct Facts {
     pub unpacking: Unpacking,
     /// The payload, if the image has one.
     pub payload: Found,
+    /// The first entries beside the payload that a digest does not cover, if one is set.
+    pub outside: Vec<String>,
     /// The size of the attribute manifest (`.repot-xattrs`), in bytes.
     pub manifest: u64,
     /// Whether the old root keeps inode flags.
@@ -133,6 +137,7 @@ impl Default for Facts {
             survey: Survey::default(),
             unpacking: Unpacking::default(),
             payload: Found::None,
+            outside: Vec::new(),
             manifest: 0,
             flags: false,
             memory: Memory::default(),
@@ -155,8 +160,7 @@ const CONFIG_LIMIT: usize = 64 * 1024;
 
 /// Reads the configuration and `panic=`. Never fails: a source that cannot be read becomes a warning.
 pub fn options(site: &Site) -> Options {
-    let proc = |name: &str| site.proc_file(name);
-    options_from(site.root_file("etc/repot.conf", CONFIG_LIMIT), proc("cmdline"), proc("sys/kernel/panic"))
+    options_from(site.root_file("etc/repot.conf", CONFIG_LIMIT), &|name| site.proc_file(name))
 }
 
 /// As [`options`], if no site can be opened: on kernels before 5.2, and without the right to mount.
@@ -171,15 +175,15 @@ pub(crate) fn options_in_place() -> Options {
             }
         }
     };
-    let proc = |name| read(name).map(Option::unwrap_or_default);
-    options_from(read("/etc/repot.conf"), proc("/proc/cmdline"), proc("/proc/sys/kernel/panic"))
+    let proc = |name: &str| read(&format!("/proc/{name}")).map(Option::unwrap_or_default);
+    options_from(read("/etc/repot.conf"), &proc)
 }
 
 fn options_from(
     file: Result<Option<Vec<u8>>, Fault>,
-    line: Result<Vec<u8>, Fault>,
-    panic: Result<Vec<u8>, Fault>,
+    proc: &dyn Fn(&str) -> Result<Vec<u8>, Fault>,
 ) -> Options {
+    let (line, panic) = (proc("cmdline"), proc("sys/kernel/panic"));
     let mut warnings = Vec::new();
     let mut warn = |fault: Fault| {
         warnings.push(format!("{}; going on without it", fault.at(Step::Facts)));
@@ -188,7 +192,15 @@ fn options_from(
     let file = file.unwrap_or_else(&mut warn);
     let line = line.map(Some).unwrap_or_else(&mut warn).unwrap_or_default();
     let unread = !warnings.is_empty();
-    let mut options = Options::read(file.as_deref(), &cmdline::parse(&line));
+    let mut line = cmdline::parse(&line);
+    // A bootconfig is part of the initramfs, and the kernel puts its keys onto the command line.
+    let overlay = |param: &cmdline::Param<'_>| cmdline::same_key(param.key, b"repot.payload.overlay");
+    if line.iter().any(overlay) && cmdline::in_bootconfig(proc("bootconfig"), b"repot.payload.overlay") {
+        line.retain(|param| !overlay(param));
+        warnings
+            .push(String::from("payload.overlay ignored in a bootconfig: set it on the command line itself"));
+    }
+    let mut options = Options::read(file.as_deref(), &line);
     warnings.append(&mut options.warnings);
     options.unread = unread;
     options.warnings = warnings;
@@ -223,7 +235,7 @@ fn try_look(site: &Site, options: &Options) -> Result<Facts, Fault> {
     let payload = if in_memory { packed::look(site) } else { Found::None };
     let may_move = options.mode == Choice::Move || (initial && options.mode == Choice::Auto);
     // The survey takes nearly all the time, so it is skipped if the plan does not need it.
-    let counts = in_memory && (may_move || unpacking.end.is_some() || payload != Found::None);
+    let counts = in_memory && (may_move || payload != Found::None);
     let survey = if counts {
         survey(site.old.as_fd(), options.threads.unwrap_or(cpus).clamp(1, 8))?
     } else {
@@ -239,6 +251,7 @@ fn try_look(site: &Site, options: &Options) -> Result<Facts, Fault> {
     };
     let max_wait = if may_move && in_memory { processes::MAX_WAIT } else { 0 };
     let program = program(site);
+    let outside = outside(site, options, &payload, program)?;
     Ok(Facts {
         first: rustix::process::getpid().is_init(),
         machine: site.machine(),
@@ -252,6 +265,7 @@ fn try_look(site: &Site, options: &Options) -> Result<Facts, Fault> {
         survey,
         unpacking,
         payload,
+        outside,
         manifest: Meta::read(At::Named(site.old.as_fd(), c".repot-xattrs")).map_or(0, |meta| meta.size),
         flags: in_memory && ioctl_getflags(&site.old).is_ok(),
         memory: memory(&site.proc_file("meminfo")?),
@@ -264,6 +278,25 @@ fn try_look(site: &Site, options: &Options) -> Result<Facts, Fault> {
         streams,
         candidates: candidates(site, options, program),
     })
+}
+
+/// Looks beside a payload only if the configuration asks for it.
+fn outside(
+    site: &Site,
+    options: &Options,
+    payload: &Found,
+    program: Option<((u32, u32), u64)>,
+) -> Result<Vec<String>, Fault> {
+    match payload {
+        #[cfg(feature = "payload")]
+        Found::Index(..) if !options.payload.is_empty() && !options.payload_overlay => {
+            outside::look(site, program)
+        }
+        _ => {
+            let _ = (site, options, program);
+            Ok(Vec::new())
+        }
+    }
 }
 
 fn candidates(site: &Site, options: &Options, running: Option<((u32, u32), u64)>) -> Vec<Candidate> {

@@ -59,6 +59,7 @@ impl Outcome {
     /// if no init works.
     pub fn execute(self, invocation: &Invocation) {
         handoff::console();
+        sys::wipe_stack();
         let before = |init: &CStr| self.log.line(Level::Info, format_args!("{}", self.summary(init)));
         // On 5.10 an exec that failed has closed the log.
         let failed = |failed: &NotExecuted<'_>| {
@@ -73,8 +74,8 @@ impl Outcome {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Failure {
-    /// The root is a payload, and could not be inspected. Nothing has changed, and there is no system to
-    /// execute.
+    /// The root is a payload, or a digest is set, and it could not be inspected. Nothing has changed, and
+    /// there is no system to execute.
     Unseen(Error),
     /// Nothing was changed, and nothing must be executed.
     Refused(Refusal),
@@ -135,7 +136,7 @@ pub fn rehome_with(learned: &dyn Fn(Known<'_>)) -> Result<Outcome, Failure> {
     }
     let start = sys::now();
     let seen = match look_well(learned) {
-        Err(unseen) if !is_packed() => return Ok(unseen.stay(start)),
+        Err(unseen) if !is_packed() && !unseen.pinned() => return Ok(unseen.stay(start)),
         seen => seen.map_err(|unseen| Failure::Unseen(unseen.error))?,
     };
     let Seen { site, options, facts, log } = seen;
@@ -162,6 +163,7 @@ pub fn carry_out(
     made: &dyn Fn(&NewRoot<'_>),
     meanwhile: &dyn Fn(&Progress),
 ) -> Result<Ready, Error> {
+    sys::wipe_freed(plan.wipe);
     let new = newroot::make(site, plan)?;
     made(&new);
     // Nothing has changed up to here.
@@ -189,6 +191,12 @@ struct Unseen {
 }
 
 impl Unseen {
+    /// Whether a digest forbids to boot what could not be inspected. Who may not mount is in a container,
+    /// where the command line is not its own.
+    fn pinned(&self) -> bool {
+        !self.options.payload.is_empty() && self.error.fault.errno != Errno::PERM
+    }
+
     /// Leaves the root alone.
     fn stay(self, start: u64) -> Outcome {
         let Unseen { machine, options, error } = self;

@@ -152,6 +152,11 @@ fn prepare(new: &NewRoot<'_>, facts: &Facts, root: Meta) -> Result<(Pair, Moved)
     Ok((roots, Moved { links, attributes, flags, root }))
 }
 
+/// How to find the holes of files in the old root.
+pub(crate) fn holes(facts: &Facts) -> Holes {
+    if facts.rootfs == RootFs::Ramfs { Holes::PageCache } else { Holes::Seek }
+}
+
 impl Moved {
     /// Returns the mover from the old root to the new one.
     fn mover<'a>(
@@ -165,7 +170,7 @@ impl Moved {
     ) -> Mover<'a> {
         let settings = Settings {
             attributes: self.attributes,
-            holes: if facts.rootfs == RootFs::Ramfs { Holes::PageCache } else { Holes::Seek },
+            holes: holes(facts),
             program: facts.program,
             wipe: plan.wipe,
             folios,

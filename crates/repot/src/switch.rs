@@ -70,7 +70,7 @@ pub(crate) fn switch(carried: Carried<'_>) -> Result<Ready, Error> {
         warnings.push(format!("{}; / is private now", fault.at(Step::Switch)));
     }
     // Not earlier: a rollback needs the mount points in the old root.
-    let swept = if carried.relocated.kept() { sweep(&new.site.old) } else { Ok(()) };
+    let swept = if carried.relocated.kept() { sweep(&new.site.old, None) } else { Ok(()) };
     for fault in carried.left.into_iter().chain(swept.err()) {
         warnings.push(format!("{}; left in place", fault.at(Step::Carry)));
     }

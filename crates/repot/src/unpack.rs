@@ -8,6 +8,7 @@ mod frame;
 mod overrides;
 mod pieces;
 mod place;
+mod reconcile;
 
 use alloc::format;
 use alloc::string::String;
@@ -24,6 +25,7 @@ use crate::facts::packed::Found;
 use crate::facts::program::{self, Machine};
 use crate::manifest;
 use crate::metadata::{At, Meta};
+use crate::mover::data::Holes;
 use crate::mover::{self, Arrived};
 use crate::newroot::NewRoot;
 use crate::payload::archive::{Entry, Kind, entry};
@@ -129,9 +131,11 @@ impl Unpack<'_> {
             return Err(Fault::flaw("entry or byte count does not match", b"index"));
         }
         chunks.remove()?;
-        overrides::remove_overridden(&site.old, &self.new.dir)?;
+        let wipe = |holes| plan.wipe.then_some(holes);
+        let mut warnings = reconcile::reconcile(&site.old, &self.new.dir, wipe(mover::holes(facts)))?;
+        overrides::remove_overridden(&site.old, &self.new.dir, wipe(Holes::Seek))?;
         mover::merge(self.new, facts, plan, root, self.progress, meanwhile)?;
-        let warnings = manifest::apply(self.new.dir.as_fd());
+        warnings.extend(manifest::apply(self.new.dir.as_fd()));
         self.frame(0, Part::Attributes { replaced: true }, &mut decoder)?;
         Ok((self.inits(facts)?, warnings))
     }

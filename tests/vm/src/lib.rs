@@ -11,6 +11,8 @@ mod image;
 mod payload_image;
 mod programs;
 mod scenario;
+mod secret;
+mod segments;
 pub mod sweep;
 mod tool_images;
 mod verdict;

@@ -80,6 +80,22 @@ fn verified_index<'f>(facts: &'f Facts, options: &Options) -> Result<Option<&'f 
             return Err(format!("its index has sha256:{}, but payload= requires {wanted}", Hex(digest)));
         }
     }
+    if options.payload.is_empty() {
+        return Ok(Some(index));
+    }
+    if !options.uncovered.is_empty() {
+        return Err(format!(
+            "payload= on the command line does not cover what /etc/repot.conf sets: {}",
+            options.uncovered.join("; ")
+        ));
+    }
+    if !facts.outside.is_empty() {
+        return Err(format!(
+            "payload= does not cover entries beside the payload: {}. Pack them into the payload, or set \
+             payload.overlay=yes where payload= is set",
+            super::list(&facts.outside)
+        ));
+    }
     Ok(Some(index))
 }
 

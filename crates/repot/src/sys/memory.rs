@@ -101,13 +101,14 @@ unsafe impl GlobalAlloc for Allocator {
         try_once().cast()
     }
 
-    unsafe fn dealloc(&self, block: *mut u8, _: Layout) {
-        // SAFETY: `block` came from `alloc`.
-        unsafe { libc::free(block.cast()) }
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: `block` came from `alloc`, with this size.
+        unsafe { free(block.cast(), layout.size()) }
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        if layout.align() <= size_of::<usize>() * 2 {
+        // realloc(3) frees the old block as it is.
+        if layout.align() <= size_of::<usize>() * 2 && !WIPE.load(Ordering::Relaxed) {
             // SAFETY: `block` came from malloc.
             let grown = unsafe { libc::realloc(block.cast(), size) };
             if !grown.is_null() {
@@ -126,6 +127,47 @@ unsafe impl GlobalAlloc for Allocator {
         }
         new
     }
+}
+
+static WIPE: AtomicBool = AtomicBool::new(false);
+
+/// Sets whether memory of this program is overwritten before it is freed (`wipe=yes`).
+pub(crate) fn wipe_freed(wipe: bool) {
+    WIPE.store(wipe, Ordering::Relaxed);
+}
+
+/// Frees a block that came from malloc; overwrites it first, if that is set. Not inlined, because everything
+/// frees something.
+///
+/// # Safety
+/// The block must have this size, and nothing may use it any more.
+#[inline(never)]
+pub(super) unsafe fn free(block: *mut c_void, size: usize) {
+    if WIPE.load(Ordering::Relaxed) {
+        // SAFETY: the caller promises it.
+        unsafe { ptr::write_bytes(block.cast::<u8>(), 0, size) };
+        // Without a reader, the compiler would omit writing what is freed next.
+        core::hint::black_box(block);
+    }
+    // SAFETY: as above.
+    unsafe { libc::free(block) };
+}
+
+/// Bytes of a stack that are overwritten: most of a worker's stack, which has 128 KiB.
+const STACK: usize = 96 * 1024;
+
+/// Overwrites what calls that have returned left on the stack, if that is set.
+#[inline(never)]
+pub(crate) fn wipe_stack() {
+    if WIPE.load(Ordering::Relaxed) {
+        overwrite_stack();
+    }
+}
+
+#[inline(never)]
+fn overwrite_stack() {
+    let mut area = [0u8; STACK];
+    core::hint::black_box(&mut area);
 }
 
 /// Whether an allocation had to use the reserve, or no reserve could be allocated.
