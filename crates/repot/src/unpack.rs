@@ -23,7 +23,7 @@ use crate::facts::Facts;
 use crate::facts::packed::Found;
 use crate::facts::program::{self, Machine};
 use crate::manifest;
-use crate::metadata::{At, Meta};
+use crate::metadata::Meta;
 use crate::mover::{self, Arrived};
 use crate::newroot::NewRoot;
 use crate::payload::archive::{Entry, Kind, entry};
@@ -72,9 +72,8 @@ pub(crate) fn run(
     let outcome = work.run(facts, plan, root, &|| meanwhile(progress));
     drop(reserve);
     let arrived = outcome.and_then(|(inits, mut warnings)| {
-        let root = Meta::read(At::Open(new.dir.as_fd()))?;
         warnings.extend(skipped.warnings(Step::Payload));
-        Ok(Arrived { undo: None, root, inits, warnings })
+        Ok(Arrived { undo: None, inits, warnings })
     });
     arrived.map_err(|fault| {
         let torn = chunks.torn().then_some(Torn::Spent);

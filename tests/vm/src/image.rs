@@ -5,7 +5,7 @@ use crate::scenario::{Compress, Cut, Scenario, Tree};
 use anyhow::{Context, Result, ensure};
 use repot_cli::codec::{Compression, Encoder};
 use repot_cli::newc::{Item, Reader};
-use repot_harness::place;
+use repot_harness::{kernels, place};
 use repot_snapshot::plant::{Fs, Plant, hostile_archive, plant};
 use repot_snapshot::{Kind, Snapshot, snapshot};
 use repot_tests::payload_image::noise;
@@ -177,6 +177,17 @@ fn skeleton(root: &Path, scenario: &Scenario, init: &Path, probe: &Path) -> Resu
         copy(probe, "init")?;
         copy(init, "repot")?;
         std::fs::write(root.join(repot_probe::steps::FILE), serde_json::to_vec(&scenario.steps)?)?;
+    }
+    // One image for all kernels.
+    for series in scenario.kernels.iter().filter(|_| !scenario.modules.is_empty()) {
+        let modules = kernels::modules(series, &scenario.modules)?;
+        let folder = root.join("modules").join(&modules.release);
+        create_dir_all(&folder)?;
+        for file in &modules.files {
+            let name = file.file_name().context("a module has a name")?;
+            std::fs::copy(file, folder.join(name))
+                .with_context(|| format!("cannot copy {}", file.display()))?;
+        }
     }
     if let Some(config) = &scenario.config {
         std::fs::write(root.join("etc/repot.conf"), config)?;

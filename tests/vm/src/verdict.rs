@@ -215,15 +215,16 @@ impl Failures {
 /// The properties of a mount that must not change. IDs may change, and a bind mount of the root's own file
 /// system is on another device with another type afterwards.
 fn told(mount: &Mount, all: &[Mount]) -> String {
-    let root = all.iter().find(|other| other.point == "/");
-    let own = root.is_none_or(|root| root.device != mount.device);
+    let top = all.iter().find(|other| other.point == "/");
+    let own = top.is_none_or(|top| top.device != mount.device);
     let parent = all.iter().find(|other| other.id == mount.parent).map_or("", |parent| parent.point.as_str());
     let system = if own {
         format!("{} {} {}", mount.kind, mount.source, mount.super_options)
     } else {
         "of /".to_owned()
     };
-    format!("{} on {parent} from {} {} {system}", mount.point, mount.root, mount.options)
+    let Mount { point, root, options, propagation, .. } = mount;
+    format!("{point} on {parent} from {root} {options} {propagation} {system}")
 }
 
 /// The memory that the files of a tree take.

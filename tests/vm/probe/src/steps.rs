@@ -14,7 +14,7 @@ pub const FILE: &str = "probe-steps.json";
 pub enum Step {
     /// `mkdir -p`.
     Mkdir(String),
-    /// A file with a short text.
+    /// A file with a short text. Its directory is created if missing.
     File {
         /// Path.
         path: String,
@@ -47,6 +47,29 @@ pub enum Step {
         /// The mount point, which must exist.
         at: String,
     },
+    /// Changes flags of the mount `at`, each as in mount(8).
+    Remount {
+        /// The mount point.
+        at: String,
+        /// The flags, separated by commas.
+        flags: String,
+    },
+    /// Makes the mount `at` `shared`, `slave` or `unbindable`.
+    Propagate {
+        /// The mount point.
+        at: String,
+        /// What it becomes.
+        to: String,
+    },
+    /// Loads modules of the image, from `/modules/RELEASE`.
+    Modules(Vec<String>),
+    /// Makes the file `at` the backing file of `/dev/loop0`.
+    Loop {
+        /// The backing file.
+        at: String,
+    },
+    /// Removes an empty directory.
+    Rmdir(String),
     /// A hard link to `from`. Symlinks are not followed.
     Link {
         /// The existing path.
