@@ -259,7 +259,7 @@ fn bind_mounts_of_a_shared_root() {
 fn a_bind_mount_of_what_is_gone() {
     for fs in Fs::ALL {
         let reason = "\"/srv\" is a bind mount of \"/data//deleted\" in it, where that cannot be found";
-        stays(fs, reason, |stage| {
+        let stayed = stays(fs, reason, |stage| {
             stage.dir("data");
             stage.dir("srv");
             stage.bind("data", "srv");
@@ -267,6 +267,8 @@ fn a_bind_mount_of_what_is_gone() {
             // Another one of that name is not the same.
             stage.file("data/deleted/file", b"not shown");
         });
+        let log = stayed.running.log();
+        assert!(log.contains("repot: stay: / is in use"), "{log}");
     }
 }
 

@@ -71,9 +71,9 @@ pub(crate) fn run(
     let reserve = (facts.machine && plan.tight).then(|| Reserve::release(new.site.proc.as_fd()));
     let outcome = work.run(facts, plan, root, &|| meanwhile(progress));
     drop(reserve);
-    let arrived = outcome.and_then(|(inits, mut warnings)| {
+    let arrived = outcome.map(|(inits, mut warnings)| {
         warnings.extend(skipped.warnings(Step::Payload));
-        Ok(Arrived { undo: None, inits, warnings })
+        Arrived { undo: None, inits, warnings }
     });
     arrived.map_err(|fault| {
         let torn = chunks.torn().then_some(Torn::Spent);

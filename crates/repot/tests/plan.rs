@@ -137,17 +137,6 @@ fn every_situation_has_its_method() {
         ("others are not ignored", with(others), beside(Mode::Auto), Method::Bind, "2 other processes"),
         ("loop device", with(bound), mode(Mode::Auto), Method::Bind, "/ is in use: loop0 has"),
         ("loop device, move", with(bound), beside(Mode::Move), Method::Bind, "in use: "),
-        ("bind mount of it", with(itself), mode(Mode::Auto), Method::Move, "/ is"),
-        (
-            "bind mount of it beside others",
-            with(|f| {
-                itself(f);
-                others(f);
-            }),
-            beside(Mode::Move),
-            Method::Bind,
-            "\"/self\" is a bind mount of \"/self\" in it, and other processes may use it",
-        ),
         (
             "directory",
             with(|f| f.root_mount = 0),
@@ -161,6 +150,25 @@ fn every_situation_has_its_method() {
         assert_eq!(plan.method, *method, "{name}: {}", plan.reason);
         assert!(plan.reason.contains(reason), "{name}: {}", plan.reason);
     }
+}
+
+#[test]
+fn bind_mounts_of_the_root_move_unless_they_cannot_be_made_again() {
+    let decided = |change: fn(&mut Facts), options: &Options| {
+        let facts = with(|facts| {
+            itself(facts);
+            change(facts);
+        });
+        let Plan { method, reason, .. } = planned(&facts, options);
+        (method, reason)
+    };
+    let start = "/ is in use: \"/self\" is a bind mount of \"/self\" in it";
+    assert_eq!(decided(|_| (), &mode(Mode::Auto)), (Method::Move, "/ is the initial ramfs".to_string()));
+    let used = (Method::Bind, format!("{start}, and other processes may use it"));
+    assert_eq!(decided(others, &beside(Mode::Move)), used);
+    // A mount of what was removed cannot be carried by a bind either.
+    let lost = (Method::Stay, format!("{start}, where that cannot be found any more"));
+    assert_eq!(decided(|facts| facts.lost.push(20), &mode(Mode::Move)), lost);
 }
 
 fn planned(facts: &Facts, options: &Options) -> Plan {

@@ -174,12 +174,12 @@ impl Failures {
                 self.say("the step `report` is missing, so there are no mounts to compare with".to_owned())
             }
             (Some(Mounts::Like(AsBefore::Before)), Some(before)) => {
+                // Those that were made again are listed last. What is mounted on what is part of each line.
                 let told = |mounts: &[Mount]| -> Vec<String> {
-                    mounts
-                        .iter()
-                        .filter(|mount| mount.point != "/")
-                        .map(|mount| told(mount, mounts))
-                        .collect()
+                    let below = mounts.iter().filter(|mount| mount.point != "/");
+                    let mut lines: Vec<String> = below.map(|mount| told(mount, mounts)).collect();
+                    lines.sort();
+                    lines
                 };
                 self.same("mounts", &Some(told(&before.mounts)), told(&after.mounts));
             }

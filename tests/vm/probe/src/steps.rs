@@ -68,8 +68,6 @@ pub enum Step {
         /// The backing file.
         at: String,
     },
-    /// Removes an empty directory.
-    Rmdir(String),
     /// A hard link to `from`. Symlinks are not followed.
     Link {
         /// The existing path.

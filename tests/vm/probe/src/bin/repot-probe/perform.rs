@@ -42,7 +42,6 @@ fn one(step: &Step, argv: &[CString]) -> Result<(), String> {
         Step::Propagate { at, to } => propagate(at, to),
         Step::Modules(names) => names.iter().try_for_each(|name| module(name)),
         Step::Loop { at } => attach_loop(at),
-        Step::Rmdir(path) => std::fs::remove_dir(path).map_err(text),
         Step::Link { from, to } => rustix::fs::linkat(CWD, from, CWD, to, AtFlags::empty()).map_err(text),
         Step::Symlink { path, target } => std::os::unix::fs::symlink(target, path).map_err(text),
         Step::Xattr { path, name, hex } => {
