@@ -127,6 +127,42 @@ fn a_full_root_is_not_booted() {
     }
 }
 
+/// A path in the list may be longer than the kernel takes at once.
+#[test]
+fn attributes_from_the_list_at_any_depth() {
+    let name = "n".repeat(255);
+    let deep = [name.as_str(); 40].join("/");
+    // The next one begins exactly at the limit of a path.
+    let edge = format!("{}/{}/x/y", [name.as_str(); 15].join("/"), "m".repeat(4095 - 15 * 256));
+    let list = format!(
+        "# file: {deep}\nuser.note=0x64656570\n\n# file: {edge}\nuser.note=0x65646765\n\n\
+         # file: {deep}/nowhere\nuser.x=0x\n\n# file: {}\nuser.x=0x\n",
+        "l".repeat(5000)
+    );
+    let moved = run(
+        prepare(Fs::Ramfs, |stage| {
+            stage.install("mode=move\n");
+            for path in [&deep, &edge] {
+                let mut at = stage.root().try_clone_to_owned().expect("the root");
+                for name in path.split('/') {
+                    let made = rustix::fs::mkdirat(&at, name, rustix::fs::Mode::RWXU);
+                    assert!(matches!(made, Ok(()) | Err(rustix::io::Errno::EXIST)), "{made:?}");
+                    let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
+                    at = rustix::fs::openat(&at, name, flags, rustix::fs::Mode::empty()).expect("made");
+                }
+            }
+            stage.file(".repot-xattrs", list.as_bytes());
+        }),
+        &Setup::default(),
+    );
+    for (path, value) in [(&deep, "deep"), (&edge, "edge")] {
+        let found = moved.after[path.as_bytes()].xattrs.values().next().cloned();
+        assert_eq!(found.as_deref(), Some(value.as_bytes()), "{}", moved.running.log());
+    }
+    let log = moved.running.log();
+    assert!(log.contains("nowhere\": ENOENT") && log.contains("ENAMETOOLONG"), "{log}");
+}
+
 /// Attributes that a cpio archive cannot carry come from a list in the tree, even if the old root could not
 /// have had them.
 #[test]

@@ -23,7 +23,7 @@ use rustix::io::Errno;
 use crate::error::{Call, Error, Fault, Step};
 use crate::metadata::{At, Meta};
 use crate::options::{Mode as Choice, Options, cmdline};
-use crate::site::{Site, kibibytes, read_whole};
+use crate::site::{Site, find, kibibytes, read_whole};
 use crate::streams::{self, Stream};
 use crate::sys;
 use crate::walk::survey::{Survey, survey};
@@ -50,6 +50,8 @@ pub struct Memory {
     pub total: u64,
     /// `MemAvailable`.
     pub available: u64,
+    /// `HighTotal`, the part of `total` that a 32-bit kernel does not map; 0 elsewhere.
+    pub high: u64,
 }
 
 /// The limits of the root's file system; all zero if it has none.
@@ -113,8 +115,11 @@ pub struct Facts {
     pub program: Option<((u32, u32), u64)>,
     /// The other processes of user space, as `NAME[PID]`.
     pub others: Vec<String>,
-    /// What depends on files of the old root: mounts and loop devices, in a clause each.
+    /// What depends on files of the old root, in a clause each: mounts and loop devices, but no bind mounts of
+    /// the root itself.
     pub dependents: Vec<String>,
+    /// The IDs of bind mounts of the root whose directory or file is not in its tree any more.
+    pub lost: Vec<u64>,
     /// Standard streams that are files of the old root.
     pub streams: Vec<Stream>,
     /// The inits to try, in order.
@@ -147,6 +152,7 @@ impl Default for Facts {
             program: None,
             others: Vec::new(),
             dependents: Vec::new(),
+            lost: Vec::new(),
             streams: Vec::new(),
             candidates: Vec::new(),
         }
@@ -243,11 +249,11 @@ fn try_look(site: &Site, options: &Options) -> Result<Facts, Fault> {
     };
     let device = Device { major: status.stx_dev_major, minor: status.stx_dev_minor };
     // If nothing can move, it does not matter what else uses the root.
-    let (dependents, streams) = if may_move && in_memory {
+    let (dependents, lost, streams) = if may_move && in_memory {
         let dependents = dependents::dependents(&root, device, &mounts, &loops::loops());
-        (dependents, streams::look(site, device))
+        (dependents, lost(site, &root, &mounts), streams::look(site, device))
     } else {
-        (Vec::new(), Vec::new())
+        (Vec::new(), Vec::new(), Vec::new())
     };
     let max_wait = if may_move && in_memory { processes::MAX_WAIT } else { 0 };
     let program = program(site);
@@ -258,7 +264,7 @@ fn try_look(site: &Site, options: &Options) -> Result<Facts, Fault> {
         rootfs,
         initial,
         parentless: root.id == root.parent,
-        shared: root.shared,
+        shared: root.group != 0,
         root_mount: root.id,
         mounts,
         capacity: capacity(&statfs),
@@ -275,6 +281,7 @@ fn try_look(site: &Site, options: &Options) -> Result<Facts, Fault> {
         program,
         others: processes::others(site, max_wait),
         dependents,
+        lost,
         streams,
         candidates: candidates(site, options, program),
     })
@@ -297,6 +304,16 @@ fn outside(
             Ok(Vec::new())
         }
     }
+}
+
+/// The IDs of bind mounts of the root whose directory or file is not in the tree any more.
+fn lost(site: &Site, root: &Mount, mounts: &[Mount]) -> Vec<u64> {
+    let is_lost = |mount: &&Mount| {
+        mount.id != root.id
+            && mount.device == root.device
+            && (mount.root.ends_with(b"//deleted") || find(site.old.as_fd(), &mount.root).is_err())
+    };
+    mounts.iter().filter(is_lost).map(|mount| mount.id).collect()
 }
 
 fn candidates(site: &Site, options: &Options, running: Option<((u32, u32), u64)>) -> Vec<Candidate> {
@@ -354,5 +371,6 @@ fn program(site: &Site) -> Option<((u32, u32), u64)> {
 }
 
 fn memory(meminfo: &[u8]) -> Memory {
-    Memory { total: kibibytes(meminfo, b"MemTotal:"), available: kibibytes(meminfo, b"MemAvailable:") }
+    let field = |name| kibibytes(meminfo, name);
+    Memory { total: field(b"MemTotal:"), available: field(b"MemAvailable:"), high: field(b"HighTotal:") }
 }

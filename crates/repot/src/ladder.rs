@@ -167,8 +167,9 @@ pub fn carry_out(
     let new = newroot::make(site, plan)?;
     made(&new);
     // Nothing has changed up to here.
-    let outcome = relocate::relocate(new, facts, plan, meanwhile)
-        .and_then(|relocated| carry::carry(relocated, facts))
+    let outcome = carry::lift(new, facts)
+        .and_then(|lifted| relocate::relocate(lifted, facts, plan, meanwhile))
+        .and_then(carry::carry)
         .and_then(switch::switch);
     // Set by the first entry that moves.
     sys::tear(outcome.as_ref().is_err_and(|error| error.torn.is_some()));

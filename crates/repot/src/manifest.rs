@@ -10,7 +10,7 @@ use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use rustix::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, ResolveFlags, XattrFlags, chmod, fstat, openat2, setxattr};
 use rustix::io::{Errno, read};
 
@@ -23,6 +23,9 @@ pub const NAME: &str = ".repot-xattrs";
 
 /// The longest line: a name, and a value of 64 KiB in hexadecimal.
 const LINE: usize = 2 * 65536 + 1024;
+
+/// The limit of a path in one call, its NUL included (`PATH_MAX`).
+const PATH_MAX: usize = 4096;
 
 /// The line that begins a file's attributes begins with this.
 pub const FILE: &[u8] = b"# file: ";
@@ -157,7 +160,7 @@ pub(crate) fn apply(root: BorrowedFd<'_>) -> Vec<String> {
         Some(Line::Blank) => {}
         Some(Line::Path(path)) => {
             let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            place = match openat2(root, path.as_slice(), flags, Mode::empty(), resolve) {
+            place = match open(root, &path, flags, resolve) {
                 Ok(fd) => Some((path, fd)),
                 Err(errno) => {
                     failed("openat2", &path, errno);
@@ -187,6 +190,20 @@ pub(crate) fn apply(root: BorrowedFd<'_>) -> Vec<String> {
         failed("read", NAME.as_bytes(), errno);
     }
     skipped.warnings(Step::Relocate)
+}
+
+/// Opens `path` below `root`, which may be longer than the kernel takes at once.
+fn open(root: BorrowedFd<'_>, path: &[u8], flags: OFlags, resolve: ResolveFlags) -> Result<OwnedFd, Errno> {
+    let (mut at, mut rest): (Option<OwnedFd>, &[u8]) = (None, path);
+    loop {
+        let dir = at.as_ref().map_or(root, AsFd::as_fd);
+        if rest.len() < PATH_MAX {
+            return openat2(dir, rest, flags, Mode::empty(), resolve);
+        }
+        let slash = rest[..PATH_MAX].iter().rposition(|byte| *byte == b'/').ok_or(Errno::NAMETOOLONG)?;
+        at = Some(openat2(dir, &rest[..slash], flags, Mode::empty(), resolve)?);
+        rest = &rest[slash + 1..];
+    }
 }
 
 /// Calls `visit` with each line and its number. The buffer grows to the longest line.

@@ -49,8 +49,6 @@ use undo::Moved;
 pub(crate) struct Arrived {
     /// How to roll the move back; `None` past the point of no return.
     pub(crate) undo: Option<Undo>,
-    /// The attributes of the new root directory.
-    pub(crate) root: Meta,
     /// The executable inits, best first.
     pub(crate) inits: Vec<Vec<u8>>,
     /// The extended attributes that were skipped.
@@ -117,7 +115,7 @@ pub(crate) fn run(
     }
     drop(reserve);
     let warnings = manifest::apply(new.dir.as_fd());
-    Ok(Arrived { undo: Some(Undo(Some(moved))), root, inits, warnings })
+    Ok(Arrived { undo: Some(Undo(Some(moved))), inits, warnings })
 }
 
 /// Moves whatever the old root holds beside a payload into the new root, where the payload was unpacked. This

@@ -1,6 +1,7 @@
 //! Decides what to do, from facts and options alone. No system call is made here.
 
 mod limits;
+pub(crate) mod mounts;
 mod payload;
 mod truncated;
 
@@ -13,7 +14,7 @@ use crate::facts::{Facts, RootFs};
 use crate::mover::data::CHUNK;
 use crate::options::{Mode, Options};
 pub use limits::Tmpfs;
-use limits::{PLENTY, tmpfs};
+use limits::{PLENTY, bound, tmpfs};
 
 /// How the root is re-homed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +51,8 @@ pub struct Plan {
     pub reason: String,
     /// The options of the new tmpfs.
     pub tmpfs: Tmpfs,
+    /// The limits to set on the old root if it is bound.
+    pub bound: Tmpfs,
     /// The number of threads that move the tree.
     pub threads: u32,
     /// Whether memory is so short that the move needs the kernel's own reserves.
@@ -114,6 +117,7 @@ impl Plan {
             method: Method::Stay,
             reason,
             tmpfs: Tmpfs::default(),
+            bound: Tmpfs::default(),
             threads: 1,
             tight: false,
             large_folios: false,
@@ -142,6 +146,7 @@ pub fn plan(facts: &Facts, options: &Options) -> Result<Plan, Refusal> {
             method: Method::Payload,
             reason: "the root is compressed in the image".to_string(),
             tmpfs: fit.tmpfs,
+            bound: Tmpfs::default(),
             threads: fit.threads,
             tight: fit.tight,
             large_folios: false,
@@ -171,10 +176,15 @@ pub fn plan(facts: &Facts, options: &Options) -> Result<Plan, Refusal> {
         ))
     });
     let (method, reason) = choose(facts, options, fits);
+    let (bound, skipped) = bound(facts, options);
+    if method == Method::Bind {
+        warnings.extend(skipped);
+    }
     Ok(Plan {
         method,
         reason,
         tmpfs,
+        bound,
         threads,
         tight: !plenty,
         large_folios: plenty && large_folios(facts, options),
@@ -243,8 +253,10 @@ fn choose(facts: &Facts, options: &Options, fits: Result<(), String>) -> (Method
             let kind = if facts.rootfs == RootFs::Ramfs { "ramfs" } else { "tmpfs" };
             (Method::Move, format!("/ is the initial {kind}"))
         }
-        // A bind mount helps if pivot_root cannot leave the root. Otherwise it changes nothing.
-        Err(why) if facts.parentless => (Method::Bind, why),
+        // A bind mount helps if pivot_root cannot leave the root. Otherwise it changes nothing. The kernel moves
+        // no mount of a directory or file that was removed (`get_mountpoint`), so with one nothing can be
+        // carried.
+        Err(why) if facts.parentless && facts.lost.is_empty() => (Method::Bind, why),
         Err(why) => (Method::Stay, why),
     }
 }
@@ -252,9 +264,11 @@ fn choose(facts: &Facts, options: &Options, fits: Result<(), String>) -> (Method
 /// Says who else uses the root, if anybody does. Truncating files that other processes have mapped would kill
 /// these (SIGBUS), and what is mounted from the old root would lose its files.
 fn check_unused(facts: &Facts, options: &Options) -> Result<(), String> {
-    let Facts { others, dependents, .. } = facts;
-    if !dependents.is_empty() {
-        return Err(format!("/ is in use: {}", dependents.join("; ")));
+    let others = &facts.others;
+    let mut uses = facts.dependents.clone();
+    uses.extend(mounts::obstacles(facts));
+    if !uses.is_empty() {
+        return Err(format!("/ is in use: {}", uses.join("; ")));
     }
     if others.is_empty() || (options.ignore_others && options.mode == Mode::Move) {
         return Ok(());

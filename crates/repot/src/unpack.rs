@@ -24,7 +24,7 @@ use crate::facts::Facts;
 use crate::facts::packed::Found;
 use crate::facts::program::{self, Machine};
 use crate::manifest;
-use crate::metadata::{At, Meta};
+use crate::metadata::Meta;
 use crate::mover::data::Holes;
 use crate::mover::{self, Arrived};
 use crate::newroot::NewRoot;
@@ -73,10 +73,9 @@ pub(crate) fn run(
     let reserve = (facts.machine && plan.tight).then(|| Reserve::release(new.site.proc.as_fd()));
     let outcome = work.run(facts, plan, root, &|| meanwhile(progress));
     drop(reserve);
-    let arrived = outcome.and_then(|(inits, mut warnings)| {
-        let root = Meta::read(At::Open(new.dir.as_fd()))?;
+    let arrived = outcome.map(|(inits, mut warnings)| {
         warnings.extend(skipped.warnings(Step::Payload));
-        Ok(Arrived { undo: None, root, inits, warnings })
+        Arrived { undo: None, inits, warnings }
     });
     arrived.map_err(|fault| {
         let torn = chunks.torn().then_some(Torn::Spent);

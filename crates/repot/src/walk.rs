@@ -6,6 +6,7 @@
 //! one.
 
 pub mod survey;
+#[cfg(feature = "payload")]
 pub(crate) mod sweep;
 mod tasks;
 mod worker;

@@ -21,7 +21,7 @@ fn facts() -> Facts {
     facts.root_mount = 1;
     facts.survey =
         Survey { entries: 5000, directories: 500, bytes: 100 * MIB, largest: 9 * MIB, ..Survey::default() };
-    facts.memory = Memory { total: 1024 * MIB, available: 800 * MIB };
+    facts.memory = Memory { total: 1024 * MIB, available: 800 * MIB, high: 0 };
     facts.kernel = (6, 12);
     facts.cpus = 2;
     facts.candidates = vec![Candidate { path: b"/sbin/init".to_vec(), why: None }];
@@ -63,7 +63,13 @@ fn others(facts: &mut Facts) {
 }
 
 fn bound(facts: &mut Facts) {
-    facts.dependents = vec!["\"/self\" is a bind mount of \"/self\" in it".into()];
+    facts.dependents = vec!["loop0 has its backing file in it".into()];
+}
+
+fn itself(facts: &mut Facts) {
+    facts.mounts = repot::facts::mountinfo::parse(
+        b"1 1 0:2 / / rw - rootfs rootfs rw\n20 1 0:2 /self /self rw - rootfs rootfs rw\n",
+    );
 }
 
 fn beside(mode: Mode) -> Options {
@@ -129,8 +135,8 @@ fn every_situation_has_its_method() {
         ("others, move", with(others), mode(Mode::Move), Method::Bind, "2 other processes"),
         ("others are ignored", with(others), beside(Mode::Move), Method::Move, "as configured"),
         ("others are not ignored", with(others), beside(Mode::Auto), Method::Bind, "2 other processes"),
-        ("bind mount", with(bound), mode(Mode::Auto), Method::Bind, "/ is in use: \"/self\" is a bind mount"),
-        ("bind mount, move", with(bound), beside(Mode::Move), Method::Bind, "in use: "),
+        ("loop device", with(bound), mode(Mode::Auto), Method::Bind, "/ is in use: loop0 has"),
+        ("loop device, move", with(bound), beside(Mode::Move), Method::Bind, "in use: "),
         (
             "directory",
             with(|f| f.root_mount = 0),
@@ -146,6 +152,25 @@ fn every_situation_has_its_method() {
     }
 }
 
+#[test]
+fn bind_mounts_of_the_root_move_unless_they_cannot_be_made_again() {
+    let decided = |change: fn(&mut Facts), options: &Options| {
+        let facts = with(|facts| {
+            itself(facts);
+            change(facts);
+        });
+        let Plan { method, reason, .. } = planned(&facts, options);
+        (method, reason)
+    };
+    let start = "/ is in use: \"/self\" is a bind mount of \"/self\" in it";
+    assert_eq!(decided(|_| (), &mode(Mode::Auto)), (Method::Move, "/ is the initial ramfs".to_string()));
+    let used = (Method::Bind, format!("{start}, and other processes may use it"));
+    assert_eq!(decided(others, &beside(Mode::Move)), used);
+    // A mount of what was removed cannot be carried by a bind either.
+    let lost = (Method::Stay, format!("{start}, where that cannot be found any more"));
+    assert_eq!(decided(|facts| facts.lost.push(20), &mode(Mode::Move)), lost);
+}
+
 fn planned(facts: &Facts, options: &Options) -> Plan {
     plan(facts, options).expect("a plan")
 }
@@ -158,6 +183,61 @@ fn the_default_size_stays_unless_the_tree_needs_more() {
     assert_eq!(large.tmpfs.size.as_deref(), Some("631662182"), "the tree and a tenth of the memory");
     let many = planned(&with(|facts| facts.survey.entries = 200_000), &Options::default());
     assert_eq!(many.tmpfs.nr_inodes.as_deref(), Some("220018"), "the entries and a tenth more");
+}
+
+/// On 32 bits, the kernel's default of inodes does not count high memory.
+#[test]
+fn high_memory_lowers_the_default_of_inodes() {
+    let many = |high| {
+        let change = |facts: &mut Facts| {
+            facts.survey.entries = 80_000;
+            facts.memory.high = high;
+        };
+        planned(&with(change), &Options::default()).tmpfs.nr_inodes
+    };
+    assert_eq!(many(0), None);
+    // Low memory is still more than half.
+    assert_eq!(many(400 * MIB), None);
+    assert_eq!(many(724 * MIB).as_deref(), Some("88018"));
+}
+
+/// The size that a move would need is nothing to impose on a root that stays.
+#[test]
+fn a_bind_sets_only_what_is_configured_and_fits() {
+    let busy = |facts: &mut Facts| {
+        tmpfs(facts);
+        others(facts);
+        facts.survey.bytes = 600 * MIB;
+        facts.survey.entries = 300_000;
+        facts.capacity = Capacity { size: 900 * MIB, free: 200 * MIB, inodes: 500_000, free_inodes: 100_000 };
+    };
+    let bound = planned(&with(busy), &Options::default());
+    assert_eq!(bound.method, Method::Bind);
+    assert!(bound.tmpfs.size.is_some() && bound.tmpfs.nr_inodes.is_some());
+    assert_eq!((bound.bound.size, bound.bound.nr_inodes), (None, None));
+    let limits = |size, inodes| {
+        options(|options| (options.size, options.nr_inodes) = (Some(size), Some(Amount::Exactly(inodes))))
+    };
+    let fits = planned(&with(busy), &limits(Amount::Exactly(700 * MIB), 400_000));
+    assert_eq!(
+        (fits.bound.size.as_deref(), fits.bound.nr_inodes.as_deref()),
+        (Some("734003200"), Some("400000"))
+    );
+    assert!(fits.warnings.is_empty());
+    let less = planned(&with(busy), &limits(Amount::Percent(60), 399_999));
+    assert_eq!((less.bound.size, less.bound.nr_inodes), (None, None));
+    assert_eq!(
+        less.warnings,
+        [
+            "size=60% ignored: 734003200 are in use, and the root stays where it is",
+            "nr_inodes=399999 ignored: 400000 are in use, and the root stays where it is"
+        ]
+    );
+    let unlimited = planned(&with(busy), &limits(Amount::Exactly(0), 0));
+    assert_eq!(
+        (unlimited.bound.size.as_deref(), unlimited.bound.nr_inodes.as_deref()),
+        (Some("0"), Some("0"))
+    );
 }
 
 #[test]

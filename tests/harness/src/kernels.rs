@@ -60,6 +60,74 @@ pub fn kernel(series: &str) -> Result<Kernel> {
     Ok(kernel)
 }
 
+/// Modules of the kernel of a series.
+#[derive(Debug, Clone)]
+pub struct Modules {
+    /// `uname -r` of their kernel.
+    pub release: String,
+    /// Each as `NAME.ko`, not compressed.
+    pub files: Vec<PathBuf>,
+}
+
+/// The modules `names` of the kernel of a series, downloaded if missing.
+///
+/// # Errors
+/// If they cannot be downloaded.
+pub fn modules(series: &str, names: &[String]) -> Result<Modules> {
+    kernel(series)?;
+    let folder = place::kept("kernels")?.join(series);
+    let kept = folder.join("modules");
+    let _lock = place::lock("kernels")?;
+    let files: Vec<PathBuf> = names.iter().map(|name| kept.join(format!("{name}.ko"))).collect();
+    if !files.iter().all(|file| file.exists()) {
+        debian::need(&[debian::APT, debian::DPKG_DEB, ("xz", "xz-utils")])?;
+        let package = std::fs::read_to_string(folder.join("package"))?;
+        fetch_modules(series, package.trim_end(), names, &kept)
+            .with_context(|| format!("cannot download modules for the kernel {series}"))?;
+    }
+    let release = std::fs::read_to_string(kept.join("release"))?.trim_end().to_owned();
+    Ok(Modules { release, files })
+}
+
+/// The modules are in the package of the kernel; from 7.0 on in one of their own.
+fn fetch_modules(series: &str, package: &str, names: &[String], kept: &Path) -> Result<()> {
+    let version = package.splitn(3, '-').nth(2).context("a kernel package has a version")?;
+    let suites = SERIES.iter().find(|(name, _)| *name == series).map_or(&[][..], |(_, suites)| suites);
+    let work = place::fresh(&format!("kernels/unpack-modules-{series}"))?;
+    let mut failures = Vec::new();
+    for suite in suites {
+        let suite = Suite::open(suite)?;
+        for package in [format!("linux-modules-{version}"), package.to_owned()] {
+            match read(suite.apt("apt-get").current_dir(&work).args(["-qq", "download", &package])) {
+                Err(error) => failures.push(format!("{package}: {error:#}")),
+                Ok(_) => return unpack_modules(&work, names, kept),
+            }
+        }
+    }
+    bail!("{}", failures.join("; "))
+}
+
+fn unpack_modules(work: &Path, names: &[String], kept: &Path) -> Result<()> {
+    let archive = only(work, |name| name.ends_with(".deb"))?;
+    let tree = work.join("tree");
+    run(Command::new("dpkg-deb").arg("-x").arg(&archive).arg(&tree))?;
+    std::fs::create_dir_all(kept)?;
+    for name in names {
+        let wanted = format!("{name}.ko");
+        let mut found = only(&tree, |file| file.strip_suffix(".xz").unwrap_or(file) == wanted)?;
+        if found.extension().is_some_and(|extension| extension == "xz") {
+            run(Command::new("xz").arg("-d").arg(&found))?;
+            found.set_extension("");
+        }
+        std::fs::rename(&found, kept.join(wanted))?;
+        let mut folders = found.components().map(|part| part.as_os_str());
+        folders.find(|part| *part == "modules");
+        let release = folders.next().context("modules are in the folder of a release")?;
+        std::fs::write(kept.join("release"), release.as_encoded_bytes())?;
+    }
+    std::fs::remove_dir_all(work).with_context(|| format!("cannot remove {}", work.display()))
+}
+
 fn fetch(series: &str, suites: &[&str], folder: &Path) -> Result<()> {
     let mut failures = Vec::new();
     let mut best: Option<(Version, String, Suite)> = None;

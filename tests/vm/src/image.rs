@@ -5,7 +5,7 @@ use crate::{payload_image, secret, segments};
 use anyhow::{Context, Result, ensure};
 use repot_cli::codec::{Compression, Encoder};
 use repot_cli::newc::{Item, Reader};
-use repot_harness::place;
+use repot_harness::{kernels, place};
 use repot_snapshot::plant::{Fs, Plant, hostile_archive, plant};
 use repot_snapshot::{Kind, Snapshot, snapshot};
 use repot_tests::payload_image::noise;
@@ -186,6 +186,17 @@ fn skeleton(root: &Path, scenario: &Scenario, init: &Path, probe: &Path) -> Resu
     }
     if scenario.forgets {
         std::fs::write(root.join(repot_probe::FORGET), b"")?;
+    }
+    // One image for all kernels.
+    for series in scenario.kernels.iter().filter(|_| !scenario.modules.is_empty()) {
+        let modules = kernels::modules(series, &scenario.modules)?;
+        let folder = root.join("modules").join(&modules.release);
+        create_dir_all(&folder)?;
+        for file in &modules.files {
+            let name = file.file_name().context("a module has a name")?;
+            std::fs::copy(file, folder.join(name))
+                .with_context(|| format!("cannot copy {}", file.display()))?;
+        }
     }
     if let Some(config) = &scenario.config {
         std::fs::write(root.join("etc/repot.conf"), config)?;

@@ -65,6 +65,9 @@ pub(crate) struct Scenario {
     /// More paths with a copy of the probe.
     #[serde(default)]
     pub(crate) also_init: Vec<String>,
+    /// Modules of each kernel, for the step `modules`.
+    #[serde(default)]
+    pub(crate) modules: Vec<String>,
     /// The image has neither `/dev/console` nor `/dev/null`.
     #[serde(default)]
     pub(crate) no_console: bool,

@@ -4,8 +4,8 @@ use core::ffi::CStr;
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{
-    AtFlags, FileType, IFlags, Mode, OFlags, fchmod, fremovexattr, ftruncate, mkdirat, mknodat, openat,
-    readlinkat_raw, symlinkat, unlinkat, utimensat,
+    AtFlags, FileType, IFlags, Mode, OFlags, fchmod, fremovexattr, mkdirat, mknodat, openat, readlinkat_raw,
+    symlinkat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
 
@@ -62,7 +62,7 @@ impl Visitor for Mover<'_> {
     fn enter(&self, dir: &Pair, name: &CStr) -> Result<Entered<Self>, Fault> {
         self.check_memory()?;
         let existed = match mkdirat(&dir.new, name, UNFINISHED) {
-            // Another thread is moving it, or its mount point stayed in the old tree.
+            // Another thread is moving it.
             Err(Errno::EXIST) if !self.may_merge(&dir.new, name)? => return Ok(None),
             Err(Errno::EXIST) => true,
             created => created.call("mkdirat").map(|()| false)?,
@@ -131,14 +131,7 @@ impl Visitor for Mover<'_> {
             finish().inspect_err(|_| _ = finish())?;
         }
         let (Some((above, name)), true) = (parent, complete) else { return Ok(()) };
-        match unlinkat(&above.old, name, AtFlags::REMOVEDIR) {
-            // The directory is a mount point, or above one.
-            Err(Errno::BUSY) => {
-                self.settings.progress.add_kept();
-            }
-            Err(Errno::NOTEMPTY) if self.settings.progress.kept() > 0 => {}
-            removed => removed.call("unlinkat")?,
-        }
+        unlinkat(&above.old, name, AtFlags::REMOVEDIR).call("unlinkat")?;
         self.settings.progress.add_entry();
         Ok(())
     }
@@ -168,8 +161,7 @@ impl Mover<'_> {
             Claim::First => make(true).inspect_err(|_| self.links.give_up(meta.inode))?,
             Claim::Again => {
                 match self.links.link(meta.inode, dir.new.as_fd(), name) {
-                    // Moved already, but it stayed because it is a mount point; or, in a rollback, it never
-                    // moved.
+                    // In a rollback, it may never have moved.
                     Ok(()) | Err(Errno::EXIST) => {}
                     failed => failed.call("linkat")?,
                 }
@@ -180,20 +172,9 @@ impl Mover<'_> {
         Ok(())
     }
 
-    /// Unlinks the old name. A mount point cannot be unlinked yet, so its contents are freed instead.
+    /// Unlinks the old name. No entry is a mount point any more: the mounts are parked.
     fn remove(&self, dir: &Pair, name: &CStr) -> Result<(), Fault> {
-        match unlinkat(&dir.old, name, AtFlags::empty()) {
-            Err(Errno::BUSY) => {
-                self.settings.progress.add_kept();
-                if Meta::read(At::Named(dir.old.as_fd(), name))?.allocated > 0 {
-                    let file =
-                        openat(&dir.old, name, OFlags::WRONLY | NO_FOLLOW, Mode::empty()).call("openat")?;
-                    ftruncate(&file, 0).call("ftruncate")?;
-                }
-                Ok(())
-            }
-            removed => removed.call("unlinkat"),
-        }
+        unlinkat(&dir.old, name, AtFlags::empty()).call("unlinkat")
     }
 
     /// Moves an entry that is neither a regular file nor a directory.
@@ -211,8 +192,8 @@ impl Mover<'_> {
             mknodat(&dir.new, name, meta.kind, meta.mode, meta.node)
         };
         match created {
-            // Moved before: it is a mount point, or the failed move had copied it and not yet removed it.
-            Err(Errno::EXIST) if self.onto == Onto::Undo || self.settings.progress.kept() > 0 => {
+            // The failed move had copied it and not yet removed it.
+            Err(Errno::EXIST) if self.onto == Onto::Undo => {
                 return self.remove(dir, name);
             }
             created => created.call(if meta.kind == FileType::Symlink { "symlinkat" } else { "mknodat" })?,
@@ -249,7 +230,6 @@ impl Mover<'_> {
             Err(Errno::EXIST) if self.onto == Onto::Undo => {
                 return self.merge_file(buffer, dir, name, old, meta);
             }
-            Err(Errno::EXIST) if self.settings.progress.kept() > 0 => return Ok(()),
             created => created.call("openat")?,
         };
         let flags = self.settings.attributes.clear_flags(old.as_fd());

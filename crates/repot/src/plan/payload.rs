@@ -47,8 +47,10 @@ pub(super) fn decide(
         let mode = if options.mode == Mode::Bind { "bind" } else { "stay" };
         warnings.push(format!("mode={mode} ignored: the root is a payload, which must be unpacked"));
     }
-    if !facts.dependents.is_empty() {
-        return Err(format!("the initramfs is in use: {}", facts.dependents.join("; ")));
+    let mut uses = facts.dependents.clone();
+    uses.extend(super::mounts::binds(facts));
+    if !uses.is_empty() {
+        return Err(format!("the initramfs is in use: {}", uses.join("; ")));
     }
     if !facts.others.is_empty() {
         let (number, names) = (facts.others.len(), super::list(&facts.others));

@@ -1,5 +1,4 @@
-//! Empties a tree: the mount points that stayed in the old root until the mounts had moved, or a directory
-//! that an entry of the old root replaces.
+//! Empties a directory that an entry beside a payload replaces.
 
 use core::ffi::CStr;
 
