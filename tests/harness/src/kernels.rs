@@ -96,7 +96,7 @@ fn fetch_modules(series: &str, package: &str, names: &[String], kept: &Path) -> 
     let work = place::fresh(&format!("kernels/unpack-modules-{series}"))?;
     let mut failures = Vec::new();
     for suite in suites {
-        let suite = Suite::open(suite)?;
+        let suite = Suite::open(suite, Kind::Binary)?;
         for package in [format!("linux-modules-{version}"), package.to_owned()] {
             match read(suite.apt("apt-get").current_dir(&work).args(["-qq", "download", &package])) {
                 Err(error) => failures.push(format!("{package}: {error:#}")),
