@@ -85,7 +85,8 @@ enum Command {
     /// Let every system call of a run fail in turn, and write docs/faults.md
     #[command(disable_help_flag = true)]
     Faults(Rest),
-    /// Compare what `repot pack` reads with what bsdtar and GNU tar extract, on the archives of their own tests
+    /// Compare what `repot pack` reads with what bsdtar and GNU tar extract, on the archives of their own
+    /// tests
     #[command(disable_help_flag = true)]
     Archives(Rest),
     /// Download the kernels of the boots into target/kernels

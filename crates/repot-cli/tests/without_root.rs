@@ -76,8 +76,8 @@ fn the_state_of_fakeroot_is_applied() {
     assert!(error.contains("nothing in copy is in the state of fakeroot"), "{error}");
 }
 
-/// Under fakeroot and pseudo, the tar of the system reads the directory. Here it is a program that shows other
-/// owners than the directory has.
+/// Under fakeroot and pseudo, the tar of the system reads the directory. Here it is a program that shows
+/// other owners than the directory has.
 #[test]
 fn under_fakeroot_the_tar_of_the_system_reads() {
     let work = Work::new();

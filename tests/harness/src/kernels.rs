@@ -1,6 +1,7 @@
 //! Stock Debian kernels, downloaded once and kept below `target/kernels`. Nothing is installed.
 //!
-//! They come from other suites of the mirror that this machine's apt uses. The "cloud" flavor boots in QEMU and is the smallest.
+//! They come from other suites of the mirror that this machine's apt uses. The "cloud" flavor boots in QEMU
+//! and is the smallest.
 
 use crate::command::{read, run};
 use crate::suite::{Kind, Suite};

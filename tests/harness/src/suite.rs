@@ -1,5 +1,5 @@
-//! Suites of the mirror that this machine's apt uses, with package lists in directories of our own: nothing that
-//! the machine's apt knows is changed.
+//! Suites of the mirror that this machine's apt uses, with package lists in directories of our own: nothing
+//! that the machine's apt knows is changed.
 
 use crate::command::read;
 use crate::place;

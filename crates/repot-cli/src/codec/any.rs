@@ -28,8 +28,8 @@ pub enum Format {
 
 /// The compression of a file by its first bytes. `None` if it is not compressed by anything that we read.
 ///
-/// The tests are stricter than the kernel's, because the file may also be a tar archive, which begins with any
-/// name.
+/// The tests are stricter than the kernel's, because the file may also be a tar archive, which begins with
+/// any name.
 #[must_use]
 pub fn detect(head: &[u8]) -> Option<Format> {
     Some(match head {
@@ -50,8 +50,8 @@ pub fn detect(head: &[u8]) -> Option<Format> {
     })
 }
 
-/// A reader of all decompressed data. Input that is not compressed passes through. What follows the last stream
-/// stays in `input`.
+/// A reader of all decompressed data. Input that is not compressed passes through. What follows the last
+/// stream stays in `input`.
 pub fn decompressed<'a, R: BufRead>(input: &'a mut R) -> io::Result<Box<dyn Read + 'a>> {
     let head = head(input)?;
     let format = detect(&head);

@@ -1,5 +1,5 @@
-//! Streams that follow each other in one file, as gzip and bzip2 read them: what follows the last one is not an
-//! error.
+//! Streams that follow each other in one file, as gzip and bzip2 read them: what follows the last one is not
+//! an error.
 
 use std::io::{self, BufRead, Read};
 

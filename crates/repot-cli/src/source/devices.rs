@@ -1,8 +1,8 @@
 //! Lists of device nodes: what cannot be created without root is added to the tree.
 //!
-//! Two formats are read, line by line: the tables of Buildroot's makedevs
-//! (`NAME TYPE MODE UID GID MAJOR MINOR START STEP COUNT`), whose names begin with a slash, and the lists of the
-//! kernel's `gen_init_cpio` (`nod NAME MODE UID GID TYPE MAJOR MINOR`, `dir`, `slink`, `pipe`, `sock`).
+//! Two formats are read, line by line: the tables of Buildroot's makedevs (`NAME TYPE MODE UID GID MAJOR
+//! MINOR START STEP COUNT`), whose names begin with a slash, and the lists of the kernel's `gen_init_cpio`
+//! (`nod NAME MODE UID GID TYPE MAJOR MINOR`, `dir`, `slink`, `pipe`, `sock`).
 
 use std::collections::HashMap;
 use std::fs;

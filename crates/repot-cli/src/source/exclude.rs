@@ -4,8 +4,8 @@ use crate::tree::{Id, Tree};
 
 /// Removes what a pattern fits, with everything below it, and returns the number of names.
 ///
-/// A pattern with a slash fits a path from the root on, one without fits a name anywhere. `*` and `?` stand for
-/// any bytes but a slash, `**` for any bytes, `[a-z]` for one of a set.
+/// A pattern with a slash fits a path from the root on, one without fits a name anywhere. `*` and `?` stand
+/// for any bytes but a slash, `**` for any bytes, `[a-z]` for one of a set.
 pub fn remove(tree: &mut Tree, pattern: &str) -> usize {
     let anchored = pattern.trim_end_matches('/').contains('/');
     let pattern = pattern.trim_start_matches('/').trim_end_matches('/').as_bytes();
@@ -23,8 +23,11 @@ pub fn remove(tree: &mut Tree, pattern: &str) -> usize {
     found.len()
 }
 
-/// Calls `visit` with the directory, the path and the name of every entry. It returns whether to stay out of it.
-fn below(tree: &Tree, path: &mut Vec<u8>, directory: Id, visit: &mut dyn FnMut(Id, &[u8], &[u8]) -> bool) {
+/// Gets the directory, the path and the name of an entry, and returns whether to stay out of it.
+type Visit<'a> = &'a mut dyn FnMut(Id, &[u8], &[u8]) -> bool;
+
+/// Calls `visit` for every entry, parents first.
+fn below(tree: &Tree, path: &mut Vec<u8>, directory: Id, visit: Visit<'_>) {
     for (name, &id) in tree.entries(directory).into_iter().flatten() {
         let parent = path.len();
         if !path.is_empty() {

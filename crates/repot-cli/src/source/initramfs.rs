@@ -1,8 +1,8 @@
 //! An existing initramfs as a source: all its segments merged by the kernel's rules, whatever their
 //! compression.
 //!
-//! What the kernel or its CPU code looks for in front of everything else (microcode, ACPI tables) stays there,
-//! byte by byte: it is found by its place in the image, and its alignment matters.
+//! What the kernel or its CPU code looks for in front of everything else (microcode, ACPI tables) stays
+//! there, byte by byte: it is found by its place in the image, and its alignment matters.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
@@ -140,7 +140,12 @@ impl Reader<'_> {
             // The data of a file with several names come with one of them.
             Kind::File(Contents::Size(_)) => *kind = Kind::File(contents),
             Kind::File(_) if header.filesize > 0 => *kind = Kind::File(contents),
-            _ => {}
+            Kind::File(_)
+            | Kind::Directory(_)
+            | Kind::Character(..)
+            | Kind::Block(..)
+            | Kind::Fifo
+            | Kind::Socket => {}
         }
         Ok(())
     }

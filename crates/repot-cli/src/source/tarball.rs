@@ -43,7 +43,8 @@ pub struct Tarball {
 }
 
 impl Tarball {
-    /// Opens an archive. An uncompressed one is used in place; any other goes to an unnamed file in `scratch`.
+    /// Opens an archive. An uncompressed one is used in place; any other goes to an unnamed file in
+    /// `scratch`.
     pub fn open(file: Arc<File>, name: &str, scratch: &Path, weight: &mut limits::Weight) -> Result<Tarball> {
         let mut head = [0; any::HEAD];
         let got = file.read_at(&mut head, 0).with_context(|| format!("cannot read {name}"))?;

@@ -80,9 +80,10 @@ fn below(
 
 fn entry(inode: &Inode, path: &[u8], disk: Option<&Path>) -> Result<Entry> {
     let a = &inode.attributes;
-    let (what, pages) = match &inode.kind {
-        Kind::File(contents) => (file(contents)?, pages(contents, path, disk)?),
-        kind => (kind.noun(), None),
+    let (what, pages) = if let Kind::File(contents) = &inode.kind {
+        (file(contents)?, pages(contents, path, disk)?)
+    } else {
+        (inode.kind.noun(), None)
     };
     // On most file systems links of either owner have all permissions.
     let mode = if matches!(inode.kind, Kind::Symlink(_)) { 0 } else { inode.mode() };

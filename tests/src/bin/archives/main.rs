@@ -1,5 +1,5 @@
-//! `cargo xtask archives`: reads the archives of the tests of libarchive and of GNU tar with `pack`, and compares
-//! each entry with what bsdtar and GNU tar extract.
+//! `cargo xtask archives`: reads the archives of the tests of libarchive and of GNU tar with `pack`, and
+//! compares each entry with what bsdtar and GNU tar extract.
 
 mod collect;
 mod compare;

@@ -1,7 +1,7 @@
 //! The images in a layout or in the output of `docker save`, with every name that they have.
 //!
-//! Docker 25 and later write a layout with a `manifest.json` beside it. In the layout every image is called by
-//! its tag only; the names are in an annotation of containerd and in `manifest.json`.
+//! Docker 25 and later write a layout with a `manifest.json` beside it. In the layout every image is called
+//! by its tag only; the names are in an annotation of containerd and in `manifest.json`.
 
 use std::collections::BTreeMap;
 

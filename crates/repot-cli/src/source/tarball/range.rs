@@ -35,7 +35,7 @@ impl Range {
     }
 
     /// Skips the rest of a block that [`Range::byte`] has begun.
-    pub(super) fn to_block(&mut self) {
+    pub(super) fn skip_to_block(&mut self) {
         self.ahead.clear();
     }
 

@@ -73,7 +73,7 @@ pub(super) fn recorded(records: &Records, stored: u64, data: &mut Range) -> Resu
         for _ in 0..count {
             pieces.push((lines.number()?, lines.number()?));
         }
-        data.to_block();
+        data.skip_to_block();
     } else if let Some(text) = last(b"GNU.sparse.map") {
         let numbers = text.split(|&byte| byte == b',').filter(|text| !text.is_empty()).map(pax::number);
         let numbers: Vec<u64> = numbers.collect::<Option<_>>().context("corrupt map of a sparse file")?;
