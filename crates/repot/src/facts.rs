@@ -115,8 +115,8 @@ pub struct Facts {
     pub program: Option<((u32, u32), u64)>,
     /// The other processes of user space, as `NAME[PID]`.
     pub others: Vec<String>,
-    /// What depends on files of the old root, in a clause each: mounts and loop devices, but no bind mounts of
-    /// the root itself.
+    /// What depends on files of the old root, in a clause each: mounts and loop devices, but no bind mounts
+    /// of the root itself.
     pub dependents: Vec<String>,
     /// The IDs of bind mounts of the root whose directory or file is not in its tree any more.
     pub lost: Vec<u64>,

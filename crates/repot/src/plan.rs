@@ -253,9 +253,9 @@ fn choose(facts: &Facts, options: &Options, fits: Result<(), String>) -> (Method
             let kind = if facts.rootfs == RootFs::Ramfs { "ramfs" } else { "tmpfs" };
             (Method::Move, format!("/ is the initial {kind}"))
         }
-        // A bind mount helps if pivot_root cannot leave the root. Otherwise it changes nothing. The kernel moves
-        // no mount of a directory or file that was removed (`get_mountpoint`), so with one nothing can be
-        // carried.
+        // A bind mount helps if pivot_root cannot leave the root. Otherwise it changes nothing. The kernel
+        // moves no mount of a directory or file that was removed (`get_mountpoint`), so with one nothing can
+        // be carried.
         Err(why) if facts.parentless && facts.lost.is_empty() => (Method::Bind, why),
         Err(why) => (Method::Stay, why),
     }

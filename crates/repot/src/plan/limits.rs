@@ -19,9 +19,9 @@ pub struct Tmpfs {
     pub more: Vec<(String, Option<String>)>,
 }
 
-/// The limits that a bind mount sets on the old root: only what is configured, because a size that was computed
-/// for a move says nothing about a root that stays; and nothing below what is in use. A warning says what is
-/// skipped.
+/// The limits that a bind mount sets on the old root: only what is configured, because a size that was
+/// computed for a move says nothing about a root that stays; and nothing below what is in use. A warning says
+/// what is skipped.
 pub(super) fn bound(facts: &Facts, options: &Options) -> (Tmpfs, Vec<String>) {
     let capacity = &facts.capacity;
     let used = |limit: u64, free: u64| limit - free.min(limit);
