@@ -7,7 +7,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{Mode, OFlags, fstatfs, openat};
+use rustix::fs::{CWD, Mode, OFlags, fstatfs, openat};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, FsPickFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create,
@@ -53,6 +53,13 @@ fn try_make<'s>(site: &'s Site, plan: &Plan) -> Result<NewRoot<'s>, Fault> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOATIME | OFlags::CLOEXEC;
     let dir = openat(&mount, c".", flags, Mode::empty()).on("openat", b"/")?;
     Ok(NewRoot { site, method: plan.method, mount, dir, warnings })
+}
+
+/// The new root after the switch: `/`.
+pub(crate) fn attached(site: &Site) -> Result<NewRoot<'_>, Fault> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOATIME | OFlags::CLOEXEC;
+    let open = || openat(CWD, c"/", flags, Mode::empty()).on("openat", b"/");
+    Ok(NewRoot { site, method: Method::Move, mount: open()?, dir: open()?, warnings: Vec::new() })
 }
 
 /// A file system context (fsopen(2), fspick(2)).

@@ -70,7 +70,12 @@ pub(crate) fn switch(carried: Carried<'_>) -> Result<Ready, Error> {
         warnings.push(format!("{}; / is private now", fault.at(Step::Switch)));
     }
     // Not earlier: a rollback needs the mount points in the old root.
-    let swept = if carried.relocated.kept() { sweep(&new.site.old) } else { Ok(()) };
+    let stays = &carried.relocated.arrived.stays;
+    let swept = if carried.relocated.kept() {
+        sweep(&new.site.old, &|_, _, inode| stays.contains(&inode))
+    } else {
+        Ok(())
+    };
     for fault in carried.left.into_iter().chain(swept.err()) {
         warnings.push(format!("{}; left in place", fault.at(Step::Carry)));
     }

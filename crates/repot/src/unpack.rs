@@ -71,10 +71,10 @@ pub(crate) fn run(
     let reserve = (facts.machine && plan.tight).then(|| Reserve::release(new.site.proc.as_fd()));
     let outcome = work.run(facts, plan, root, &|| meanwhile(progress));
     drop(reserve);
-    let arrived = outcome.and_then(|(inits, mut warnings)| {
+    let arrived = outcome.and_then(|(inits, mut warnings, stays)| {
         let root = Meta::read(At::Open(new.dir.as_fd()))?;
         warnings.extend(skipped.warnings(Step::Payload));
-        Ok(Arrived { undo: None, root, inits, warnings })
+        Ok(Arrived { undo: None, root, inits, warnings, stays })
     });
     arrived.map_err(|fault| {
         let torn = chunks.torn().then_some(Torn::Spent);
@@ -113,7 +113,7 @@ impl Unpack<'_> {
         plan: &Plan,
         root: Meta,
         meanwhile: &dyn Fn(),
-    ) -> Result<(Vec<Vec<u8>>, Vec<String>), Fault> {
+    ) -> Result<(Vec<Vec<u8>>, Vec<String>, Vec<u64>), Fault> {
         let (chunks, site) = (self.chunks, self.new.site);
         let index = chunks.index;
         chunks.verify(plan.by_digest, plan.threads, meanwhile)?;
@@ -130,10 +130,10 @@ impl Unpack<'_> {
         }
         chunks.remove()?;
         overrides::remove_overridden(&site.old, &self.new.dir)?;
-        mover::merge(self.new, facts, plan, root, self.progress, meanwhile)?;
+        let stays = mover::merge(self.new, facts, plan, root, (self.progress, self.skipped), meanwhile)?;
         let warnings = manifest::apply(self.new.dir.as_fd());
         self.frame(0, Part::Attributes { replaced: true }, &mut decoder)?;
-        Ok((self.inits(facts)?, warnings))
+        Ok((self.inits(facts)?, warnings, stays))
     }
 
     /// Unpacks the frames between the first and the last, with one worker per decoder. Returns one of the

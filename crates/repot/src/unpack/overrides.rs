@@ -24,7 +24,6 @@ impl Visitor for Overrides {
     type Dir = Pair;
     type Meta = ();
     type Scratch = ();
-    const REMOVES: bool = false;
 
     fn entry(&self, (): &mut (), dir: &Pair, name: &CStr, _: FileType) -> Result<(), Fault> {
         match unlinkat(&dir.new, name, AtFlags::empty()) {
@@ -33,7 +32,7 @@ impl Visitor for Overrides {
             Err(Errno::ISDIR) => {}
             Err(errno) => return Err(errno).call("unlinkat"),
         }
-        sweep(&open(&dir.new, name)?)?;
+        sweep(&open(&dir.new, name)?, &|_, _, _| true)?;
         unlinkat(&dir.new, name, AtFlags::REMOVEDIR).call("unlinkat")
     }
 
