@@ -243,20 +243,17 @@ fn try_look(site: &Site, options: &Options) -> Result<Facts, Fault> {
     let initial = is_initial(&root, &mounts) && machine;
     let cpus = sys::cpus();
     let mut unpacking = unpacked::look(site);
-    let payload = if in_memory { packed::look(site) } else { Found::None };
+    let payload = if in_memory || statfs.is_none() { packed::look(site) } else { Found::None };
     let may_move = in_memory && (options.mode == Choice::Move || (initial && options.mode == Choice::Auto));
     // The survey takes nearly all the time, so it is skipped if the plan does not need it.
     let counts = in_memory && (may_move || unpacking.end.is_some() || payload != Found::None);
-    let survey = if counts {
-        let surveyed = survey(site.old.as_fd(), options.threads.unwrap_or(cpus).clamp(1, 8));
-        doubts.note(surveyed).unwrap_or_else(|| {
-            // Nothing to compare with.
-            (unpacking.begun, unpacking.end) = (false, None);
-            Survey::default()
-        })
-    } else {
-        Survey::default()
-    };
+    let surveyed = counts
+        .then(|| survey(site.old.as_fd(), options.threads.unwrap_or(cpus).clamp(1, 8)))
+        .and_then(|surveyed| doubts.note(surveyed));
+    if surveyed.is_none() && doubts.0.is_some() {
+        // There is nothing to compare with.
+        (unpacking.begun, unpacking.end) = (false, None);
+    }
     // If nothing can move, it does not matter what else uses the root.
     let (mut dependents, mut streams, mut kernel_programs, mut max_wait) = Default::default();
     if may_move {
@@ -285,7 +282,7 @@ fn try_look(site: &Site, options: &Options) -> Result<Facts, Fault> {
         root_mount: root.id,
         mounts,
         capacity: statfs.as_ref().map(capacity).unwrap_or_default(),
-        survey,
+        survey: surveyed.unwrap_or_default(),
         unpacking,
         payload,
         manifest: Meta::read(At::Named(site.old.as_fd(), c".repot-xattrs")).map_or(0, |meta| meta.size),

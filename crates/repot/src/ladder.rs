@@ -174,7 +174,7 @@ pub fn carry_out(
     // along. Where it has not, they still have it.
     let outcome = outcome.map(|mut ready| {
         if plan.method == Method::Move && ready.pivoted && !ready.empty {
-            ready.warnings.append(&mut relocate::collect(site, facts, plan));
+            ready.warnings.append(&mut relocate::collect(site, facts, plan, &ready.stays));
         }
         ready
     });

@@ -129,14 +129,16 @@ pub(crate) fn run(
     Ok(Arrived { undo: Some(Undo(Some(moved))), root, inits, warnings, stays })
 }
 
-/// Moves what is left in the old root after the move. Returns warnings.
+/// Moves what is left in the old root after the move, except `stays`. Returns warnings.
 pub(crate) fn collect(
     new: &NewRoot<'_>,
     facts: &Facts,
     plan: &Plan,
     root: Meta,
+    stays: &[u64],
 ) -> Result<Vec<String>, Fault> {
     let moved = prepare(new, facts, root)?;
+    moved.both.know(stays);
     let (progress, skipped) = (Progress::default(), Skipped::default());
     let (folios, large_files) = (Folios::unchanged(), LargeFiles::new(1));
     let mut mover = moved.mover(facts, plan, (&progress, &skipped), &folios, &large_files, Onto::Again);

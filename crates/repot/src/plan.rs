@@ -214,13 +214,16 @@ fn check_truncated(facts: &Facts, options: &Options, warnings: &mut Vec<String>)
 
 /// The executable inits, with a warning for each candidate before the first of them.
 fn executable(facts: &Facts, warnings: &mut Vec<String>) -> Result<Vec<Vec<u8>>, Refusal> {
-    let executable_candidates = facts.candidates.iter().filter(|candidate| candidate.why.is_none());
+    let executable_candidates = facts.candidates.iter().filter(|candidate| candidate.may_run());
     let inits: Vec<_> = executable_candidates.map(|candidate| candidate.path.clone()).collect();
     if inits.is_empty() {
         return Err(Refusal::NoInit(facts.candidates.clone(), core::mem::take(warnings)));
     }
     let skipped = facts.candidates.iter().take_while(|candidate| candidate.why.is_some());
-    warnings.extend(skipped.map(|candidate| format!("init: {}; trying the next", candidate.account())));
+    warnings.extend(skipped.map(|candidate| {
+        let next = if candidate.may_run() { "trying it anyway" } else { "trying the next" };
+        format!("init: {}; {next}", candidate.account())
+    }));
     Ok(inits)
 }
 

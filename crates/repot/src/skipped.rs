@@ -68,6 +68,10 @@ impl Skipped {
     pub(crate) fn note(&self, text: String) {
         // Nothing is allocated while the lock is held: a worker that panics there would never release it.
         let mut noted = self.noted.lock();
+        if noted.contains(&text) {
+            // The attributes of a large file are set twice.
+            return;
+        }
         if noted.len() < LISTED {
             noted.push(text);
         } else {

@@ -37,6 +37,8 @@ pub struct Ready {
     pub inits: Vec<Vec<u8>>,
     /// Problems that do not affect the next steps.
     pub warnings: Vec<String>,
+    /// The inode numbers of what was moved but may still be in the old root.
+    pub(crate) stays: Vec<u64>,
 }
 
 /// Makes the new root `/`.
@@ -89,6 +91,7 @@ pub(crate) fn switch(carried: Carried<'_>) -> Result<Ready, Error> {
         pivoted,
         resident,
         warnings,
+        stays: carried.relocated.arrived.stays,
     })
 }
 

@@ -63,6 +63,11 @@ impl Both {
         state.pairs.push((old, new));
     }
 
+    /// Notes that these entries were moved before.
+    pub(super) fn know(&self, stays: &[u64]) {
+        self.state.lock().kept.extend_from_slice(stays);
+    }
+
     /// Notes that a directory stays for now. Returns whether this pass did not know.
     pub(super) fn stay(&self, old: u64) -> bool {
         insert(&mut self.state.lock().directories, old)

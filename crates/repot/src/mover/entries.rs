@@ -104,7 +104,11 @@ impl Visitor for Mover<'_> {
                 // It got its attributes when the last pass left it.
                 meta = Meta::read(At::Open(new.as_fd()))?;
                 flags = attributes.clear_flags(new.as_fd())?;
-                disable_inheritance(new.as_fd())?;
+                // It will not be left, so nothing else restores what a rollback reads.
+                disable_inheritance(new.as_fd()).inspect_err(|_| {
+                    let _ = fchmod(&new, meta.mode);
+                    let _ = attributes.set_flags(new.as_fd(), flags);
+                })?;
             } else if existed && self.onto == Onto::Undo && meta.mode == UNFINISHED {
                 meta = Meta::read(At::Open(new.as_fd()))?;
             } else if existed {
