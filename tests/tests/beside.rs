@@ -347,8 +347,9 @@ fn a_look_that_fails() {
         (libc::SYS_getdents64, "stay: facts: getdents64"),
         (libc::SYS_fstatfs, "facts: fstatfs"),
         (libc::SYS_statx, "facts: statx"),
-        (libc::SYS_fsopen, "stay: facts: fsopen"),
-        (libc::SYS_open_tree, "stay: facts: open_tree"),
+        // Without a procfs nobody knows whether this is a container, so the kernel log is written to.
+        (libc::SYS_fsopen, ""),
+        (libc::SYS_open_tree, ""),
     ];
     for (number, reason) in calls {
         for error in [Errno::NOSYS, Errno::PERM, Errno::MFILE] {
@@ -365,7 +366,7 @@ fn a_look_that_fails() {
             });
             let log = running.log();
             assert_eq!(end, End::Init("ready".into()), "{log}");
-            assert!(log.contains("executing \"/bin/other\""), "{log}");
+            assert!(running.proc_link("exe").ends_with("/bin/other"), "{log}");
             assert!(log.contains(reason), "{reason}: {log}");
             let mut after = snapshot(running.root()).expect("snapshot");
             // The access time of what was executed.

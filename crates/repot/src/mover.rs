@@ -12,6 +12,7 @@ mod file;
 mod folios;
 mod holes;
 mod links;
+mod names;
 mod passes;
 mod ranges;
 mod undo;
