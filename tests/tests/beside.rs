@@ -1,5 +1,5 @@
-//! Other processes change the old root while it moves: nothing is lost, nothing is glued together from two files,
-//! and an init runs on a whole tree.
+//! Other processes change the old root while it moves: nothing is lost, nothing is glued together from two
+//! files, and an init runs on a whole tree.
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -29,8 +29,8 @@ fn read(dir: impl AsFd, name: &str) -> Option<Vec<u8>> {
     Some(contents)
 }
 
-/// A tree without the entries below `churn`, which somebody else changes. The times of directories that somebody
-/// else changes say nothing.
+/// A tree without the entries below `churn`, which somebody else changes. The times of directories that
+/// somebody else changes say nothing.
 fn quiet(tree: &Snapshot) -> Snapshot {
     tree.iter()
         .filter(|(path, _)| !path.starts_with(b"churn"))

@@ -183,8 +183,8 @@ pub fn carry_out(
     outcome
 }
 
-/// Rolls a move back if a process has been started since the first look: it may run from the old root, or have
-/// opened files of it. Helpers of the kernel get time to exit.
+/// Rolls a move back if a process has been started since the first look: it may run from the old root, or
+/// have opened files of it. Helpers of the kernel get time to exit.
 fn check_alone<'s>(
     carried: Carried<'s>,
     site: &Site,

@@ -261,8 +261,8 @@ fn set_or_refuse(
     }
 }
 
-/// Whether an attribute is the label of a security module. Labels come last: with another label, the policy may
-/// refuse every other attribute.
+/// Whether an attribute is the label of a security module. Labels come last: with another label, the policy
+/// may refuse every other attribute.
 fn is_label(name: &[u8]) -> bool {
     name.starts_with(b"security.") && name != CAPABILITY.to_bytes_with_nul()
 }

@@ -75,8 +75,8 @@ fn in_procfs(new: &NewRoot<'_>, work: impl FnOnce() -> Result<Arrived, Error>) -
     }
 }
 
-/// Moves what other processes have created in the old root since the last pass. The new root is `/` now. `stays`
-/// has the inode numbers of what was moved, but could not be removed. Returns warnings.
+/// Moves what other processes have created in the old root since the last pass. The new root is `/` now.
+/// `stays` has the inode numbers of what was moved, but could not be removed. Returns warnings.
 pub(crate) fn collect(site: &Site, facts: &Facts, plan: &Plan, stays: &[u64]) -> Vec<String> {
     let collected = newroot::attached(site).and_then(|new| {
         let root = Meta::read(At::Open(new.dir.as_fd()))?;

@@ -30,8 +30,8 @@ pub(crate) struct Skipped {
     more: AtomicU64,
 }
 
-/// The path of an entry below the root of its mount, for messages; with an empty name, of `dir` itself. The working directory must be the root of a
-/// procfs.
+/// The path of an entry below the root of its mount, for messages; with an empty name, of `dir` itself. The
+/// working directory must be the root of a procfs.
 pub(crate) fn path_of(dir: BorrowedFd<'_>, name: &CStr) -> Vec<u8> {
     let link = format!("self/fd/{}", dir.as_raw_fd());
     let mut path = readlinkat(CWD, link, Vec::new()).map(CString::into_bytes).unwrap_or_default();

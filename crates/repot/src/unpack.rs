@@ -82,6 +82,9 @@ pub(crate) fn run(
     })
 }
 
+/// The executable inits, warnings, and the inode numbers of what stays in the old root.
+type Unpacked = (Vec<Vec<u8>>, Vec<String>, Vec<u64>);
+
 struct Unpack<'a> {
     chunks: &'a Chunks<'a>,
     new: &'a NewRoot<'a>,
@@ -107,13 +110,7 @@ enum Part {
 }
 
 impl Unpack<'_> {
-    fn run(
-        &self,
-        facts: &Facts,
-        plan: &Plan,
-        root: Meta,
-        meanwhile: &dyn Fn(),
-    ) -> Result<(Vec<Vec<u8>>, Vec<String>, Vec<u64>), Fault> {
+    fn run(&self, facts: &Facts, plan: &Plan, root: Meta, meanwhile: &dyn Fn()) -> Result<Unpacked, Fault> {
         let (chunks, site) = (self.chunks, self.new.site);
         let index = chunks.index;
         chunks.verify(plan.by_digest, plan.threads, meanwhile)?;

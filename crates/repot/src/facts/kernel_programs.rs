@@ -1,5 +1,5 @@
-//! The programs that the kernel itself starts, such as modprobe(8), and what they read: they move last, so that
-//! they are missing for as short as possible.
+//! The programs that the kernel itself starts, such as modprobe(8), and what they read: they move last, so
+//! that they are missing for as short as possible.
 
 use alloc::format;
 use alloc::vec::Vec;

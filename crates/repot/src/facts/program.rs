@@ -217,8 +217,8 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    /// Whether it is worth a try: it is executable, or could not be tested. A lack of memory or of descriptors, or
-    /// a system call that this kernel lacks, says nothing about the program.
+    /// Whether it is worth a try: it is executable, or could not be tested. A lack of memory or of
+    /// descriptors, or a system call that this kernel lacks, says nothing about the program.
     pub fn may_run(&self) -> bool {
         let mut why = self.why.as_ref();
         while let Some(Why::Interpreter(_, inner)) = why {

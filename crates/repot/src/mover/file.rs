@@ -40,8 +40,8 @@ pub(super) struct Settings<'a> {
     pub(super) progress: &'a Progress,
     pub(super) both: &'a Both,
     pub(super) skipped: &'a Skipped,
-    /// Whether other processes use the tree while it moves. Then no file is truncated: one of them may open it at
-    /// any time.
+    /// Whether other processes use the tree while it moves. Then no file is truncated: one of them may open
+    /// it at any time.
     pub(super) beside: bool,
 }
 

@@ -1,4 +1,5 @@
-//! Finds the parts of a sparse file that are not holes, in a time that depends on the data, not on the length.
+//! Finds the parts of a sparse file that are not holes, in a time that depends on the data, not on the
+//! length.
 
 use core::ops::Range;
 

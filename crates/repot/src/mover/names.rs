@@ -149,9 +149,12 @@ impl Mover<'_> {
             length = readlinkat_raw(&dir.old, name, &mut target[..]).call("readlinkat")?;
         }
         let target = &target[..length];
-        let make = |to: &CStr| match meta.kind {
-            FileType::Symlink => symlinkat(target, &dir.new, to),
-            _ => mknodat(&dir.new, to, meta.kind, meta.mode, meta.node),
+        let make = |to: &CStr| {
+            if link {
+                symlinkat(target, &dir.new, to)
+            } else {
+                mknodat(&dir.new, to, meta.kind, meta.mode, meta.node)
+            }
         };
         let to = match make(name) {
             Err(Errno::EXIST) => match self.existing(dir, name, meta)? {
@@ -297,10 +300,8 @@ impl Mover<'_> {
         let Some(before) = self.before else { return Ok(self.settings.both.existing(meta.inode)) };
         let there = Meta::read(At::Named(dir.new.as_fd(), name))?;
         let lost = before.has_lost_worker() && there.kind == meta.kind;
-        Ok(match before.pair(there.inode, meta.inode) {
-            Existing::Other if lost => Existing::Moved,
-            existing => existing,
-        })
+        let existing = before.pair(there.inode, meta.inode);
+        Ok(if lost && existing == Existing::Other { Existing::Moved } else { existing })
     }
 }
 

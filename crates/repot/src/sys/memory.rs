@@ -54,8 +54,8 @@ pub(crate) fn cached_pages(file: BorrowedFd<'_>, offset: u64, length: u64) -> Re
 /// some of them have.
 const CACHESTAT: libc::c_long = libc::SYS_openat2 - 437 + 451;
 
-/// The number of pages of a file in the page cache, from `offset` on; `None` if the kernel cannot say. Its time
-/// depends on the pages found, not on the length.
+/// The number of pages of a file in the page cache, from `offset` on; `None` if the kernel cannot say. Its
+/// time depends on the pages found, not on the length.
 pub(crate) fn count_cached_pages(file: BorrowedFd<'_>, offset: u64, length: u64) -> Option<u64> {
     let range = [offset, length];
     let mut counts = [0u64; 5];
