@@ -2,12 +2,13 @@
 //! inits.
 
 mod dependents;
+mod kernel_programs;
 pub mod loops;
 pub mod mountinfo;
 #[cfg(feature = "payload")]
 mod outside;
 pub mod packed;
-mod processes;
+pub(crate) mod processes;
 pub mod program;
 pub mod unpacked;
 
@@ -105,6 +106,8 @@ pub struct Facts {
     pub flags: bool,
     /// Memory.
     pub memory: Memory,
+    /// How many descriptors may be open.
+    pub descriptors: u64,
     /// The version of the running kernel.
     pub kernel: (u32, u32),
     /// The size of a page, in bytes.
@@ -113,6 +116,10 @@ pub struct Facts {
     pub cpus: u32,
     /// Device and inode of this program.
     pub program: Option<((u32, u32), u64)>,
+    /// The memory of the programs of the other processes, in bytes.
+    pub programs: u64,
+    /// Inode numbers of the programs that the kernel starts, and of what these read. They move last.
+    pub kernel_programs: Vec<u64>,
     /// The other processes of user space, as `NAME[PID]`.
     pub others: Vec<String>,
     /// What depends on files of the old root, in a clause each: mounts and loop devices, but no bind mounts
@@ -124,6 +131,8 @@ pub struct Facts {
     pub streams: Vec<Stream>,
     /// The inits to try, in order.
     pub candidates: Vec<Candidate>,
+    /// What could not be inspected, if anything; its facts are the defaults.
+    pub unseen: Option<String>,
 }
 
 impl Default for Facts {
@@ -146,15 +155,19 @@ impl Default for Facts {
             manifest: 0,
             flags: false,
             memory: Memory::default(),
+            descriptors: 1024,
             kernel: (0, 0),
             page: 4096,
             cpus: 1,
             program: None,
+            programs: 0,
+            kernel_programs: Vec::new(),
             others: Vec::new(),
             dependents: Vec::new(),
             lost: Vec::new(),
             streams: Vec::new(),
             candidates: Vec::new(),
+            unseen: None,
         }
     }
 }
@@ -223,67 +236,89 @@ pub(crate) fn wanted(options: &Options) -> impl Iterator<Item = &[u8]> {
 /// Inspects everything except the configuration.
 ///
 /// # Errors
-/// The call that failed.
+/// The call that failed, if the root is a payload. Otherwise [`Facts::unseen`] says what could not be
+/// inspected.
 pub fn look(site: &Site, options: &Options) -> Result<Facts, Error> {
     try_look(site, options).map_err(|fault| fault.at(Step::Facts))
 }
 
 fn try_look(site: &Site, options: &Options) -> Result<Facts, Fault> {
-    let mounts = mountinfo::parse(&site.proc_file("self/mountinfo")?);
-    let status = statx(&site.root, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).call("statx")?;
-    let root = mounts.iter().find(|mount| mount.id == status.stx_mnt_id).cloned().unwrap_or_default();
-    let statfs = fstatfs(&site.old).on("fstatfs", b"/")?;
-    let rootfs = kind(statfs.f_type);
+    let mut doubts = Doubts(None);
+    let status = statx(&site.root, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).call("statx");
+    let status = doubts.note(status);
+    let (root_mount, device) = status.as_ref().map_or((0, Device::default()), |status| {
+        (status.stx_mnt_id, Device { major: status.stx_dev_major, minor: status.stx_dev_minor })
+    });
+    let mountinfo = doubts.note(site.proc_file("self/mountinfo"));
+    let mounts = mountinfo.as_deref().map(mountinfo::parse).unwrap_or_default();
+    let root = mounts.iter().find(|mount| mount.id == root_mount).cloned();
+    let parentless = root.as_ref().is_some_and(|root| root.id == root.parent);
+    let root = root.unwrap_or_default();
+    let statfs = doubts.note(fstatfs(&site.old).on("fstatfs", b"/"));
+    let rootfs = statfs.as_ref().map_or(RootFs::Other(0), |statfs| kind(statfs.f_type));
     let in_memory = !matches!(rootfs, RootFs::Other(_));
-    let initial = is_initial(&root, &mounts) && site.machine();
+    let machine = site.machine();
+    let initial = is_initial(&root, &mounts) && machine;
     let cpus = sys::cpus();
     let unpacking = unpacked::look(site);
-    let payload = if in_memory { packed::look(site) } else { Found::None };
-    let may_move = options.mode == Choice::Move || (initial && options.mode == Choice::Auto);
+    let payload = if in_memory || statfs.is_none() { packed::look(site) } else { Found::None };
+    let may_move = in_memory && (options.mode == Choice::Move || (initial && options.mode == Choice::Auto));
     // The survey takes nearly all the time, so it is skipped if the plan does not need it.
     let counts = in_memory && (may_move || payload != Found::None);
-    let survey = if counts {
-        survey(site.old.as_fd(), options.threads.unwrap_or(cpus).clamp(1, 8))?
-    } else {
-        Survey::default()
-    };
-    let device = Device { major: status.stx_dev_major, minor: status.stx_dev_minor };
+    let surveyed = counts
+        .then(|| survey(site.old.as_fd(), options.threads.unwrap_or(cpus).clamp(1, 8)))
+        .and_then(|surveyed| doubts.note(surveyed));
     // If nothing can move, it does not matter what else uses the root.
-    let (dependents, lost, streams) = if may_move && in_memory {
-        let dependents = dependents::dependents(&root, device, &mounts, &loops::loops());
-        (dependents, lost(site, &root, &mounts), streams::look(site, device))
-    } else {
-        (Vec::new(), Vec::new(), Vec::new())
-    };
-    let max_wait = if may_move && in_memory { processes::MAX_WAIT } else { 0 };
+    let (mut dependents, mut lost, mut streams) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut kernel_programs, mut max_wait) = Default::default();
+    if may_move {
+        dependents = dependents::dependents(&root, device, &mounts, &loops::loops());
+        lost = self::lost(site, &root, &mounts);
+        streams = streams::look(site, device);
+        kernel_programs = kernel_programs::kernel_programs(site);
+        max_wait = processes::MAX_WAIT;
+    }
+    let meminfo = doubts.note(site.proc_file("meminfo")).unwrap_or_default();
     let program = program(site);
-    let outside = outside(site, options, &payload, program)?;
+    let outside = doubts.note(outside(site, options, &payload, program)).unwrap_or_default();
+    let candidates = candidates(site, options, program);
+    // Last, because others may start at any time.
+    let others = processes::others(site, max_wait);
+    let unseen = match doubts.0 {
+        // What is beside a payload is no system.
+        Some(fault) if payload != Found::None => return Err(fault),
+        fault => fault.map(|fault| format!("{}", fault.at(Step::Facts))),
+    };
     Ok(Facts {
         first: rustix::process::getpid().is_init(),
-        machine: site.machine(),
+        machine,
         rootfs,
         initial,
-        parentless: root.id == root.parent,
+        parentless,
         shared: root.group != 0,
         root_mount: root.id,
         mounts,
-        capacity: capacity(&statfs),
-        survey,
+        capacity: statfs.as_ref().map(capacity).unwrap_or_default(),
+        survey: surveyed.unwrap_or_default(),
         unpacking,
         payload,
         outside,
         manifest: Meta::read(At::Named(site.old.as_fd(), c".repot-xattrs")).map_or(0, |meta| meta.size),
         flags: in_memory && ioctl_getflags(&site.old).is_ok(),
-        memory: memory(&site.proc_file("meminfo")?),
+        memory: memory(&meminfo),
+        descriptors: sys::descriptors(),
         kernel: version(rustix::system::uname().release().to_bytes()),
         page: sys::page_size(),
         cpus,
         program,
-        others: processes::others(site, max_wait),
+        programs: processes::programs(site, &others),
+        kernel_programs,
+        others,
         dependents,
         lost,
         streams,
-        candidates: candidates(site, options, program),
+        candidates,
+        unseen,
     })
 }
 
@@ -314,6 +349,16 @@ fn lost(site: &Site, root: &Mount, mounts: &[Mount]) -> Vec<u64> {
             && (mount.root.ends_with(b"//deleted") || find(site.old.as_fd(), &mount.root).is_err())
     };
     mounts.iter().filter(is_lost).map(|mount| mount.id).collect()
+}
+
+/// The first thing that could not be inspected. The root is not moved then, but the init that the user wants
+/// still runs.
+struct Doubts(Option<Fault>);
+
+impl Doubts {
+    fn note<T>(&mut self, looked: Result<T, Fault>) -> Option<T> {
+        looked.map_err(|fault| _ = self.0.get_or_insert(fault)).ok()
+    }
 }
 
 fn candidates(site: &Site, options: &Options, running: Option<((u32, u32), u64)>) -> Vec<Candidate> {

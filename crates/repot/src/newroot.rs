@@ -7,7 +7,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{Mode, OFlags, fstatfs, openat};
+use rustix::fs::{CWD, Mode, OFlags, fstatfs, openat};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, FsPickFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create,
@@ -70,6 +70,13 @@ fn clone(mount: &OwnedFd) -> Result<OwnedFd, Fault> {
     let flags =
         OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
     open_tree(mount, "", flags).on("open_tree", b"/")
+}
+
+/// The new root after the switch, when it is `/`, without the mounts on it.
+pub(crate) fn switched(site: &Site) -> Result<NewRoot<'_>, Fault> {
+    let mount = open_tree(CWD, "/", OpenTreeFlags::OPEN_TREE_CLOEXEC).on("open_tree", b"/")?;
+    let dir = open(&clone(&mount)?)?;
+    Ok(NewRoot { site, method: Method::Move, mount, dir, warnings: Vec::new() })
 }
 
 /// A file system context (fsopen(2), fspick(2)).

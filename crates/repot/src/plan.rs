@@ -66,6 +66,8 @@ pub struct Plan {
     pub inits: Vec<Vec<u8>>,
     /// Whether to overwrite contents in the old root before they are freed.
     pub wipe: bool,
+    /// Whether to move although other processes use the root.
+    pub beside: bool,
     /// Warnings for the log.
     pub warnings: Vec<String>,
 }
@@ -107,6 +109,9 @@ impl core::error::Error for Refusal {}
 
 /// Extra memory per entry on tmpfs compared with the old root, with partly filled slabs, in bytes.
 const PER_ENTRY: u64 = 256;
+/// The maximum number of open descriptors of a move. A rollback needs them too, so a move does not start
+/// without them.
+const DESCRIPTORS: u64 = 256;
 /// Extra memory for threads, buffers and page tables, in bytes.
 const BASE: u64 = 1 << 20;
 
@@ -124,6 +129,7 @@ impl Plan {
             by_digest: false,
             inits,
             wipe: false,
+            beside: false,
             warnings: Vec::new(),
         }
     }
@@ -153,6 +159,7 @@ pub fn plan(facts: &Facts, options: &Options) -> Result<Plan, Refusal> {
             by_digest: !options.payload.is_empty(),
             inits: facts.candidates.iter().map(|candidate| candidate.path.clone()).collect(),
             wipe: options.wipe,
+            beside: true,
             warnings,
         });
     }
@@ -160,7 +167,12 @@ pub fn plan(facts: &Facts, options: &Options) -> Result<Plan, Refusal> {
     let (tmpfs, room) = tmpfs(facts, options);
     let available = facts.memory.available;
     let plenty = available >= facts.memory.total / 8 + PLENTY;
-    let extra = |threads: u32| u64::from(threads) * 2 * CHUNK + facts.survey.entries * PER_ENTRY + BASE;
+    // Beside other processes no file is truncated, so each is in memory twice while it moves.
+    let whole = if ignores_others(options) { facts.survey.largest.min(facts.survey.bytes) } else { 0 };
+    let extra = |threads: u32| {
+        let copied = u64::from(threads).saturating_mul(2 * CHUNK + whole);
+        copied + facts.survey.entries * PER_ENTRY + BASE + facts.programs
+    };
     let threads = options.threads.unwrap_or(facts.cpus).clamp(1, 8);
     // The kernel keeps pages that a thread frees on that thread's CPU, where other threads cannot get them.
     let threads = if !plenty || available < extra(threads) { 1 } else { threads };
@@ -191,6 +203,7 @@ pub fn plan(facts: &Facts, options: &Options) -> Result<Plan, Refusal> {
         by_digest: false,
         inits,
         wipe: options.wipe,
+        beside: ignores_others(options),
         warnings,
     })
 }
@@ -211,13 +224,16 @@ fn check_truncated(facts: &Facts, options: &Options, warnings: &mut Vec<String>)
 
 /// The executable inits, with a warning for each candidate before the first of them.
 fn executable(facts: &Facts, warnings: &mut Vec<String>) -> Result<Vec<Vec<u8>>, Refusal> {
-    let executable_candidates = facts.candidates.iter().filter(|candidate| candidate.why.is_none());
+    let executable_candidates = facts.candidates.iter().filter(|candidate| candidate.may_run());
     let inits: Vec<_> = executable_candidates.map(|candidate| candidate.path.clone()).collect();
     if inits.is_empty() {
         return Err(Refusal::NoInit(facts.candidates.clone(), core::mem::take(warnings)));
     }
     let skipped = facts.candidates.iter().take_while(|candidate| candidate.why.is_some());
-    warnings.extend(skipped.map(|candidate| format!("init: {}; trying the next", candidate.account())));
+    warnings.extend(skipped.map(|candidate| {
+        let next = if candidate.may_run() { "trying it anyway" } else { "trying the next" };
+        format!("init: {}; {next}", candidate.account())
+    }));
     Ok(inits)
 }
 
@@ -235,6 +251,10 @@ fn large_folios(facts: &Facts, options: &Options) -> bool {
 fn choose(facts: &Facts, options: &Options, fits: Result<(), String>) -> (Method, String) {
     let in_memory = !matches!(facts.rootfs, RootFs::Other(_));
     let as_configured = || "as configured".to_string();
+    if let Some(unseen) = facts.unseen.as_ref().filter(|_| facts.root_mount == 0 || !in_memory) {
+        // Without the mounts, a bind mount would lose what is mounted on the root.
+        return (Method::Stay, unseen.clone());
+    }
     match options.mode {
         Mode::Stay => return (Method::Stay, as_configured()),
         Mode::Bind => return (Method::Bind, as_configured()),
@@ -264,16 +284,29 @@ fn choose(facts: &Facts, options: &Options, fits: Result<(), String>) -> (Method
 /// Says who else uses the root, if anybody does. Truncating files that other processes have mapped would kill
 /// these (SIGBUS), and what is mounted from the old root would lose its files.
 fn check_unused(facts: &Facts, options: &Options) -> Result<(), String> {
-    let others = &facts.others;
+    let Facts { others, descriptors, unseen, .. } = facts;
+    if let Some(unseen) = unseen {
+        return Err(unseen.clone());
+    }
+    if *descriptors < DESCRIPTORS {
+        return Err(format!(
+            "the move needs {DESCRIPTORS} descriptors, but only {descriptors} may be open (ulimit -Hn)"
+        ));
+    }
     let mut uses = facts.dependents.clone();
     uses.extend(mounts::obstacles(facts));
     if !uses.is_empty() {
         return Err(format!("/ is in use: {}", uses.join("; ")));
     }
-    if others.is_empty() || (options.ignore_others && options.mode == Mode::Move) {
+    if others.is_empty() || ignores_others(options) {
         return Ok(());
     }
     Err(format!("{} other processes run from /: {}", others.len(), list(others)))
+}
+
+/// Whether the user wants the root moved beside other processes.
+fn ignores_others(options: &Options) -> bool {
+    options.ignore_others && options.mode == Mode::Move
 }
 
 /// The first eight.

@@ -1,5 +1,7 @@
 //! Brings the tree into the new root: moves or unpacks it. After a bind mount the tree is already there.
 
+use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use rustix::fd::AsFd;
@@ -15,9 +17,10 @@ use crate::error::{Call, Error, Step, Torn, retry_once};
 use crate::facts::Facts;
 use crate::metadata::{At, Meta};
 use crate::mover::{self, Arrived, Undo};
-use crate::newroot::NewRoot;
+use crate::newroot::{self, NewRoot};
 use crate::plan::{Method, Plan};
 use crate::progress::Progress;
+use crate::site::Site;
 
 /// The tree is in the new root.
 #[derive(Debug)]
@@ -86,6 +89,21 @@ fn in_procfs(new: &NewRoot<'_>, work: impl FnOnce() -> Result<Arrived, Error>) -
         Ok(()) => Ok(arrived),
         Err(fault) => Err(Error { torn: roll_back(&arrived, new).err(), ..fault.at(Step::Relocate) }),
     }
+}
+
+/// Moves what other processes have created in the old root since the last pass. The new root is `/` now.
+/// Returns warnings.
+pub(crate) fn collect(site: &Site, facts: &Facts, plan: &Plan) -> Vec<String> {
+    let collected = newroot::switched(site).and_then(|new| {
+        let root = Meta::read(At::Open(new.dir.as_fd()))?;
+        fchdir(&site.proc).call("fchdir")?;
+        let original_umask = umask(Mode::empty());
+        let collected = mover::collect(&new, facts, plan, root);
+        umask(original_umask);
+        let _ = chdir("/");
+        collected
+    });
+    collected.unwrap_or_else(|fault| Vec::from([format!("{}", fault.at(Step::Relocate))]))
 }
 
 /// Rolls the move back.

@@ -25,7 +25,7 @@ use crate::facts::packed::Found;
 use crate::facts::program::{self, Machine};
 use crate::manifest;
 use crate::metadata::Meta;
-use crate::mover::data::Holes;
+use crate::mover::Holes;
 use crate::mover::{self, Arrived};
 use crate::newroot::NewRoot;
 use crate::payload::archive::{Entry, Kind, entry};
@@ -83,6 +83,9 @@ pub(crate) fn run(
     })
 }
 
+/// The executable inits, and warnings.
+type Unpacked = (Vec<Vec<u8>>, Vec<String>);
+
 struct Unpack<'a> {
     chunks: &'a Chunks<'a>,
     new: &'a NewRoot<'a>,
@@ -108,13 +111,7 @@ enum Part {
 }
 
 impl Unpack<'_> {
-    fn run(
-        &self,
-        facts: &Facts,
-        plan: &Plan,
-        root: Meta,
-        meanwhile: &dyn Fn(),
-    ) -> Result<(Vec<Vec<u8>>, Vec<String>), Fault> {
+    fn run(&self, facts: &Facts, plan: &Plan, root: Meta, meanwhile: &dyn Fn()) -> Result<Unpacked, Fault> {
         let (chunks, site) = (self.chunks, self.new.site);
         let index = chunks.index;
         chunks.verify(plan.by_digest, plan.threads, meanwhile)?;
@@ -133,7 +130,7 @@ impl Unpack<'_> {
         let wipe = |holes| plan.wipe.then_some(holes);
         let mut warnings = reconcile::reconcile(&site.old, &self.new.dir, wipe(mover::holes(facts)))?;
         overrides::remove_overridden(&site.old, &self.new.dir, wipe(Holes::Seek))?;
-        mover::merge(self.new, facts, plan, root, self.progress, meanwhile)?;
+        mover::merge(self.new, facts, plan, root, (self.progress, self.skipped), meanwhile)?;
         warnings.extend(manifest::apply(self.new.dir.as_fd()));
         self.frame(0, Part::Attributes { replaced: true }, &mut decoder)?;
         Ok((self.inits(facts)?, warnings))

@@ -79,6 +79,16 @@ fn beside(mode: Mode) -> Options {
 #[test]
 fn every_situation_has_its_method() {
     let short = |facts: &mut Facts| facts.memory.available = MIB;
+    let largest = |facts: &mut Facts| {
+        (facts.survey.bytes, facts.survey.largest) = (500 * MIB, 500 * MIB);
+        facts.memory.available = 300 * MIB;
+    };
+    let few = |facts: &mut Facts| facts.descriptors = 255;
+    let unseen = |facts: &mut Facts| facts.unseen = Some("facts: getdents64: EIO".into());
+    let blind = |facts: &mut Facts| {
+        unseen(facts);
+        facts.root_mount = 0;
+    };
     let nullfs = |facts: &mut Facts| facts.parentless = false;
     let other = |magic| {
         with(|facts| {
@@ -134,6 +144,12 @@ fn every_situation_has_its_method() {
         ),
         ("others, move", with(others), mode(Mode::Move), Method::Bind, "2 other processes"),
         ("others are ignored", with(others), beside(Mode::Move), Method::Move, "as configured"),
+        ("no room for a whole file", with(largest), beside(Mode::Move), Method::Bind, "the move needs"),
+        ("the same, truncated", with(largest), mode(Mode::Move), Method::Move, "as configured"),
+        ("few descriptors", with(few), mode(Mode::Auto), Method::Bind, "the move needs 256 descriptors"),
+        ("no survey", with(unseen), mode(Mode::Auto), Method::Bind, "facts: getdents64"),
+        ("no survey, move", with(unseen), mode(Mode::Move), Method::Bind, "facts: getdents64"),
+        ("no mounts", with(blind), mode(Mode::Bind), Method::Stay, "facts: getdents64"),
         ("others are not ignored", with(others), beside(Mode::Auto), Method::Bind, "2 other processes"),
         ("loop device", with(bound), mode(Mode::Auto), Method::Bind, "/ is in use: loop0 has"),
         ("loop device, move", with(bound), beside(Mode::Move), Method::Bind, "in use: "),

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use crate::error::{Call, Fault};
 use crate::metadata::{At, Meta};
-use crate::mover::data::Holes;
+use crate::mover::Holes;
 use crate::walk::sweep::{remove, sweep};
 use crate::walk::{DIRECTORY, Entered, Pair, Visitor, open, walk};
 
@@ -26,7 +26,6 @@ impl Visitor for Overrides {
     type Dir = Pair;
     type Meta = ();
     type Scratch = ();
-    const REMOVES: bool = false;
 
     fn entry(&self, (): &mut (), dir: &Pair, name: &CStr, _: FileType) -> Result<(), Fault> {
         match Meta::read(At::Named(dir.new.as_fd(), name)) {

@@ -22,8 +22,8 @@ use rustix::io::Errno;
 use crate::display::Quoted;
 use crate::error::{Call, Fault, retry_once};
 use crate::metadata::{At, Meta};
+use crate::mover::Holes;
 use crate::mover::UNPACKED;
-use crate::mover::data::Holes;
 use crate::sys::Mutex;
 use crate::walk::sweep::{remove, sweep};
 use crate::walk::{Directory, Entered, Pair, Visitor, open, walk};
@@ -80,7 +80,6 @@ impl Visitor for Reconcile<'_> {
     type Dir = Place;
     type Meta = ();
     type Scratch = ();
-    const REMOVES: bool = false;
 
     fn entry(&self, (): &mut (), _: &Place, _: &CStr, _: FileType) -> Result<(), Fault> {
         Ok(())
@@ -144,7 +143,10 @@ impl Visitor for Renames {
     type Dir = Pair;
     type Meta = ();
     type Scratch = ();
-    const REMOVES: bool = true;
+
+    fn removes(&self) -> bool {
+        true
+    }
 
     fn entry(&self, (): &mut (), dir: &Pair, name: &CStr, _: FileType) -> Result<(), Fault> {
         if self.rename(dir, name)? {
