@@ -9,6 +9,7 @@ mod processes;
 pub mod program;
 pub mod unpacked;
 
+use alloc::ffi::CString;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -18,7 +19,8 @@ use rustix::fd::AsFd;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatFs, StatxFlags, fstatfs, ioctl_getflags, openat, statx};
 use rustix::io::Errno;
 
-use crate::error::{Call, Error, Fault, Step};
+use crate::error::{Call, Error, Fault, Step, retry_once};
+use crate::manifest;
 use crate::metadata::{At, Meta};
 use crate::options::{Mode as Choice, Options, cmdline};
 use crate::site::{Site, kibibytes, read_whole};
@@ -93,7 +95,9 @@ pub struct Facts {
     pub unpacking: Unpacking,
     /// The payload, if the image has one.
     pub payload: Found,
-    /// The size of the attribute manifest (`.repot-xattrs`), in bytes.
+    /// The attribute manifests (`.repot-xattrs`, `.repot-xattrs-*`) in the order of their segments.
+    pub manifests: Vec<CString>,
+    /// Their size in bytes.
     pub manifest: u64,
     /// Whether the old root keeps inode flags.
     pub flags: bool,
@@ -133,6 +137,7 @@ impl Default for Facts {
             survey: Survey::default(),
             unpacking: Unpacking::default(),
             payload: Found::None,
+            manifests: Vec::new(),
             manifest: 0,
             flags: false,
             memory: Memory::default(),
@@ -199,7 +204,7 @@ fn options_from(
 
 /// The inits to try, in order, before any of them is tested.
 pub(crate) fn wanted(options: &Options) -> impl Iterator<Item = &[u8]> {
-    options.init.iter().map(Vec::as_slice).chain(INITS.map(CStr::to_bytes))
+    options.chain.iter().chain(&options.init).map(Vec::as_slice).chain(INITS.map(CStr::to_bytes))
 }
 
 /// Inspects everything except the configuration.
@@ -239,6 +244,7 @@ fn try_look(site: &Site, options: &Options) -> Result<Facts, Fault> {
     };
     let max_wait = if may_move && in_memory { processes::MAX_WAIT } else { 0 };
     let program = program(site);
+    let (manifests, manifest) = if in_memory { manifests(site)? } else { (Vec::new(), 0) };
     Ok(Facts {
         first: rustix::process::getpid().is_init(),
         machine: site.machine(),
@@ -252,7 +258,8 @@ fn try_look(site: &Site, options: &Options) -> Result<Facts, Fault> {
         survey,
         unpacking,
         payload,
-        manifest: Meta::read(At::Named(site.old.as_fd(), c".repot-xattrs")).map_or(0, |meta| meta.size),
+        manifests,
+        manifest,
         flags: in_memory && ioctl_getflags(&site.old).is_ok(),
         memory: memory(&site.proc_file("meminfo")?),
         kernel: version(rustix::system::uname().release().to_bytes()),
@@ -273,6 +280,11 @@ fn candidates(site: &Site, options: &Options, running: Option<((u32, u32), u64)>
         why: program::test(&site.root.as_fd(), path, running, machine).err(),
     };
     wanted(options).map(test).collect()
+}
+
+/// The attribute manifests. Retried once: a root without its capabilities may not work.
+fn manifests(site: &Site) -> Result<(Vec<CString>, u64), Fault> {
+    retry_once(|| manifest::list(site.old.as_fd())).on("getdents64", b"/")
 }
 
 /// Whether the mount at `/` is the initial root: its file system is, as a whole, and no other mount that this

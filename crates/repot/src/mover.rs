@@ -116,7 +116,7 @@ pub(crate) fn run(
         return Err(Error { torn, ..fault.at(Step::Relocate) });
     }
     drop(reserve);
-    let warnings = manifest::apply(new.dir.as_fd());
+    let warnings = manifest::apply(new.dir.as_fd(), &facts.manifests);
     Ok(Arrived { undo: Some(Undo(Some(moved))), root, inits, warnings })
 }
 

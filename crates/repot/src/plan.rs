@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 use crate::facts::program::Candidate;
 use crate::facts::{Facts, RootFs};
 use crate::mover::data::CHUNK;
-use crate::options::{Mode, Options};
+use crate::options::{Mode, Options, Owner};
 pub use limits::Tmpfs;
 use limits::{PLENTY, tmpfs};
 
@@ -50,6 +50,8 @@ pub struct Plan {
     pub reason: String,
     /// The options of the new tmpfs.
     pub tmpfs: Tmpfs,
+    /// Owner and mode of the new root directory.
+    pub owner: Owner,
     /// The number of threads that move the tree.
     pub threads: u32,
     /// Whether memory is so short that the move needs the kernel's own reserves.
@@ -114,6 +116,7 @@ impl Plan {
             method: Method::Stay,
             reason,
             tmpfs: Tmpfs::default(),
+            owner: Owner::default(),
             threads: 1,
             tight: false,
             large_folios: false,
@@ -142,6 +145,7 @@ pub fn plan(facts: &Facts, options: &Options) -> Result<Plan, Refusal> {
             method: Method::Payload,
             reason: "the root is compressed in the image".to_string(),
             tmpfs: fit.tmpfs,
+            owner: options.owner,
             threads: fit.threads,
             tight: fit.tight,
             large_folios: false,
@@ -175,6 +179,7 @@ pub fn plan(facts: &Facts, options: &Options) -> Result<Plan, Refusal> {
         method,
         reason,
         tmpfs,
+        owner: options.owner,
         threads,
         tight: !plenty,
         large_folios: plenty && large_folios(facts, options),

@@ -131,7 +131,7 @@ impl Unpack<'_> {
         chunks.remove()?;
         overrides::remove_overridden(&site.old, &self.new.dir)?;
         mover::merge(self.new, facts, plan, root, self.progress, meanwhile)?;
-        let warnings = manifest::apply(self.new.dir.as_fd());
+        let warnings = manifest::apply(self.new.dir.as_fd(), &facts.manifests);
         self.frame(0, Part::Attributes { replaced: true }, &mut decoder)?;
         Ok((self.inits(facts)?, warnings))
     }

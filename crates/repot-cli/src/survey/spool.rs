@@ -52,7 +52,7 @@ pub(super) fn below(name: &[u8]) -> Option<&[u8]> {
 
 impl Spool {
     /// Whether the image has no payload.
-    pub(super) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.index.is_none() && self.chunks.is_empty()
     }
 
