@@ -2,6 +2,7 @@
 pub mod faults;
 pub mod runs;
 
+use repot::manifest::is_name;
 use std::fs::{self, File};
 use std::io::{BufReader, Read};
 use std::os::fd::OwnedFd;
@@ -105,7 +106,7 @@ pub fn carried(before: &Snapshot) -> Snapshot {
             entry.mtime = (u32::MAX.into(), 0);
         }
     }
-    carried.retain(|path, _| !ADDED.contains(&path.as_slice()));
+    carried.retain(|path, _| !is_added(path));
     carried
 }
 
@@ -113,13 +114,17 @@ pub fn carried(before: &Snapshot) -> Snapshot {
 pub const RULES: Rules = Rules { atime: Atime::Ignored, holes: Holes::Ignored, read: &[] };
 
 /// What the image adds, or stores with other times.
-const ADDED: [&[u8]; 5] = [b".repot-begin", b".repot-end", b".repot-xattrs", b"init", b"etc/repot.conf"];
+const ADDED: [&[u8]; 4] = [b".repot-begin", b".repot-end", b"init", b"etc/repot.conf"];
+
+fn is_added(path: &[u8]) -> bool {
+    ADDED.contains(&path) || is_name(path)
+}
 
 /// The tree after the boot, without what the image adds.
 #[must_use]
 pub fn arrived(after: &Snapshot) -> Snapshot {
     let mut arrived = after.clone();
-    arrived.retain(|path, _| !ADDED.contains(&path.as_slice()));
+    arrived.retain(|path, _| !is_added(path));
     arrived
 }
 

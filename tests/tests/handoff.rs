@@ -123,3 +123,34 @@ fn closed_descriptors_become_the_new_roots_console() {
     let device = std::os::unix::fs::MetadataExt::dev(&fs::metadata(console).expect("the console"));
     assert_eq!(device, rustix::fs::fstat(&moved.root).expect("the new root").st_dev, "of the new root");
 }
+
+/// A multi-call program looks at its name. `init=` does not replace the image's own init, which reads it.
+#[test]
+fn the_images_own_init_is_called_as_this_program_was() {
+    for (path, own, name) in [("init.real", "/init", "/init"), ("init.real", "/linuxrc", "/linuxrc")] {
+        let prepared = prepare(Fs::Ramfs, |stage| {
+            stage.install(&format!("mode=move\ncmdline=ignore\nchain=/{path}\ninit=/sbin/init\n"));
+            fs::copy(stage.path("sbin/init"), stage.path(path)).expect("a copy of the real init");
+        });
+        let argv = [own, "word"].map(str::to_owned).to_vec();
+        let moved = run(prepared, &Setup { argv, ..Setup::default() });
+        let argv = moved.running.proc("cmdline").escape_ascii().to_string();
+        assert_eq!(argv, format!("{name}\\x00word\\x00"));
+        let executed = fs::read_link(format!("/proc/{}/exe", moved.running.pid().as_raw_pid()));
+        assert!(executed.is_ok_and(|exe| exe.ends_with(path)), "the program is /{path}");
+    }
+}
+
+#[test]
+fn the_root_directory_has_the_mode_and_owner_of_the_options() {
+    for (config, expected) in [
+        ("mode=0750\nuid=5\ngid=6\n", (0o750, 5, 6)),
+        ("uid=5\n", (0o755, 5, 0)),
+        ("mode=02711\n", (0o2711, 0, 0)),
+    ] {
+        let prepared = prepare(Fs::Ramfs, |stage| stage.install(&format!("mode=move\n{config}")));
+        let moved = run(prepared, &Setup::default());
+        let root = &moved.after[&b""[..]];
+        assert_eq!((root.mode, root.uid, root.gid), expected, "{config}");
+    }
+}

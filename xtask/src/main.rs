@@ -76,6 +76,9 @@ enum Command {
     /// Boot with less and less memory, and write docs/memory-sweep.md
     #[command(disable_help_flag = true)]
     Sweep(Rest),
+    /// Boot odd images on every kernel, and write docs/kernel-formats.md
+    #[command(disable_help_flag = true)]
+    Formats(Rest),
     /// Measure time and memory against other ways of moving a root
     #[command(disable_help_flag = true)]
     Bench(Rest),
@@ -119,6 +122,7 @@ fn main() -> ExitCode {
         Command::Dist { target } => dist::dist(target),
         Command::Boots { filter, jobs } => test::boots(&filter, jobs),
         Command::Sweep(rest) => program(&["--package=repot-vm", "--bin=memory-sweep"], &[], &rest),
+        Command::Formats(rest) => program(&["--package=repot-vm", "--bin=kernel-formats"], &[], &rest),
         Command::Bench(rest) => program(&["--package=repot-bench"], &[], &rest),
         Command::Packing(rest) => program(&["--package=repot-bench"], &["packing"], &rest),
         Command::Faults(rest) => program(&["--package=repot-tests", "--bin=faults"], &[], &rest),

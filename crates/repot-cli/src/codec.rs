@@ -88,6 +88,13 @@ impl Compression {
         }
     }
 
+    /// The zeros that the kernel needs behind a stream to find its end. lz4 has no end mark: a block of size
+    /// 0 ends it, since 5.14 and in earlier kernels that have the fix.
+    #[must_use]
+    pub fn end_zeros(self) -> u64 {
+        if self == Compression::Lz4 { 4 } else { 0 }
+    }
+
     /// A reader of one compressed stream. It leaves `input` right after the end of the stream.
     pub fn decoder<'a, R: BufRead>(self, input: &'a mut R) -> io::Result<Box<dyn Read + 'a>> {
         Ok(match self {
@@ -142,6 +149,20 @@ pub enum Encoder<W: Write> {
     None(io::BufWriter<W>),
 }
 
+/// An output that knows how many bytes have been written.
+pub trait Positioned: Write {
+    /// That number.
+    fn position(&self) -> u64;
+}
+
+/// As many copies of `unit` as bring `position` to a multiple of `block`. Both must have no common divisor.
+fn filler(position: u64, block: u64, unit: &[u8]) -> Vec<u8> {
+    let unit_size = unit.len() as u64;
+    let counts = 0..block;
+    let count = counts.into_iter().find(|count| (position + count * unit_size).is_multiple_of(block));
+    unit.repeat(count.and_then(|count| usize::try_from(count).ok()).unwrap_or(0))
+}
+
 impl<W: Write> fmt::Debug for Encoder<W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Encoder")
@@ -180,6 +201,40 @@ impl<W: Write> Encoder<W> {
                 return Err(io::Error::other(format!("repot does not write {compression}")));
             }
         })
+    }
+
+    /// As [`finish`](Encoder::finish), but an image of this output can be followed by another archive: its
+    /// size becomes a multiple of `block`, since an uncompressed archive must begin at a multiple of 4.
+    ///
+    /// zstd and gzip streams are filled up with empty blocks, because `zstd -d` reports zeros behind a stream
+    /// as an error. Zeros follow everything else.
+    pub fn finish_aligned(self, block: u64) -> io::Result<W>
+    where
+        W: Positioned,
+    {
+        /// A raw block of size 0.
+        const EMPTY: &[u8] = &[0; 3];
+        /// Bytes of the empty last block and the checksum.
+        const END: u64 = 7;
+        let mut zeros = 0;
+        let mut out = match self {
+            Encoder::Zstd(mut encoder) => {
+                encoder.flush()?;
+                let fill = filler(encoder.get_ref().position() + END, block, EMPTY);
+                encoder.get_mut().write_all(&fill)?;
+                encoder.finish()?
+            }
+            Encoder::Gzip(encoder) => encoder.finish_aligned(block)?,
+            Encoder::Lz4(blocks) => {
+                zeros = Compression::Lz4.end_zeros();
+                blocks.finish()?
+            }
+            Encoder::Xz(_) | Encoder::None(_) => self.finish()?,
+        };
+        let end = (out.position() + zeros).next_multiple_of(block);
+        let fill = end - out.position();
+        io::copy(&mut io::repeat(0).take(fill), &mut out)?;
+        Ok(out)
     }
 
     /// Writes the rest and returns the output.

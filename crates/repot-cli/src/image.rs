@@ -9,7 +9,7 @@ use std::io::Write;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
-use repot::{manifest, marker};
+use repot::marker;
 
 use crate::init_binary::{self, InitBinary};
 use crate::newc::{Header, Totals, Writer};
@@ -41,16 +41,15 @@ impl Image {
         let newest = tree.clamp_times(epoch.unwrap_or(u32::MAX));
         let mtime = epoch.unwrap_or(newest);
         let mut image = Image { tree, mtime, warnings: Vec::new() };
-        for generated in [marker::BEGIN, marker::END, manifest::NAME] {
+        for generated in [marker::BEGIN, marker::END] {
             image.tree.unlink(Tree::ROOT, generated.as_bytes());
         }
+        xattr_list::remove(&mut image.tree);
         let kept = image.init(init)?;
         image.file(Tree::ROOT, marker::BEGIN.as_bytes(), 0o444, Arc::default());
         image.nodes();
         image.configuration(settings, kept)?;
-        if let Some(text) = xattr_list::contents(&image.tree) {
-            image.file(Tree::ROOT, manifest::NAME.as_bytes(), 0o400, text.into());
-        }
+        xattr_list::add(&mut image.tree, mtime);
         Ok(image)
     }
 
@@ -63,8 +62,10 @@ impl Image {
     /// Writes the archive: `/init` first, the end marker last.
     pub fn write<W: Write>(&self, out: W, progress: &mut dyn FnMut(u64)) -> Result<(W, Totals)> {
         let mut writer = Writer::new(out);
-        let first = [&b"init"[..], marker::BEGIN.as_bytes(), manifest::NAME.as_bytes()];
-        self.tree.write_with(&mut writer, &first, progress)?;
+        let manifests = xattr_list::names(&self.tree);
+        let first =
+            [&b"init"[..], marker::BEGIN.as_bytes()].into_iter().chain(manifests.iter().map(|name| &**name));
+        self.tree.write_with(&mut writer, &first.collect::<Vec<_>>(), progress)?;
         let totals = writer.totals();
         let ino = u32::try_from(totals.inodes + 1).context("too many inodes for the newc format")?;
         let header = Header {
@@ -143,11 +144,12 @@ impl Image {
             Some(_) => bail!("/etc/repot.conf is not a regular file of at most 1 MiB"),
         };
         let before = text.clone();
-        if let Some(path) = kept {
+        let named = settings.iter().any(|setting| setting.key == "init");
+        if let Some(path) = kept.filter(|_| !named) {
             self.warnings.push(format!(
-                "the root's own /init is kept as {path} and runs after the move (init={path} in /etc/repot.conf)"
+                "the root's own /init is kept as {path} and runs after the move (chain={path} in /etc/repot.conf)"
             ));
-            text = config::set(&text, &Setting { key: "init".into(), value: path });
+            text = config::set(&text, &Setting { key: "chain".into(), value: path });
         }
         for setting in settings {
             text = config::set(&text, setting);

@@ -70,15 +70,35 @@ pub fn find_for_payload(given: Option<&Path>) -> Result<InitBinary> {
         );
     };
     let init = load(&path)?;
-    // The end of its version line.
-    let mark = b" with payload\n";
-    if init.architecture.is_some() && !init.bytes.windows(mark.len()).any(|window| window == mark) {
+    if init.architecture.is_some() && !features(&init.bytes).contains(&PAYLOAD) {
         bail!(
             "{} is not a repot init that unpacks payloads: use the init-payload that `cargo xtask dist` builds",
             init.origin
         );
     }
     Ok(init)
+}
+
+/// Unpacks payloads.
+pub const PAYLOAD: &str = "payload";
+/// Knows `chain=`.
+pub const CHAIN: &str = "chain";
+/// Reads more than one attribute manifest.
+pub const MANIFESTS: &str = "manifests";
+
+/// What a repot init can do: the words between the name and the semicolon in [`repot::runtime::FEATURES`].
+#[must_use]
+pub fn features(bytes: &[u8]) -> Vec<&'static str> {
+    let name = b"repot-features: ";
+    let starts = bytes.windows(name.len()).enumerate().filter(|(_, window)| window == name);
+    let lists = starts.filter_map(|(at, _)| {
+        let rest = &bytes[at + name.len()..];
+        // A program that only looks for the name has no list behind it.
+        let end = rest.iter().take(1024).position(|byte| *byte == b';')?;
+        std::str::from_utf8(&rest[..end]).ok()
+    });
+    let words: Vec<&str> = lists.flat_map(|list| list.split(' ')).collect();
+    [PAYLOAD, CHAIN, MANIFESTS].into_iter().filter(|feature| words.contains(feature)).collect()
 }
 
 /// Whether a program is a repot init: an ELF program that contains the path of the configuration.

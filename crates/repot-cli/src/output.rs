@@ -4,13 +4,15 @@
 //! is not a regular file (`/dev/stdout`, a fifo) is written directly.
 
 use std::fs::File;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal, Read, Write};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use tempfile::NamedTempFile;
+
+use crate::codec::Positioned;
 
 /// A file that is being written.
 #[derive(Debug)]
@@ -127,6 +129,23 @@ pub fn is_stdout(path: &Path) -> bool {
 pub(crate) struct Counted {
     pub(crate) out: Output,
     pub(crate) bytes: u64,
+}
+
+/// Images end at a multiple of this, like those of `gen_init_cpio`.
+pub(crate) const BLOCK: u64 = 512;
+
+impl Counted {
+    /// Writes zeros up to the next block, and `least` of them in any case.
+    pub(crate) fn align(&mut self, least: u64) -> io::Result<()> {
+        let end = (self.bytes + least).next_multiple_of(BLOCK);
+        io::copy(&mut io::repeat(0).take(end - self.bytes), self).map(drop)
+    }
+}
+
+impl Positioned for Counted {
+    fn position(&self) -> u64 {
+        self.bytes
+    }
 }
 
 impl Write for Counted {

@@ -77,10 +77,12 @@ impl Programs<'_> {
             boot.init = Some("/init".into());
             return boot;
         }
-        if let Some(init) = Options::read(Some(self.config.as_bytes()), &[]).init {
-            match test(&init) {
-                Ok(init) => boot.init = Some(init),
-                Err(problem) => boot.problems.push(format!("{problem} (init= in /etc/repot.conf)")),
+        let options = Options::read(Some(self.config.as_bytes()), &[]);
+        for (key, init) in [("chain", options.chain), ("init", options.init)] {
+            match init.as_deref().filter(|_| boot.init.is_none()).map(test) {
+                Some(Ok(init)) => boot.init = Some(init),
+                Some(Err(problem)) => boot.problems.push(format!("{problem} ({key}= in /etc/repot.conf)")),
+                None => {}
             }
         }
         let mut reasons = Vec::new();
@@ -133,12 +135,17 @@ fn name(number: u16) -> String {
 
 /// What is wrong with a root apart from its programs.
 #[must_use]
-pub fn nodes(tree: &Tree) -> Vec<String> {
+pub fn surroundings(tree: &Tree) -> Vec<String> {
     let is = |path: &str, major: u32, minor: u32| {
         let kind = tree.resolve(path.as_bytes()).map(|id| &tree.inode(id).kind);
         matches!(kind, Some(Kind::Character(has_major, has_minor)) if (*has_major, *has_minor) == (major, minor))
     };
     let mut problems = Vec::new();
+    let mode = tree.inode(Tree::ROOT).attributes.permissions;
+    if mode & 0o001 == 0 {
+        problems
+            .push(format!("the root directory has mode {mode:04o}: only its owner can enter / (chmod 755)"));
+    }
     if !is("/dev/console", 5, 1) {
         problems.push(
             "/dev/console (5:1) is missing: unless the kernel brings its own, init has no input or output"

@@ -4,27 +4,33 @@
 //! and a member whose directory does not exist yet is lost. File contents pass through. Only their first
 //! bytes are kept, to recognize programs.
 
+mod bootconfig;
 mod entries;
+mod manifests;
+mod notes;
 pub(crate) mod place;
+mod program;
 pub mod segments;
 pub mod spool;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io::Read;
 
 use anyhow::Result;
 use repot::facts::program::{Program, Why};
+use repot::options::Options;
 use repot::{manifest, marker};
 use serde::Serialize;
 
-use self::place::Placed;
+use self::manifests::Manifests;
+use self::notes::{Notes, Surprise};
+use self::place::{Lost, Place, Placed};
 use self::segments::{Segment, Visit};
 use self::spool::Spool;
 use crate::codec::Compression;
 use crate::image::config;
 use crate::init_binary;
 use crate::newc::{Header, Item, Totals};
-use crate::programs;
 use crate::ram::{Footprint, Need};
 use crate::report::name::shown;
 use crate::source::limits;
@@ -35,11 +41,6 @@ const LARGEST: usize = 10;
 
 /// Bytes of a text or program that are read into memory at most.
 const READ_WHOLE: u64 = 16 << 20;
-
-/// Bytes of a program that are read into memory: enough for the headers of most.
-const HEAD: u64 = 4096;
-/// Bytes of the ELF header.
-const ELF_HEADER: usize = 64;
 
 /// One segment of the image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -83,8 +84,6 @@ pub struct Survey {
     pub hard_links: u64,
     /// The largest files with their sizes, the largest first.
     pub largest: Vec<(u64, String)>,
-    /// Entries in the list of extended attributes.
-    pub xattrs: u64,
     /// The end marker.
     pub end_marker: EndMarker,
     /// `/etc/repot.conf`.
@@ -93,23 +92,25 @@ pub struct Survey {
     pub kept: Option<Vec<u8>>,
     /// The chunks of a payload.
     pub payload: Spool,
-    /// What is wrong with members.
+    /// The boot configuration behind the image, up to its end.
+    pub bootconfig: Option<Vec<u8>>,
+    /// What is wrong with segments.
     pub problems: Vec<String>,
+    notes: Notes,
+    manifests: Manifests,
     placed: Placed,
     /// Whether an archive promised an end marker, and the last one that is complete: what the init finds.
     marks: (bool, Option<Totals>),
     /// Name of the member whose contents are kept.
     keep: Option<Vec<u8>>,
-    /// Programs that are repot.
-    repots: HashSet<Id>,
+    /// Programs that are repot, and their features.
+    repots: HashMap<Id, Vec<&'static str>>,
     /// For an inode with hard links, the name whose member carried the contents.
     sources: HashMap<Id, Vec<u8>>,
     programs: HashMap<Id, Result<Program, Why>>,
     /// Members of the current archive.
     archive: Totals,
     weight: limits::Weight,
-    lost: u64,
-    skipped: u64,
 }
 
 impl Survey {
@@ -128,7 +129,40 @@ impl Survey {
     /// Whether `/init` is repot.
     #[must_use]
     pub fn repot(&self) -> bool {
-        self.tree().resolve(b"init").is_some_and(|id| self.repots.contains(&id))
+        self.features().is_some()
+    }
+
+    /// What `/init` can do, if it is repot.
+    #[must_use]
+    pub fn features(&self) -> Option<&[&'static str]> {
+        let id = self.tree().resolve(b"init")?;
+        self.repots.get(&id).map(Vec::as_slice)
+    }
+
+    /// What the image holds and `/init`, which is repot, cannot use.
+    #[must_use]
+    pub fn missing_features(&self) -> Vec<String> {
+        let Some(features) = self.features() else { return Vec::new() };
+        let chain = Options::read(Some(self.config.as_bytes()), &[]).chain.is_some();
+        let held = [
+            (!self.payload.is_empty(), init_binary::PAYLOAD, "a payload, and /init cannot unpack it"),
+            (chain, init_binary::CHAIN, "chain= in /etc/repot.conf, and /init does not know it"),
+            (
+                self.manifests.several(),
+                init_binary::MANIFESTS,
+                "attributes in .repot-xattrs-*, and /init does not read them",
+            ),
+        ];
+        let missing = held.iter().filter(|(holds, feature, _)| *holds && !features.contains(feature));
+        missing
+            .map(|(.., what)| format!("the image has {what}: use the init of this repot (repot append)"))
+            .collect()
+    }
+
+    /// Number of entries that get extended attributes from a manifest.
+    #[must_use]
+    pub fn xattrs(&self) -> u64 {
+        self.manifests.entries(self.tree())
     }
 
     /// The name whose member carried the contents of the file called `name`: another one if it is a hard
@@ -165,17 +199,10 @@ impl Survey {
         self.programs.get(&id).cloned().unwrap_or(Err(Why::Format))
     }
 
-    /// How many members the kernel drops silently, if more than the one reported in `problems`.
+    /// What the kernel does silently with members.
     #[must_use]
-    pub fn left_out(&self) -> Vec<String> {
-        let mut problems = Vec::new();
-        if self.lost > 1 {
-            problems.push(format!("{} members in total come before their directory and are lost", self.lost));
-        }
-        if self.skipped > 1 {
-            problems.push(format!("the kernel skips {} members in total", self.skipped));
-        }
-        problems
+    pub fn surprises(&self) -> Vec<String> {
+        self.notes.lines()
     }
 
     fn member(&mut self, header: &Header, offset: u64, data: &mut dyn Read) -> Result<()> {
@@ -183,11 +210,13 @@ impl Survey {
         if header.name == marker::END.as_bytes() {
             return self.marker(data);
         }
-        if header.name == manifest::NAME.as_bytes() {
-            let text = read_whole(data)?;
-            self.xattrs =
-                text.split(|&byte| byte == b'\n').filter(|line| line.starts_with(manifest::FILE)).count()
-                    as u64;
+        if header.checksum {
+            self.notes.add(Surprise::Checksum, || {
+                "the members have checksums (magic 070702): Linux 5.10 does not read them, 6.1 does".into()
+            });
+        }
+        if manifest::is_name(&header.name) {
+            self.manifests.read(&header.name, &read_whole(data)?);
         }
         if header.is_file()
             && let Some(name) = spool::below(&header.name)
@@ -205,10 +234,15 @@ impl Survey {
         }
         let target = if header.is_symlink() { read_whole(data)? } else { Vec::new() };
         self.weight.add(header.name.len() + target.len())?;
-        let Ok(id) = self.placed.place(header) else {
-            self.lose(header, offset);
-            return Ok(());
+        let place = match self.placed.place(header) {
+            Ok(place) => place,
+            Err(lost) => {
+                self.lose(lost, header, offset);
+                return Ok(());
+            }
         };
+        self.surprise(place, header);
+        let id = place.id();
         if header.is_symlink() {
             self.placed.tree.inode_mut(id).kind = Kind::Symlink(target.into());
         } else if header.is_file() && header.filesize > 0 {
@@ -232,13 +266,29 @@ impl Survey {
         }
     }
 
-    fn lose(&mut self, header: &Header, offset: u64) {
-        self.lost += 1;
-        if self.lost == 1 {
-            let name = shown(&header.name);
-            self.problems.push(format!(
-                "\"{name}\" comes before its directory and is lost (byte {offset} of its archive)"
-            ));
+    fn lose(&mut self, lost: Lost, header: &Header, offset: u64) {
+        let (surprise, why) = match lost {
+            Lost::Early => (Surprise::Early, "comes before its directory and is lost"),
+            Lost::Directory => (Surprise::Directory, "is lost: a directory with entries has this name"),
+        };
+        self.notes
+            .add(surprise, || format!("\"{}\" {why} (byte {offset} of its archive)", shown(&header.name)));
+    }
+
+    fn surprise(&mut self, place: Place, header: &Header) {
+        let name = || shown(&header.name);
+        match place {
+            Place::Existing(id) if header.is_file() && self.placed.is_shared(id) => {
+                self.notes.add(Surprise::Shared, || {
+                    format!("\"{}\" overwrites a file in place: its other hard links change too", name())
+                });
+            }
+            Place::Unlinked(_) => {
+                self.notes.add(Surprise::Unlinked, || {
+                    format!("the directory \"{}\" replaces the symbolic link of this name", name())
+                });
+            }
+            Place::New(_) | Place::Existing(_) => {}
         }
     }
 
@@ -274,43 +324,11 @@ impl Survey {
         }
         Ok(())
     }
-
-    fn program_file(&mut self, id: Id, header: &Header, data: &mut dyn Read) -> Result<()> {
-        let mut bytes = Vec::new();
-        (&mut *data).take(HEAD).read_to_end(&mut bytes)?;
-        let mut beyond = false;
-        let mut program = programs::of_head(&bytes, &mut beyond);
-        if beyond && u64::from(header.filesize) > HEAD {
-            program = if u64::from(header.filesize) <= READ_WHOLE {
-                bytes.append(&mut read_whole(data)?);
-                programs::of_bytes(&bytes)
-            } else {
-                // The interpreter of so large a program is not tested.
-                programs::of_bytes(&bytes[..ELF_HEADER])
-            };
-        }
-        let keep = self.keep.as_ref() == Some(&header.name);
-        let fixed = matches!(program, Ok(Program { interpreter: None, .. }));
-        if (fixed || keep) && u64::from(header.filesize) <= READ_WHOLE {
-            bytes.append(&mut read_whole(data)?);
-        }
-        if fixed && init_binary::is_repot(&bytes) {
-            self.repots.insert(id);
-        } else {
-            // The member may overwrite a file that was repot.
-            self.repots.remove(&id);
-        }
-        self.programs.insert(id, program);
-        if keep {
-            self.kept = (bytes.len() == header.filesize as usize).then_some(bytes);
-        }
-        Ok(())
-    }
 }
 
 impl Visit for Survey {
     fn segment(&mut self, segment: Segment) -> Result<()> {
-        let Segment { offset, compression } = segment;
+        let Segment { offset, compression, unreadable } = segment;
         self.placed.new_archive();
         self.archive = Totals::default();
         self.segments.push(SegmentFacts {
@@ -324,7 +342,15 @@ impl Visit for Survey {
         if let [.., before, _] = &self.segments[..]
             && before.compression == Compression::Lz4
         {
-            self.problems.push("a segment follows an lz4 segment: the kernel does not find it".into());
+            self.problems.push(
+                "a segment follows an lz4 segment: kernels before 5.14 find it only if they have a later fix \
+                 (lib/decompress_unlz4.c, zero padding)"
+                    .into(),
+            );
+        }
+        if let Some(why) = unreadable {
+            self.problems
+                .push(format!("the kernel cannot decompress the segment at byte {offset}: it is {why}"));
         }
         Ok(())
     }
@@ -333,12 +359,10 @@ impl Visit for Survey {
         match item {
             Item::Member(header) => self.member(&header, offset, data)?,
             Item::Skipped(header, why) => {
-                self.skipped += 1;
-                if self.skipped == 1 {
+                self.notes.add(Surprise::Skipped, || {
                     let name = shown(&header.name);
-                    self.problems
-                        .push(format!("the kernel skips \"{name}\" (byte {offset} of its archive): {why}"));
-                }
+                    format!("the kernel skips \"{name}\" (byte {offset} of its archive): {why}")
+                });
             }
             Item::Trailer => {
                 self.placed.new_archive();
@@ -358,10 +382,18 @@ impl Visit for Survey {
         }
         Ok(())
     }
+
+    fn bootconfig(&mut self, bytes: Vec<u8>) {
+        self.bootconfig = Some(bytes);
+    }
 }
 
 fn read_whole(data: &mut dyn Read) -> Result<Vec<u8>> {
+    read_up_to(data, READ_WHOLE)
+}
+
+fn read_up_to(data: &mut dyn Read, limit: u64) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    data.take(READ_WHOLE).read_to_end(&mut bytes)?;
+    data.take(limit).read_to_end(&mut bytes)?;
     Ok(bytes)
 }

@@ -164,7 +164,13 @@ impl Inode {
     /// File type and permissions as in `st_mode`.
     #[must_use]
     pub fn mode(&self) -> u32 {
-        let file_type = match self.kind {
+        self.file_type() | self.attributes.permissions & 0o7777
+    }
+
+    /// The type bits of the mode.
+    #[must_use]
+    pub fn file_type(&self) -> u32 {
+        match self.kind {
             Kind::Directory(_) => 0o040_000,
             Kind::File(_) => 0o100_000,
             Kind::Symlink(_) => 0o120_000,
@@ -172,8 +178,7 @@ impl Inode {
             Kind::Block(..) => 0o060_000,
             Kind::Fifo => 0o010_000,
             Kind::Socket => 0o140_000,
-        };
-        file_type | self.attributes.permissions & 0o7777
+        }
     }
 }
 

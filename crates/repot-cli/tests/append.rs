@@ -46,7 +46,7 @@ fn the_init_of_the_image_runs_next_and_its_hard_links_keep_their_contents() {
         fs::write(work.path("segment"), last_segment(&work, "image")).unwrap();
         assert_eq!(
             text(&work.run("bsdtar", &["-xOf", "segment", "etc/repot.conf"])),
-            "init=/init.real\nsize=70%\n"
+            "chain=/init.real\nsize=70%\n"
         );
         assert_eq!(text(&work.run("bsdtar", &["-xOf", "segment", "init.real"])), "#!/bin/tool\n");
         let listing = text(&work.run("bsdtar", &["-tvf", "segment"]));
@@ -71,15 +71,12 @@ fn with_rdinit_the_image_keeps_its_init() {
     fs::write(work.path("segment"), last_segment(&work, "image")).unwrap();
     let names = text(&work.run("bsdtar", &["-tf", "segment"]));
     assert!(names.contains("opt/repot\n") && !names.lines().any(|name| name == "init"), "{names}");
-    assert_eq!(text(&work.run("bsdtar", &["-xOf", "segment", "etc/repot.conf"])), "init=/init\n");
+    assert_eq!(text(&work.run("bsdtar", &["-xOf", "segment", "etc/repot.conf"])), "chain=/init\n");
 }
 
 #[test]
 fn images_that_cannot_be_extended_are_refused() {
     let work = Work::new();
-    initramfs(&work, "lz4 -l -q");
-    let error = work.fails(&["append", "initramfs", "-o", "image"]);
-    assert!(error.contains("ends with an lz4 segment"), "{error}");
     fs::write(work.path("initramfs"), "?").unwrap();
     assert!(work.fails(&["append", "initramfs", "-o", "image"]).contains("neither a cpio archive"));
     fs::write(work.path("initramfs"), "").unwrap();
@@ -91,4 +88,105 @@ fn images_that_cannot_be_extended_are_refused() {
             .contains("/init is already repot, and --config changes nothing")
     );
     work.done(&["append", "packed", "-o", "image", "--config", "mode=bind"]);
+}
+
+/// The size of an image decides whether `cat image overlay.cpio` works.
+#[test]
+fn an_image_ends_at_a_block_and_an_archive_can_follow() {
+    let work = Work::new();
+    work.run("sh", &["-c", "echo second > second; echo second | cpio -o -H newc --quiet > overlay"]);
+    for compress in ["zstd", "gzip", "xz", "lz4", "none"] {
+        // The sizes differ in every remainder.
+        for size in 0..7 {
+            fs::write(work.path("root/bin/tool"), "x".repeat(size * 13)).unwrap();
+            work.done(&["pack", "root", "-o", "packed", "-c", compress]);
+            fs::write(work.path("both"), [work.read("packed"), work.read("overlay")].concat()).unwrap();
+            assert_eq!(work.read("packed").len() % 512, 0, "{compress} {size}");
+            let found = work.inspect("both");
+            assert_eq!(found["segments"].as_array().unwrap().len(), 2, "{compress} {size}: {found}");
+        }
+        let image = fs::File::open(work.path("packed")).unwrap();
+        if compress != "lz4" && compress != "none" {
+            let mut tool = std::process::Command::new(compress);
+            let out = tool.arg("-dc").stdin(image).output().unwrap();
+            assert!(out.status.success() && out.stderr.is_empty(), "{compress}: {}", text(&out.stderr));
+        }
+    }
+}
+
+#[test]
+fn a_segment_follows_lz4_behind_zeros() {
+    let work = Work::new();
+    initramfs(&work, "lz4 -l -q");
+    let out = work.done(&["append", "initramfs", "-o", "image"]);
+    assert!(out.contains("warning: the new segment follows an lz4 segment"), "{out}");
+    let (before, found) = (work.read("initramfs").len(), work.inspect("image"));
+    let offset = usize::try_from(found["segments"][1]["offset"].as_u64().unwrap()).unwrap();
+    assert!(work.read("image")[before..offset].starts_with(&[0; 4]));
+    assert_eq!((&found["repot"], &found["end_marker"]), (&true.into(), &"whole".into()), "{found}");
+    assert_eq!(work.read("image").len() % 512, 0);
+}
+
+#[test]
+fn a_boot_configuration_stays_at_the_end() {
+    let work = Work::new();
+    initramfs(&work, "gzip");
+    let text = b"kernel.quiet\n\0\0\0";
+    let sum: u32 = text.iter().map(|byte| u32::from(*byte)).sum();
+    let size = u32::try_from(text.len()).unwrap();
+    let bootconfig = [&text[..], &size.to_le_bytes(), &sum.to_le_bytes(), b"#BOOTCONFIG\n"].concat();
+    fs::write(work.path("with"), [work.read("initramfs"), bootconfig.clone()].concat()).unwrap();
+    work.done(&["append", "with", "-o", "image"]);
+    assert!(work.read("image").ends_with(&bootconfig));
+    for image in ["with", "image"] {
+        assert_eq!(work.inspect(image)["bootconfig"], u64::try_from(bootconfig.len()).unwrap(), "{image}");
+    }
+    let found = work.inspect("image");
+    assert_eq!((found["segments"].as_array().unwrap().len(), &found["repot"]), (2, &true.into()));
+}
+
+#[test]
+fn a_payload_image_gets_an_init_that_unpacks_payloads() {
+    let work = Work::new();
+    work.init_with_payload();
+    fs::write(work.path("root/init"), "#!/bin/tool\n").unwrap();
+    work.done(&["pack", "root", "--payload", "--init", "init-payload", "-o", "packed"]);
+    // The init of the environment has no payload support.
+    let error = work.fails(&["append", "packed", "-o", "image", "--config", "wipe=yes", "--init", "init"]);
+    assert!(error.contains("is not a repot init that unpacks payloads"), "{error}");
+    work.done(&["append", "packed", "-o", "image", "--config", "wipe=yes", "--init", "init-payload"]);
+    // What an earlier repot did.
+    fs::create_dir(work.path("over")).unwrap();
+    fs::copy(work.path("init"), work.path("over/init")).unwrap();
+    fs::set_permissions(work.path("over/init"), fs::Permissions::from_mode(0o755)).unwrap();
+    work.run("sh", &["-c", "cp packed wrong; (cd over && echo init | cpio -o -H newc --quiet) >> wrong"]);
+    let problem =
+        |image: &str| work.inspect(image)["problems"].to_string().contains("/init cannot unpack it");
+    assert!(!problem("image") && problem("wrong"));
+}
+
+#[test]
+fn an_init_of_any_size_is_kept() {
+    let work = Work::new();
+    let mut init = work.read("init")[..64].to_vec();
+    init.resize(17 << 20, 7);
+    fs::write(work.path("root/init"), &init).unwrap();
+    fs::set_permissions(work.path("root/init"), fs::Permissions::from_mode(0o755)).unwrap();
+    work.run("sh", &["-c", "(cd root && find . | cpio -o -H newc --quiet) | gzip > initramfs"]);
+    work.done(&["append", "initramfs", "-o", "image"]);
+    let found = work.inspect("image");
+    assert_eq!(
+        (&found["init"], &found["problems"].to_string().contains("16 MiB")),
+        (&"/init.real".into(), &false)
+    );
+}
+
+/// `--config init=` says what repot executes, so the image's own init is not what comes next.
+#[test]
+fn an_init_that_is_named_replaces_the_chain() {
+    let work = Work::new();
+    initramfs(&work, "cat");
+    work.done(&["append", "initramfs", "-o", "image", "--config", "init=/bin/shell"]);
+    fs::write(work.path("segment"), last_segment(&work, "image")).unwrap();
+    assert_eq!(text(&work.run("bsdtar", &["-xOf", "segment", "etc/repot.conf"])), "init=/bin/shell\n");
 }

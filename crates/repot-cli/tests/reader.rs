@@ -211,7 +211,7 @@ prop_compose! {
         let data = if matches!(kind, 0o100_000 | 0o120_000) { data } else { Vec::new() };
         let mode = kind | permissions & 0o7777;
         let filesize = u32::try_from(data.len()).unwrap();
-        (Header { name, ino, mode, uid, gid, nlink, mtime, filesize, devmajor: 0, devminor, rdevmajor, rdevminor }, data)
+        (Header { name, ino, mode, uid, gid, nlink, mtime, filesize, devmajor: 0, devminor, rdevmajor, rdevminor, checksum: false }, data)
     }
 }
 

@@ -11,15 +11,19 @@ use repot::handoff::{self, NotExecuted};
 use repot::log::{Level, Log};
 use repot::options::OnError;
 use repot::runtime::sleep;
+use rustix::fs::{Access, access};
 use rustix::system::{RebootCommand, reboot};
 
 use crate::process::Process;
 
 const SHELLS: [&CStr; 3] = [c"/bin/sh", c"/bin/bash", c"/bin/busybox"];
 
-/// Executes the first of the usual inits on the root as the kernel left it. If the image has a payload, no
-/// init is executed: the root outside the payload is no system. If a digest is set, nothing vouches for an
-/// init outside the payload.
+/// Where `repot pack` and `repot append` put the image's own `/init`.
+const CHAIN: &CStr = c"/init.real";
+
+/// Executes the image's own init or the first of the usual ones on the root as the kernel left it. If the
+/// image has a payload, no init is executed: the root outside the payload is no system. If a digest is set,
+/// nothing vouches for an init outside the payload.
 pub(crate) fn in_place(process: &Process) -> ! {
     if is_packed() || process.pinned() {
         let why = if is_packed() {
@@ -31,7 +35,10 @@ pub(crate) fn in_place(process: &Process) -> ! {
         log.line(Level::Error, format_args!("{why}"));
         resort(&log, process)
     }
-    handoff::execute(INITS, &process.invocation, &|_| (), &|failed| report(process, failed));
+    handoff::console(process.is_machine());
+    let chain = access(CHAIN, Access::EXEC_OK).is_ok().then_some(CHAIN);
+    let inits = chain.into_iter().chain(INITS);
+    handoff::execute(inits, chain, &process.invocation, &|_| (), &|failed| report(process, failed));
     no_init(process)
 }
 
@@ -63,7 +70,7 @@ pub(crate) fn resort(log: &Log, process: &Process) -> ! {
         OnError::Shell => {
             log.line(Level::Error, format_args!("starting a shell (onerror=shell)"));
             let invocation = process.invocation.without_arguments();
-            handoff::execute(SHELLS, &invocation, &|_| (), &|failed| report(process, failed));
+            handoff::execute(SHELLS, None, &invocation, &|_| (), &|failed| report(process, failed));
             reopened = process.reopened_log();
             log = &reopened;
             log.line(

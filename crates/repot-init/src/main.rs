@@ -14,13 +14,10 @@ mod sys;
 use repot::ladder::{Failure, rehome_with};
 use repot::log::{Level, Log, print};
 use repot::plan::Refusal;
+use repot::runtime::FEATURES;
 
 use process::Process;
 
-/// The tool reads it to find out which features this program has.
-#[cfg(feature = "payload")]
-const VERSION: &str = concat!("repot-init ", env!("CARGO_PKG_VERSION"), " with payload\n");
-#[cfg(not(feature = "payload"))]
 const VERSION: &str = concat!("repot-init ", env!("CARGO_PKG_VERSION"), "\n");
 
 /// Does everything that `main` does. Returns only if this is not PID 1.
@@ -28,6 +25,8 @@ fn run(process: &Process) -> i32 {
     let version = process.invocation.argument().is_some_and(|argument| argument == c"--version");
     if version && !rustix::process::getpid().is_init() {
         print(VERSION);
+        print(FEATURES);
+        print("\n");
         return 0;
     }
     match rehome_with(&|known| process.learn(known)) {

@@ -51,6 +51,10 @@ impl Process {
         }
     }
 
+    pub(crate) fn is_machine(&self) -> bool {
+        self.machine.get()
+    }
+
     pub(crate) fn onerror(&self) -> OnError {
         self.onerror.get()
     }

@@ -12,6 +12,7 @@ pub(crate) mod processes;
 pub mod program;
 pub mod unpacked;
 
+use alloc::ffi::CString;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -21,7 +22,8 @@ use rustix::fd::AsFd;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatFs, StatxFlags, fstatfs, ioctl_getflags, openat, statx};
 use rustix::io::Errno;
 
-use crate::error::{Call, Error, Fault, Step};
+use crate::error::{Call, Error, Fault, Step, retry_once};
+use crate::manifest;
 use crate::metadata::{At, Meta};
 use crate::options::{Mode as Choice, Options, cmdline};
 use crate::site::{Site, find, kibibytes, read_whole};
@@ -100,7 +102,9 @@ pub struct Facts {
     pub payload: Found,
     /// The first entries beside the payload that a digest does not cover, if one is set.
     pub outside: Vec<String>,
-    /// The size of the attribute manifest (`.repot-xattrs`), in bytes.
+    /// The attribute manifests (`.repot-xattrs`, `.repot-xattrs-*`) in the order of their segments.
+    pub manifests: Vec<CString>,
+    /// Their size in bytes.
     pub manifest: u64,
     /// Whether the old root keeps inode flags.
     pub flags: bool,
@@ -152,6 +156,7 @@ impl Default for Facts {
             unpacking: Unpacking::default(),
             payload: Found::None,
             outside: Vec::new(),
+            manifests: Vec::new(),
             manifest: 0,
             flags: false,
             memory: Memory::default(),
@@ -230,7 +235,7 @@ fn options_from(
 
 /// The inits to try, in order, before any of them is tested.
 pub(crate) fn wanted(options: &Options) -> impl Iterator<Item = &[u8]> {
-    options.init.iter().map(Vec::as_slice).chain(INITS.map(CStr::to_bytes))
+    options.chain.iter().chain(&options.init).map(Vec::as_slice).chain(INITS.map(CStr::to_bytes))
 }
 
 /// Inspects everything except the configuration.
@@ -281,6 +286,8 @@ fn try_look(site: &Site, options: &Options) -> Result<Facts, Fault> {
     let meminfo = doubts.note(site.proc_file("meminfo")).unwrap_or_default();
     let program = program(site);
     let outside = doubts.note(outside(site, options, &payload, program)).unwrap_or_default();
+    let manifests = if in_memory { doubts.note(manifests(site)) } else { None };
+    let (manifests, manifest) = manifests.unwrap_or_default();
     let candidates = candidates(site, options, program);
     // Last, because others may start at any time.
     let others = processes::others(site, max_wait);
@@ -303,7 +310,8 @@ fn try_look(site: &Site, options: &Options) -> Result<Facts, Fault> {
         unpacking,
         payload,
         outside,
-        manifest: Meta::read(At::Named(site.old.as_fd(), c".repot-xattrs")).map_or(0, |meta| meta.size),
+        manifests,
+        manifest,
         flags: in_memory && ioctl_getflags(&site.old).is_ok(),
         memory: memory(&meminfo),
         descriptors: sys::descriptors(),
@@ -368,6 +376,11 @@ fn candidates(site: &Site, options: &Options, running: Option<((u32, u32), u64)>
         why: program::test(&site.root.as_fd(), path, running, machine).err(),
     };
     wanted(options).map(test).collect()
+}
+
+/// The attribute manifests. Retried once: a root without its capabilities may not work.
+fn manifests(site: &Site) -> Result<(Vec<CString>, u64), Fault> {
+    retry_once(|| manifest::list(site.old.as_fd())).on("getdents64", b"/")
 }
 
 /// Whether the mount at `/` is the initial root: its file system is, as a whole, and no other mount that this

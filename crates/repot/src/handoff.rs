@@ -3,41 +3,34 @@
 use core::ffi::CStr;
 use core::fmt;
 
-use rustix::fd::AsFd;
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, StatxFlags, makedev, openat, statx};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Statx, StatxFlags, makedev, mknodat, openat, statx};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
 use rustix::process::chdir;
 
 use crate::display::Quoted;
 use crate::error::{Step, name_of, retry_once};
+#[cfg(doc)]
+use crate::options::Options;
 use crate::sys::{self, Invocation};
 
 /// The kernel's console: character device 5:1.
 const CONSOLE: (u32, u32) = (5, 1);
 
-/// Opens the new root's console as standard input, output and error, if these are closed or are the console
-/// of the old root: an open descriptor would keep the old root's memory. Whatever an earlier stage has put
-/// there stays.
-pub fn console() {
-    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+/// Opens the console as standard input, output and error, if these are closed or are the console of the old
+/// root: an open descriptor would keep the old root's memory. Whatever an earlier stage has put there stays.
+///
+/// The console is the `/dev/console` of the new root. If that is missing or no device, and this process is in
+/// the initial PID namespace (`machine`), a node is made that is in no root.
+pub fn console(machine: bool) {
     let mut opened = None;
     for number in 0..3 {
         if !wants_console(number) {
             continue;
         }
         if opened.is_none() {
-            let kind = statx(CWD, c"/dev/console", AtFlags::empty(), StatxFlags::BASIC_STATS);
-            let is_device = kind.is_ok_and(|status| {
-                FileType::from_raw_mode(status.stx_mode.into()) == FileType::CharacterDevice
-            });
-            if !is_device {
-                return;
-            }
-            // A console without a driver returns ENXIO or EIO. If 0, 1 or 2 is closed, the kernel returns
-            // that number, so the descriptor is moved out of the way.
-            opened = openat(CWD, c"/dev/console", flags, Mode::empty())
-                .and_then(|console| fcntl_dupfd_cloexec(console, 3))
-                .ok();
+            opened = open_console(machine).ok();
         }
         if let Some(console) = &opened {
             let _ = sys::redirect(console.as_fd(), number);
@@ -45,15 +38,52 @@ pub fn console() {
     }
 }
 
+/// A console without a driver returns ENXIO or EIO.
+fn open_console(machine: bool) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let kind = statx(CWD, c"/dev/console", AtFlags::empty(), StatxFlags::BASIC_STATS);
+    let is_device = kind.is_ok_and(|status| file_type(&status) == FileType::CharacterDevice);
+    let console = if is_device {
+        openat(CWD, c"/dev/console", flags, Mode::empty())?
+    } else if machine {
+        let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+        fsconfig_create(context.as_fd())?;
+        // It goes away with the last descriptor of the console.
+        let mount = fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;
+        let mode = Mode::RUSR | Mode::WUSR;
+        mknodat(&mount, c"console", FileType::CharacterDevice, mode, makedev(CONSOLE.0, CONSOLE.1))?;
+        openat(&mount, c"console", flags, Mode::empty())?
+    } else {
+        return Err(Errno::NXIO);
+    };
+    // If 0, 1 or 2 is closed, the kernel returns that number, so the descriptor is moved out of the way.
+    fcntl_dupfd_cloexec(console, 3)
+}
+
 fn wants_console(number: i32) -> bool {
     let stream = sys::stream(number);
-    match statx(stream, c"", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS) {
-        Err(_) => true,
-        Ok(status) => {
-            FileType::from_raw_mode(status.stx_mode.into()) == FileType::CharacterDevice
-                && makedev(status.stx_rdev_major, status.stx_rdev_minor) == makedev(CONSOLE.0, CONSOLE.1)
+    let Ok(status) = statx(stream, c"", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS) else { return true };
+    match file_type(&status) {
+        FileType::CharacterDevice => {
+            makedev(status.stx_rdev_major, status.stx_rdev_minor) == makedev(CONSOLE.0, CONSOLE.1)
         }
+        // The kernel opens whatever is called /dev/console; `docker export` writes an empty file there.
+        FileType::RegularFile => {
+            let identity = |file: &Statx| (file.stx_dev_major, file.stx_dev_minor, file.stx_ino);
+            statx(CWD, c"/dev/console", AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BASIC_STATS)
+                .is_ok_and(|file| identity(&file) == identity(&status))
+        }
+        FileType::Directory
+        | FileType::Symlink
+        | FileType::Fifo
+        | FileType::Socket
+        | FileType::BlockDevice
+        | FileType::Unknown => false,
     }
+}
+
+fn file_type(status: &Statx) -> FileType {
+    FileType::from_raw_mode(status.stx_mode.into())
 }
 
 /// An init that could not be executed.
@@ -78,10 +108,14 @@ impl core::error::Error for NotExecuted<'_> {}
 /// Executes the first of `inits` that works, with this program's arguments and environment. Each is tried
 /// twice: a transient ENOMEM must not stop a boot, and another init is not what was asked for.
 ///
+/// `chain` is the image's own init, whose place this program has taken (see [`Options::chain`]). It gets the
+/// name that the kernel would have called it by: a multi-call program finds out from that what it is.
+///
 /// `before` is called with each init before it is tried, `failed` after it could not be executed. Returns if
 /// none could. Allocates nothing: memory may be what is lacking.
 pub fn execute<'i>(
     inits: impl IntoIterator<Item = &'i CStr>,
+    chain: Option<&CStr>,
     invocation: &Invocation,
     before: &dyn Fn(&CStr),
     failed: &dyn Fn(&NotExecuted<'_>),
@@ -90,7 +124,14 @@ pub fn execute<'i>(
     let _ = chdir("/");
     for path in inits {
         before(path);
-        let Err(errno) = retry_once(|| Err::<(), _>(invocation.execute(path))) else { continue };
+        let name = if chain == Some(path) { called(path, invocation) } else { path };
+        let Err(errno) = retry_once(|| Err::<(), _>(invocation.execute_as(path, name))) else { continue };
         failed(&NotExecuted { path, errno });
     }
+}
+
+/// What the kernel would have called the image's own init. If that still is `/init`, this program was called
+/// by another name (`rdinit=`).
+fn called<'i>(path: &'i CStr, invocation: &'i Invocation) -> &'i CStr {
+    if path == c"/init" { path } else { invocation.name().unwrap_or(path) }
 }

@@ -24,7 +24,7 @@ use crate::plan::{Method, Plan, Refusal, plan};
 use crate::progress::Progress;
 use crate::relocate;
 use crate::report::{decided, found, so_far, summary};
-use crate::runtime::Invocation;
+use crate::runtime::{FEATURES, Invocation};
 use crate::site::Site;
 use crate::streams;
 use crate::switch::{self, Ready};
@@ -42,6 +42,8 @@ pub struct Outcome {
     pub inits: Vec<CString>,
     /// How long it took, in nanoseconds.
     pub nanoseconds: u64,
+    /// The image's own init among them.
+    chain: Option<CString>,
     log: Log,
     machine: bool,
 }
@@ -58,14 +60,15 @@ impl Outcome {
     /// Opens `/dev/console` for standard streams that are closed, and closes every other descriptor. Returns
     /// if no init works.
     pub fn execute(self, invocation: &Invocation) {
-        handoff::console();
+        handoff::console(self.machine);
         sys::wipe_stack();
         let before = |init: &CStr| self.log.line(Level::Info, format_args!("{}", self.summary(init)));
         // On 5.10 an exec that failed has closed the log.
         let failed = |failed: &NotExecuted<'_>| {
             Log::open(self.machine).line(Level::Error, format_args!("{failed}"));
         };
-        handoff::execute(self.inits.iter().map(CString::as_c_str), invocation, &before, &failed);
+        let inits = self.inits.iter().map(CString::as_c_str);
+        handoff::execute(inits, self.chain.as_deref(), invocation, &before, &failed);
         core::mem::forget(self.log);
     }
 }
@@ -142,13 +145,16 @@ pub fn rehome_with(learned: &dyn Fn(Known<'_>)) -> Result<Outcome, Failure> {
     };
     let Seen { site, options, mut facts, log } = seen;
     let mut plan = plan(&facts, &options).map_err(Failure::Refused)?;
+    // Keeps the text in every program that has this function.
+    log.line(Level::Debug, format_args!("{FEATURES}"));
     log.line(Level::Debug, format_args!("{}", found(&facts)));
     log.line(Level::Debug, format_args!("{}", decided(&plan)));
     warn(&log, &plan.warnings);
     let ready = climb_down(&log, &site, &mut facts, &mut plan).map_err(Failure::Torn)?;
     let inits = ready.as_ref().map_or(&plan.inits, |ready| &ready.inits);
     let inits = inits.iter().filter_map(|path| CString::new(path.as_slice()).ok()).collect();
-    Ok(Outcome { plan, ready, inits, nanoseconds: sys::now() - start, log, machine: facts.machine })
+    let (chain, machine, nanoseconds) = (chain(&options), facts.machine, sys::now() - start);
+    Ok(Outcome { plan, ready, inits, nanoseconds, chain, log, machine })
 }
 
 /// Carries out a plan whose method is not [`Method::Stay`]: new root, tree, mounts, switch.
@@ -235,8 +241,14 @@ impl Unseen {
         log.line(Level::Error, format_args!("{reason}"));
         let plan = Plan::stay(reason, facts::wanted(&options).map(<[u8]>::to_vec).collect());
         let inits = plan.inits.iter().filter_map(|path| CString::new(path.as_slice()).ok()).collect();
-        Outcome { plan, ready: None, inits, nanoseconds: sys::now() - start, log, machine }
+        let (chain, nanoseconds) = (chain(&options), sys::now() - start);
+        Outcome { plan, ready: None, inits, nanoseconds, chain, log, machine }
     }
+}
+
+/// The image's own init, for [`handoff::execute`].
+fn chain(options: &Options) -> Option<CString> {
+    options.chain.clone().and_then(|path| CString::new(path).ok())
 }
 
 /// Looks; twice if the root is a payload and something kept it from being read: there would be nothing to
@@ -292,6 +304,7 @@ fn climb_down(log: &Log, site: &Site, facts: &mut Facts, plan: &mut Plan) -> Res
             Ok(ready) => {
                 if plan.method != Method::Bind {
                     warn(log, &streams::reopen(&facts.streams));
+                    warn(log, &newroot::own(plan.owner));
                 }
                 warn(log, &ready.warnings);
                 return Ok(Some(ready));

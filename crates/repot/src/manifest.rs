@@ -1,25 +1,67 @@
-//! The attribute manifest `.repot-xattrs`: extended attributes, which cpio cannot hold, in the format of
-//! `getfattr --dump`. docs/tool/format.md describes it.
+//! The attribute manifests `.repot-xattrs` and `.repot-xattrs-*`: extended attributes, which cpio cannot
+//! hold, in the format of `getfattr --dump`. docs/tool/format.md describes them.
 //!
-//! The init applies it to the new tree after the move. A line that cannot be applied becomes a warning: the
-//! kernel may lack a security module or a file system feature.
+//! An image can consist of several segments, each with a manifest under a name of its own. The init applies
+//! them to the new tree after the move, in the order of the segments. A line that cannot be applied becomes a
+//! warning: the kernel may lack a security module or a file system feature.
 
 use alloc::ffi::CString;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::ffi::CStr;
 
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use rustix::fs::{Mode, OFlags, ResolveFlags, XattrFlags, chmod, fstat, openat2, setxattr};
+use rustix::fs::{
+    AtFlags, Dir, Mode, OFlags, ResolveFlags, StatxFlags, XattrFlags, chmod, fstat, openat, openat2,
+    setxattr, statx,
+};
 use rustix::io::{Errno, read};
 
 use crate::display::Hex;
-use crate::error::{Fault, Step, What, retry_once};
+use crate::error::{Call, Fault, Step, What, retry_once};
 use crate::skipped::{ACCESS_ACL, Skipped};
 
-/// Its name in the root directory.
+/// The name in the root directory, and what the others begin with.
 pub const NAME: &str = ".repot-xattrs";
+
+/// The attribute of this name is not set. Its value is the [`stamp`] of the packed file: if a later segment
+/// has replaced the file, the attributes are not for the new one.
+pub const STAMP: &[u8] = b"trusted.repot.stamp";
+
+/// Whether an entry of the root directory with this name is an attribute manifest.
+pub fn is_name(name: &[u8]) -> bool {
+    name.strip_prefix(NAME.as_bytes()).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"-"))
+}
+
+/// The name of a manifest whose contents have this hash, and its modification time. If the unpacked manifest
+/// has another time, the kernel keeps none (`CONFIG_INITRAMFS_PRESERVE_MTIME=n`).
+pub fn name(hash: u32, mtime: u32) -> String {
+    format!("{NAME}-{hash:08x}-{mtime:08x}")
+}
+
+/// The modification time in the name of a manifest.
+fn time(name: &[u8]) -> Option<i64> {
+    let digits = name.strip_prefix(NAME.as_bytes())?.rsplit(|byte| *byte == b'-').next()?;
+    i64::from_str_radix(core::str::from_utf8(digits).ok()?, 16).ok()
+}
+
+/// What distinguishes the packed file from one that replaced it: the type, and for regular files and symbolic
+/// links the size and the modification time.
+pub fn stamp(mode: u32, size: u64, mtime: i64) -> String {
+    match mode & 0o170_000 {
+        kind @ (0o100_000 | 0o120_000) => format!("{kind:o} {size} {mtime}"),
+        kind => format!("{kind:o}"),
+    }
+}
+
+/// Whether two stamps are of the same file; without `times`, as far as that can be known.
+pub fn same_stamp(one: &[u8], other: &[u8], times: bool) -> bool {
+    let fields = if times { 3 } else { 2 };
+    let part = |stamp| <[u8]>::split(stamp, |byte| *byte == b' ').take(fields);
+    part(one).eq(part(other))
+}
 
 /// The longest line: a name, and a value of 64 KiB in hexadecimal.
 const LINE: usize = 2 * 65536 + 1024;
@@ -65,6 +107,12 @@ pub fn write_path(text: &mut Vec<u8>, path: &[u8]) {
     text.extend_from_slice(FILE);
     escape(text, path, b"\\\n\r");
     text.push(b'\n');
+}
+
+/// Appends the line with the stamp of the file. It is text, so that a person can read it.
+pub fn write_stamp(text: &mut Vec<u8>, stamp: &str) {
+    text.extend_from_slice(STAMP);
+    text.extend_from_slice(format!("=\"{stamp}\"\n").as_bytes());
 }
 
 /// Appends the line of an attribute.
@@ -136,25 +184,58 @@ fn base64(text: &[u8]) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// Applies the manifest in `root` to the tree below it. Without a manifest it does nothing. The working
-/// directory must be the root of a procfs.
+/// The manifests in a root directory, the oldest first, and their size in bytes.
+pub(crate) fn list(root: BorrowedFd<'_>) -> Result<(Vec<CString>, u64), Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOATIME | OFlags::CLOEXEC;
+    let (mut names, mut times, mut bytes) = (Vec::new(), Vec::new(), 0);
+    for entry in openat(root, c".", flags, Mode::empty()).and_then(Dir::new)? {
+        let entry = entry?;
+        if is_name(entry.file_name().to_bytes()) {
+            let status = statx(root, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BASIC_STATS)?;
+            // The kernel has written each when it unpacked its segment.
+            let written = (status.stx_ctime.tv_sec, status.stx_ctime.tv_nsec);
+            let place = times.iter().take_while(|time| **time <= written).count();
+            times.insert(place, written);
+            names.insert(place, CString::from(entry.file_name()));
+            bytes += status.stx_size;
+        }
+    }
+    Ok((names, bytes))
+}
+
+/// Applies the manifests in `root` to the tree below it. The working directory must be the root of a procfs.
 ///
 /// Returns a warning for each line that could not be applied.
-pub(crate) fn apply(root: BorrowedFd<'_>) -> Vec<String> {
+pub(crate) fn apply(root: BorrowedFd<'_>, manifests: &[CString]) -> Vec<String> {
+    let skipped = Skipped::default();
+    let mut replaced = 0;
+    for name in manifests {
+        if let Err(fault) = apply_one(root, name, &skipped, &mut replaced) {
+            skipped.note(format!("{fault}"));
+        }
+    }
+    if replaced > 0 {
+        skipped.note(format!(
+            "extended attributes of {replaced} entries skipped: the entries were replaced after they were packed"
+        ));
+    }
+    skipped.warnings(Step::Relocate)
+}
+
+fn apply_one(
+    root: BorrowedFd<'_>,
+    manifest: &CStr,
+    skipped: &Skipped,
+    replaced: &mut u64,
+) -> Result<(), Fault> {
     let flags = OFlags::RDONLY | OFlags::NOATIME | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-    let skipped = Skipped::default();
-    let failed = |call, path: &[u8], errno| {
-        skipped.note(format!("{}", Fault { what: What::Call(call), path: path.to_vec(), errno }));
+    let file = match openat2(root, manifest, flags, Mode::empty(), resolve) {
+        Err(Errno::NOENT) => return Ok(()),
+        file => file.on("openat2", manifest.to_bytes())?,
     };
-    let file = match openat2(root, NAME, flags, Mode::empty(), resolve) {
-        Err(Errno::NOENT) => return Vec::new(),
-        Err(errno) => {
-            failed("openat2", NAME.as_bytes(), errno);
-            return skipped.warnings(Step::Relocate);
-        }
-        Ok(file) => file,
-    };
+    let modified = fstat(&file).on("fstat", manifest.to_bytes())?.st_mtime;
+    let times = time(manifest.to_bytes()) == Some(modified);
     let mut place: Option<(Vec<u8>, OwnedFd)> = None;
     let read = lines(&file, |number, text| match line(text) {
         Some(Line::Blank) => {}
@@ -163,33 +244,53 @@ pub(crate) fn apply(root: BorrowedFd<'_>) -> Vec<String> {
             place = match open(root, &path, flags, resolve) {
                 Ok(fd) => Some((path, fd)),
                 Err(errno) => {
-                    failed("openat2", &path, errno);
+                    skipped.note(format!("{}", Fault { what: What::Call("openat2"), path, errno }));
                     None
                 }
             };
         }
-        Some(Line::Attribute(name, value)) => {
-            let Some((path, fd)) = &place else { return };
-            // fsetxattr(2) refuses a descriptor with O_PATH, the only one that any kind of entry can be
-            // opened with. The path of the descriptor in procfs works.
-            let through = format!("self/fd/{}", fd.as_raw_fd());
-            let name = CString::new(name).unwrap_or_default();
-            let set = || setxattr(&through, &name, &value, XattrFlags::empty());
-            let Err(errno) = retry_once(set) else { return };
-            skipped.attribute(name.to_bytes(), path, errno);
-            if name.to_bytes() == ACCESS_ACL
-                && let Ok(status) = fstat(fd)
-                && let Err(errno) = chmod(&through, Mode::from_raw_mode(status.st_mode) - Mode::RWXG)
-            {
-                failed("chmod", path, errno);
+        Some(Line::Attribute(name, value)) if name == STAMP => {
+            if place.as_ref().is_some_and(|(_, fd)| !is_stamped(fd, &value, times)) {
+                *replaced += 1;
+                place = None;
             }
         }
-        None => skipped.note(format!("{NAME}:{number}: not a line of getfattr --dump, skipped")),
+        Some(Line::Attribute(name, value)) => {
+            if let Some((path, fd)) = &place {
+                set(path, fd, name, &value, skipped);
+            }
+        }
+        None => {
+            let manifest = manifest.to_bytes().escape_ascii();
+            skipped.note(format!("{manifest}:{number}: not a line of getfattr --dump, skipped"));
+        }
     });
-    if let Err(errno) = read {
-        failed("read", NAME.as_bytes(), errno);
+    read.on("read", manifest.to_bytes())
+}
+
+/// Whether the file is the one that was packed. In doubt it is.
+#[allow(clippy::unnecessary_cast, clippy::cast_sign_loss)]
+fn is_stamped(fd: &OwnedFd, packed: &[u8], times: bool) -> bool {
+    let Ok(status) = fstat(fd) else { return true };
+    let found = stamp(status.st_mode as u32, status.st_size as u64, status.st_mtime as i64);
+    same_stamp(packed, found.as_bytes(), times)
+}
+
+/// Sets one attribute.
+fn set(path: &[u8], fd: &OwnedFd, name: Vec<u8>, value: &[u8], skipped: &Skipped) {
+    // fsetxattr(2) refuses a descriptor with O_PATH, the only one that any kind of entry can be opened with.
+    // The path of the descriptor in procfs works.
+    let through = format!("self/fd/{}", fd.as_raw_fd());
+    let name = CString::new(name).unwrap_or_default();
+    let set = || setxattr(&through, &name, value, XattrFlags::empty());
+    let Err(errno) = retry_once(set) else { return };
+    skipped.attribute(name.to_bytes(), path, errno);
+    if name.to_bytes() == ACCESS_ACL
+        && let Ok(status) = fstat(fd)
+        && let Err(errno) = chmod(&through, Mode::from_raw_mode(status.st_mode) - Mode::RWXG)
+    {
+        skipped.note(format!("{}", Fault { what: What::Call("chmod"), path: path.to_vec(), errno }));
     }
-    skipped.warnings(Step::Relocate)
 }
 
 /// Opens `path` below `root`, which may be longer than the kernel takes at once.
@@ -254,6 +355,28 @@ mod tests {
         let (path, name, value) = (b"srv/odd\nname\\=", b"user.a=b\r", b"\x00\xff");
         let attribute = Line::Attribute(name.to_vec(), value.to_vec());
         assert_eq!(lines, [Some(Line::Path(path.to_vec())), Some(attribute)]);
+    }
+
+    #[test]
+    fn a_stamp_is_that_of_one_file() {
+        let packed = stamp(0o100_755, 5, 7);
+        assert_eq!(packed, "100000 5 7");
+        let is = |mode, size, mtime, times| {
+            same_stamp(packed.as_bytes(), stamp(mode, size, mtime).as_bytes(), times)
+        };
+        assert!(is(0o100_644, 5, 7, true) && is(0o100_755, 5, 8, false));
+        assert!(!is(0o100_755, 5, 8, true) && !is(0o100_755, 6, 7, false) && !is(0o040_755, 5, 7, false));
+        let mut text = Vec::new();
+        write_stamp(&mut text, &packed);
+        let stamped = Line::Attribute(STAMP.to_vec(), packed.into_bytes());
+        assert_eq!(line(text.trim_ascii()), Some(stamped));
+    }
+
+    #[test]
+    fn the_name_of_a_manifest_has_its_time() {
+        let name = name(0x12ab, 1_700_000_000);
+        assert!(is_name(name.as_bytes()) && is_name(b".repot-xattrs") && !is_name(b".repot-xattrs.old"));
+        assert_eq!((time(name.as_bytes()), time(b".repot-xattrs")), (Some(1_700_000_000), None));
     }
 
     #[test]

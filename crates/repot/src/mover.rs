@@ -122,7 +122,7 @@ pub(crate) fn run(
         return Err(Error { torn, ..fault.at(Step::Relocate) });
     }
     drop(reserve);
-    let mut warnings = manifest::apply(new.dir.as_fd());
+    let mut warnings = manifest::apply(new.dir.as_fd(), &facts.manifests);
     warnings.append(&mut skipped.warnings(Step::Relocate));
     Ok(Arrived { undo: Some(Undo(Some(moved))), inits, warnings })
 }

@@ -7,7 +7,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{CWD, Mode, OFlags, fstatfs, openat};
+use rustix::fs::{CWD, Gid, Mode, OFlags, Uid, chmod, chown, fstatfs, openat, stat};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, FsPickFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create,
@@ -15,6 +15,7 @@ use rustix::mount::{
 };
 
 use crate::error::{Call, Error, Fault, Step, name_of};
+use crate::options::Owner;
 use crate::plan::{Method, Plan, Tmpfs};
 use crate::site::Site;
 
@@ -183,6 +184,27 @@ fn resize(mount: &OwnedFd, options: &Tmpfs, warnings: &mut Vec<String>) {
     if let Err(errno) = fsconfig_reconfigure(context.0.as_fd()) {
         warnings.push(format!("newroot: size and nr_inodes not changed: {}", context.messages(errno)));
     }
+}
+
+/// Gives the root directory, which is `/` now, the owner and the mode of the options. Returns a warning for
+/// what the kernel refuses.
+pub(crate) fn own(owner: Owner) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let mut check = |call, done: Result<(), Errno>| {
+        if let Err(fault) = done.on(call, b"/") {
+            warnings.push(format!("{}", fault.at(Step::NewRoot)));
+        }
+    };
+    let Owner { mode, uid, gid } = owner;
+    let status = (mode.is_some() || uid.is_some() || gid.is_some()).then(|| stat("/"));
+    let Some(Ok(status)) = status else { return warnings };
+    if uid.is_some() || gid.is_some() {
+        check("chown", chown("/", uid.map(Uid::from_raw), gid.map(Gid::from_raw)));
+    }
+    // A change of the owner may clear bits of the mode.
+    let mode = mode.unwrap_or(status.st_mode & 0o7777);
+    check("chmod", chmod("/", Mode::from_raw_mode(mode)));
+    warnings
 }
 
 #[allow(clippy::unnecessary_cast, clippy::cast_sign_loss)]

@@ -65,21 +65,37 @@ pub enum Amount {
     Percent(u64),
 }
 
+/// The permissions and the owner of the root directory; `None` where the tree has them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Owner {
+    /// The twelve permission bits.
+    pub mode: Option<u32>,
+    /// The owner.
+    pub uid: Option<u32>,
+    /// The group.
+    pub gid: Option<u32>,
+}
+
 /// The options of a boot.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Options {
     /// `mode=`
     pub mode: Mode,
-    /// `size=`
+    /// `size=`, or that of the kernel's `initramfs_options=`
     pub size: Option<Amount>,
-    /// `nr_inodes=`
+    /// `nr_inodes=`, or that of the kernel's `initramfs_options=`
     pub nr_inodes: Option<Amount>,
+    /// `mode=` with a number, `uid=` and `gid=`: of the new root directory.
+    pub owner: Owner,
     /// Further options of tmpfs; `None` for flags.
     pub tmpfs: Vec<(String, Option<String>)>,
     /// Whether the kernel command line sets a default for `huge=` (`transparent_hugepage_tmpfs=`, since
     /// 6.14), which mountinfo does not show. A default built into the kernel is not detected.
     pub huge_by_default: bool,
+    /// `chain=`, unless `repot.init=` overrides it: the image's own `/init`, moved aside for this program. It
+    /// comes before `init`, because the kernel's `init=` is for it to read.
+    pub chain: Option<Vec<u8>>,
     /// `repot.init=`, or `init=` of the kernel.
     pub init: Option<Vec<u8>>,
     /// `onerror=`
@@ -110,6 +126,9 @@ pub struct Options {
     /// Warnings about unknown keys and malformed values.
     pub warnings: Vec<String>,
 }
+
+/// Where `repot pack` and `repot append` put the image's own `/init`.
+const CHAIN: &[u8] = b"/init.real";
 
 /// The key that lets entries beside a payload override it.
 const OVERLAY: &[u8] = b"payload.overlay";
@@ -146,7 +165,28 @@ const TMPFS: &[&str] = &[
     "grpquota_inode_hardlimit",
     "casefold",
     "strict_encoding",
+    "context",
+    "fscontext",
+    "defcontext",
+    "rootcontext",
 ];
+
+/// The options of tmpfs whose value is a text. The others are flags.
+const WITH_VALUE: &[&str] =
+    &["mpol", "huge", "nr_blocks", "casefold", "context", "fscontext", "defcontext", "rootcontext"];
+
+/// Every key, with what it accepts.
+pub fn keys() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let own = KEYS.iter().map(|key| (key.name, key.accepts));
+    let tmpfs = TMPFS.iter().map(|name| (*name, if is_flag(name) { "yes or no" } else { VALUE }));
+    [("cmdline", "ignore")].into_iter().chain(own).chain(tmpfs)
+}
+
+const VALUE: &str = "a value as in tmpfs(5)";
+
+fn is_flag(name: &str) -> bool {
+    !WITH_VALUE.contains(&name) && !name.contains("limit")
+}
 
 impl Options {
     /// Reads the configuration file, if there is one, and then the command line, unless the file forbids that
@@ -196,6 +236,9 @@ impl Options {
     /// Reads the command line, or only the keys of the payload. Returns whether others were ignored.
     fn read_line(&mut self, line: &[Param<'_>], only_payload: bool) -> bool {
         let (mut kernel_init, mut our_init, mut ignored) = (None, None, false);
+        if !only_payload {
+            self.inherit(line);
+        }
         for param in line {
             let ours = param.key.strip_prefix(b"repot.");
             let digests = ours.is_some_and(|key| same_key(key, b"payload") || same_key(key, OVERLAY));
@@ -212,6 +255,9 @@ impl Options {
             } else if let Err(why) = self.set(key, param.value) {
                 self.warnings.push(format!("command line: repot.{}: {why}", key.escape_ascii()));
             }
+        }
+        if our_init.is_some() {
+            self.chain = None;
         }
         if let Some(init) = our_init.or(kernel_init)
             && let Err(why) = self.set(b"init", Some(init))
@@ -238,9 +284,34 @@ impl Options {
         if line.init.is_none() && file.init.is_some() {
             self.uncovered.push("init= (set repot.init= on the command line instead)".to_string());
         }
+        // That of the tool is no choice.
+        if line.init.is_none() && self.chain.as_deref().is_some_and(|chain| chain != CHAIN) {
+            self.uncovered.push("chain= (set repot.init= on the command line instead)".to_string());
+        }
         if ignored {
             self.uncovered.push("cmdline=ignore (the command line sets more than the digest)".to_string());
         }
+    }
+
+    /// Takes over the options of the initial root (`initramfs_options=`, since 6.18 and in earlier stable
+    /// kernels) that the file does not set. The owner and the mode are those of the root directory already.
+    fn inherit(&mut self, line: &[Param<'_>]) {
+        let (size, nr_inodes, own) = (self.size, self.nr_inodes, self.tmpfs.len());
+        for param in line.iter().filter(|param| same_key(param.key, b"initramfs_options")) {
+            for option in cmdline::mount_options(param.value.unwrap_or_default()) {
+                let end = option.iter().position(|byte| *byte == b'=').unwrap_or(option.len());
+                let (key, value) = (&option[..end], option.get(end + 1..));
+                let known =
+                    matches!(key, b"size" | b"nr_inodes") || TMPFS.iter().any(|name| key == name.as_bytes());
+                let set = self.tmpfs[..own].iter().any(|(name, _)| key == name.as_bytes());
+                if known && !set {
+                    // What is wrong, the kernel has reported.
+                    let _ = self.set(key, value);
+                }
+            }
+        }
+        self.size = size.or(self.size);
+        self.nr_inodes = nr_inodes.or(self.nr_inodes);
     }
 
     /// Sets one key. On an error the message names the value and what the key accepts.
@@ -262,15 +333,14 @@ impl Options {
     /// Sets an option of tmpfs. Returns what it accepts if the value is wrong.
     fn set_tmpfs(&mut self, name: &str, value: Option<&[u8]>) -> Result<(), &'static str> {
         self.tmpfs.retain(|(known, _)| known != name);
-        let flag = !matches!(name, "mpol" | "huge" | "nr_blocks" | "casefold") && !name.contains("limit");
-        let value = match (flag, switch(value)) {
+        let value = match (is_flag(name), switch(value)) {
             (true, Some(true)) => None,
             (true, Some(false)) => return Ok(()),
             (true, None) => return Err("yes or no"),
             (false, _) => match value.map(core::str::from_utf8) {
                 Some(Ok(text)) => Some(text.to_string()),
                 None if name == "casefold" => None,
-                _ => return Err("a value as in tmpfs(5)"),
+                _ => return Err(VALUE),
             },
         };
         self.tmpfs.push((name.to_string(), value));
@@ -371,6 +441,36 @@ mod tests {
     fn repot_init_precedes_the_kernels_init() {
         assert_eq!(read("init=/f", "init=/k").init.as_deref(), Some(&b"/k"[..]));
         assert_eq!(read("", "repot.init=/r init=/k").init.as_deref(), Some(&b"/r"[..]));
+    }
+
+    #[test]
+    fn the_options_of_the_initial_root_are_kept() {
+        let line = "initramfs_options=size=90%,nr_inodes=0,mpol=bind:0,2,huge=always,mode=0700,odd";
+        let options = read("huge=never", line);
+        assert_eq!((options.size, options.nr_inodes), (Some(Amount::Percent(90)), Some(Amount::Exactly(0))));
+        let text = |text: &str| text.to_string();
+        let expected = [(text("huge"), Some(text("never"))), (text("mpol"), Some(text("bind:0,2")))];
+        assert_eq!(options.tmpfs, expected);
+        assert_eq!((options.owner, options.warnings), (Owner::default(), alloc::vec![]));
+        assert_eq!(read("size=10%", line).size, Some(Amount::Percent(10)));
+        assert_eq!(read("", &format!("{line} repot.size=1g")).size, Some(Amount::Exactly(1 << 30)));
+        assert_eq!(read("cmdline=ignore", line), read("cmdline=ignore", ""));
+    }
+
+    #[test]
+    fn a_number_is_the_mode_of_the_root_directory() {
+        let options = read("mode=bind\nmode=0750\nuid=5\ncontext=system_u:object_r:tmpfs_t:s0:c1,c2", "");
+        assert_eq!((options.mode, options.owner.mode, options.owner.uid), (Mode::Bind, Some(0o750), Some(5)));
+        assert_eq!(options.tmpfs[0].1.as_deref(), Some("system_u:object_r:tmpfs_t:s0:c1,c2"));
+        assert_eq!(read("mode=0788\nmode=17777\nuid=root", "").warnings.len(), 3);
+    }
+
+    #[test]
+    fn only_repot_init_replaces_the_chain() {
+        let chain = |line| read("chain=/init.real\n", line).chain;
+        assert_eq!(chain("init=/nix/store/x/init").as_deref(), Some(&b"/init.real"[..]));
+        assert_eq!(chain("repot.init=/bin/sh"), None);
+        assert_eq!(read("chain=init", "").warnings.len(), 1);
     }
 
     #[test]

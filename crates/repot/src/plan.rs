@@ -12,7 +12,7 @@ use alloc::vec::Vec;
 use crate::facts::program::Candidate;
 use crate::facts::{Facts, RootFs};
 use crate::mover::data::CHUNK;
-use crate::options::{Mode, Options};
+use crate::options::{Mode, Options, Owner};
 pub use limits::Tmpfs;
 use limits::{PLENTY, bound, tmpfs};
 
@@ -53,6 +53,8 @@ pub struct Plan {
     pub tmpfs: Tmpfs,
     /// The limits to set on the old root if it is bound.
     pub bound: Tmpfs,
+    /// Owner and mode of the new root directory.
+    pub owner: Owner,
     /// The number of threads that move the tree.
     pub threads: u32,
     /// Whether memory is so short that the move needs the kernel's own reserves.
@@ -123,6 +125,7 @@ impl Plan {
             reason,
             tmpfs: Tmpfs::default(),
             bound: Tmpfs::default(),
+            owner: Owner::default(),
             threads: 1,
             tight: false,
             large_folios: false,
@@ -153,6 +156,7 @@ pub fn plan(facts: &Facts, options: &Options) -> Result<Plan, Refusal> {
             reason: "the root is compressed in the image".to_string(),
             tmpfs: fit.tmpfs,
             bound: Tmpfs::default(),
+            owner: options.owner,
             threads: fit.threads,
             tight: fit.tight,
             large_folios: false,
@@ -197,6 +201,7 @@ pub fn plan(facts: &Facts, options: &Options) -> Result<Plan, Refusal> {
         reason,
         tmpfs,
         bound,
+        owner: options.owner,
         threads,
         tight: !plenty,
         large_folios: plenty && large_folios(facts, options),

@@ -14,4 +14,11 @@
 //!
 //! `crates/repot-init/src/sys.rs` is an example.
 
+/// What an init with this library can do with an image. The tool looks for this text in an image's `/init`.
+#[cfg(feature = "payload")]
+pub const FEATURES: &str = "repot-features: chain manifests payload;";
+/// What an init with this library can do with an image. The tool looks for this text in an image's `/init`.
+#[cfg(not(feature = "payload"))]
+pub const FEATURES: &str = "repot-features: chain manifests;";
+
 pub use crate::sys::{Allocator, Invocation, is_memory_short, is_torn, is_worker, now, sleep, worker_lost};

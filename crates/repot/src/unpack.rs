@@ -131,7 +131,7 @@ impl Unpack<'_> {
         let mut warnings = reconcile::reconcile(&site.old, &self.new.dir, wipe(mover::holes(facts)))?;
         overrides::remove_overridden(&site.old, &self.new.dir, wipe(Holes::Seek))?;
         mover::merge(self.new, facts, plan, root, (self.progress, self.skipped), meanwhile)?;
-        warnings.extend(manifest::apply(self.new.dir.as_fd()));
+        warnings.extend(manifest::apply(self.new.dir.as_fd(), &facts.manifests));
         self.frame(0, Part::Attributes { replaced: true }, &mut decoder)?;
         Ok((self.inits(facts)?, warnings))
     }

@@ -494,3 +494,29 @@ fn a_payload_gets_the_tmpfs_and_the_threads_that_fit() {
     });
     assert_eq!(planned(&again, &options(|o| o.payload = vec![None])).method, Method::Stay);
 }
+
+#[test]
+fn limits_that_a_stage_has_set_are_kept() {
+    let limited = |size: u64, inodes: u64| {
+        let facts = with(|facts| {
+            tmpfs(facts);
+            (facts.capacity.size, facts.capacity.inodes) = (size, inodes);
+        });
+        let plan = planned(&facts, &Options::default());
+        (plan.tmpfs.size, plan.tmpfs.nr_inodes)
+    };
+    let text = |number: u64| Some(format!("{number}"));
+    // As many pages as inodes: the kernel's default at the time of the mount.
+    assert_eq!(limited(500 * MIB, 128_000), (None, None));
+    assert_eq!(limited(900 * MIB, 128_000), (text(900 * MIB), text(128_000)));
+    assert_eq!(limited(0, 128_000), (text(0), text(128_000)));
+    // Never less than the move needs.
+    let (size, _) = limited(101 * MIB, 128_000);
+    assert!(size.is_some_and(|size| size.parse::<u64>().is_ok_and(|size| size > 150 * MIB)));
+    let wanted = options(|options| options.size = Some(Amount::Percent(60)));
+    let facts = with(|facts| {
+        tmpfs(facts);
+        facts.capacity.size = 900 * MIB;
+    });
+    assert_eq!(planned(&facts, &wanted).tmpfs.size.as_deref(), Some("60%"));
+}

@@ -61,6 +61,17 @@ impl Tool {
         read(command.current_dir(folder).args(words))
     }
 
+    /// Runs one of its commands in `folder` and returns everything that it prints, whether it fails or not.
+    ///
+    /// # Errors
+    /// If the program cannot be started.
+    pub fn output<S: AsRef<OsStr>>(&self, folder: &Path, words: &[S]) -> Result<String> {
+        let mut command = Command::new(&self.program);
+        let output = command.current_dir(folder).args(words).output();
+        let output = output.with_context(|| format!("cannot run {}", self.program.display()))?;
+        Ok(String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+    }
+
     /// Boots an image and waits until the guest ends.
     ///
     /// # Errors

@@ -204,6 +204,8 @@ fn skeleton(root: &Path, scenario: &Scenario, init: &Path, probe: &Path) -> Resu
     if scenario.no_console {
         // The kernel's built-in archive has /dev/console. Only another type of file replaces it.
         symlink("nowhere", root.join("dev/console"))?;
+    } else if scenario.console_file {
+        File::create(root.join("dev/console"))?;
     } else {
         device(root, "dev/console", 5, 1)?;
         device(root, "dev/null", 1, 3)?;

@@ -7,7 +7,9 @@
 
 mod case;
 mod expect;
+pub mod formats;
 mod image;
+mod layouts;
 mod payload_image;
 mod programs;
 mod scenario;
@@ -31,7 +33,8 @@ const SHOWN: usize = 12;
 
 /// One boot, ready to run.
 pub struct Boot {
-    /// SCENARIO/KERNEL-ROOTFSTYPE-MODE, or image/NAME.
+    /// SCENARIO/KERNEL-ROOTFSTYPE-MODE, image/NAME, layouts/NAME, or
+    /// formats/KERNEL-NAME.
     pub name: String,
     run: Box<dyn FnOnce() -> Result<()> + Send>,
 }
@@ -58,6 +61,8 @@ impl Boot {
 /// If a scenario cannot be read.
 pub fn all() -> Result<Vec<Boot>> {
     let mut boots = tool_images::boots();
+    boots.extend(layouts::boots());
+    boots.extend(formats::boots());
     for case in case::all()? {
         boots.push(Boot { name: case.name(), run: Box::new(move || case.boot()) });
     }

@@ -10,8 +10,8 @@ use repot_snapshot::Snapshot;
 use std::io::Read;
 use std::path::Path;
 
-/// What the tool adds or changes. `.repot-xattrs` is outside of the payload, where times are whole seconds.
-const ADDED: [&[u8]; 4] = [b".repot-begin", b".repot-end", b"init", b".repot-xattrs"];
+/// What the tool adds or changes, besides the attribute manifest.
+const ADDED: [&[u8]; 3] = [b".repot-begin", b".repot-end", b"init"];
 
 /// Packs a directory.
 pub(crate) fn pack(root: &Path, init: &Path, archive: &Path) -> Result<()> {
@@ -54,6 +54,7 @@ pub(crate) fn understate(archive: &Path) -> Result<()> {
 
 /// The entries that are compared.
 pub(crate) fn compared(tree: &Snapshot) -> Snapshot {
-    let known = |path: &[u8]| !ADDED.contains(&path);
+    // The manifest is outside of the payload, where times are whole seconds.
+    let known = |path: &[u8]| !ADDED.contains(&path) && !repot::manifest::is_name(path);
     tree.iter().filter(|(path, _)| known(path)).map(|(path, entry)| (path.clone(), entry.clone())).collect()
 }

@@ -71,6 +71,9 @@ pub(crate) struct Scenario {
     /// The image has neither `/dev/console` nor `/dev/null`.
     #[serde(default)]
     pub(crate) no_console: bool,
+    /// `/dev/console` is an empty file.
+    #[serde(default)]
+    pub(crate) console_file: bool,
     /// `/etc/repot.conf`.
     #[serde(default)]
     pub(crate) config: Option<String>,

@@ -19,8 +19,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// What an image has besides the source.
-const ADDED: [&str; 8] =
-    [".repot-begin", ".repot-end", ".repot-xattrs", "dev", "dev/console", "dev/kmsg", "dev/null", "init"];
+const ADDED: [&str; 7] = [".repot-begin", ".repot-end", "dev", "dev/console", "dev/kmsg", "dev/null", "init"];
 
 /// The programs that write the sources, and their Debian packages.
 const TOOLS: [debian::Tool; 4] = [("bzip2", "bzip2"), ("cpio", "cpio"), debian::BUSYBOX, ("umoci", "umoci")];
@@ -271,7 +270,7 @@ fn failures(made: &Made, after: &Account) -> Vec<String> {
         tree.retain(|path, _| {
             let is = |name: &&str| name.as_bytes() == path.as_slice();
             let own_init = path == b"init" && made.image.source == Source::Rdinit;
-            own_init || !(ADDED.iter().any(is) || others.iter().any(is))
+            own_init || !(ADDED.iter().any(is) || others.iter().any(is) || repot::manifest::is_name(path))
         });
         tree
     };

@@ -8,11 +8,15 @@ use std::io::{self, Write};
 use flate2::{Compress, Compression, Crc, FlushCompress, Status};
 
 use super::parallel::Blocks;
+use super::{Positioned, filler};
 
 const BLOCK: usize = 1 << 20;
 
 /// Magic, deflate, no flags, no time, no hint, Unix. It does not depend on when and where it is written.
 const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3];
+
+/// A stored block of size 0.
+const EMPTY_BLOCK: [u8; 5] = [0, 0, 0, 0xff, 0xff];
 
 /// An empty block with the "final" bit set.
 const LAST_BLOCK: [u8; 2] = [3, 0];
@@ -31,7 +35,22 @@ impl<W: Write> Encoder<W> {
     }
 
     pub(super) fn finish(self) -> io::Result<W> {
+        self.finish_with(|_| Vec::new())
+    }
+
+    /// The output ends at a multiple of `block`.
+    pub(super) fn finish_aligned(self, block: u64) -> io::Result<W>
+    where
+        W: Positioned,
+    {
+        let end = LAST_BLOCK.len() as u64 + 8;
+        self.finish_with(|out| filler(out.position() + end, block, &EMPTY_BLOCK))
+    }
+
+    fn finish_with(self, fill: impl FnOnce(&W) -> Vec<u8>) -> io::Result<W> {
         let mut out = self.blocks.finish()?;
+        let fill = fill(&out);
+        out.write_all(&fill)?;
         out.write_all(&LAST_BLOCK)?;
         out.write_all(&self.sum.sum().to_le_bytes())?;
         out.write_all(&self.sum.amount().to_le_bytes())?;

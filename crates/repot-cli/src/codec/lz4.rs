@@ -1,7 +1,7 @@
 //! lz4. Written is the legacy frame, the only one the kernel reads (`lib/decompress_unlz4.c`).
 //!
 //! A magic number, then for every 8 MiB of input the size of the compressed block and the block. The format
-//! has no end mark, so such a segment must be the last of an image.
+//! has no end mark: it ends with the image, or before four zeros.
 
 use std::io::{self, BufRead, Read, Write};
 

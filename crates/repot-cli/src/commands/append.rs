@@ -16,18 +16,14 @@ use crate::image::config::{self, Setting};
 use crate::image::{NODES, REAL_INIT};
 use crate::init_binary::{self, InitBinary};
 use crate::newc::{Header, Writer};
-use crate::output::{self, Output};
+use crate::output::{self, BLOCK, Counted, Output};
 use crate::report::{Format, Summary, finish, row, table};
 use crate::survey::{Survey, segments};
 use crate::tree::{Id, Kind, Tree};
 
-/// Alignment of the new segment in bytes. The kernel requires 4.
-const ALIGNMENT: u64 = 512;
-
 /// Runs the command.
 pub fn run(args: &Append) -> Result<()> {
     let shown = args.initramfs.display().to_string();
-    let init = init_binary::find(args.init.as_deref())?;
     let mut input = File::open(&args.initramfs).with_context(|| format!("cannot open {shown}"))?;
     let mut survey = Survey::keeping(b"init");
     segments::read(&mut input, &mut survey).with_context(|| shown.clone())?;
@@ -38,19 +34,31 @@ pub fn run(args: &Append) -> Result<()> {
         survey = Survey::keeping(&source);
         segments::read(&mut input, &mut survey).with_context(|| shown.clone())?;
     }
+    let given = args.init.as_deref();
+    // The init that the image needs: one without payload support would refuse it.
+    let init = if survey.payload.is_empty() {
+        init_binary::find(given)?
+    } else {
+        init_binary::find_for_payload(given).context("the image has a payload")?
+    };
     let compression = compression(&survey).with_context(|| shown.clone())?;
     let mut segment = Segment::new(survey.tree());
     segment.fill(&survey, &init, args).with_context(|| shown.clone())?;
 
     let output = Output::create(&args.output)?;
-    input.seek(SeekFrom::Start(0)).with_context(|| format!("cannot read {shown}"))?;
-    let offset = write(&mut input, &segment.finish()?, compression, output)
+    let cannot_read = || format!("cannot read {shown}");
+    let bytes = input.metadata().with_context(cannot_read)?.len();
+    input.seek(SeekFrom::Start(0)).with_context(cannot_read)?;
+    let new = New { segment: segment.finish()?, compression, bootconfig: survey.bootconfig.take() };
+    let offset = new
+        .write(&mut input, bytes, output)
         .with_context(|| format!("cannot copy {shown}"))
         .map_err(output::cause)?;
 
     let format = Format { json: args.json, stdout_taken: output::is_stdout(&args.output) };
     let image = args.output.display().to_string();
-    finish(format, &Appended { image, offset, compression, rdinit: args.rdinit.clone() })
+    let warnings = warnings(&survey);
+    finish(format, &Appended { image, offset, compression, rdinit: args.rdinit.clone(), warnings })
 }
 
 /// What was appended.
@@ -63,6 +71,7 @@ struct Appended {
     compression: Compression,
     /// The path for `rdinit=`, unless repot is `/init`.
     rdinit: Option<String>,
+    warnings: Vec<String>,
 }
 
 impl Summary for Appended {
@@ -74,32 +83,60 @@ impl Summary for Appended {
             row("boots with", boots_with),
         ])
     }
+
+    fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
 }
 
-/// Copies the image, writes the segment after it, and returns the offset of the segment.
-fn write(image: &mut File, segment: &[u8], compression: Compression, mut output: Output) -> Result<u64> {
-    let copied = io::copy(image, &mut output)?;
-    let offset = copied.next_multiple_of(ALIGNMENT);
-    io::copy(&mut io::repeat(0).take(offset - copied), &mut output)?;
-    let mut encoder = Encoder::new(output, compression, compression.default_level())?;
-    encoder.write_all(segment)?;
-    encoder.finish()?.commit()?;
-    Ok(offset)
+/// What the kernel will not read of the image that was extended.
+fn warnings(survey: &Survey) -> Vec<String> {
+    let mut warnings = survey.problems.clone();
+    if survey.segments.last().is_some_and(|last| last.compression == Compression::Lz4) {
+        warnings.push(
+            "the new segment follows an lz4 segment: kernels before 5.14 find it only if they have a later fix \
+             (lib/decompress_unlz4.c, zero padding)"
+                .into(),
+        );
+    }
+    warnings
+}
+
+/// What comes behind the image.
+struct New {
+    segment: Vec<u8>,
+    compression: Compression,
+    /// The boot configuration of the image, which must be at the end.
+    bootconfig: Option<Vec<u8>>,
+}
+
+impl New {
+    /// Copies an image of so many bytes, writes the segment after it, and returns the offset of the segment.
+    fn write(self, image: &mut File, bytes: u64, output: Output) -> Result<u64> {
+        let bootconfig = self.bootconfig.unwrap_or_default();
+        let mut output = Counted { out: output, bytes: 0 };
+        io::copy(&mut image.take(bytes - bootconfig.len() as u64), &mut output)?;
+        // Zeros cost nothing, and after lz4 they are needed.
+        output.align(Compression::Lz4.end_zeros())?;
+        let offset = output.bytes;
+        let mut encoder = Encoder::new(output, self.compression, self.compression.default_level())?;
+        encoder.write_all(&self.segment)?;
+        let mut output = encoder.finish_aligned(BLOCK)?;
+        output.write_all(&bootconfig)?;
+        output.out.commit()?;
+        Ok(offset)
+    }
 }
 
 /// The compression of the last segment, which this kernel can certainly read.
 fn compression(survey: &Survey) -> Result<Compression> {
     let last = survey.segments.last().context("the image is empty")?;
     Ok(match last.compression {
-        Compression::Lz4 => {
-            bail!(
-                "the image ends with an lz4 segment, and lz4 streams have no end mark: the kernel would not find \
-                 another segment after it. Recompress the image with zstd, gzip or xz"
-            )
-        }
         // We write none of these. Every kernel reads uncompressed members.
         Compression::Lzma | Compression::Bzip2 | Compression::Lzo => Compression::None,
-        Compression::Zstd | Compression::Gzip | Compression::Xz | Compression::None => last.compression,
+        Compression::Zstd | Compression::Gzip | Compression::Xz | Compression::Lz4 | Compression::None => {
+            last.compression
+        }
     })
 }
 
@@ -126,8 +163,9 @@ impl<'a> Segment<'a> {
         } else {
             self.chain(survey, init, !args.config.is_empty())?
         };
-        if let Some(path) = chained {
-            settings.push(Setting { key: "init".into(), value: path });
+        let named = args.config.iter().any(|setting| setting.key == "init");
+        if let Some(path) = chained.filter(|_| !named) {
+            settings.push(Setting { key: "chain".into(), value: path });
         }
         settings.extend(args.config.iter().cloned());
         let parent = name.rsplit_once('/').map_or("", |(parent, _)| parent);
@@ -165,7 +203,7 @@ impl<'a> Segment<'a> {
             Kind::Symlink(target) => self.kept(id, target)?,
             Kind::File(_) => {
                 let kept = survey.kept.as_deref();
-                let bytes = kept.context("/init is empty or larger than 16 MiB: use --rdinit PATH")?;
+                let bytes = kept.context("/init is empty or larger than 512 MiB: use --rdinit PATH")?;
                 self.kept(id, bytes)?;
             }
             Kind::Directory(_) | Kind::Character(..) | Kind::Block(..) | Kind::Fifo | Kind::Socket => {

@@ -83,11 +83,11 @@ fn command_line(machine: &Machine, emulated: bool, shell: Option<&str>, append: 
     line
 }
 
-/// The parameter that makes a shell the init. Only repot is certain to follow `init=`.
+/// The parameter that makes a shell the init. An `/init` that is not repot may not follow `init=`.
 fn shell(repot: bool, args: &Boot) -> &'static str {
     let elsewhere =
         args.append.iter().flat_map(|words| words.split(' ')).any(|word| word.starts_with("rdinit="));
-    if repot || elsewhere { "init=/bin/sh" } else { "rdinit=/bin/sh" }
+    if repot || elsewhere { "repot.init=/bin/sh" } else { "rdinit=/bin/sh" }
 }
 
 fn machine() -> Result<Machine> {

@@ -32,6 +32,8 @@ struct Findings {
     repot: bool,
     init: Option<String>,
     end_marker: EndMarker,
+    /// Bytes of the boot configuration behind the image.
+    bootconfig: u64,
     payload: Option<payload::Facts>,
     ram: Need,
     problems: Vec<String>,
@@ -91,11 +93,12 @@ fn findings(
         inodes: survey.totals.inodes,
         data: survey.totals.bytes,
         hard_links: survey.hard_links,
-        xattrs: survey.xattrs,
+        xattrs: survey.xattrs(),
         largest: survey.largest.iter().map(largest).collect(),
         repot: survey.repot(),
         init: boot.init,
         end_marker: survey.end_marker,
+        bootconfig: survey.bootconfig.as_ref().map_or(0, |bytes| bytes.len() as u64),
         payload: root.map(|root| root.facts.clone()),
         ram: match root {
             Some(root) => root.inner.payload(bytes, root.facts.compressed),
@@ -119,12 +122,13 @@ fn boot(survey: &Survey, root: Option<&Root>) -> Boot {
 
 fn problems(survey: &Survey, root: Option<&Root>, boot: Vec<String>, damaged: bool) -> Vec<String> {
     let mut problems = survey.problems.clone();
-    problems.extend(survey.left_out());
+    problems.extend(survey.surprises());
+    problems.extend(survey.missing_features());
     if survey.segments.is_empty() && !damaged {
         problems.push("the image is empty".into());
     }
     problems.extend(boot);
-    problems.extend(programs::nodes(root.map_or(survey.tree(), |root| &root.tree)));
+    problems.extend(programs::surroundings(root.map_or(survey.tree(), |root| &root.tree)));
     if survey.end_marker == EndMarker::Wrong {
         problems.push("the end marker disagrees with the members: some were removed or changed".into());
     }
@@ -151,6 +155,9 @@ impl Summary for Findings {
         };
         let mut rows = vec![row("image", format!("{}, {}", self.image, size::human(self.bytes)))];
         rows.extend(self.segments.iter().map(segment));
+        if self.bootconfig > 0 {
+            rows.push(row("bootconfig", format!("{} at the end", size::human(self.bootconfig))));
+        }
         rows.extend(self.payload.iter().flat_map(payload));
         let (entries, inodes, links) = (self.entries, self.inodes, self.hard_links);
         rows.extend([

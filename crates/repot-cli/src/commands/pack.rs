@@ -13,7 +13,7 @@ use crate::codec::{Compression, Encoder};
 use crate::errors::usage;
 use crate::image::{Image, config, xattr_list};
 use crate::init_binary;
-use crate::output::{self, Counted, Output};
+use crate::output::{self, BLOCK, Counted, Output};
 use crate::payload;
 use crate::programs::{self, Programs};
 use crate::ram::{Footprint, Need};
@@ -132,7 +132,7 @@ fn whole(args: &Pack, level: u32, image: &Image, output: Counted) -> Result<Pack
     let cannot_write = || format!("cannot write {}", args.output.display());
     let encoder = Encoder::new(output, args.compress, level).with_context(cannot_write)?;
     let (encoder, totals) = image.write(encoder, &mut |bytes| progress.inc(bytes))?;
-    let counted = encoder.finish().with_context(cannot_write)?;
+    let counted = encoder.finish_aligned(BLOCK).with_context(cannot_write)?;
     progress.finish_and_clear();
     counted.out.commit()?;
     Ok(Packed {
@@ -254,7 +254,7 @@ fn check(tree: &Tree) -> Result<(Option<String>, Vec<String>)> {
     let program = programs::of_tree(tree);
     let boot = Programs { tree, program: &program, config: &config, repot: true }.boot();
     let mut warnings = boot.problems;
-    warnings.extend(programs::nodes(tree));
+    warnings.extend(programs::surroundings(tree));
     warnings.extend(xattr_list::refused(tree));
     warnings.extend(strangers(tree, boot.init.as_deref()));
     Ok((boot.init, warnings))

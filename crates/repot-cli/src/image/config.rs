@@ -3,7 +3,7 @@
 use std::fmt;
 
 use anyhow::{Result, bail, ensure};
-use repot::options::Options;
+use repot::options::{Options, keys};
 
 /// Its path in an image.
 pub const PATH: &str = "etc/repot.conf";
@@ -36,10 +36,36 @@ pub fn parse(text: &str) -> Result<Setting> {
         !setting.key.is_empty() && !line.starts_with('#'),
         "a setting has the form KEY=VALUE, such as size=70%"
     );
+    if !keys().any(|(key, _)| key == setting.key.replace('-', "_")) {
+        bail!("unknown key {}: {}", setting.key, hint(&setting.key));
+    }
     if let Some(warning) = Options::read(Some(line.as_bytes()), &[]).warnings.first() {
         bail!("{}", warning.trim_start_matches("/etc/repot.conf:1: "));
     }
     Ok(setting)
+}
+
+/// What the user may have meant by an unknown key.
+fn hint(unknown: &str) -> String {
+    let nearest = keys().map(|(key, accepts)| (distance(unknown, key), key, accepts)).min();
+    match nearest {
+        Some((0..=2, key, accepts)) => format!("did you mean {key}, which accepts {accepts}?"),
+        _ => format!("known are {}", keys().map(|(key, _)| key).collect::<Vec<_>>().join(", ")),
+    }
+}
+
+/// The number of letters to insert, remove or replace (Levenshtein).
+fn distance(one: &str, other: &str) -> usize {
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (number, letter) in one.bytes().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], number + 1);
+        for (at, theirs) in other.bytes().enumerate() {
+            let replaced = diagonal + usize::from(letter != theirs);
+            diagonal = row[at + 1];
+            row[at + 1] = replaced.min(row[at] + 1).min(diagonal + 1);
+        }
+    }
+    row[other.len()]
 }
 
 /// The text of the file with the key set: the last line, and the only one with this key.
@@ -81,6 +107,26 @@ mod tests {
             "sise=1",
         ] {
             assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_a_hint() {
+        let error = |text| parse(text).unwrap_err().to_string();
+        assert!(error("sise=1g").contains("did you mean size, which accepts a size"), "{}", error("sise=1g"));
+        assert!(error("contxt=a").contains("did you mean context"));
+        assert!(error("color=red").contains("known are cmdline, mode, size"));
+        assert_eq!((distance("abc", "abc"), distance("abc", "axcd"), distance("", "ab")), (0, 2, 2));
+    }
+
+    /// The manual page is written by hand, from the same table.
+    #[test]
+    fn the_manual_page_has_every_key() {
+        let page = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/man/repot.conf.5"));
+        let items: Vec<&str> = page.lines().filter(|line| line.starts_with(".It Cm ")).collect();
+        for (key, _) in keys() {
+            let is = |item: &&str| item.split([' ', ',']).any(|word| word == key);
+            assert!(items.iter().any(|item| is(&item)), "docs/man/repot.conf.5 lacks {key}");
         }
     }
 

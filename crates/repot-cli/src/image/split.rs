@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
+use repot::marker;
 use repot::payload::DIRECTORY;
 use repot::payload::index::name;
-use repot::{manifest, marker};
 
 use super::{Image, config, xattr_list};
 use crate::payload::Payload;
@@ -15,7 +15,7 @@ impl Image {
     /// Splits the image into the tree for the payload and the image around it.
     pub fn split(self) -> Result<(Tree, Image)> {
         let Image { mut tree, mtime, warnings } = self;
-        let outer = outer(&mut tree)?;
+        let outer = outer(&mut tree, mtime)?;
         Ok((tree, Image { tree: outer, mtime, warnings }))
     }
 
@@ -43,7 +43,7 @@ impl Image {
 
 /// Moves out of the root what `/init` needs before it unpacks the payload: itself, its configuration, and
 /// the entries that the kernel would otherwise create with other attributes.
-fn outer(tree: &mut Tree) -> Result<Tree> {
+fn outer(tree: &mut Tree, mtime: u32) -> Result<Tree> {
     let attributes = tree.inode(Tree::ROOT).attributes.clone();
     let mut outer = Tree::new(Attributes { xattrs: Default::default(), ..attributes });
     for name in [&b"init"[..], marker::BEGIN.as_bytes()] {
@@ -51,7 +51,7 @@ fn outer(tree: &mut Tree) -> Result<Tree> {
             copy(tree, id, &mut outer, Tree::ROOT, name);
         }
     }
-    tree.unlink(Tree::ROOT, manifest::NAME.as_bytes());
+    xattr_list::remove(tree);
     tree.unlink(Tree::ROOT, DIRECTORY.as_bytes());
     if let Some(id) = tree.find(config::PATH.as_bytes()) {
         let etc = tree.find(b"etc").context("the root has no /etc")?;
@@ -74,12 +74,7 @@ fn outer(tree: &mut Tree) -> Result<Tree> {
             copy(tree, console, &mut outer, into, b"console");
         }
     }
-    if let Some(text) = xattr_list::contents(&outer) {
-        let attributes = Attributes { permissions: 0o400, ..Attributes::default() };
-        let kind = Kind::File(Contents::Bytes(text.into()));
-        let id = outer.add(Inode { attributes, kind });
-        outer.link(Tree::ROOT, manifest::NAME.as_bytes(), id);
-    }
+    xattr_list::add(&mut outer, mtime);
     Ok(outer)
 }
 

@@ -1,15 +1,44 @@
-//! Collects the extended attributes of a tree in the attribute manifest `.repot-xattrs`.
+//! Collects the extended attributes of a tree in an attribute manifest, `.repot-xattrs-*`.
 
 use std::collections::HashSet;
 
 use repot::manifest;
 
+use twox_hash::XxHash64;
+
 use crate::newc::NAME_MAX;
-use crate::tree::{Id, Kind, Tree};
+use crate::tree::{Attributes, Contents, Id, Inode, Kind, Tree};
+
+/// Adds the manifest of a tree to it, unless no entry has attributes. The name depends on the contents: in an
+/// image of several segments, no manifest replaces another one.
+pub(crate) fn add(tree: &mut Tree, mtime: u32) {
+    let Some(text) = contents(tree) else { return };
+    let name = manifest::name(hash(&text), mtime);
+    let attributes = Attributes { permissions: 0o400, mtime, ..Attributes::default() };
+    let id = tree.add(Inode { attributes, kind: Kind::File(Contents::Bytes(text.into())) });
+    tree.link(Tree::ROOT, name.as_bytes(), id);
+}
+
+fn hash(text: &[u8]) -> u32 {
+    let [.., a, b, c, d] = XxHash64::oneshot(0, text).to_be_bytes();
+    u32::from_be_bytes([a, b, c, d])
+}
+
+/// Removes the manifests of the image that a root was unpacked from.
+pub(crate) fn remove(tree: &mut Tree) {
+    for name in names(tree) {
+        tree.unlink(Tree::ROOT, &name);
+    }
+}
+
+/// The names of the manifests in a tree.
+pub(crate) fn names(tree: &Tree) -> Vec<Box<[u8]>> {
+    let entries = tree.entries(Tree::ROOT).into_iter().flatten();
+    entries.filter(|(name, _)| manifest::is_name(name)).map(|(name, _)| name.clone()).collect()
+}
 
 /// The list for a tree, unless no entry has attributes.
-#[must_use]
-pub fn contents(tree: &Tree) -> Option<Vec<u8>> {
+fn contents(tree: &Tree) -> Option<Vec<u8>> {
     let mut list = List { tree, seen: HashSet::new(), text: Vec::new() };
     list.entry(b".", Tree::ROOT);
     below(tree, &mut Vec::new(), Tree::ROOT, &mut |path, id| list.entry(path, id));
@@ -62,6 +91,16 @@ fn below(tree: &Tree, path: &mut Vec<u8>, directory: Id, visit: &mut dyn FnMut(&
     }
 }
 
+/// The stamp of an inode, as the init will find it.
+pub(crate) fn stamp(inode: &Inode) -> String {
+    let size = match &inode.kind {
+        Kind::File(contents) => contents.len(),
+        Kind::Symlink(target) => target.len() as u64,
+        Kind::Directory(_) | Kind::Character(..) | Kind::Block(..) | Kind::Fifo | Kind::Socket => 0,
+    };
+    manifest::stamp(inode.mode(), size, inode.attributes.mtime.into())
+}
+
 struct List<'a> {
     tree: &'a Tree,
     /// Inodes that are listed already, under their first name.
@@ -71,7 +110,8 @@ struct List<'a> {
 
 impl List<'_> {
     fn entry(&mut self, path: &[u8], id: Id) {
-        let xattrs = &self.tree.inode(id).attributes.xattrs;
+        let inode = self.tree.inode(id);
+        let xattrs = &inode.attributes.xattrs;
         if xattrs.is_empty() || !self.seen.insert(id) {
             return;
         }
@@ -79,6 +119,7 @@ impl List<'_> {
             self.text.push(b'\n');
         }
         manifest::write_path(&mut self.text, path);
+        manifest::write_stamp(&mut self.text, &stamp(inode));
         for (name, value) in xattrs {
             manifest::write_attribute(&mut self.text, name, value);
         }

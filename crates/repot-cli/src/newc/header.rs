@@ -27,6 +27,8 @@ pub struct Header {
     pub rdevmajor: u32,
     /// Minor number of a device node.
     pub rdevminor: u32,
+    /// Whether the format is that with checksums (`070702`). It is not written.
+    pub checksum: bool,
 }
 
 /// Bytes of a header, including the magic.

@@ -288,6 +288,7 @@ fn parse(bytes: &[u8; HEADER_LEN]) -> Result<(Header, u32, Option<u32>), String>
         devminor,
         rdevmajor,
         rdevminor,
+        checksum: check,
     };
     Ok((header, namesize, check.then_some(sum)))
 }

@@ -6,21 +6,46 @@ use crate::newc::Header;
 use crate::tree::path::split;
 use crate::tree::{Attributes, Contents, Entries, Id, Inode, Kind, Tree};
 
-/// A member whose directory does not exist yet. The kernel drops it silently.
-#[derive(Debug)]
-pub(crate) struct Lost;
+/// Why the kernel drops a member silently.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lost {
+    /// Its directory does not exist yet.
+    Early,
+    /// A directory with entries has its name.
+    Directory,
+}
+
+/// Where a member went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// A new inode, or another name of one.
+    New(Id),
+    /// Into an existing inode, which keeps its other names.
+    Existing(Id),
+    /// A directory took the place of a symbolic link.
+    Unlinked(Id),
+}
+
+impl Place {
+    pub(crate) fn id(self) -> Id {
+        let (Place::New(id) | Place::Existing(id) | Place::Unlinked(id)) = self;
+        id
+    }
+}
 
 /// The tree, and the inodes with hard links of the current archive.
 #[derive(Debug)]
 pub(crate) struct Placed {
     pub(crate) tree: Tree,
     links: HashMap<(u32, u32, u32, u32), Id>,
+    /// Names of inodes beyond the first.
+    names: HashMap<Id, u64>,
 }
 
 impl Default for Placed {
     fn default() -> Placed {
         let root = Attributes { permissions: 0o755, ..Attributes::default() };
-        Placed { tree: Tree::new(root), links: HashMap::new() }
+        Placed { tree: Tree::new(root), links: HashMap::new(), names: HashMap::new() }
     }
 }
 
@@ -35,8 +60,20 @@ impl Placed {
         linkable(header) && self.links.contains_key(&key(header))
     }
 
+    /// Whether an inode has several names.
+    pub(crate) fn is_shared(&self, id: Id) -> bool {
+        self.names.get(&id).is_some_and(|names| *names > 0)
+    }
+
+    /// An inode has lost a name.
+    fn forget(&mut self, id: Option<Id>) {
+        if let Some(names) = id.and_then(|id| self.names.get_mut(&id)) {
+            *names = names.saturating_sub(1);
+        }
+    }
+
     /// Puts a member where the kernel would.
-    pub(crate) fn place(&mut self, header: &Header) -> Result<Id, Lost> {
+    pub(crate) fn place(&mut self, header: &Header) -> Result<Place, Lost> {
         let name = &header.name[..];
         let (parent, last) = split(name);
         let attributes = Attributes {
@@ -47,31 +84,47 @@ impl Placed {
             ..Attributes::default()
         };
         if matches!(last, b"" | b"." | b"..") {
-            let id = self.tree.resolve(name).ok_or(Lost)?;
+            let id = self.tree.resolve(name).ok_or(Lost::Early)?;
             self.tree.inode_mut(id).attributes = attributes;
-            return Ok(id);
+            return Ok(Place::New(id));
         }
         let parent = self.tree.resolve(parent).filter(|id| self.tree.entries(*id).is_some());
-        let parent = parent.ok_or(Lost)?;
+        let parent = parent.ok_or(Lost::Early)?;
+        let existing = self.tree.child(parent, last);
+        let entries = existing.and_then(|id| self.tree.entries(id));
+        if !header.is_dir() && entries.is_some_and(|entries| !entries.is_empty()) {
+            return Err(Lost::Directory);
+        }
         if linkable(header)
             && let Some(&id) = self.links.get(&key(header))
         {
-            self.tree.link(parent, last, id);
-            return Ok(id);
+            let replaced = self.tree.link(parent, last, id);
+            *self.names.entry(id).or_default() += 1;
+            self.forget(replaced);
+            return Ok(Place::New(id));
         }
-        let existing = self.tree.child(parent, last);
-        if header.is_dir()
-            && let Some(id) = existing.filter(|id| self.tree.entries(*id).is_some())
+        // The kernel removes what has another type, and a symbolic link always. The rest it writes to in
+        // place.
+        if !header.is_symlink()
+            && let Some(id) = existing.filter(|id| self.tree.inode(*id).file_type() == header.file_type())
         {
             self.tree.inode_mut(id).attributes = attributes;
-            return Ok(id);
+            if header.is_file() {
+                self.tree.inode_mut(id).kind = kind(header);
+            }
+            if linkable(header) {
+                self.links.insert(key(header), id);
+            }
+            return Ok(Place::Existing(id));
         }
+        let symlink = existing.is_some_and(|id| matches!(self.tree.inode(id).kind, Kind::Symlink(_)));
         let id = self.tree.add(Inode { attributes, kind: kind(header) });
-        self.tree.link(parent, last, id);
+        let replaced = self.tree.link(parent, last, id);
+        self.forget(replaced);
         if linkable(header) {
             self.links.insert(key(header), id);
         }
-        Ok(id)
+        Ok(if symlink && header.is_dir() { Place::Unlinked(id) } else { Place::New(id) })
     }
 }
 

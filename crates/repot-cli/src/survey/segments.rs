@@ -8,6 +8,7 @@ use std::io::{self, BufRead, BufReader, Read};
 
 use anyhow::{Context, Result, anyhow, bail};
 
+use super::bootconfig::Without;
 use crate::codec::Compression;
 use crate::newc::{Item, Reader};
 
@@ -18,6 +19,8 @@ pub struct Segment {
     pub offset: u64,
     /// How it is compressed.
     pub compression: Compression,
+    /// Why the kernel cannot decompress it, although repot can.
+    pub unreadable: Option<&'static str>,
 }
 
 /// Receives the contents of an image.
@@ -29,15 +32,18 @@ pub trait Visit {
     fn item(&mut self, item: Item, offset: u64, data: &mut dyn Read) -> Result<()>;
     /// A segment ends, at this offset of the image, with this many decompressed bytes.
     fn end(&mut self, offset: u64, decompressed: u64) -> Result<()>;
+    /// The boot configuration behind the image, with everything up to the end of the file.
+    fn bootconfig(&mut self, _bytes: Vec<u8>) {}
 }
 
 /// Reads the whole image. An error names the segment and the offset in it.
 pub fn read(image: impl Read, visit: &mut dyn Visit) -> Result<()> {
-    let mut input = Counted { input: BufReader::with_capacity(256 << 10, image), offset: 0 };
+    let image = BufReader::with_capacity(256 << 10, Without::new(image));
+    let mut input = Counted { input: image, offset: 0 };
     while let Some(byte) = skip_zeros(&mut input).context("cannot read the image")? {
         let offset = input.offset;
         if byte == b'0' && offset.is_multiple_of(4) {
-            let segment = Segment { offset, compression: Compression::None };
+            let segment = Segment { offset, compression: Compression::None, unreadable: None };
             visit.segment(segment)?;
             let decompressed =
                 plain(&mut input, visit).with_context(|| format!("in the archive at byte {offset}"))?;
@@ -46,7 +52,8 @@ pub fn read(image: impl Read, visit: &mut dyn Visit) -> Result<()> {
             let magic = magic(&mut input).with_context(|| format!("at byte {offset}"))?;
             let compression =
                 Compression::detect(&magic).map_err(|what| anyhow!("{what}, at byte {offset}"))?;
-            let segment = Segment { offset, compression };
+            let unreadable = unreadable(compression, input.fill_buf()?);
+            let segment = Segment { offset, compression, unreadable };
             visit.segment(segment)?;
             let mut stream = magic.chain(&mut input);
             let decompressed = compressed(&mut stream, compression, visit)
@@ -54,7 +61,26 @@ pub fn read(image: impl Read, visit: &mut dyn Visit) -> Result<()> {
             visit.end(input.offset, decompressed)?;
         }
     }
+    if let Some(bytes) = input.input.get_mut().found.take() {
+        visit.bootconfig(bytes);
+    }
     Ok(())
+}
+
+/// Why the kernel cannot decompress a stream whose magic `rest` follows.
+fn unreadable(compression: Compression, rest: &[u8]) -> Option<&'static str> {
+    // The rest of the magic, and two bytes of flags: the second is the kind of check.
+    match (compression, rest) {
+        (Compression::Xz, [_, _, _, _, _, 0 | 1, ..]) => None,
+        (Compression::Xz, [_, _, _, _, _, check, ..]) => Some(match check {
+            4 => {
+                "xz with the check crc64, the default of xz: the kernel reads only crc32 and none (xz --check=crc32)"
+            }
+            10 => "xz with the check sha256: the kernel reads only crc32 and none (xz --check=crc32)",
+            _ => "xz with a check that the kernel does not know (xz --check=crc32)",
+        }),
+        _ => None,
+    }
 }
 
 /// Reads uncompressed members, until the end of their archive or the start of a compressed stream.

@@ -25,7 +25,7 @@ impl Work {
         let mut elf = b"\x7fELF\x02\x01\x01".to_vec();
         elf.resize(64, 0);
         (elf[18], elf[20]) = (62, 1);
-        elf.extend(b"/etc/repot.conf");
+        elf.extend(b"/etc/repot.conf\nrepot-features: chain manifests;\n");
         fs::write(work.path("init"), elf).unwrap();
         work
     }
@@ -33,7 +33,7 @@ impl Work {
     /// Adds `init-payload`, an init that claims to unpack payloads.
     pub(crate) fn init_with_payload(&self) {
         let mut elf = self.read("init");
-        elf.extend(b"\nrepot-init 1 with payload\n");
+        elf.extend(b"\nrepot-features: chain manifests payload;\n");
         fs::write(self.path("init-payload"), elf).unwrap();
     }
 

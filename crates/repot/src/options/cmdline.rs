@@ -76,6 +76,19 @@ fn next(text: &[u8]) -> (Param<'_>, usize) {
     (param, end)
 }
 
+/// Splits mount options at commas. A part that begins with a digit belongs to the one before it, as in
+/// `mpol=bind:0,2` (`shmem_parse_options`).
+pub fn mount_options(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Some(text);
+    core::iter::from_fn(move || {
+        let text = rest?;
+        let is_end = |at: &usize| text[*at] == b',' && !text.get(at + 1).is_some_and(u8::is_ascii_digit);
+        let end = (0..text.len()).find(is_end);
+        rest = end.map(|end| &text[end + 1..]);
+        Some(&text[..end.unwrap_or(text.len())])
+    })
+}
+
 /// Whether two names are equal to the kernel, which does not distinguish `-` and `_`.
 pub fn same_key(a: &[u8], b: &[u8]) -> bool {
     let plain = |byte: &u8| if *byte == b'-' { b'_' } else { *byte };

@@ -1,5 +1,7 @@
 //! The keys of the configuration, and the values that they accept.
 
+use alloc::vec::Vec;
+
 use super::{Amount, Mode, OnError, Options, Verbosity};
 use crate::payload::index;
 
@@ -16,9 +18,14 @@ pub(super) struct Key {
 pub(super) const KEYS: &[Key] = &[
     Key {
         name: "mode",
-        accepts: "auto, move, bind or stay",
+        accepts: "auto, move, bind or stay, or the octal mode of the root directory",
         set: |options, value| {
-            options.mode = match value? {
+            let value = value?;
+            if value.first().is_some_and(u8::is_ascii_digit) {
+                options.owner.mode = Some(octal(value)?);
+                return Some(());
+            }
+            options.mode = match value {
                 b"auto" => Mode::Auto,
                 b"move" => Mode::Move,
                 b"bind" => Mode::Bind,
@@ -46,11 +53,34 @@ pub(super) const KEYS: &[Key] = &[
         },
     },
     Key {
+        name: "uid",
+        accepts: "a number",
+        set: |options, value| {
+            options.owner.uid = Some(u32::try_from(number(value?)?).ok()?);
+            Some(())
+        },
+    },
+    Key {
+        name: "gid",
+        accepts: "a number",
+        set: |options, value| {
+            options.owner.gid = Some(u32::try_from(number(value?)?).ok()?);
+            Some(())
+        },
+    },
+    Key {
         name: "init",
         accepts: "an absolute path",
         set: |options, value| {
-            let path = value.filter(|path| path.starts_with(b"/") && !path.contains(&0))?;
-            options.init = Some(path.to_vec());
+            options.init = Some(path(value)?);
+            Some(())
+        },
+    },
+    Key {
+        name: "chain",
+        accepts: "an absolute path",
+        set: |options, value| {
+            options.chain = Some(path(value)?);
             Some(())
         },
     },
@@ -150,6 +180,16 @@ pub(super) fn switch(value: Option<&[u8]>) -> Option<bool> {
         Some(b"no" | b"0" | b"off" | b"false") => Some(false),
         Some(_) => None,
     }
+}
+
+/// Parses an absolute path.
+fn path(value: Option<&[u8]>) -> Option<Vec<u8>> {
+    value.filter(|path| path.starts_with(b"/") && !path.contains(&0)).map(<[u8]>::to_vec)
+}
+
+/// Parses permission bits.
+fn octal(text: &[u8]) -> Option<u32> {
+    u32::from_str_radix(core::str::from_utf8(text).ok()?, 8).ok().filter(|mode| *mode <= 0o7777)
 }
 
 /// Parses a decimal number, without a sign.

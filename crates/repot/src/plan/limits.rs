@@ -4,7 +4,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::facts::Facts;
+use crate::facts::{Capacity, Facts, RootFs};
 use crate::options::{Amount, Options};
 
 /// The options of the new tmpfs.
@@ -73,7 +73,9 @@ pub(super) fn tmpfs(facts: &Facts, options: &Options) -> (Tmpfs, Result<(), Stri
     let mut tmpfs = Tmpfs { more: options.tmpfs.clone(), ..Tmpfs::default() };
     let mut fits = Ok(());
     let wanted = bytes + total / 10;
+    let (size, most_inodes) = own_limits(facts);
     match options.size {
+        None if size.is_some() => tmpfs.size = size.and_then(|size| at_least(wanted, size)),
         None if wanted <= total / 2 => {}
         None => tmpfs.size = Some(format!("{wanted}")),
         Some(size) => {
@@ -88,6 +90,9 @@ pub(super) fn tmpfs(facts: &Facts, options: &Options) -> (Tmpfs, Result<(), Stri
     let default = (total / 2).min(total - facts.memory.high.min(total)) / facts.page.max(1);
     let wanted = inodes + inodes / 10;
     match options.nr_inodes {
+        None if most_inodes.is_some() => {
+            tmpfs.nr_inodes = most_inodes.and_then(|limit| at_least(wanted, limit));
+        }
         None if wanted <= default => {}
         None => tmpfs.nr_inodes = Some(format!("{wanted}")),
         Some(number) => {
@@ -99,4 +104,18 @@ pub(super) fn tmpfs(facts: &Facts, options: &Options) -> (Tmpfs, Result<(), Stri
         }
     }
     (tmpfs, fits)
+}
+
+/// The limits of the old root in bytes and inodes (0 is none), unless they are the kernel's default. By
+/// default a tmpfs may have as many pages as inodes, namely half of the pages at the time of its mount. A
+/// stage that has remounted the root has changed one of them.
+fn own_limits(facts: &Facts) -> (Option<u64>, Option<u64>) {
+    let Capacity { size, inodes, .. } = facts.capacity;
+    let is_own = facts.rootfs == RootFs::Tmpfs && size / facts.page.max(1) != inodes;
+    (is_own.then_some(size), is_own.then_some(inodes))
+}
+
+/// A limit of at least this much, where 0 is none.
+fn at_least(wanted: u64, limit: u64) -> Option<String> {
+    Some(format!("{}", if limit == 0 { 0 } else { limit.max(wanted) }))
 }

@@ -18,8 +18,10 @@ pub(crate) fn cpus() -> u32 {
 /// This program's arguments and environment, which the real init gets.
 #[derive(Debug)]
 pub struct Invocation {
-    /// The kernel's own array. `execute` replaces its first element by the path.
+    /// The kernel's own array. `execute` replaces its first element.
     argv: *mut *const c_char,
+    /// What that element was: null if there was none.
+    name: *const c_char,
     envp: *const *const c_char,
 }
 
@@ -30,7 +32,9 @@ impl Invocation {
     /// Both must be arrays of C strings that end with a null pointer, live as long as the process, and are
     /// used by nothing else.
     pub unsafe fn of_main(argv: *mut *const c_char, envp: *const *const c_char) -> Self {
-        Invocation { argv, envp }
+        // SAFETY: null, or an array that ends with a null pointer.
+        let name = if argv.is_null() { ptr::null() } else { unsafe { *argv } };
+        Invocation { argv, name, envp }
     }
 
     /// The arguments and environment that a program with the standard library has now. Leaks a copy of both
@@ -62,7 +66,13 @@ impl Invocation {
     /// The same environment without arguments, for programs that would misunderstand those of an init.
     #[must_use]
     pub fn without_arguments(&self) -> Self {
-        Invocation { argv: ptr::null_mut(), envp: self.envp }
+        Invocation { argv: ptr::null_mut(), name: ptr::null(), envp: self.envp }
+    }
+
+    /// The name that this program was called by (`argv[0]`).
+    pub fn name(&self) -> Option<&CStr> {
+        // SAFETY: `of_main` requires null pointers or C strings that live as long as the process.
+        (!self.name.is_null()).then(|| unsafe { CStr::from_ptr(self.name) })
     }
 
     /// The first argument after `argv[0]`.
@@ -79,6 +89,11 @@ impl Invocation {
     /// Executes `path` with this program's arguments and environment; `argv[0]` becomes `path`. Closes every
     /// descriptor above 2. Returns only if that fails; on 5.10 the descriptors are closed even then.
     pub fn execute(&self, path: &CStr) -> Errno {
+        self.execute_as(path, path)
+    }
+
+    /// As [`execute`](Invocation::execute), with another `argv[0]`.
+    pub fn execute_as(&self, path: &CStr, name: &CStr) -> Errno {
         const ON_EXEC: u32 = 4;
         restore_descriptors();
         // SAFETY: CLOSE_RANGE_CLOEXEC (5.11) changes no descriptor until an exec succeeds. The wrapper is not
@@ -95,9 +110,9 @@ impl Invocation {
         // SAFETY: `of_main` requires that both arrays end with a null pointer and belong to this program.
         unsafe {
             if self.argv.is_null() || (*self.argv).is_null() {
-                libc::execve(path.as_ptr(), [path.as_ptr(), ptr::null()].as_ptr(), self.envp);
+                libc::execve(path.as_ptr(), [name.as_ptr(), ptr::null()].as_ptr(), self.envp);
             } else {
-                *self.argv = path.as_ptr();
+                *self.argv = name.as_ptr();
                 libc::execve(path.as_ptr(), self.argv, self.envp);
             }
         }
