@@ -6,7 +6,6 @@
 //! one.
 
 pub mod survey;
-#[cfg(feature = "payload")]
 pub(crate) mod sweep;
 mod tasks;
 mod worker;

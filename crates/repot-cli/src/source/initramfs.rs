@@ -16,8 +16,9 @@ use super::limits::{self, Weight};
 use super::notes::Notes;
 use super::tarball::Range;
 use crate::codec::{Compression, any};
+use crate::image::xattr_list::stamp;
 use crate::newc::{Header, Item};
-use crate::survey::place::Placed;
+use crate::survey::place::{Place, Placed};
 use crate::survey::segments::{self, Segment, Visit};
 use crate::survey::spool::{self, Spool};
 use crate::tree::{Contents, Kind, Tree};
@@ -69,7 +70,7 @@ pub(super) fn open(file: &Arc<File>, name: &str, scratch: &Path, weight: &mut We
         tree = payload.open(&tree).with_context(|| name.to_string())?.tree;
         tree.unlink(Tree::ROOT, repot::payload::DIRECTORY.as_bytes());
     }
-    for text in manifests {
+    for (_, text) in manifests {
         attributes(&mut tree, &text, &mut notes);
     }
     let front = (front > 0).then(|| Contents::Range(file.clone(), 0, front));
@@ -86,6 +87,10 @@ fn attributes(tree: &mut Tree, text: &[u8], notes: &mut Notes) {
                 if at.is_none() {
                     notes.add("it has extended attributes, but does not exist", &path);
                 }
+            }
+            Some(manifest::Line::Attribute(name, value)) if name == manifest::STAMP => {
+                // A later segment may have replaced the file.
+                at = at.filter(|id| manifest::same_stamp(&value, stamp(tree.inode(*id)).as_bytes(), true));
             }
             Some(manifest::Line::Attribute(name, value)) => {
                 if let Some(id) = at {
@@ -106,15 +111,18 @@ struct Reader<'a> {
     /// Bytes of the image.
     packed: u64,
     payload: Spool,
-    manifests: Vec<Vec<u8>>,
+    /// The attribute manifests, by name.
+    manifests: Vec<(Vec<u8>, Vec<u8>)>,
     notes: Notes,
     weight: &'a mut Weight,
 }
 
 impl Reader<'_> {
     fn member(&mut self, header: &Header, data: &mut dyn Read) -> Result<()> {
-        if header.name == manifest::NAME.as_bytes() {
-            self.manifests.push(text(data)?);
+        if manifest::is_name(&header.name) {
+            // One of the same name replaces the earlier one.
+            self.manifests.retain(|(name, _)| *name != header.name);
+            self.manifests.push((header.name.clone(), text(data)?));
             return Ok(());
         }
         if header.is_file()
@@ -125,7 +133,7 @@ impl Reader<'_> {
         }
         let target = if header.is_symlink() { text(data)? } else { Vec::new() };
         self.weight.add(header.name.len() + target.len())?;
-        let Ok(id) = self.placed.place(header) else {
+        let Ok(id) = self.placed.place(header).map(Place::id) else {
             self.notes.add("it comes before its directory, so the kernel loses it too", &header.name);
             return Ok(());
         };

@@ -3,12 +3,14 @@
 use core::ffi::CStr;
 
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{AtFlags, FileType, unlinkat};
+use rustix::fs::FileType;
 #[cfg(feature = "payload")]
-use rustix::fs::{Mode, OFlags, openat};
+use rustix::fs::{AtFlags, Mode, OFlags, openat, unlinkat};
 
 use super::{Directory, Entered, Visitor, has_vanished, open, walk};
-use crate::error::{Call, Fault};
+#[cfg(feature = "payload")]
+use crate::error::Call;
+use crate::error::Fault;
 use crate::metadata::{At, Meta};
 #[cfg(feature = "payload")]
 use crate::mover::{Holes, data_ranges, zero};
