@@ -211,6 +211,8 @@ pub fn name_of(errno: Errno) -> (&'static str, &'static str) {
         (Errno::OVERFLOW, "EOVERFLOW", "value too large"),
         (Errno::OPNOTSUPP, "EOPNOTSUPP", "not supported by this file system"),
         (Errno::DQUOT, "EDQUOT", "quota exceeded"),
+        (Errno::NOKEY, "ENOKEY", "required key not available"),
+        (Errno::KEYREJECTED, "EKEYREJECTED", "key rejected"),
     ];
     NAMES
         .iter()

@@ -25,6 +25,7 @@ use crate::site::{Site, kibibytes, read_whole};
 use crate::streams::{self, Stream};
 use crate::sys;
 use crate::walk::survey::{Survey, survey};
+use crate::zram;
 use mountinfo::{Device, Mount};
 use packed::Found;
 use program::{Candidate, Machine};
@@ -99,6 +100,8 @@ pub struct Facts {
     pub flags: bool,
     /// Memory.
     pub memory: Memory,
+    /// Whether swap in compressed memory can be made.
+    pub zram: zram::Support,
     /// The version of the running kernel.
     pub kernel: (u32, u32),
     /// The size of a page, in bytes.
@@ -136,6 +139,7 @@ impl Default for Facts {
             manifest: 0,
             flags: false,
             memory: Memory::default(),
+            zram: zram::Support::default(),
             kernel: (0, 0),
             page: 4096,
             cpus: 1,
@@ -255,6 +259,7 @@ fn try_look(site: &Site, options: &Options) -> Result<Facts, Fault> {
         manifest: Meta::read(At::Named(site.old.as_fd(), c".repot-xattrs")).map_or(0, |meta| meta.size),
         flags: in_memory && ioctl_getflags(&site.old).is_ok(),
         memory: memory(&site.proc_file("meminfo")?),
+        zram: zram::look(site, options),
         kernel: version(rustix::system::uname().release().to_bytes()),
         page: sys::page_size(),
         cpus,

@@ -13,7 +13,7 @@ use core::fmt;
 use rustix::io::Errno;
 
 use crate::carry;
-use crate::error::Error;
+use crate::error::{Error, Step};
 use crate::facts::packed::{Found, is_packed};
 use crate::facts::{self, Facts};
 use crate::handoff::{self, NotExecuted};
@@ -28,7 +28,7 @@ use crate::runtime::Invocation;
 use crate::site::Site;
 use crate::streams;
 use crate::switch::{self, Ready};
-use crate::sys;
+use crate::{modules, sys, zram};
 
 /// `/` is as good as it gets, and an init can be executed.
 #[derive(Debug)]
@@ -138,12 +138,22 @@ pub fn rehome_with(learned: &dyn Fn(Known<'_>)) -> Result<Outcome, Failure> {
         Err(unseen) if !is_packed() => return Ok(unseen.stay(start)),
         seen => seen.map_err(|unseen| Failure::Unseen(unseen.error))?,
     };
-    let Seen { site, options, facts, log } = seen;
+    let Seen { site, options, mut facts, log } = seen;
     let mut plan = plan(&facts, &options).map_err(Failure::Refused)?;
+    let zram = zram::provide(&site, &options, &mut facts, &mut plan).map_err(Failure::Refused)?;
+    // Nothing else needs them, and they would take memory.
+    if matches!(plan.method, Method::Move | Method::Payload)
+        && let Err(fault) = modules::remove(&site.old)
+    {
+        plan.warnings.push(fault.at(Step::Facts).to_string());
+    }
     log.line(Level::Debug, format_args!("{}", found(&facts)));
     log.line(Level::Debug, format_args!("{}", decided(&plan)));
     warn(&log, &plan.warnings);
     let ready = climb_down(&log, &site, &facts, &mut plan).map_err(Failure::Torn)?;
+    if let Some(device) = zram {
+        log.line(Level::Info, format_args!("{device}"));
+    }
     let inits = ready.as_ref().map_or(&plan.inits, |ready| &ready.inits);
     let inits = inits.iter().filter_map(|path| CString::new(path.as_slice()).ok()).collect();
     Ok(Outcome { plan, ready, inits, nanoseconds: sys::now() - start, log, machine: facts.machine })

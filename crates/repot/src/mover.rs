@@ -108,7 +108,8 @@ pub(crate) fn run(
     let meta = DirMeta { meta, flags: moved.flags, merged: false };
     let inits = plan.inits.clone();
     sys::tear(true);
-    let reserve = (facts.machine && plan.tight).then(|| Reserve::release(new.site.proc.as_fd()));
+    let reserve =
+        (facts.machine && plan.tight).then(|| Reserve::release(new.site.proc.as_fd(), plan.zram.is_some()));
     if let Err(fault) =
         walk_with(large_files.bell(), &mover, roots, meta, plan.threads, &|| meanwhile(progress))
     {

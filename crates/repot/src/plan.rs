@@ -2,6 +2,7 @@
 
 mod limits;
 mod payload;
+mod swap;
 mod truncated;
 
 use alloc::format;
@@ -11,7 +12,8 @@ use alloc::vec::Vec;
 use crate::facts::program::Candidate;
 use crate::facts::{Facts, RootFs};
 use crate::mover::data::CHUNK;
-use crate::options::{Mode, Options};
+use crate::options::{Mode, Options, Zram};
+use crate::zram::Wanted;
 pub use limits::Tmpfs;
 use limits::{PLENTY, tmpfs};
 
@@ -63,6 +65,8 @@ pub struct Plan {
     pub inits: Vec<Vec<u8>>,
     /// Whether to overwrite contents in the old root before they are freed.
     pub wipe: bool,
+    /// The swap in compressed memory to make first, if any.
+    pub zram: Option<Wanted>,
     /// Warnings for the log.
     pub warnings: Vec<String>,
 }
@@ -120,6 +124,7 @@ impl Plan {
             by_digest: false,
             inits,
             wipe: false,
+            zram: None,
             warnings: Vec::new(),
         }
     }
@@ -148,6 +153,7 @@ pub fn plan(facts: &Facts, options: &Options) -> Result<Plan, Refusal> {
             by_digest: !options.payload.is_empty(),
             inits: facts.candidates.iter().map(|candidate| candidate.path.clone()).collect(),
             wipe: options.wipe,
+            zram: fit.zram,
             warnings,
         });
     }
@@ -159,8 +165,14 @@ pub fn plan(facts: &Facts, options: &Options) -> Result<Plan, Refusal> {
     let threads = options.threads.unwrap_or(facts.cpus).clamp(1, 8);
     // The kernel keeps pages that a thread frees on that thread's CPU, where other threads cannot get them.
     let threads = if !plenty || available < extra(threads) { 1 } else { threads };
+    let short = available < extra(1).saturating_add(swap::SYSTEM);
+    let zram = swap::wanted(facts, options, short, facts.survey.bytes, &mut warnings);
     let fits = room.and_then(|()| {
-        let wanted = extra(threads);
+        let wanted = match &zram {
+            // What has arrived is paged out.
+            Some(zram) if swap::pages_out(options) => 2 * CHUNK + BASE + swap::overhead(zram),
+            _ => extra(threads),
+        };
         if available >= wanted {
             return Ok(());
         }
@@ -171,6 +183,7 @@ pub fn plan(facts: &Facts, options: &Options) -> Result<Plan, Refusal> {
         ))
     });
     let (method, reason) = choose(facts, options, fits);
+    let zram = zram.filter(|_| method == Method::Move || options.zram != Zram::Auto);
     Ok(Plan {
         method,
         reason,
@@ -181,6 +194,7 @@ pub fn plan(facts: &Facts, options: &Options) -> Result<Plan, Refusal> {
         by_digest: false,
         inits,
         wipe: options.wipe,
+        zram,
         warnings,
     })
 }

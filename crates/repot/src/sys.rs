@@ -12,6 +12,7 @@ mod lease;
 mod loop_device;
 mod memory;
 mod process;
+mod swap;
 mod tally;
 
 pub(crate) use clock::cpu_time;
@@ -26,6 +27,7 @@ pub use memory::{Allocator, is_memory_short, is_torn};
 pub(crate) use memory::{cached_pages, page_size, tear};
 pub use process::Invocation;
 pub(crate) use process::{cpus, redirect, stream};
+pub(crate) use swap::{swapoff, swapon};
 
 use rustix::io::Errno;
 

@@ -5,7 +5,7 @@
 
 use crate::command::{read, run};
 use crate::{debian, place};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -58,6 +58,49 @@ pub fn kernel(series: &str) -> Result<Kernel> {
         fetch(series, suites, &folder).with_context(|| format!("cannot download a kernel {series}"))?;
     }
     Ok(kernel)
+}
+
+/// The folder of a kernel's modules, indexed by depmod(8), downloaded if missing.
+///
+/// # Errors
+/// If the series is unknown or the modules cannot be downloaded.
+pub fn modules(series: &str) -> Result<PathBuf> {
+    let kernel = kernel(series)?;
+    let folder = place::kept("kernels")?.join(series);
+    let _lock = place::lock("kernels")?;
+    let package = std::fs::read_to_string(folder.join("package"))?;
+    let release = package.trim().split_once('-').and_then(|(_, rest)| rest.split_once('-'));
+    let (_, release) = release.with_context(|| format!("the package {package} names no release"))?;
+    let kept = folder.join("lib/modules").join(release);
+    if !kept.exists() {
+        debian::need(&[debian::APT, debian::DPKG_DEB, ("depmod", "kmod")])?;
+        let known = SERIES.iter().find(|(name, _)| *name == kernel.series);
+        let suites = known.map_or(&[][..], |(_, suites)| suites);
+        fetch_modules(package.trim(), release, suites, &folder)
+            .with_context(|| format!("cannot download the modules of {release}"))?;
+    }
+    Ok(kept)
+}
+
+/// Up to 6.x the modules are in the package of the kernel; from 7.0 on they have their own.
+fn fetch_modules(package: &str, release: &str, suites: &[&str], folder: &Path) -> Result<()> {
+    let work = place::fresh(&format!("kernels/unpack-modules-{release}"))?;
+    let name = package.replace("linux-binary-", "linux-modules-");
+    let download = |suite: &&str| -> Result<()> {
+        let suite = Suite::open(suite)?;
+        println!("downloading {name} ({})", suite.name);
+        run(suite.apt("apt-get").current_dir(&work).args(["-qq", "download", &name]))
+    };
+    ensure!(suites.iter().any(|suite| download(suite).is_ok()), "no suite has the package {name}");
+    let archive = only(&work, |name| name.ends_with(".deb"))?;
+    let tree = work.join("tree");
+    run(Command::new("dpkg-deb").arg("-x").arg(&archive).arg(&tree))?;
+    // Before 6.12 there is no /usr in the path.
+    let base = if tree.join("usr/lib/modules").is_dir() { tree.join("usr") } else { tree };
+    read(Command::new("depmod").arg("-b").arg(&base).arg(release))?;
+    std::fs::create_dir_all(folder.join("lib/modules"))?;
+    std::fs::rename(base.join("lib/modules").join(release), folder.join("lib/modules").join(release))?;
+    std::fs::remove_dir_all(&work).with_context(|| format!("cannot remove {}", work.display()))
 }
 
 fn fetch(series: &str, suites: &[&str], folder: &Path) -> Result<()> {

@@ -4,6 +4,7 @@ use crate::payload_image;
 use crate::scenario::{Compress, Cut, Scenario, Tree};
 use anyhow::{Context, Result, ensure};
 use repot_cli::codec::{Compression, Encoder};
+use repot_cli::modules::{self, Choice};
 use repot_cli::newc::{Item, Reader};
 use repot_harness::place;
 use repot_snapshot::plant::{Fs, Plant, hostile_archive, plant};
@@ -45,7 +46,7 @@ impl Image {
         let tree = dated(&root, |path| if fine(path) { 123_456_789 } else { 0 })?;
         let archive = place::kept("boots/images")?.join(format!("{}.cpio", scenario.name));
         if scenario.payload {
-            payload_image::pack(&root, init, &archive)?;
+            payload_image::pack(&root, init, &scenario.modules()?, &archive)?;
             if scenario.understated {
                 payload_image::understate(&archive).context("the index of the payload")?;
             }
@@ -119,10 +120,13 @@ fn write(scenario: &Scenario, root: &Path, init: &Path, archive: &Path) -> Resul
     };
     let file = File::create(archive).with_context(|| format!("cannot write {}", archive.display()))?;
     let mut encoder = Encoder::new(file, compression, compression.default_level().min(3))?;
-    if scenario.cut.is_some() {
+    let modules: Vec<Choice> = scenario.modules()?.into_iter().map(Choice::Folder).collect();
+    if scenario.cut.is_some() || !modules.is_empty() {
         let tree = repot_cli::source::directory::scan(root)?.tree;
         let init = repot_cli::init_binary::find(Some(init))?;
-        repot_cli::image::Image::new(tree, &init, &[], None)?.write(&mut encoder, &mut |_| ())?;
+        let mut image = repot_cli::image::Image::new(tree, &init, &[], None)?;
+        image.add_modules(&modules::collect(&modules, image.tree(), None)?);
+        image.write(&mut encoder, &mut |_| ())?;
     } else {
         repot_cli::source::directory::pack(root, &mut encoder)?;
     }

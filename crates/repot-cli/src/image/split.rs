@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use repot::payload::DIRECTORY;
 use repot::payload::index::name;
-use repot::{manifest, marker};
+use repot::{manifest, marker, modules};
 
 use super::{Image, config, xattr_list};
 use crate::payload::Payload;
@@ -51,6 +51,9 @@ fn outer(tree: &mut Tree) -> Result<Tree> {
             copy(tree, id, &mut outer, Tree::ROOT, name);
         }
     }
+    if let Some(id) = tree.unlink(Tree::ROOT, modules::DIRECTORY.as_bytes()) {
+        copy_whole(tree, id, &mut outer, Tree::ROOT, modules::DIRECTORY.as_bytes());
+    }
     tree.unlink(Tree::ROOT, manifest::NAME.as_bytes());
     tree.unlink(Tree::ROOT, DIRECTORY.as_bytes());
     if let Some(id) = tree.find(config::PATH.as_bytes()) {
@@ -81,6 +84,14 @@ fn outer(tree: &mut Tree) -> Result<Tree> {
         outer.link(Tree::ROOT, manifest::NAME.as_bytes(), id);
     }
     Ok(outer)
+}
+
+/// Copies an entry with everything below it.
+fn copy_whole(tree: &Tree, id: Id, to: &mut Tree, into: Id, name: &[u8]) {
+    let copied = copy(tree, id, to, into, name);
+    for (name, &id) in tree.entries(id).into_iter().flatten() {
+        copy_whole(tree, id, to, copied, name);
+    }
 }
 
 /// Copies one entry. A directory is copied without its entries and extended attributes: both come from the
