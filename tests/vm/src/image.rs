@@ -67,10 +67,6 @@ fn hostile(scenario: &Scenario, root: &Path) -> Result<()> {
     let kept = |name: &[u8]| scenario.payload && !name.starts_with(b"user.");
     let tree: Vec<Plant> = hostile_archive().into_iter().map(|plant| with_xattrs(plant, kept)).collect();
     plant(open(root)?, Fs::Tmpfs, &tree);
-    if scenario.payload {
-        // Otherwise `repot pack` adds it.
-        device(root, "dev/kmsg", 1, 11)?;
-    }
     Ok(())
 }
 
@@ -191,6 +187,10 @@ fn skeleton(root: &Path, scenario: &Scenario, init: &Path, probe: &Path) -> Resu
     } else {
         device(root, "dev/console", 5, 1)?;
         device(root, "dev/null", 1, 3)?;
+        if scenario.payload {
+            // Otherwise `repot pack` adds it.
+            device(root, "dev/kmsg", 1, 11)?;
+        }
     }
     Ok(())
 }
