@@ -103,8 +103,8 @@ impl Footprint {
         Need { ramfs: need, tmpfs: need.max(cap), after: round(KERNEL.saturating_add(self.on_tmpfs())) }
     }
 
-    /// The same with `zram=auto`, if a page takes this many thousandths of its size there. Most of the tree is
-    /// paged out then, so the kernel's own unpacking decides, unless the tree compresses badly.
+    /// The same with `zram=auto`, if a page takes this many thousandths of its size there. Most of the tree
+    /// is paged out then, so the kernel's own unpacking decides, unless the tree compresses badly.
     #[must_use]
     pub fn payload_with_zram(&self, image: u64, compressed: u64, thousandths: u64) -> Need {
         let unpacker = UNPACKER.saturating_add(image).saturating_add(compressed);

@@ -32,8 +32,8 @@ const SETTINGS: [(&str, &[u8]); 4] = [
 pub(crate) struct Reserve(Vec<(OwnedFd, Vec<u8>)>);
 
 impl Reserve {
-    /// Changes the sysctls. One that cannot be changed is skipped. If the tree can be paged out (`paging`), the
-    /// kernel keeps what it needs for that: paging out to zram takes memory before it frees any.
+    /// Changes the sysctls. One that cannot be changed is skipped. If the tree can be paged out (`paging`),
+    /// the kernel keeps what it needs for that: paging out to zram takes memory before it frees any.
     pub(crate) fn release(proc: BorrowedFd<'_>, paging: bool) -> Self {
         let settings = if paging { &SETTINGS[..3] } else { &SETTINGS[..] };
         let change = |&(name, value): &(&str, &[u8])| {

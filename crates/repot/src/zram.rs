@@ -1,7 +1,7 @@
 //! Makes swap in compressed memory (zram), so that a tmpfs root costs less than its size while memory is
 //! short. The real init finds it as ordinary swap.
 //!
-//! Input: the plan's [`Wanted`]. Output: a [`Device`] in use as swap. Every device is a new one: `zram0` and
+//! Input: the plan's [`Wanted`]. Output: a device in use as swap. Every device is a new one: `zram0` and
 //! all others stay as they are, for whoever configures them.
 
 mod header;
