@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::codec::Compression;
 use crate::image::config::{self, Setting};
+use crate::modules;
 use crate::report::size;
 
 /// Pack, inspect, boot and rehearse initramfs images that move their root onto a tmpfs
@@ -38,6 +39,8 @@ pub enum Command {
   repot pack /boot/initrd.img --payload -o image.cpio
   repot pack rootfs/ --owner 0:0 --devices devices.txt -o image.zst
   repot pack saved.tar --image busybox --arch arm/v7 -o image.zst
+  repot pack rootfs/ --payload -o image.cpio --modules auto --config zram=auto
+      in even less: swap in compressed memory, with the driver from the root's /lib/modules
   repot pack --json rootfs/ -o image.zst | jq .ram.tmpfs
 
 ROOT is a directory, a tar archive, an initramfs, an OCI image layout (a directory or an archive),
@@ -200,6 +203,10 @@ pub struct Pack {
     /// Add a setting to /etc/repot.conf, such as size=70% or mode=bind
     #[arg(long, value_name = "KEY=VALUE", value_parser = config::parse)]
     pub config: Vec<Setting>,
+    /// Add the modules that zram= needs, from the folder of a kernel such as /lib/modules/6.12.0, or
+    /// with "auto" from the root's own /lib/modules, else from this machine's. For several kernels, repeat it
+    #[arg(long, value_name = "DIR|auto", value_parser = modules::parse)]
+    pub modules: Vec<modules::Choice>,
     /// Use this init instead of the built-in one
     #[arg(long, value_name = "FILE")]
     pub init: Option<PathBuf>,

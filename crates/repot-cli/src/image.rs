@@ -9,9 +9,10 @@ use std::io::Write;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
-use repot::marker;
+use repot::{marker, modules};
 
 use crate::init_binary::{self, InitBinary};
+use crate::modules::Modules;
 use crate::newc::{Header, Totals, Writer};
 use crate::tree::{Attributes, Contents, Id, Inode, Kind, Tree};
 
@@ -41,7 +42,7 @@ impl Image {
         let newest = tree.clamp_times(epoch.unwrap_or(u32::MAX));
         let mtime = epoch.unwrap_or(newest);
         let mut image = Image { tree, mtime, warnings: Vec::new() };
-        for generated in [marker::BEGIN, marker::END] {
+        for generated in [marker::BEGIN, marker::END, modules::DIRECTORY] {
             image.tree.unlink(Tree::ROOT, generated.as_bytes());
         }
         xattr_list::remove(&mut image.tree);
@@ -51,6 +52,21 @@ impl Image {
         image.configuration(settings, kept)?;
         xattr_list::add(&mut image.tree, mtime);
         Ok(image)
+    }
+
+    /// Adds kernel modules for `/init` to load.
+    pub fn add_modules(&mut self, all: &[Modules]) {
+        let attributes = Attributes { permissions: 0o700, mtime: self.mtime, ..Attributes::default() };
+        for modules in all.iter().filter(|modules| !modules.names.is_empty()) {
+            let folder = self.tree.directory(Tree::ROOT, modules::DIRECTORY.as_bytes(), &attributes);
+            let folder = self.tree.directory(folder, modules.release.as_bytes(), &attributes);
+            let order = modules.names.iter().map(|name| format!("{name}\n")).collect::<String>();
+            let list = format!("{}.order", repot::zram::DRIVER);
+            self.file(folder, list.as_bytes(), 0o400, order.into_bytes().into());
+            for (name, bytes) in modules.names.iter().zip(&modules.files) {
+                self.file(folder, name.as_bytes(), 0o400, bytes.as_slice().into());
+            }
+        }
     }
 
     /// The root as it will be written.

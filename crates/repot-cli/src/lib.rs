@@ -7,6 +7,7 @@
 //! | [`source`] | reads a directory, a tar archive or a container image into a tree |
 //! | [`tree`] | holds names, attributes and the places of file contents in memory |
 //! | [`image`] | makes the tree bootable: `/init`, device nodes, configuration |
+//! | [`modules`] | collects the kernel modules that `/init` loads |
 //! | [`payload`] | splits off what stays compressed until `/init` unpacks it |
 //! | [`newc`], [`codec`] | the bytes of an initramfs and its compressions |
 //! | [`survey`] | reads an initramfs back, by the kernel's rules |
@@ -21,6 +22,7 @@ pub mod commands;
 pub mod errors;
 pub mod image;
 pub mod init_binary;
+pub mod modules;
 pub mod newc;
 pub mod output;
 pub mod payload;

@@ -12,6 +12,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use repot::display::Hex;
 use repot::payload::index::Index;
+use repot::zram;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
@@ -36,6 +37,8 @@ pub struct Facts {
     pub chunks: usize,
     /// Number of frames.
     pub frames: usize,
+    /// What a page takes in swap in compressed memory, in thousandths of its size.
+    pub zram_thousandths: u64,
 }
 
 impl Facts {
@@ -46,6 +49,7 @@ impl Facts {
             digest: format!("sha256:{}", Hex(&digest(index))),
             entries: index.entries,
             bytes: index.bytes,
+            zram_thousandths: zram::thousandths(index, zram::Algorithm::Zstd),
             largest: index.largest,
             compressed: index.compressed(),
             chunks: index.chunks.len(),

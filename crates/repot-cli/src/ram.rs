@@ -103,6 +103,23 @@ impl Footprint {
         Need { ramfs: need, tmpfs: need.max(cap), after: round(KERNEL.saturating_add(self.on_tmpfs())) }
     }
 
+    /// The same with `zram=auto`, if a page takes this many thousandths of its size there. Most of the tree
+    /// is paged out then, so the kernel's own unpacking decides, unless the tree compresses badly.
+    #[must_use]
+    pub fn payload_with_zram(&self, image: u64, compressed: u64, thousandths: u64) -> Need {
+        let unpacker = UNPACKER.saturating_add(image).saturating_add(compressed);
+        let held = (self.data / 1000).saturating_mul(thousandths).saturating_add(self.inodes * INODE);
+        let table = self.data / 128;
+        let need = round(unpacker.max(KERNEL + UNPACKING + PAGING + held + table));
+        let cap = round(compressed.saturating_mul(2).saturating_add(image).saturating_add(EARLY));
+        let without = self.payload(image, compressed);
+        Need {
+            ramfs: need.min(without.ramfs),
+            tmpfs: need.max(cap).min(without.tmpfs),
+            after: need.min(without.after),
+        }
+    }
+
     /// The memory to boot the tree from an image of `compressed` bytes.
     #[must_use]
     pub fn need(&self, compressed: u64) -> Need {
@@ -115,6 +132,13 @@ impl Footprint {
         }
     }
 }
+
+/// Bytes that the kernel needs to unpack an uncompressed image, besides the image and what comes out of it.
+/// Measured: 72 MiB on 6.12, where the next step of 8 MiB fails, and 78 on 7.3.
+const UNPACKER: u64 = 76 << 20;
+
+/// Bytes of the tree that stay in memory while the kernel pages out the rest.
+const PAGING: u64 = 8 << 20;
 
 /// Bytes that `/init` needs at the end of a payload, besides [`KERNEL`]: a thread, and chunks not yet freed.
 const UNPACKING: u64 = 4 << 20;

@@ -339,3 +339,88 @@ fn a_tree_deeper_than_any_name_is_refused() {
     let error = work.fails(&["pack", "deep", "-o", "image"]);
     assert!(error.contains("newc cannot hold a name of more than 4095 bytes"), "{error}");
 }
+
+/// Writes the folder of a kernel as depmod does. The modules name the release that they are for.
+fn kernel_modules(work: &Work, release: &str, made_for: &str) {
+    let folder = work.path(&format!("kernels/{release}"));
+    fs::create_dir_all(folder.join("kernel")).unwrap();
+    let module = |name: &str| format!("\x7fELF{name}\0vermagic={made_for} SMP mod_unload \0");
+    for name in ["zram", "zsmalloc", "lz4-compress", "zstd"] {
+        fs::write(folder.join(format!("kernel/{name}.ko")), module(name)).unwrap();
+    }
+    work.run("xz", &[&format!("kernels/{release}/kernel/zsmalloc.ko")]);
+    let dep = "kernel/zram.ko: kernel/lz4-compress.ko kernel/zsmalloc.ko.xz\nkernel/zsmalloc.ko.xz:\n\
+               kernel/lz4-compress.ko: kernel/zsmalloc.ko.xz\nkernel/zstd.ko:\n";
+    fs::write(folder.join("modules.dep"), dep).unwrap();
+    fs::write(folder.join("modules.builtin"), "kernel/lib/other.ko\n").unwrap();
+}
+
+#[test]
+fn the_modules_of_each_kernel_are_packed_in_order_and_uncompressed() {
+    let work = Work::new();
+    kernel_modules(&work, "6.12.1", "6.12.1");
+    kernel_modules(&work, "6.1.2-old", "6.1.2-old");
+    work.init_with_payload();
+    for payload in [&[][..], &["--payload", "--init", "init-payload"]] {
+        let args = ["pack", "root", "-o", "image", "--config", "zram=auto", "--json"];
+        let args =
+            [&args[..], &["--modules", "kernels/6.12.1", "--modules", "kernels/6.1.2-old"], payload].concat();
+        let said = work.done(&args);
+        let summary: serde_json::Value = serde_json::from_str(&said).unwrap();
+        let names = |at: usize| summary["modules"][at]["names"].as_array().unwrap().clone();
+        assert_eq!(names(0), ["zsmalloc.ko", "lz4_compress.ko", "zram.ko"], "{said}");
+        // Before 6.12 the driver compresses with a module that it does not depend on.
+        assert_eq!(names(1), ["zstd.ko", "zsmalloc.ko", "lz4_compress.ko", "zram.ko"]);
+        assert!(!summary["warnings"].to_string().contains("zram="), "{said}");
+        let read = |name: &str| {
+            let path = format!(".repot-modules/6.12.1/{name}");
+            text(&work.run("bsdtar", &["-xOf", "image", &path]))
+        };
+        assert_eq!(read("zram.order"), "zsmalloc.ko\nlz4_compress.ko\nzram.ko\n");
+        assert!(read("zsmalloc.ko").starts_with("\x7fELFzsmalloc"));
+    }
+}
+
+#[test]
+fn modules_are_taken_from_the_root_itself() {
+    let work = Work::new();
+    kernel_modules(&work, "6.12.1", "6.12.1");
+    fs::create_dir_all(work.path("root/lib")).unwrap();
+    fs::rename(work.path("kernels"), work.path("root/lib/modules")).unwrap();
+    let said = work.done(&["pack", "root", "-o", "image", "--modules", "auto"]);
+    assert!(said.contains("6.12.1: zsmalloc.ko, lz4_compress.ko, zram.ko"), "{said}");
+    assert!(said.contains("--modules without zram="), "{said}");
+}
+
+#[test]
+fn a_driver_that_is_built_in_needs_no_module() {
+    let work = Work::new();
+    kernel_modules(&work, "6.12.1", "6.12.1");
+    let folder = work.path("kernels/6.12.1");
+    fs::write(folder.join("modules.builtin"), "kernel/drivers/block/zram/zram.ko\n").unwrap();
+    fs::write(folder.join("modules.dep"), "kernel/zstd.ko:\n").unwrap();
+    let said = work.done(&["pack", "root", "-o", "image", "--modules", "kernels/6.12.1"]);
+    assert!(said.contains("6.12.1: built in"), "{said}");
+}
+
+#[test]
+fn modules_that_cannot_be_used_are_refused() {
+    let work = Work::new();
+    kernel_modules(&work, "6.12.1", "6.12.2");
+    kernel_modules(&work, "7.0.0", "7.0.0");
+    fs::remove_file(work.path("kernels/7.0.0/kernel/lz4-compress.ko")).unwrap();
+    kernel_modules(&work, "7.1.0", "7.1.0");
+    fs::write(work.path("kernels/7.1.0/modules.dep"), "kernel/zstd.ko:\n").unwrap();
+    fs::create_dir_all(work.path("kernels/empty")).unwrap();
+    for (folder, why) in [
+        ("6.12.1", "is for the kernel 6.12.2"),
+        ("7.0.0", "kernel/lz4-compress.ko, which is missing"),
+        ("7.1.0", "no swap in compressed memory"),
+        ("empty", "run depmod"),
+        ("none", "No such file"),
+    ] {
+        let said = work.fails(&["pack", "root", "-o", "image", "--modules", &format!("kernels/{folder}")]);
+        assert!(said.contains(why), "{folder}: {said}");
+        assert!(!work.path("image").exists(), "{folder}");
+    }
+}

@@ -215,6 +215,8 @@ pub fn name_of(errno: Errno) -> (&'static str, &'static str) {
         (Errno::OPNOTSUPP, "EOPNOTSUPP", "not supported by this file system"),
         (Errno::STALE, "ESTALE", "changed while it was moved"),
         (Errno::DQUOT, "EDQUOT", "quota exceeded"),
+        (Errno::NOKEY, "ENOKEY", "required key not available"),
+        (Errno::KEYREJECTED, "EKEYREJECTED", "key rejected"),
     ];
     NAMES
         .iter()

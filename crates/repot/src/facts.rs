@@ -30,6 +30,7 @@ use crate::site::{Site, find, kibibytes, read_whole};
 use crate::streams::{self, Stream};
 use crate::sys;
 use crate::walk::survey::{Survey, survey};
+use crate::zram;
 use mountinfo::{Device, Mount};
 use packed::Found;
 use program::{Candidate, Machine};
@@ -112,6 +113,8 @@ pub struct Facts {
     pub memory: Memory,
     /// How many descriptors may be open.
     pub descriptors: u64,
+    /// Whether swap in compressed memory can be made.
+    pub zram: zram::Support,
     /// The version of the running kernel.
     pub kernel: (u32, u32),
     /// The size of a page, in bytes.
@@ -161,6 +164,7 @@ impl Default for Facts {
             flags: false,
             memory: Memory::default(),
             descriptors: 1024,
+            zram: zram::Support::default(),
             kernel: (0, 0),
             page: 4096,
             cpus: 1,
@@ -315,6 +319,7 @@ fn try_look(site: &Site, options: &Options) -> Result<Facts, Fault> {
         flags: in_memory && ioctl_getflags(&site.old).is_ok(),
         memory: memory(&meminfo),
         descriptors: sys::descriptors(),
+        zram: zram::look(site, options),
         kernel: version(rustix::system::uname().release().to_bytes()),
         page: sys::page_size(),
         cpus,

@@ -28,7 +28,7 @@ use crate::runtime::{FEATURES, Invocation};
 use crate::site::Site;
 use crate::streams;
 use crate::switch::{self, Ready};
-use crate::sys;
+use crate::{modules, sys, zram};
 
 /// `/` is as good as it gets, and an init can be executed.
 #[derive(Debug)]
@@ -145,12 +145,22 @@ pub fn rehome_with(learned: &dyn Fn(Known<'_>)) -> Result<Outcome, Failure> {
     };
     let Seen { site, options, mut facts, log } = seen;
     let mut plan = plan(&facts, &options).map_err(Failure::Refused)?;
+    let zram = zram::provide(&site, &options, &mut facts, &mut plan).map_err(Failure::Refused)?;
+    // Nothing else needs them, and they would take memory.
+    if matches!(plan.method, Method::Move | Method::Payload)
+        && let Err(fault) = modules::remove(&site.old)
+    {
+        plan.warnings.push(fault.at(Step::Facts).to_string());
+    }
     // Keeps the text in every program that has this function.
     log.line(Level::Debug, format_args!("{FEATURES}"));
     log.line(Level::Debug, format_args!("{}", found(&facts)));
     log.line(Level::Debug, format_args!("{}", decided(&plan)));
     warn(&log, &plan.warnings);
     let ready = climb_down(&log, &site, &mut facts, &mut plan).map_err(Failure::Torn)?;
+    if let Some(device) = zram {
+        log.line(Level::Info, format_args!("{device}"));
+    }
     let inits = ready.as_ref().map_or(&plan.inits, |ready| &ready.inits);
     let inits = inits.iter().filter_map(|path| CString::new(path.as_slice()).ok()).collect();
     let (chain, machine, nanoseconds) = (chain(&options), facts.machine, sys::now() - start);

@@ -68,6 +68,7 @@ pub mod log;
 pub mod manifest;
 pub mod marker;
 mod metadata;
+pub mod modules;
 mod mover;
 pub mod newroot;
 pub mod options;
@@ -86,6 +87,7 @@ mod sys;
 #[cfg(feature = "payload")]
 mod unpack;
 pub mod walk;
+pub mod zram;
 
 pub use ladder::rehome;
 pub use mover::CHUNK;

@@ -56,6 +56,18 @@ pub enum Verbosity {
     Debug,
 }
 
+/// Whether to make swap in compressed memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Zram {
+    /// Never.
+    #[default]
+    No,
+    /// If the tree does not fit in memory without it.
+    Auto,
+    /// Always; what it may hold, uncompressed.
+    Size(Amount),
+}
+
 /// A size or a count, as in tmpfs(5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Amount {
@@ -119,6 +131,12 @@ pub struct Options {
     /// Settings that decide what runs, in a source that another source with a digest does not cover, in a
     /// clause each.
     pub uncovered: Vec<String>,
+    /// `zram=`
+    pub zram: Zram,
+    /// `zram.algorithm=`
+    pub zram_algorithm: Option<String>,
+    /// `zram.limit=`: what the device may take, compressed.
+    pub zram_limit: Option<Amount>,
     /// Whether a source could not be read, so that it is unknown which digests are required.
     pub unread: bool,
     /// `panic=`: seconds until the kernel reboots after a panic. 0 means never, a negative number at once.
@@ -435,6 +453,16 @@ mod tests {
         assert_eq!(read("init=/a", &format!("{ours} init=/b")).init.as_deref(), Some(&b"/b"[..]));
         assert!(uncovered("init=/a", "repot.payload.overlay").is_empty());
         assert!(read(&ours.replace("repot.", "init=/a\n"), "init=/b").uncovered.is_empty());
+    }
+
+    #[test]
+    fn zram_takes_a_word_or_an_amount() {
+        let options = read("zram=auto\n", "repot.zram=50% repot.zram.algorithm=lzo-rle repot.zram.limit=64m");
+        assert_eq!(options.zram, Zram::Size(Amount::Percent(50)));
+        assert_eq!(options.zram_algorithm.as_deref(), Some("lzo-rle"));
+        assert_eq!((options.zram_limit, options.warnings.len()), (Some(Amount::Exactly(64 << 20)), 0));
+        let options = read("zram=0\nzram=yes\nzram.algorithm=a/b\nzram.limit=0", "repot.zram");
+        assert_eq!((options.zram, options.warnings.len()), (Zram::No, 5), "{:?}", options.warnings);
     }
 
     #[test]

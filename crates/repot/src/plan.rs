@@ -3,6 +3,7 @@
 mod limits;
 pub(crate) mod mounts;
 mod payload;
+mod swap;
 mod truncated;
 
 use alloc::format;
@@ -12,7 +13,8 @@ use alloc::vec::Vec;
 use crate::facts::program::Candidate;
 use crate::facts::{Facts, RootFs};
 use crate::mover::data::CHUNK;
-use crate::options::{Mode, Options, Owner};
+use crate::options::{Mode, Options, Owner, Zram};
+use crate::zram::Wanted;
 pub use limits::Tmpfs;
 use limits::{PLENTY, bound, tmpfs};
 
@@ -70,6 +72,8 @@ pub struct Plan {
     pub wipe: bool,
     /// Whether to move although other processes use the root.
     pub beside: bool,
+    /// The swap in compressed memory to make first, if any.
+    pub zram: Option<Wanted>,
     /// Warnings for the log.
     pub warnings: Vec<String>,
 }
@@ -133,6 +137,7 @@ impl Plan {
             inits,
             wipe: false,
             beside: false,
+            zram: None,
             warnings: Vec::new(),
         }
     }
@@ -164,6 +169,7 @@ pub fn plan(facts: &Facts, options: &Options) -> Result<Plan, Refusal> {
             inits: facts.candidates.iter().map(|candidate| candidate.path.clone()).collect(),
             wipe: options.wipe,
             beside: true,
+            zram: fit.zram,
             warnings,
         });
     }
@@ -180,8 +186,14 @@ pub fn plan(facts: &Facts, options: &Options) -> Result<Plan, Refusal> {
     let threads = options.threads.unwrap_or(facts.cpus).clamp(1, 8);
     // The kernel keeps pages that a thread frees on that thread's CPU, where other threads cannot get them.
     let threads = if !plenty || available < extra(threads) { 1 } else { threads };
+    let short = available < extra(1).saturating_add(swap::SYSTEM);
+    let zram = swap::wanted(facts, options, short, facts.survey.bytes, &mut warnings);
     let fits = room.and_then(|()| {
-        let wanted = extra(threads);
+        let wanted = match &zram {
+            // What has arrived is paged out.
+            Some(zram) if swap::pages_out(options) => 2 * CHUNK + BASE + swap::overhead(zram),
+            _ => extra(threads),
+        };
         if available >= wanted {
             return Ok(());
         }
@@ -196,6 +208,7 @@ pub fn plan(facts: &Facts, options: &Options) -> Result<Plan, Refusal> {
     if method == Method::Bind {
         warnings.extend(skipped);
     }
+    let zram = zram.filter(|_| method == Method::Move || options.zram != Zram::Auto);
     Ok(Plan {
         method,
         reason,
@@ -209,6 +222,7 @@ pub fn plan(facts: &Facts, options: &Options) -> Result<Plan, Refusal> {
         inits,
         wipe: options.wipe,
         beside: ignores_others(options),
+        zram,
         warnings,
     })
 }

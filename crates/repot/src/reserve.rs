@@ -23,8 +23,8 @@ use crate::site::read_whole;
 const SETTINGS: [(&str, &[u8]); 4] = [
     ("sys/vm/watermark_boost_factor", b"0"),
     ("sys/vm/percpu_pagelist_high_fraction", b"1000000"),
-    ("sys/vm/min_free_kbytes", b"256"),
     ("sys/vm/lowmem_reserve_ratio", b"0 0"),
+    ("sys/vm/min_free_kbytes", b"256"),
 ];
 
 /// Sysctls that are restored when this is dropped. Their files stay open, because opening one takes memory
@@ -32,15 +32,17 @@ const SETTINGS: [(&str, &[u8]); 4] = [
 pub(crate) struct Reserve(Vec<(OwnedFd, Vec<u8>)>);
 
 impl Reserve {
-    /// Changes the sysctls. One that cannot be changed is skipped.
-    pub(crate) fn release(proc: BorrowedFd<'_>) -> Self {
-        let change = |(name, value): (&str, &[u8])| {
+    /// Changes the sysctls. One that cannot be changed is skipped. If the tree can be paged out (`paging`),
+    /// the kernel keeps what it needs for that: paging out to zram takes memory before it frees any.
+    pub(crate) fn release(proc: BorrowedFd<'_>, paging: bool) -> Self {
+        let settings = if paging { &SETTINGS[..3] } else { &SETTINGS[..] };
+        let change = |&(name, value): &(&str, &[u8])| {
             let file = openat(proc, name, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).ok()?;
             let original = read_whole(&file, 64).ok()?;
             pwrite(&file, value, 0).ok()?;
             Some((file, original))
         };
-        Reserve(SETTINGS.into_iter().filter_map(change).collect())
+        Reserve(settings.iter().filter_map(change).collect())
     }
 }
 

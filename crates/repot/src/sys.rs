@@ -12,6 +12,7 @@ mod lease;
 mod loop_device;
 mod memory;
 mod process;
+mod swap;
 mod tally;
 #[cfg(feature = "payload")]
 mod zstd;
@@ -28,6 +29,7 @@ pub use memory::{Allocator, is_memory_short, is_torn};
 pub(crate) use memory::{cached_pages, count_cached_pages, page_size, tear, wipe_freed, wipe_stack};
 pub use process::Invocation;
 pub(crate) use process::{cpus, descriptors, raise_descriptors, redirect, stream};
+pub(crate) use swap::{swapoff, swapon};
 #[cfg(feature = "payload")]
 pub(crate) use zstd::Zstd;
 

@@ -6,7 +6,8 @@
 use crate::command::{read, run};
 use crate::suite::{Kind, Suite};
 use crate::{debian, place};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -61,72 +62,88 @@ pub fn kernel(series: &str) -> Result<Kernel> {
     Ok(kernel)
 }
 
+/// The folder of a kernel's modules, indexed by depmod(8), downloaded if missing.
+///
+/// # Errors
+/// If the series is unknown or the modules cannot be downloaded.
+pub fn modules(series: &str) -> Result<PathBuf> {
+    let kernel = kernel(series)?;
+    let folder = place::kept("kernels")?.join(series);
+    let _lock = place::lock("kernels")?;
+    let package = std::fs::read_to_string(folder.join("package"))?;
+    let release = package.trim().split_once('-').and_then(|(_, rest)| rest.split_once('-'));
+    let (_, release) = release.with_context(|| format!("the package {package} names no release"))?;
+    let kept = folder.join("lib/modules").join(release);
+    if !kept.exists() {
+        debian::need(&[debian::APT, debian::DPKG_DEB, ("depmod", "kmod")])?;
+        let known = SERIES.iter().find(|(name, _)| *name == kernel.series);
+        let suites = known.map_or(&[][..], |(_, suites)| suites);
+        fetch_modules(package.trim(), release, suites, &folder)
+            .with_context(|| format!("cannot download the modules of {release}"))?;
+    }
+    Ok(kept)
+}
+
 /// Modules of the kernel of a series.
 #[derive(Debug, Clone)]
-pub struct Modules {
+pub struct Drivers {
     /// `uname -r` of their kernel.
     pub release: String,
     /// Each as `NAME.ko`, not compressed.
     pub files: Vec<PathBuf>,
 }
 
-/// The modules `names` of the kernel of a series, downloaded if missing.
+/// The modules `names` of the kernel of a series.
 ///
 /// # Errors
 /// If they cannot be downloaded.
-pub fn modules(series: &str, names: &[String]) -> Result<Modules> {
-    kernel(series)?;
-    let folder = place::kept("kernels")?.join(series);
-    let kept = folder.join("modules");
+pub fn drivers(series: &str, names: &[String]) -> Result<Drivers> {
+    let folder = modules(series)?;
+    let release = folder.file_name().context("modules are in the folder of a release")?;
+    let release = release.to_string_lossy().into_owned();
+    let kept = place::kept("kernels")?.join(series).join("drivers");
     let _lock = place::lock("kernels")?;
-    let files: Vec<PathBuf> = names.iter().map(|name| kept.join(format!("{name}.ko"))).collect();
-    if !files.iter().all(|file| file.exists()) {
-        debian::need(&[debian::APT, debian::DPKG_DEB, ("xz", "xz-utils")])?;
-        let package = std::fs::read_to_string(folder.join("package"))?;
-        fetch_modules(series, package.trim_end(), names, &kept)
-            .with_context(|| format!("cannot download modules for the kernel {series}"))?;
-    }
-    let release = std::fs::read_to_string(kept.join("release"))?.trim_end().to_owned();
-    Ok(Modules { release, files })
-}
-
-/// The modules are in the package of the kernel; from 7.0 on in one of their own.
-fn fetch_modules(series: &str, package: &str, names: &[String], kept: &Path) -> Result<()> {
-    let version = package.splitn(3, '-').nth(2).context("a kernel package has a version")?;
-    let suites = SERIES.iter().find(|(name, _)| *name == series).map_or(&[][..], |(_, suites)| suites);
-    let work = place::fresh(&format!("kernels/unpack-modules-{series}"))?;
-    let mut failures = Vec::new();
-    for suite in suites {
-        let suite = Suite::open(suite, Kind::Binary)?;
-        for package in [format!("linux-modules-{version}"), package.to_owned()] {
-            match read(suite.apt("apt-get").current_dir(&work).args(["-qq", "download", &package])) {
-                Err(error) => failures.push(format!("{package}: {error:#}")),
-                Ok(_) => return unpack_modules(&work, names, kept),
-            }
-        }
-    }
-    bail!("{}", failures.join("; "))
-}
-
-fn unpack_modules(work: &Path, names: &[String], kept: &Path) -> Result<()> {
-    let archive = only(work, |name| name.ends_with(".deb"))?;
-    let tree = work.join("tree");
-    run(Command::new("dpkg-deb").arg("-x").arg(&archive).arg(&tree))?;
-    std::fs::create_dir_all(kept)?;
+    std::fs::create_dir_all(&kept)?;
+    let mut files = Vec::new();
     for name in names {
         let wanted = format!("{name}.ko");
-        let mut found = only(&tree, |file| file.strip_suffix(".xz").unwrap_or(file) == wanted)?;
-        if found.extension().is_some_and(|extension| extension == "xz") {
-            run(Command::new("xz").arg("-d").arg(&found))?;
-            found.set_extension("");
+        let file = kept.join(&wanted);
+        if !file.exists() {
+            let found = only(&folder, |file| file.strip_suffix(".xz").unwrap_or(file) == wanted)?;
+            if found.extension().is_some_and(|extension| extension == "xz") {
+                // Under another name until it is whole.
+                let part = file.with_extension("part");
+                let out = File::create(&part).with_context(|| format!("cannot write {}", part.display()))?;
+                run(Command::new("xz").arg("-dc").arg(&found).stdout(out))?;
+                std::fs::rename(&part, &file)?;
+            } else {
+                std::fs::copy(&found, &file).with_context(|| format!("cannot copy {}", found.display()))?;
+            }
         }
-        std::fs::rename(&found, kept.join(wanted))?;
-        let mut folders = found.components().map(|part| part.as_os_str());
-        folders.find(|part| *part == "modules");
-        let release = folders.next().context("modules are in the folder of a release")?;
-        std::fs::write(kept.join("release"), release.as_encoded_bytes())?;
+        files.push(file);
     }
-    std::fs::remove_dir_all(work).with_context(|| format!("cannot remove {}", work.display()))
+    Ok(Drivers { release, files })
+}
+
+/// Up to 6.x the modules are in the package of the kernel; from 7.0 on they have their own.
+fn fetch_modules(package: &str, release: &str, suites: &[&str], folder: &Path) -> Result<()> {
+    let work = place::fresh(&format!("kernels/unpack-modules-{release}"))?;
+    let name = package.replace("linux-binary-", "linux-modules-");
+    let download = |suite: &&str| -> Result<()> {
+        let suite = Suite::open(suite, Kind::Binary)?;
+        println!("downloading {name} ({})", suite.name);
+        run(suite.apt("apt-get").current_dir(&work).args(["-qq", "download", &name]))
+    };
+    ensure!(suites.iter().any(|suite| download(suite).is_ok()), "no suite has the package {name}");
+    let archive = only(&work, |name| name.ends_with(".deb"))?;
+    let tree = work.join("tree");
+    run(Command::new("dpkg-deb").arg("-x").arg(&archive).arg(&tree))?;
+    // Before 6.12 there is no /usr in the path.
+    let base = if tree.join("usr/lib/modules").is_dir() { tree.join("usr") } else { tree };
+    read(Command::new("depmod").arg("-b").arg(&base).arg(release))?;
+    std::fs::create_dir_all(folder.join("lib/modules"))?;
+    std::fs::rename(base.join("lib/modules").join(release), folder.join("lib/modules").join(release))?;
+    std::fs::remove_dir_all(&work).with_context(|| format!("cannot remove {}", work.display()))
 }
 
 fn fetch(series: &str, suites: &[&str], folder: &Path) -> Result<()> {

@@ -34,6 +34,8 @@ pub(crate) struct Expect {
     pub(crate) inodes: Option<u64>,
     /// Options that the file system on `/` must have.
     pub(crate) options: Vec<String>,
+    /// The devices in `/proc/swaps`.
+    pub(crate) swaps: Option<Vec<String>>,
     /// Parts of repot's lines in the kernel log.
     pub(crate) log: Vec<String>,
     /// Texts that no line of repot may contain.

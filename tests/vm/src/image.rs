@@ -4,6 +4,7 @@ use crate::scenario::{Compress, Cut, Scenario, Tree};
 use crate::{payload_image, secret, segments};
 use anyhow::{Context, Result, ensure};
 use repot_cli::codec::{Compression, Encoder};
+use repot_cli::modules::{self, Choice};
 use repot_cli::newc::{Item, Reader};
 use repot_harness::{kernels, place};
 use repot_snapshot::plant::{Fs, Plant, hostile_archive, plant};
@@ -48,7 +49,7 @@ impl Image {
         let tree = dated(&root, |path| if fine(path) { 123_456_789 } else { 0 })?;
         let archive = place::kept("boots/images")?.join(format!("{}.cpio", scenario.name));
         if scenario.payload {
-            payload_image::pack(&root, init, &archive)?;
+            payload_image::pack(&root, init, &scenario.driver()?, &archive)?;
             if scenario.understated {
                 payload_image::understate(&archive).context("the index of the payload")?;
             }
@@ -71,10 +72,6 @@ fn hostile(scenario: &Scenario, root: &Path) -> Result<()> {
     let kept = |name: &[u8]| scenario.payload && !name.starts_with(b"user.");
     let tree: Vec<Plant> = hostile_archive().into_iter().map(|plant| with_xattrs(plant, kept)).collect();
     plant(open(root)?, Fs::Tmpfs, &tree);
-    if scenario.payload {
-        // Otherwise `repot pack` adds it.
-        device(root, "dev/kmsg", 1, 11)?;
-    }
     Ok(())
 }
 
@@ -125,10 +122,13 @@ fn write(scenario: &Scenario, root: &Path, init: &Path, archive: &Path) -> Resul
     };
     let file = File::create(archive).with_context(|| format!("cannot write {}", archive.display()))?;
     let mut encoder = Encoder::new(file, compression, compression.default_level().min(3))?;
-    if scenario.cut.is_some() || scenario.marked {
+    let modules: Vec<Choice> = scenario.driver()?.into_iter().map(Choice::Folder).collect();
+    if scenario.cut.is_some() || scenario.marked || !modules.is_empty() {
         let tree = repot_cli::source::directory::scan(root)?.tree;
         let init = repot_cli::init_binary::find(Some(init))?;
-        repot_cli::image::Image::new(tree, &init, &[], None)?.write(&mut encoder, &mut |_| ())?;
+        let mut image = repot_cli::image::Image::new(tree, &init, &[], None)?;
+        image.add_modules(&modules::collect(&modules, image.tree(), None)?);
+        image.write(&mut encoder, &mut |_| ())?;
     } else {
         repot_cli::source::directory::pack(root, &mut encoder)?;
     }
@@ -189,7 +189,7 @@ fn skeleton(root: &Path, scenario: &Scenario, init: &Path, probe: &Path) -> Resu
     }
     // One image for all kernels.
     for series in scenario.kernels.iter().filter(|_| !scenario.modules.is_empty()) {
-        let modules = kernels::modules(series, &scenario.modules)?;
+        let modules = kernels::drivers(series, &scenario.modules)?;
         let folder = root.join("modules").join(&modules.release);
         create_dir_all(&folder)?;
         for file in &modules.files {
@@ -209,6 +209,10 @@ fn skeleton(root: &Path, scenario: &Scenario, init: &Path, probe: &Path) -> Resu
     } else {
         device(root, "dev/console", 5, 1)?;
         device(root, "dev/null", 1, 3)?;
+        if scenario.payload {
+            // Otherwise `repot pack` adds it.
+            device(root, "dev/kmsg", 1, 11)?;
+        }
     }
     Ok(())
 }

@@ -8,16 +8,19 @@ use repot_cli::cli::Cli;
 use repot_cli::newc::{Item, Reader};
 use repot_snapshot::Snapshot;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What the tool adds or changes, besides the attribute manifest.
 const ADDED: [&[u8]; 3] = [b".repot-begin", b".repot-end", b"init"];
 
 /// Packs a directory.
-pub(crate) fn pack(root: &Path, init: &Path, archive: &Path) -> Result<()> {
+pub(crate) fn pack(root: &Path, init: &Path, modules: &[PathBuf], archive: &Path) -> Result<()> {
     let plain = |path: &Path| path.to_str().map(str::to_owned).context("a path that is not UTF-8");
     let (root, init, archive) = (plain(root)?, plain(init)?, plain(archive)?);
-    let words = ["repot", "pack", &root, "--payload", "--init", &init, "-o", &archive, "--level", "3"];
+    let mut words =
+        vec!["repot", "pack", &root, "--payload", "--init", &init, "-o", &archive, "--level", "3"];
+    let modules = modules.iter().map(|folder| plain(folder)).collect::<Result<Vec<_>>>()?;
+    modules.iter().for_each(|folder| words.extend(["--modules", folder]));
     repot_cli::run(&Cli::try_parse_from(words)?)
 }
 

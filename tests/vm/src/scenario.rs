@@ -7,6 +7,7 @@ use repot_harness::{debian, kernels, place};
 use repot_probe::steps::Step;
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::OnceLock;
 
 /// A scenario file. Everything but `about` has a default.
@@ -53,6 +54,9 @@ pub(crate) struct Scenario {
     /// The root is packed as a payload.
     #[serde(default)]
     pub(crate) payload: bool,
+    /// The image has the modules for zram of this scenario's kernels, or of another one.
+    #[serde(default)]
+    pub(crate) driver: Driver,
     /// The index of the payload claims fewer pages than it needs.
     #[serde(default)]
     pub(crate) understated: bool,
@@ -116,6 +120,19 @@ pub(crate) enum Tree {
     Secret,
 }
 
+/// Which modules an image has.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Driver {
+    /// None.
+    #[default]
+    None,
+    /// Those of the kernels that boot it.
+    Own,
+    /// Those of 6.1 alone.
+    Other,
+}
+
 /// How an archive is compressed.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -159,6 +176,15 @@ impl Scenario {
     /// Programs of the image that may be executed, so that their access times may change.
     pub(crate) fn executed(&self) -> impl Iterator<Item = &str> {
         self.also_init.iter().chain([&self.init]).map(String::as_str)
+    }
+
+    /// The folders of modules in its image.
+    pub(crate) fn driver(&self) -> Result<Vec<PathBuf>> {
+        match self.driver {
+            Driver::None => Ok(Vec::new()),
+            Driver::Own => self.kernels.iter().map(|series| kernels::modules(series)).collect(),
+            Driver::Other => kernels::modules("6.1").map(|folder| vec![folder]),
+        }
     }
 
     /// Its image, built by the first boot that needs it.

@@ -108,6 +108,8 @@ impl Failures {
         {
             self.say(format!("signals: {:?}", process.signals));
         }
+        let devices = after.swaps.lines().skip(1).filter_map(|line| line.split_whitespace().next());
+        self.same("swaps", &expect.swaps, devices.map(str::to_owned).collect());
         self.log(expect, after);
         self.memory(expect, after);
         for (name, wanted) in &expect.settings {

@@ -36,6 +36,8 @@ struct Findings {
     bootconfig: u64,
     payload: Option<payload::Facts>,
     ram: Need,
+    /// The memory that a payload needs with `zram=auto`.
+    ram_zram: Option<Need>,
     problems: Vec<String>,
     /// Why the image could not be read to its end.
     damage: Option<String>,
@@ -104,6 +106,10 @@ fn findings(
             Some(root) => root.inner.payload(bytes, root.facts.compressed),
             None => Footprint::of(survey.tree()).need(bytes),
         },
+        ram_zram: root.map(|root| {
+            let payload::Facts { compressed, zram_thousandths, .. } = root.facts;
+            root.inner.payload_with_zram(bytes, compressed, zram_thousandths)
+        }),
         problems: problems(survey, root, boot.problems, damage.is_some()),
         damage: damage.map(|error| format!("{error:#}")),
     }
@@ -167,8 +173,9 @@ impl Summary for Findings {
             row("init", init),
             row("end marker", marker),
             row("RAM to boot", self.ram.to_string()),
-            row("RAM after a move", size::mib(self.ram.after)),
         ]);
+        rows.extend(self.ram_zram.iter().map(|need| row("with zram=auto", need.to_string())));
+        rows.extend([row("RAM after a move", size::mib(self.ram.after))]);
         let large = |file: &Largest| row("large file", format!("{}  {}", size::human(file.bytes), file.name));
         rows.extend(self.largest.iter().map(large));
         let problems = self.problems.iter().map(|problem| format!("problem: {problem}\n"));

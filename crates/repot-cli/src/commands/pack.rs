@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
+use repot::options::{Options, Zram};
 use serde::Serialize;
 
 use crate::cli::Pack;
@@ -13,6 +14,7 @@ use crate::codec::{Compression, Encoder};
 use crate::errors::usage;
 use crate::image::{Image, config, xattr_list};
 use crate::init_binary;
+use crate::modules::{self, Modules};
 use crate::output::{self, BLOCK, Counted, Output};
 use crate::payload;
 use crate::programs::{self, Programs};
@@ -43,7 +45,9 @@ pub fn run(args: &Pack) -> Result<()> {
     edit(args, &mut source)?;
     let front = source.front.take();
     let mut image = Image::new(source.tree, &init, &args.config, epoch)?;
+    let (modules, warning) = add_modules(args, &mut image)?;
     let mut warnings = source.warnings;
+    warnings.extend(warning);
     warnings.append(&mut image.warnings);
     let packed = in_front(front, output).and_then(|output| {
         if args.payload { payload(args, level, image, output) } else { whole(args, level, &image, output) }
@@ -51,7 +55,7 @@ pub fn run(args: &Pack) -> Result<()> {
     let mut packed = packed.map_err(output::cause)?;
     warnings.append(&mut packed.warnings);
     let format = Format { json: args.json, stdout_taken: output::is_stdout(&args.output) };
-    finish(format, &Packed { warnings, ..packed })
+    finish(format, &Packed { warnings, modules, ..packed })
 }
 
 /// Where the owners of a directory come from.
@@ -110,6 +114,8 @@ struct Packed {
     /// The program that runs in the end.
     init: Option<String>,
     payload: Option<WithPayload>,
+    /// The modules for `/init`, by kernel.
+    modules: Vec<Modules>,
     ram: Need,
     warnings: Vec<String>,
 }
@@ -123,6 +129,30 @@ struct WithPayload {
     outside: u64,
     /// The memory that the same root would need without `--payload`.
     ram_without: Need,
+    /// The memory that it needs with `zram=auto`.
+    ram_zram: Need,
+}
+
+/// Adds the modules that `--modules` asks for.
+fn add_modules(args: &Pack, image: &mut Image) -> Result<(Vec<Modules>, Option<String>)> {
+    if args.modules.is_empty() {
+        return Ok((Vec::new(), None));
+    }
+    let config = configuration(image.tree())?;
+    let options = Options::read(Some(config.as_bytes()), &[]);
+    let modules = modules::collect(&args.modules, image.tree(), options.zram_algorithm.as_deref())?;
+    image.add_modules(&modules);
+    let unused =
+        "--modules without zram=: add --config zram=auto, or repot.zram=auto on the kernel command line";
+    Ok((modules, (options.zram == Zram::No).then(|| unused.into())))
+}
+
+/// `/etc/repot.conf`.
+fn configuration(tree: &Tree) -> Result<String> {
+    Ok(match tree.resolve(config::PATH.as_bytes()).map(|id| &tree.inode(id).kind) {
+        Some(Kind::File(contents)) => String::from_utf8_lossy(&contents.read()?).into_owned(),
+        _ => String::new(),
+    })
 }
 
 /// Packs an image that the kernel unpacks whole.
@@ -145,6 +175,7 @@ fn whole(args: &Pack, level: u32, image: &Image, output: Counted) -> Result<Pack
         compression: args.compress,
         init,
         payload: None,
+        modules: Vec::new(),
         ram: Footprint::of(image.tree()).need(counted.bytes),
         warnings,
     })
@@ -174,9 +205,11 @@ fn payload(args: &Pack, level: u32, image: Image, output: Counted) -> Result<Pac
         compressed: facts.compressed,
         compression: args.compress,
         init,
+        modules: Vec::new(),
         ram: footprint.payload(counted.bytes, facts.compressed),
         payload: Some(WithPayload {
             ram_without: footprint.need(facts.compressed),
+            ram_zram: footprint.payload_with_zram(counted.bytes, facts.compressed, facts.zram_thousandths),
             outside: totals.entries,
             facts,
         }),
@@ -190,33 +223,45 @@ impl Summary for Packed {
         let entries = format!("{} ({} inodes)", self.entries, self.inodes);
         let init = self.init.clone().unwrap_or_else(|| "none".into());
         let after = size::mib(self.ram.after);
-        let Some(WithPayload { facts, outside, ram_without }) = &self.payload else {
-            return table(&[
+        let Some(WithPayload { facts, outside, ram_without, ram_zram }) = &self.payload else {
+            let mut rows = vec![
                 row("image", self.image.clone()),
                 row("entries", entries),
                 row("data", data),
                 row("compressed", format!("{compressed} ({})", self.compression)),
                 row("init", init),
-                row("RAM to boot", self.ram.to_string()),
-                row("RAM after the move", after),
-            ]);
+            ];
+            rows.extend(self.modules.iter().map(driver));
+            rows.extend([row("RAM to boot", self.ram.to_string()), row("RAM after the move", after)]);
+            return table(&rows);
         };
-        table(&[
+        let mut rows = vec![
             row("image", format!("{} ({})", self.image, size::human(self.bytes))),
             row("entries", format!("{entries}, {outside} outside the payload")),
             row("data", data),
             row("compressed", format!("{compressed} ({}), {} frames", self.compression, facts.frames)),
             row("init", init),
+        ];
+        rows.extend(self.modules.iter().map(driver));
+        rows.extend([
             row("RAM to boot", self.ram.to_string()),
+            row("with zram=auto", ram_zram.to_string()),
             row("without --payload", ram_without.to_string()),
             row("RAM after", after),
             row("digest", format!("payload={}", facts.digest)),
-        ])
+        ]);
+        table(&rows)
     }
 
     fn warnings(&self) -> &[String] {
         &self.warnings
     }
+}
+
+/// The modules of a kernel.
+fn driver(modules: &Modules) -> (String, String) {
+    let names = if modules.names.is_empty() { "built in".into() } else { modules.names.join(", ") };
+    row("modules", format!("{}: {names}", modules.release))
 }
 
 /// The compression level, checked.
@@ -247,10 +292,7 @@ fn leave_out(args: &Pack, tree: &mut Tree) -> Option<String> {
 
 /// The init that runs in the end, and warnings about the root.
 fn check(tree: &Tree) -> Result<(Option<String>, Vec<String>)> {
-    let config = match tree.resolve(config::PATH.as_bytes()).map(|id| &tree.inode(id).kind) {
-        Some(Kind::File(contents)) => String::from_utf8_lossy(&contents.read()?).into_owned(),
-        _ => String::new(),
-    };
+    let config = configuration(tree)?;
     let program = programs::of_tree(tree);
     let boot = Programs { tree, program: &program, config: &config, repot: true }.boot();
     let mut warnings = boot.problems;

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use repot::marker;
 use repot::payload::DIRECTORY;
 use repot::payload::index::name;
+use repot::{marker, modules};
 
 use super::{Image, config, xattr_list};
 use crate::payload::Payload;
@@ -52,6 +52,9 @@ fn outer(tree: &mut Tree, mtime: u32) -> Result<Tree> {
         }
     }
     xattr_list::remove(tree);
+    if let Some(id) = tree.unlink(Tree::ROOT, modules::DIRECTORY.as_bytes()) {
+        copy_whole(tree, id, &mut outer, Tree::ROOT, modules::DIRECTORY.as_bytes());
+    }
     tree.unlink(Tree::ROOT, DIRECTORY.as_bytes());
     if let Some(id) = tree.find(config::PATH.as_bytes()) {
         let etc = tree.find(b"etc").context("the root has no /etc")?;
@@ -76,6 +79,14 @@ fn outer(tree: &mut Tree, mtime: u32) -> Result<Tree> {
     }
     xattr_list::add(&mut outer, mtime);
     Ok(outer)
+}
+
+/// Copies an entry with everything below it.
+fn copy_whole(tree: &Tree, id: Id, to: &mut Tree, into: Id, name: &[u8]) {
+    let copied = copy(tree, id, to, into, name);
+    for (name, &id) in tree.entries(id).into_iter().flatten() {
+        copy_whole(tree, id, to, copied, name);
+    }
 }
 
 /// Copies one entry. A directory is copied without its entries and extended attributes: both come from the

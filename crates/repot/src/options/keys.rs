@@ -1,8 +1,9 @@
 //! The keys of the configuration, and the values that they accept.
 
+use alloc::string::ToString;
 use alloc::vec::Vec;
 
-use super::{Amount, Mode, OnError, Options, Verbosity};
+use super::{Amount, Mode, OnError, Options, Verbosity, Zram};
 use crate::payload::index;
 
 /// A key of the configuration.
@@ -154,6 +155,36 @@ pub(super) const KEYS: &[Key] = &[
         },
     },
     Key {
+        name: "zram",
+        accepts: "no, auto, a size such as 512m, or a percentage such as 50%",
+        set: |options, value| {
+            options.zram = match value? {
+                b"no" => Zram::No,
+                b"auto" => Zram::Auto,
+                size => Zram::Size(positive(size)?),
+            };
+            Some(())
+        },
+    },
+    Key {
+        name: "zram.algorithm",
+        accepts: "the name of an algorithm, such as zstd or lz4",
+        set: |options, value| {
+            let plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+            let name = value.filter(|name| !name.is_empty() && name.iter().all(plain))?;
+            options.zram_algorithm = Some(core::str::from_utf8(name).ok()?.to_string());
+            Some(())
+        },
+    },
+    Key {
+        name: "zram.limit",
+        accepts: "a size such as 256m, or a percentage such as 50%",
+        set: |options, value| {
+            options.zram_limit = Some(positive(value?)?);
+            Some(())
+        },
+    },
+    Key {
         name: "payload",
         accepts: "sha256: and 64 lowercase hexadecimal digits",
         set: |options, value| {
@@ -195,6 +226,11 @@ fn octal(text: &[u8]) -> Option<u32> {
 /// Parses a decimal number, without a sign.
 fn number(text: &[u8]) -> Option<u64> {
     core::str::from_utf8(text).ok().filter(|text| !text.starts_with('+'))?.parse().ok()
+}
+
+/// Parses an amount that is not 0.
+fn positive(text: &[u8]) -> Option<Amount> {
+    amount(text).filter(|amount| !matches!(amount, Amount::Exactly(0) | Amount::Percent(0)))
 }
 
 /// Parses a size or count with a unit k, m, g or t, or a percentage.

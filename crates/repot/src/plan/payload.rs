@@ -5,12 +5,14 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use super::limits::{PLENTY, Tmpfs, tmpfs};
+use super::swap;
 use crate::display::Hex;
 use crate::facts::packed::Found;
 use crate::facts::{Facts, RootFs};
-use crate::options::{Mode, Options};
+use crate::options::{Mode, Options, Zram};
 use crate::payload::index::Index;
 use crate::walk::survey::Survey;
+use crate::zram::{self, Wanted};
 
 /// Memory per worker, in bytes: a window of 1 MiB, buffers, the chunks that it reads, and pages that the
 /// kernel keeps on its CPU.
@@ -26,6 +28,7 @@ pub(super) struct Fit {
     pub(super) tmpfs: Tmpfs,
     pub(super) threads: u32,
     pub(super) tight: bool,
+    pub(super) zram: Option<Wanted>,
 }
 
 /// Decides; `None` if the root is not a payload.
@@ -114,26 +117,35 @@ fn fit(facts: &Facts, options: &Options, index: &Index, warnings: &mut Vec<Strin
     let (tmpfs, fits) = tmpfs(&unpacked(facts, index, payload, chunks), options);
     fits.map_err(|why| format!("the payload does not fit: {why}"))?;
     let available = facts.memory.available.saturating_add(chunks);
+    let besides = |threads: u32| {
+        let inodes = index.inodes.saturating_mul(PER_INODE);
+        inodes.saturating_add(index.frames[0].size).saturating_add(u64::from(threads) * WORKER)
+    };
+    let short = available < payload.saturating_add(besides(1)).saturating_add(swap::SYSTEM);
+    let zram = swap::wanted(facts, options, short, payload, warnings);
+    let thousandths = zram::thousandths(index, swap::algorithm(facts, options));
+    let paged = |tree: u64| match &zram {
+        Some(device) if swap::pages_out(options) => swap::least(tree, device, thousandths),
+        _ => tree,
+    };
     // Refuse only a payload that certainly does not fit: nothing else could be booted.
-    let minimum = if page == 4096 { payload } else { index.bytes };
+    let minimum = paged(if page == 4096 { payload } else { index.bytes });
     if available.saturating_add(HELD_BACK) < minimum {
+        let cure = if options.zram == Zram::No { ", or set zram=auto" } else { "" };
         return Err(format!(
             "the payload needs {} KiB of memory, but only {} KiB are available once its chunks are freed; \
-             give the machine more memory",
+             give the machine more memory{cure}",
             minimum >> 10,
             available >> 10
         ));
     }
-    let need = |threads: u32| {
-        let inodes = index.inodes.saturating_mul(PER_INODE);
-        let directories = index.frames[0].size;
-        payload.saturating_add(inodes).saturating_add(directories).saturating_add(u64::from(threads) * WORKER)
-    };
+    let need = |threads: u32| paged(payload).saturating_add(besides(threads));
     let mut threads = options.threads.unwrap_or(facts.cpus).clamp(1, 8);
-    if available < need(threads) {
+    if available < payload.saturating_add(besides(threads)) {
         threads = 1;
     }
-    let tight = available < need(threads).saturating_add(facts.memory.total / 8 + PLENTY);
+    let unpaged = payload.saturating_add(besides(threads));
+    let tight = available < unpaged.saturating_add(facts.memory.total / 8 + PLENTY);
     if available < need(threads) {
         warnings.push(format!(
             "unpacking needs about {} KiB of memory, but only {} KiB are available; trying anyway",
@@ -141,7 +153,7 @@ fn fit(facts: &Facts, options: &Options, index: &Index, warnings: &mut Vec<Strin
             available >> 10
         ));
     }
-    Ok(Fit { tmpfs, threads, tight })
+    Ok(Fit { tmpfs, threads, tight, zram })
 }
 
 /// The facts as if the payload were unpacked already. The chunks are not part of the tree, and the index is

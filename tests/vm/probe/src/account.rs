@@ -39,6 +39,9 @@ pub struct Account {
     pub memory: BTreeMap<String, u64>,
     /// Files below `/proc/sys/vm` that an init may change, as far as the kernel has them.
     pub settings: BTreeMap<String, String>,
+    /// `/proc/swaps`, as far as the kernel has it.
+    #[serde(default)]
+    pub swaps: String,
     /// repot's lines of the kernel log.
     pub log: Vec<String>,
     /// "ok" if a child in its own mount namespace can do what runc does, or the call that failed.

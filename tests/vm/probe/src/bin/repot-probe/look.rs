@@ -105,6 +105,7 @@ pub(crate) fn account(argv: &[CString]) -> Result<Account, String> {
         tree,
         memory,
         settings: settings(&proc),
+        swaps: proc.text("swaps").unwrap_or_default(),
         log: log()?,
         pivot_root: trial::pivot_root(),
         userns: trial::user_namespace(),
