@@ -50,7 +50,8 @@ fn uudecode(text: &[u8]) -> Option<Vec<u8>> {
             let bits = (0..4).fold(0, |bits, at| bits << 6 | value(group.get(at)));
             bytes.extend_from_slice(&bits.to_be_bytes()[1..]);
         }
-        bytes.truncate(end);
+        // Spaces at the end of a line, which are zeros, get lost on the way.
+        bytes.resize(end, 0);
     }
     None
 }
