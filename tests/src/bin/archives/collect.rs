@@ -106,8 +106,8 @@ fn keep_different(work: &Path, kept: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Runs the tar of the system, some versions of which never end in some tests, then keeps what looks like an archive. At most 4 MiB each: the sparse ones are
-/// small.
+/// Runs the tar of the system, some versions of which never end in some tests, then keeps what looks like an
+/// archive. At most 4 MiB each: the sparse ones are small.
 const WRAPPER: &str = r#"#!/bin/sh
 PATH=/usr/bin:/bin
 timeout 20 /usr/bin/tar "$@"
