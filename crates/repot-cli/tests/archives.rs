@@ -29,9 +29,10 @@ fn below(tree: &Tree, path: &str, directory: Id, lines: &mut Vec<String>) {
     for (name, &id) in tree.entries(directory).into_iter().flatten() {
         let path = format!("{path}/{}", String::from_utf8_lossy(name));
         let inode = tree.inode(id);
-        let what = match &inode.kind {
-            Kind::File(contents) => format!("\"{}\"", contents.read().unwrap().escape_ascii()),
-            kind => kind.noun(),
+        let what = if let Kind::File(contents) = &inode.kind {
+            format!("\"{}\"", contents.read().unwrap().escape_ascii())
+        } else {
+            inode.kind.noun()
         };
         let a = &inode.attributes;
         let xattrs: Vec<_> = a

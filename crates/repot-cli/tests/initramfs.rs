@@ -93,6 +93,10 @@ fn extended_attributes_of_an_image_are_kept() {
     work.done(&["pack", "first", "-o", "second", "--compress", "none"]);
     assert!(work.read("first") == work.read("second"));
     assert_eq!(work.inspect("second")["xattrs"], 2);
+    // A segment behind it replaces a file, which loses the attributes.
+    work.run("sh", &["-c", "mkdir -p over/bin && echo new > over/bin/tool && (cd over && find bin | cpio -o -H newc --quiet) > over.cpio && cat first over.cpio > both"]);
+    work.done(&["pack", "both", "-o", "third", "--compress", "none"]);
+    assert_eq!(work.inspect("third")["xattrs"], 1);
 }
 
 #[test]

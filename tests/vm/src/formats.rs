@@ -144,6 +144,7 @@ impl Built {
             cpus: 1,
             limit: LIMIT,
             stays: None,
+            memory: None,
             folder: &folder,
         };
         with_second_try(|| machine.run())

@@ -196,7 +196,7 @@ fn attributes(stat: &Stat, xattrs: BTreeMap<Vec<u8>, Vec<u8>>) -> Attributes {
     let permissions: RawMode = stat.st_mode & 0o7777;
     // newc holds unsigned seconds: times before 1970 or after 2106 are clamped.
     let mtime = u32::try_from(stat.st_mtime.max(0)).unwrap_or(u32::MAX);
-    let kept = stat.st_mtime >= 0 && mtime != u32::MAX;
+    let kept = u32::try_from(stat.st_mtime).is_ok();
     let nanoseconds = if kept { u32::try_from(stat.st_mtime_nsec).unwrap_or(0) } else { 0 };
     Attributes { permissions, uid: stat.st_uid, gid: stat.st_gid, mtime, nanoseconds, xattrs }
 }

@@ -18,10 +18,10 @@ use super::tarball::Range;
 use crate::codec::{Compression, any};
 use crate::image::xattr_list::stamp;
 use crate::newc::{Header, Item};
-use crate::survey::place::{Place, Placed};
+use crate::survey::place::{Lost, Placed};
 use crate::survey::segments::{self, Segment, Visit};
 use crate::survey::spool::{self, Spool};
-use crate::tree::{Contents, Kind, Tree};
+use crate::tree::{Contents, Id, Kind, Tree};
 
 /// An initramfs that was read.
 #[derive(Debug)]
@@ -89,8 +89,9 @@ fn attributes(tree: &mut Tree, text: &[u8], notes: &mut Notes) {
                 }
             }
             Some(manifest::Line::Attribute(name, value)) if name == manifest::STAMP => {
-                // A later segment may have replaced the file.
-                at = at.filter(|id| manifest::same_stamp(&value, stamp(tree.inode(*id)).as_bytes(), true));
+                // A later segment has replaced the file: its attributes are not for the new one.
+                let same = |id: &Id| manifest::same_stamp(&value, stamp(tree.inode(*id)).as_bytes(), true);
+                at = at.filter(same);
             }
             Some(manifest::Line::Attribute(name, value)) => {
                 if let Some(id) = at {
@@ -111,7 +112,7 @@ struct Reader<'a> {
     /// Bytes of the image.
     packed: u64,
     payload: Spool,
-    /// The attribute manifests, by name.
+    /// The attribute manifests with their names, in order.
     manifests: Vec<(Vec<u8>, Vec<u8>)>,
     notes: Notes,
     weight: &'a mut Weight,
@@ -120,9 +121,11 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn member(&mut self, header: &Header, data: &mut dyn Read) -> Result<()> {
         if manifest::is_name(&header.name) {
-            // One of the same name replaces the earlier one.
+            let text = text(data)?;
+            self.weight.add(text.len())?;
+            // A later one of the same name replaces it.
             self.manifests.retain(|(name, _)| *name != header.name);
-            self.manifests.push((header.name.clone(), text(data)?));
+            self.manifests.push((header.name.clone(), text));
             return Ok(());
         }
         if header.is_file()
@@ -133,9 +136,17 @@ impl Reader<'_> {
         }
         let target = if header.is_symlink() { text(data)? } else { Vec::new() };
         self.weight.add(header.name.len() + target.len())?;
-        let Ok(id) = self.placed.place(header).map(Place::id) else {
-            self.notes.add("it comes before its directory, so the kernel loses it too", &header.name);
-            return Ok(());
+        let id = match self.placed.place(header) {
+            Ok(place) => place.id(),
+            Err(Lost::Early) => {
+                self.notes.add("it comes before its directory, so the kernel loses it too", &header.name);
+                return Ok(());
+            }
+            Err(Lost::Directory) => {
+                self.notes
+                    .add("a directory with entries has its name, so the kernel keeps that", &header.name);
+                return Ok(());
+            }
         };
         let contents = if header.is_file() && header.filesize > 0 {
             self.contents(header, data)?

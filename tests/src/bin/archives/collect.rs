@@ -50,7 +50,8 @@ fn uudecode(text: &[u8]) -> Option<Vec<u8>> {
             let bits = (0..4).fold(0, |bits, at| bits << 6 | value(group.get(at)));
             bytes.extend_from_slice(&bits.to_be_bytes()[1..]);
         }
-        bytes.truncate(end);
+        // Spaces at the end of a line, which are zeros, get lost on the way.
+        bytes.resize(end, 0);
     }
     None
 }
@@ -105,8 +106,8 @@ fn keep_different(work: &Path, kept: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Runs the tar of the system, some versions of which never end in some tests, then keeps what looks like an archive. At most 4 MiB each: the sparse ones are
-/// small.
+/// Runs the tar of the system, some versions of which never end in some tests, then keeps what looks like an
+/// archive. At most 4 MiB each: the sparse ones are small.
 const WRAPPER: &str = r#"#!/bin/sh
 PATH=/usr/bin:/bin
 timeout 20 /usr/bin/tar "$@"

@@ -133,6 +133,13 @@ fn pages(contents: &Contents, path: &[u8], disk: Option<&Path>) -> Result<Option
     Ok(holes.then_some(pages))
 }
 
+/// Removes the ACLs of all entries.
+pub(crate) fn without_acls(tree: &mut Tree) {
+    for entry in tree.values_mut() {
+        entry.xattrs.retain(|name, _| !name.starts_with(b"system.posix_acl_"));
+    }
+}
+
 /// The first difference, in words.
 pub(crate) fn difference(ours: &Tree, theirs: &Tree) -> Option<String> {
     let shown = |path: &[u8]| path.escape_ascii().to_string();
