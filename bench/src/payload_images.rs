@@ -203,7 +203,17 @@ fn machine<'a>(
     limit: Duration,
     folder: &'a Path,
 ) -> qemu::Machine<'a> {
-    qemu::Machine { kernel, initrd: image, append, memory_mib, cpus: 2, limit, stays: None, folder }
+    qemu::Machine {
+        kernel,
+        initrd: image,
+        append,
+        memory_mib,
+        cpus: 2,
+        limit,
+        stays: None,
+        memory: None,
+        folder,
+    }
 }
 
 fn told(run: qemu::Run) -> GuestOutput {

@@ -172,6 +172,7 @@ fn boots(case: &Case<'_>, kernel: &Kernel, memory_mib: u32) -> Result<bool> {
         cpus: 2,
         limit: LIMIT,
         stays: None,
+        memory: None,
         folder: &folder,
     };
     // QEMU refuses a machine that is too small for the archive. Then there is no console either.

@@ -3,7 +3,7 @@
 
 use anyhow::{Context, Result, bail};
 use repot_harness::command::{read, run};
-use repot_harness::{debian, kernels, place};
+use repot_harness::{debian, place, suite};
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -81,7 +81,7 @@ impl Tree {
         println!("building the tree {} (Debian {suite} with {packages}) below target/bench", self.name);
         let mut debootstrap = Command::new("debootstrap");
         debootstrap.args(["--variant=minbase", &format!("--include={packages}"), &suite]);
-        read(debootstrap.arg(&made).arg(kernels::mirror()?))?;
+        read(debootstrap.arg(&made).arg(suite::mirror()?))?;
         // Downloaded packages are not part of a root that boots.
         for item in fs::read_dir(made.join("var/cache/apt/archives"))? {
             let path = item?.path();

@@ -11,6 +11,7 @@ use std::fmt::{self, Write};
 use std::time::Duration;
 
 use rustix::io::Errno;
+use rustix::mount::MountFlags;
 
 use crate::calls::name;
 use crate::intercept::{Call, Calls, Verdict};
@@ -110,6 +111,17 @@ fn scene(stage: &Stage) {
     stage.bind("disk/data", "disk/data");
     stage.file("disk/data/resolv.conf", b"on top");
     stage.bind("disk/data/resolv.conf", "etc/resolv.conf");
+    // Bind mounts of the root: of a file, of a directory with a mount on it, read-only, shared, stacked.
+    stage.file("etc/name", b"a file of the root");
+    stage.file("disk/data/name", b"hidden");
+    stage.bind("etc/name", "disk/data/name");
+    stage.file("srv/in/file", b"shown twice");
+    stage.bind("srv", "srv");
+    stage.share("srv");
+    stage.mount(Fs::Tmpfs, "srv/in");
+    stage.dir("opt");
+    stage.bind("srv", "opt");
+    stage.flags("opt", MountFlags::RDONLY);
     stage.plant(&one_of_each());
 }
 

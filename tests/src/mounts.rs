@@ -35,6 +35,10 @@ pub struct What {
     pub super_options: String,
     /// Whether it is shared, without the number of the peer group.
     pub shared: bool,
+    /// The peer groups that it shares mounts with and receives mounts from; 0 for none.
+    pub groups: (u64, u64),
+    /// Whether it cannot be bind-mounted.
+    pub unbindable: bool,
 }
 
 /// Mounts by mount point in the kernel's notation, each byte one character. Each value is a stack, lowest
@@ -88,6 +92,10 @@ pub fn parse(mountinfo: &str) -> Table {
         let (left, right) = line.split_once(" - ").expect("a separator");
         let left: Vec<_> = left.split(' ').collect();
         let right: Vec<_> = right.split(' ').collect();
+        let tagged = |tag: &str| {
+            let id = left[6..].iter().find_map(|field| field.strip_prefix(tag));
+            id.map_or(0, |id| id.parse().expect("a peer group"))
+        };
         let what = What {
             device: left[2].to_owned(),
             root: left[3].to_owned(),
@@ -95,7 +103,9 @@ pub fn parse(mountinfo: &str) -> Table {
             fstype: right[0].to_owned(),
             source: right[1].to_owned(),
             super_options: right[2].to_owned(),
-            shared: left[6..].iter().any(|field| field.starts_with("shared:")),
+            shared: tagged("shared:") != 0,
+            groups: (tagged("shared:"), tagged("master:")),
+            unbindable: left[6..].contains(&"unbindable"),
         };
         let number = |text: &str| text.parse().expect("a number");
         let mount = Mount { id: number(left[0]), parent: number(left[1]), what };
@@ -149,9 +159,32 @@ pub fn below(table: &Table, top: &str) -> Table {
     below
 }
 
-/// All mounts below the root: what a move has to carry.
+/// All mounts below the root, as they must be after a move. Bind mounts of the root have another device then,
+/// and peer groups other numbers.
 #[must_use]
-pub fn carried(table: &Table) -> BTreeMap<&str, Vec<&What>> {
+pub fn carried(table: &Table) -> BTreeMap<String, Vec<What>> {
+    let root = &table["/"][0].what;
+    let mut groups: Vec<u64> = Vec::new();
+    let mut numbered = |group: u64| {
+        let known = groups.iter().position(|other| *other == group);
+        let place = known.unwrap_or_else(|| {
+            groups.push(group);
+            groups.len() - 1
+        });
+        u64::try_from(place).expect("few groups") + 1
+    };
+    let mut alike = |mount: &Mount| {
+        let mut what = mount.what.clone();
+        if what.device == root.device {
+            for field in [&mut what.device, &mut what.fstype, &mut what.source, &mut what.super_options] {
+                "the root's".clone_into(field);
+            }
+        }
+        let (group, master) = what.groups;
+        what.groups =
+            (if group == 0 { 0 } else { numbered(group) }, if master == 0 { 0 } else { numbered(master) });
+        what
+    };
     let below_root = table.iter().filter(|(path, _)| *path != "/");
-    below_root.map(|(path, stack)| (path.as_str(), stack.iter().map(|mount| &mount.what).collect())).collect()
+    below_root.map(|(path, stack)| (path.clone(), stack.iter().map(&mut alike).collect())).collect()
 }

@@ -40,6 +40,8 @@ pub struct Setup {
     pub closed: bool,
     /// Whether its root mount is shared.
     pub shared: bool,
+    /// A directory to which its root is changed by chroot.
+    pub chroot: Option<String>,
     /// The calls to intercept.
     pub calls: Calls,
 }
@@ -55,6 +57,7 @@ impl Default for Setup {
             stray: false,
             closed: false,
             shared: false,
+            chroot: None,
             calls: Calls::None,
         }
     }
@@ -114,6 +117,7 @@ impl Prepared {
             stray: setup.stray,
             closed: setup.closed,
             shared: setup.shared,
+            chroot: setup.chroot.as_deref().map(text),
             nofile: setup.nofile,
             memory: setup.memory,
             filter: intercept::filter(&setup.calls),

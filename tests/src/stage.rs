@@ -10,8 +10,9 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags, openat, statx};
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags,
-    fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount_bind, mount_change, move_mount, open_tree,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags,
+    OpenTreeFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount_bind, mount_change,
+    mount_remount, move_mount, open_tree,
 };
 
 use crate::mounts::{self, Table};
@@ -180,6 +181,22 @@ impl Stage {
     /// If that fails.
     pub fn bind(&self, from: &str, to: &str) {
         mount_bind(self.path(from), self.path(to)).expect("bound");
+    }
+
+    /// Changes the flags of the mount at `path`.
+    ///
+    /// # Panics
+    /// If that fails.
+    pub fn flags(&self, path: &str, flags: MountFlags) {
+        mount_remount(self.path(path), MountFlags::BIND | flags, c"").expect("remounted");
+    }
+
+    /// Changes the propagation of the mount at `path`.
+    ///
+    /// # Panics
+    /// If that fails.
+    pub fn propagate(&self, path: &str, flags: MountPropagationFlags) {
+        mount_change(self.path(path), flags).expect("propagation");
     }
 
     /// Makes the mount at `path` shared. For the root, see [`crate::sandbox::Setup::shared`].

@@ -60,6 +60,8 @@ pub(crate) struct Child<'a> {
     pub(crate) closed: bool,
     /// Whether its root mount is shared. It can become so only once it is the root.
     pub(crate) shared: bool,
+    /// A directory to which its root is changed by chroot.
+    pub(crate) chroot: Option<CString>,
     /// The maximum number of open descriptors.
     pub(crate) nofile: Option<u64>,
     /// The maximum of memory that it may map, in bytes.
@@ -152,6 +154,10 @@ fn enter(child: &Child<'_>, argv: &[*const c_char], envp: &[*const c_char]) -> (
     step!(3, rustix::process::chdir(c"/"));
     if child.shared {
         step!(1, mount_change(c"/", MountPropagationFlags::SHARED));
+    }
+    if let Some(path) = &child.chroot {
+        step!(3, rustix::process::chroot(path.as_c_str()));
+        step!(3, rustix::process::chdir(c"/"));
     }
     for (number, from) in (0..).zip(&child.stdio) {
         step!(4, dup_to(*from, number));

@@ -186,7 +186,8 @@ fn a_bind_carries_mounts_too() {
     }
 }
 
-/// Mounts anywhere in random trees: on directories, on hard links, on what other mounts hide.
+/// Mounts anywhere in random trees: on directories, on hard links, on what other mounts hide, of the tree
+/// itself.
 #[test]
 fn random_mounts_on_random_trees() {
     let config =
@@ -218,11 +219,18 @@ fn mount_somewhere(stage: &Stage, tree: &[Plant], place: &Index) {
     if plant.path.is_empty() || plant.path.starts_with(b"etc") || plant.path.starts_with(b"sbin") {
         return;
     }
-    if meta.is_dir() {
-        stage.mount_on(Fs::Tmpfs, &path);
-        fs::write(path.join("on the mount"), b"kept").expect("a file on the mount");
-    } else if meta.is_file() {
-        rustix::mount::mount_bind(stage.path("sbin/disk/file"), &path).expect("bound");
+    let bind = |from: &std::path::Path| rustix::mount::mount_bind(from, &path).expect("bound");
+    match (place.index(4), meta.is_dir(), meta.is_file()) {
+        (0, true, _) => bind(&path),
+        (1, true, _) => bind(&stage.path("sbin")),
+        (_, true, _) => {
+            stage.mount_on(Fs::Tmpfs, &path);
+            fs::write(path.join("on the mount"), b"kept").expect("a file on the mount");
+        }
+        (0, _, true) => bind(&path),
+        (1, _, true) => bind(&stage.path("sbin/init")),
+        (_, _, true) => bind(&stage.path("sbin/disk/file")),
+        _ => {}
     }
 }
 

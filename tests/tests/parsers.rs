@@ -107,7 +107,7 @@ proptest! {
         line.extend_from_slice(if shared { b" rw shared:7 - tmpfs none rw\n" } else { b" rw - tmpfs none rw\n" });
         let mounts = mountinfo::parse(&line);
         prop_assert_eq!(mounts.len(), 1);
-        prop_assert_eq!((mounts[0].id, mounts[0].parent, mounts[0].shared), (id.into(), 1, shared));
+        prop_assert_eq!((mounts[0].id, mounts[0].parent, mounts[0].group != 0), (id.into(), 1, shared));
         prop_assert_eq!(&mounts[0].point, &path);
     }
 

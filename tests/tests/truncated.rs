@@ -31,10 +31,8 @@ fn assert_untouched(prepared: &Prepared) {
 /// Each is refused, with what is missing and how to fix it, unless the user asked to continue.
 #[test]
 fn an_archive_without_its_end_is_not_booted() {
-    let end = "format=1\nentries=7\nbytes=99999999999\ninodes=7\n";
-    let many = "format=1\nentries=70000\nbytes=1\ninodes=7\n";
-    for (mark, told) in
-        [(None, "no end"), (Some(""), "no end"), (Some(end), "GiB"), (Some(many), "70000 entries")]
+    let told = "the archive has no end marker";
+    for mark in [None, Some(""), Some("format=1\nentries=7\nbytes=9\ninodes="), Some("format=2\nentries=7\n")]
     {
         let build = |stage: &Stage| {
             stage.file(".repot-begin", b"");
@@ -90,13 +88,21 @@ fn a_malformed_end_marker_does_not_count() {
     }
 }
 
+/// The marker is the last member, so it proves that everything before it was unpacked. Fewer entries or bytes
+/// than it counts are what later segments replaced, or what a stage deleted.
 #[test]
 fn an_archive_with_its_end_is_booted() {
-    let prepared = with("", |stage| {
-        stage.file(".repot-begin", b"");
-        stage.file(".repot-end", b"format=1\nentries=7\nbytes=30\ninodes=7\nlater=keys\n");
-    });
-    run(prepared, &Setup::default()).check();
+    for end in [
+        "format=1\nentries=7\nbytes=30\ninodes=7\nlater=keys\n",
+        "format=1\nentries=7\nbytes=99999999999\ninodes=7\n",
+        "format=1\nentries=70000\nbytes=1\ninodes=7\n",
+    ] {
+        let prepared = with("", |stage| {
+            stage.file(".repot-begin", b"");
+            stage.file(".repot-end", end.as_bytes());
+        });
+        run(prepared, &Setup::default()).check();
+    }
 }
 
 /// The kernel logs nothing when it runs out of inodes. A full root reveals it.
@@ -119,6 +125,42 @@ fn a_full_root_is_not_booted() {
         assert!(log.contains(told) && log.contains("initramfs_options"), "{log}");
         assert_untouched(&prepared);
     }
+}
+
+/// A path in the list may be longer than the kernel takes at once.
+#[test]
+fn attributes_from_the_list_at_any_depth() {
+    let name = "n".repeat(255);
+    let deep = [name.as_str(); 40].join("/");
+    // The next one begins exactly at the limit of a path.
+    let edge = format!("{}/{}/x/y", [name.as_str(); 15].join("/"), "m".repeat(4095 - 15 * 256));
+    let list = format!(
+        "# file: {deep}\nuser.note=0x64656570\n\n# file: {edge}\nuser.note=0x65646765\n\n\
+         # file: {deep}/nowhere\nuser.x=0x\n\n# file: {}\nuser.x=0x\n",
+        "l".repeat(5000)
+    );
+    let moved = run(
+        prepare(Fs::Ramfs, |stage| {
+            stage.install("mode=move\n");
+            for path in [&deep, &edge] {
+                let mut at = stage.root().try_clone_to_owned().expect("the root");
+                for name in path.split('/') {
+                    let made = rustix::fs::mkdirat(&at, name, rustix::fs::Mode::RWXU);
+                    assert!(matches!(made, Ok(()) | Err(rustix::io::Errno::EXIST)), "{made:?}");
+                    let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
+                    at = rustix::fs::openat(&at, name, flags, rustix::fs::Mode::empty()).expect("made");
+                }
+            }
+            stage.file(".repot-xattrs", list.as_bytes());
+        }),
+        &Setup::default(),
+    );
+    for (path, value) in [(&deep, "deep"), (&edge, "edge")] {
+        let found = moved.after[path.as_bytes()].xattrs.values().next().cloned();
+        assert_eq!(found.as_deref(), Some(value.as_bytes()), "{}", moved.running.log());
+    }
+    let log = moved.running.log();
+    assert!(log.contains("nowhere\": ENOENT") && log.contains("ENAMETOOLONG"), "{log}");
 }
 
 /// Attributes that a cpio archive cannot carry come from a list in the tree, even if the old root could not

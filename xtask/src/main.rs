@@ -88,6 +88,10 @@ enum Command {
     /// Let every system call of a run fail in turn, and write docs/faults.md
     #[command(disable_help_flag = true)]
     Faults(Rest),
+    /// Compare what `repot pack` reads with what bsdtar and GNU tar extract, on the archives of their own
+    /// tests
+    #[command(disable_help_flag = true)]
+    Archives(Rest),
     /// Download the kernels of the boots into target/kernels
     #[command(after_help = "Example: cargo xtask kernels 6.12 7")]
     Kernels {
@@ -122,6 +126,7 @@ fn main() -> ExitCode {
         Command::Bench(rest) => program(&["--package=repot-bench"], &[], &rest),
         Command::Packing(rest) => program(&["--package=repot-bench"], &["packing"], &rest),
         Command::Faults(rest) => program(&["--package=repot-tests", "--bin=faults"], &[], &rest),
+        Command::Archives(rest) => program(&["--package=repot-tests", "--bin=archives"], &[], &rest),
         Command::Kernels { series } => download(&series),
     };
     match result {

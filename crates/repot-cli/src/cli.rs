@@ -28,18 +28,25 @@ pub struct Cli {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Build an initramfs from a directory, a tar archive or a container image
+    /// Build an initramfs from a directory, a tar archive, a container image or another initramfs
     #[command(after_help = "Examples:
   repot pack rootfs/ -o image.zst
   repot pack rootfs.tar.xz -o image.xz --compress xz
   podman export c1 | repot pack - -o image.zst --config size=70%
   repot pack oci-layout/ --image latest -o image.zst
   repot pack rootfs/ --payload -o image.cpio         boots in the least memory
+  repot pack /boot/initrd.img --payload -o image.cpio
+  repot pack rootfs/ --owner 0:0 --devices devices.txt -o image.zst
+  repot pack saved.tar --image busybox --arch arm/v7 -o image.zst
   repot pack --json rootfs/ -o image.zst | jq .ram.tmpfs
 
-ROOT is a directory, a tar archive (uncompressed, gzip, xz or zstd), an OCI image layout (a
-directory or an archive), or the output of docker save. The same input always gives the same
-bytes. If SOURCE_DATE_EPOCH is set, no timestamp in the image is later than that.")]
+ROOT is a directory, a tar archive, an initramfs, an OCI image layout (a directory or an archive),
+or the output of docker save. Archives may be compressed with gzip, xz, zstd, lz4, bzip2, lzma,
+lzo, lzip or compress. The same input always gives the same bytes. If SOURCE_DATE_EPOCH is set, no
+timestamp in the image is later than that.
+
+Under fakeroot and pseudo, a directory is read through the tar of the system, because this program
+is static. Otherwise use --fakeroot, --owner and --devices, or a pipe: pseudo tar -c . | repot pack -")]
     Pack(Pack),
 
     /// Show what is in an initramfs, how much memory it needs, and what is wrong with it
@@ -196,10 +203,22 @@ pub struct Pack {
     /// Use this init instead of the built-in one
     #[arg(long, value_name = "FILE")]
     pub init: Option<PathBuf>,
-    /// Name or tag of the container image, if ROOT holds several
+    /// Leave out what fits a pattern, such as usr/share/doc or '*.pyc'. May be repeated
+    #[arg(long, value_name = "PATTERN")]
+    pub exclude: Vec<String>,
+    /// Give everything this owner and group, such as 0:0
+    #[arg(long, value_name = "UID:GID", value_parser = owner)]
+    pub owner: Option<(u32, u32)>,
+    /// Take owners and device nodes of a directory from the state that `fakeroot -s FILE` saved
+    #[arg(long, value_name = "FILE", conflicts_with = "owner")]
+    pub fakeroot: Option<PathBuf>,
+    /// Add the device nodes in a list, in the format of makedevs or gen_init_cpio
+    #[arg(long, value_name = "FILE")]
+    pub devices: Vec<PathBuf>,
+    /// Name, tag or digest of the container image, if ROOT holds several
     #[arg(long, value_name = "NAME")]
     pub image: Option<String>,
-    /// Architecture of the container image in OCI terms, such as amd64 or arm64
+    /// Architecture of the container image in OCI terms, such as amd64, arm64 or arm/v7
     #[arg(long, value_name = "ARCH", default_value = oci_architecture())]
     pub arch: String,
     /// Print JSON
@@ -242,6 +261,13 @@ fn oci_architecture() -> &'static str {
         "x86" => "386",
         other => other,
     }
+}
+
+/// An owner and a group as numbers.
+fn owner(text: &str) -> Result<(u32, u32), &'static str> {
+    let number = |text: &str| text.parse().ok().filter(|id| *id != u32::MAX);
+    let ids = text.split_once(':').and_then(|(uid, gid)| Some((number(uid)?, number(gid)?)));
+    ids.ok_or("must be two numbers, such as 0:0")
 }
 
 fn absolute(path: &str) -> Result<String, &'static str> {

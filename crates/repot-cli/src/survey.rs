@@ -8,7 +8,7 @@ mod bootconfig;
 mod entries;
 mod manifests;
 mod notes;
-mod place;
+pub(crate) mod place;
 mod program;
 pub mod segments;
 pub mod spool;
@@ -99,6 +99,8 @@ pub struct Survey {
     notes: Notes,
     manifests: Manifests,
     placed: Placed,
+    /// Whether an archive promised an end marker, and the last one that is complete: what the init finds.
+    marks: (bool, Option<Totals>),
     /// Name of the member whose contents are kept.
     keep: Option<Vec<u8>>,
     /// Programs that are repot, and their features.
@@ -186,6 +188,12 @@ impl Survey {
         }
     }
 
+    /// Why the init would refuse to boot the unpacked image as truncated.
+    #[must_use]
+    pub fn truncated(&self) -> Option<&'static str> {
+        marker::missing(self.marks.0, self.marks.1.as_ref())
+    }
+
     /// The format of a file.
     pub fn program(&self, id: Id) -> Result<Program, Why> {
         self.programs.get(&id).cloned().unwrap_or(Err(Why::Format))
@@ -214,6 +222,15 @@ impl Survey {
             && let Some(name) = spool::below(&header.name)
         {
             self.payload.member(name, data)?;
+        }
+        self.marks.0 |= header.name == marker::BEGIN.as_bytes();
+        let link = |id| matches!(self.tree().inode(id).kind, Kind::Symlink(_));
+        if header.is_dir() && self.tree().find(&header.name).is_some_and(link) {
+            let name = shown(&header.name);
+            self.problems.push(format!(
+                "the directory \"{name}\" replaces a symbolic link: what was found through the link is no longer \
+                 found (byte {offset} of its archive)"
+            ));
         }
         let target = if header.is_symlink() { read_whole(data)? } else { Vec::new() };
         self.weight.add(header.name.len() + target.len())?;
@@ -280,8 +297,8 @@ impl Survey {
         // The marker does not count itself.
         let Totals { entries, inodes, bytes } = self.archive;
         let seen = Totals { entries: entries - 1, inodes: inodes - 1, bytes: bytes - text.len() as u64 };
-        self.end_marker =
-            if Totals::parse(&text) == Some(seen) { EndMarker::Whole } else { EndMarker::Wrong };
+        self.marks.1 = Totals::parse(&text);
+        self.end_marker = if self.marks.1 == Some(seen) { EndMarker::Whole } else { EndMarker::Wrong };
         Ok(())
     }
 

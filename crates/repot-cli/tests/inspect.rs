@@ -128,3 +128,52 @@ fn a_payload_is_verified() {
         assert!(text(&out.stderr).contains(expected), "{expected}: {}", text(&out.stderr));
     }
 }
+
+/// The kernel replaces a symbolic link by a directory of a later segment. `/init` merges the two if a payload
+/// has the link.
+#[test]
+fn a_directory_over_a_symbolic_link_is_noticed() {
+    let work = Work::new();
+    work.init_with_payload();
+    work.run(
+        "sh",
+        &["-c", "mkdir -p root/usr/sbin && ln -s usr/sbin root/sbin && cp init-payload root/usr/sbin/init"],
+    );
+    work.run("sh", &["-c", "chmod 755 root/usr/sbin/init && mkdir -p more/sbin && echo x > more/sbin/tool"]);
+    work.run("sh", &["-c", "cd more && echo 'sbin\nsbin/tool' | cpio -o -H newc --quiet > ../segment"]);
+    let join = |image: &str| {
+        let mut bytes = work.read(image);
+        bytes.resize(bytes.len().next_multiple_of(512), 0);
+        bytes.extend(work.read("segment"));
+        fs::write(work.path("both"), bytes).unwrap();
+        work.inspect("both")
+    };
+    work.done(&["pack", "root", "-o", "plain", "--compress", "none"]);
+    let found = join("plain");
+    let problems = found["problems"].to_string();
+    assert!(problems.contains(r#"the directory \"sbin\" replaces a symbolic link"#), "{problems}");
+    assert_eq!(found["init"], serde_json::Value::Null);
+    work.done(&["pack", "root", "-o", "payload", "--payload", "--init", "init-payload"]);
+    let found = join("payload");
+    assert_eq!(found["init"], "/sbin/init");
+    assert!(!found["problems"].to_string().contains("symbolic link"), "{found}");
+}
+
+/// As `/init` judges: the marker alone counts, and members behind it do not matter.
+#[test]
+fn an_image_is_truncated_if_its_marker_is_missing() {
+    let work = Work::new();
+    work.done(&["pack", "root", "-o", "image", "--compress", "none"]);
+    let refused =
+        |image: &str| work.inspect(image)["problems"].to_string().contains("would refuse to boot it");
+    work.run("sh", &["-c", "mkdir -p more/bin && echo x > more/bin/tool"]);
+    work.run(
+        "sh",
+        &["-c", "(cd more && find . | cpio -o -H newc --quiet) > segment; cat image segment > both"],
+    );
+    assert!(!refused("image") && !refused("both"));
+    let list = "mkdir out && cd out && cpio -id --quiet < ../image && find . ! -name .repot-end | cpio -o -H newc --quiet";
+    work.run("sh", &["-c", &format!("({list}) > unmarked")]);
+    work.run("sh", &["-c", "cat unmarked segment > both"]);
+    assert!(refused("unmarked") && refused("both"));
+}

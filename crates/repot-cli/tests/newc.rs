@@ -74,5 +74,8 @@ fn a_file_of_four_gibibytes_is_refused() {
     fs::create_dir(&root).unwrap();
     File::create(root.join("big")).unwrap().set_len(1 << 32).unwrap();
     let error = repot_cli::source::directory::pack(&root, std::io::sink()).unwrap_err();
-    assert_eq!(error.to_string(), "big: newc cannot hold a file of 4 GiB or more (4294967296 bytes)");
+    assert_eq!(
+        error.to_string(),
+        "big: newc cannot hold a file of 4 GiB or more (4294967296 bytes), but a payload can: use --payload"
+    );
 }

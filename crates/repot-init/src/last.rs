@@ -22,14 +22,17 @@ const SHELLS: [&CStr; 3] = [c"/bin/sh", c"/bin/bash", c"/bin/busybox"];
 const CHAIN: &CStr = c"/init.real";
 
 /// Executes the image's own init or the first of the usual ones on the root as the kernel left it. If the
-/// image has a payload, no init is executed: the root outside the payload is no system.
+/// image has a payload, no init is executed: the root outside the payload is no system. If a digest is set,
+/// nothing vouches for an init outside the payload.
 pub(crate) fn in_place(process: &Process) -> ! {
-    if is_packed() {
+    if is_packed() || process.pinned() {
+        let why = if is_packed() {
+            "the payload was not unpacked, so the image holds no system to boot"
+        } else {
+            "payload= is set, and nothing was verified, so no init is executed"
+        };
         let log = process.reopened_log();
-        log.line(
-            Level::Error,
-            format_args!("the payload was not unpacked, so the image holds no system to boot"),
-        );
+        log.line(Level::Error, format_args!("{why}"));
         resort(&log, process)
     }
     handoff::console(process.is_machine());
@@ -57,6 +60,13 @@ pub(crate) fn resort(log: &Log, process: &Process) -> ! {
     let reopened;
     let panic = process.panic();
     match process.onerror() {
+        // The digest does not cover a shell of the initramfs, nor the file that asks for one.
+        OnError::Shell if process.pinned() => {
+            log.line(
+                Level::Error,
+                format_args!("no shell is started (onerror=shell), because payload= is set"),
+            );
+        }
         OnError::Shell => {
             log.line(Level::Error, format_args!("starting a shell (onerror=shell)"));
             let invocation = process.invocation.without_arguments();

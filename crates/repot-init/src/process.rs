@@ -17,6 +17,8 @@ pub(crate) struct Process {
     log: OnceCell<Log>,
     /// `onerror=`
     onerror: Cell<OnError>,
+    /// Whether a digest is set, so that nothing beside the payload may be executed.
+    pinned: Cell<bool>,
     /// `panic=`, in seconds
     panic: Cell<i32>,
 }
@@ -28,6 +30,7 @@ impl Process {
             machine: Cell::new(true),
             log: OnceCell::new(),
             onerror: Cell::new(OnError::Continue),
+            pinned: Cell::new(false),
             panic: Cell::new(0),
         }
     }
@@ -41,6 +44,7 @@ impl Process {
             }
             Known::Options(options) => {
                 self.onerror.set(options.onerror);
+                self.pinned.set(!options.payload.is_empty() && !options.payload_overlay);
                 self.panic.set(options.panic);
             }
             _ => {}
@@ -53,6 +57,10 @@ impl Process {
 
     pub(crate) fn onerror(&self) -> OnError {
         self.onerror.get()
+    }
+
+    pub(crate) fn pinned(&self) -> bool {
+        self.pinned.get()
     }
 
     pub(crate) fn panic(&self) -> i32 {

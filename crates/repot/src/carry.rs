@@ -1,331 +1,396 @@
-//! Attaches the new root above the old one, and moves the mounts from the old root to the new one.
+//! Takes the mounts off the old root before the tree moves, and puts them on the new one afterwards.
 //!
-//! Only mounts directly on the old root are moved; each takes along the mounts below it. A path reaches only
-//! the topmost of several mounts at one place, and nothing that another mount hides. Such mounts are first
-//! taken off, outer before inner and upper before lower, and parked, each at its own place in the new root.
-//! From there they are moved to their final places in the opposite order.
+//! Until then each is parked at a place of its own ([`park`]), so no mount point is in the way of the move,
+//! and nothing in the tree is hidden. Which mounts are taken off one by one, and in which order, is decided
+//! by [`crate::plan`]: a path reaches only the topmost of several mounts at one place, and nothing that
+//! another mount hides.
+//!
+//! A bind mount of the old root cannot move: its directory goes away with the tree. It is made again, from
+//! the same path in the new root, with its flags; [`sharing`] restores its propagation. A rollback does the
+//! same with the old root.
 
-use alloc::ffi::CString;
+mod park;
+mod sharing;
+
 use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{
-    AtFlags, CWD, FileType, IFlags, Mode, OFlags, ioctl_getflags, ioctl_setflags, mkdirat, mknodat, openat,
-    unlinkat, utimensat,
-};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use rustix::fs::FileType;
 use rustix::io::Errno;
 use rustix::mount::{
-    MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount_change, move_mount, open_tree,
-    unmount,
+    MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount_change,
+    mount_remount, move_mount, open_tree, unmount,
 };
 use rustix::process::{chdir, fchdir};
 
 use crate::error::{Call, Error, Fault, Step, Torn, retry_once};
 use crate::facts::Facts;
 use crate::facts::mountinfo::Mount;
-use crate::metadata::{At, Meta, kept_flags};
+use crate::metadata::{At, Meta};
+use crate::newroot::NewRoot;
 use crate::plan::Method;
+use crate::plan::mounts::{is_own, pieces};
 use crate::relocate::Relocated;
+use crate::site::find;
+use park::Park;
+use sharing::Unshared;
 
-/// The mounts are on the new root, which is attached above the old one.
+/// The new root is attached above the old one, from which the mounts were taken.
+#[derive(Debug)]
+pub(crate) struct Lifted<'s> {
+    pub(crate) new: NewRoot<'s>,
+    pub(crate) mounts: Mounts<'s>,
+}
+
+/// The mounts are on the new root.
 #[derive(Debug)]
 pub(crate) struct Carried<'s> {
     pub(crate) relocated: Relocated<'s>,
-    pub(crate) shared: bool,
-    places: Places,
-    /// The number of moved mounts, without the mounts below them.
-    pub(crate) mounts: usize,
-    /// Parking places that could not be removed.
+    /// Problems that do not affect the next steps.
     pub(crate) left: Vec<Fault>,
 }
 
-/// Moves the mounts.
+/// Attaches the new root, and takes the mounts off the old one.
+///
+/// # Errors
+/// The call that failed. All mounts are back then.
+pub(crate) fn lift<'s>(mut new: NewRoot<'s>, facts: &'s Facts) -> Result<Lifted<'s>, Error> {
+    let mut mounts = Mounts::of(facts, &new);
+    match mounts.lift(&mut new) {
+        Ok(()) => Ok(Lifted { new, mounts }),
+        Err(fault) => {
+            let error = fault.at(Step::Carry);
+            let torn = mounts.put_back(&new, false).err().map(Torn::Undo);
+            Err(Error { torn, ..error })
+        }
+    }
+}
+
+/// Puts the mounts on the new root.
 ///
 /// # Errors
 /// The call that failed. Mounts and tree are rolled back then.
-pub(crate) fn carry<'s>(relocated: Relocated<'s>, facts: &Facts) -> Result<Carried<'s>, Error> {
-    let mut places = Places {
-        parked: Vec::new(),
-        placed: Vec::new(),
-        copied: 0,
-        left: Vec::new(),
-        attached: false,
-        private: false,
-    };
-    match places.carry(&relocated, facts) {
+pub(crate) fn carry(mut relocated: Relocated<'_>) -> Result<Carried<'_>, Error> {
+    let Relocated { new, mounts, .. } = &mut relocated;
+    match mounts.carry(new) {
         Ok(()) => {
-            let left = core::mem::take(&mut places.left);
-            let mounts = places.placed.len() + places.copied;
-            Ok(Carried { relocated, shared: facts.shared, places, mounts, left })
+            let left = mounts.close_park().err().into_iter().collect();
+            Ok(Carried { relocated, left })
         }
-        Err(fault) => Err(undo(places, relocated, facts.shared, fault.at(Step::Carry))),
+        Err(fault) => Err(roll_back(relocated, fault.at(Step::Carry))),
+    }
+}
+
+impl Lifted<'_> {
+    /// Puts the mounts back after `error`: the tree is in the old root again.
+    pub(crate) fn put_back(mut self, error: Error) -> Error {
+        let put = self.mounts.put_back(&self.new, true);
+        Error { torn: error.torn.or(put.err().map(Torn::Undo)), ..error }
     }
 }
 
 impl Carried<'_> {
     /// Rolls everything back after `error`.
     pub(crate) fn roll_back(self, error: Error) -> Error {
-        undo(self.places, self.relocated, self.shared, error)
+        roll_back(self.relocated, error)
     }
 }
 
-fn undo(mut places: Places, relocated: Relocated<'_>, shared: bool, mut error: Error) -> Error {
-    let (mounts, tree) = (places.roll_back(&relocated, shared), relocated.roll_back());
-    error.torn = error.torn.or(mounts.map_err(Torn::Undo).and(tree).err());
-    error
+/// Takes the mounts off the new root, so that the tree can move back, and puts them on the old one.
+fn roll_back(mut relocated: Relocated<'_>, error: Error) -> Error {
+    let undone = match relocated.mounts.take_back() {
+        Ok(()) => relocated.roll_back().and_then(|()| {
+            let Relocated { new, mounts, .. } = &mut relocated;
+            mounts.put_back(new, true).map_err(Torn::Undo)
+        }),
+        Err(fault) => Err(Torn::Undo(fault)),
+    };
+    Error { torn: error.torn.or(undone.err()), ..error }
 }
 
-/// A mount that was taken off the old root.
+/// A mount in the park. It costs no descriptor while the tree moves.
 #[derive(Debug)]
-struct Taken {
-    mount: OwnedFd,
-    point: Vec<u8>,
+struct Parked<'s> {
+    what: &'s Mount,
     /// Whether it is mounted on a file rather than on a directory.
     file: bool,
-    /// Whether it moves directly, without being parked.
-    direct: bool,
+    /// The number of its place.
+    number: usize,
 }
 
-/// The state of all mounts, for the rollback.
+/// A mount that was put on a root.
 #[derive(Debug)]
-struct Places {
-    /// Mounts in the park.
-    parked: Vec<Taken>,
-    /// Mounts at their final places.
-    placed: Vec<Taken>,
-    /// The number of mounts that were copied rather than moved.
+struct Placed<'s> {
+    parked: Parked<'s>,
+    mount: OwnedFd,
+    /// Whether it was made again.
+    again: bool,
+}
+
+/// The state of all mounts.
+#[derive(Debug)]
+pub(crate) struct Mounts<'s> {
+    facts: &'s Facts,
+    /// Whether bind mounts of the root are made again, because the tree moves.
+    again: bool,
+    park: Option<Park>,
+    /// Mounts in the park. The last is the next to be put on a root.
+    parked: Vec<Parked<'s>>,
+    /// Mounts on a root.
+    placed: Vec<Placed<'s>>,
+    /// Mounts that are private until the rest is done.
+    unshared: Vec<Unshared<'s>>,
+    /// Whether mounts are copied rather than moved: without pivot_root, the root of other processes stays the
+    /// old one.
+    copies: bool,
     copied: usize,
-    /// Parking places that could not be removed.
-    left: Vec<Fault>,
     /// Whether the new root is attached.
     attached: bool,
-    /// Whether the old root was made private.
-    private: bool,
+    proc: BorrowedFd<'s>,
+    old: BorrowedFd<'s>,
 }
 
-const PATH: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+impl<'s> Mounts<'s> {
+    fn of(facts: &'s Facts, new: &NewRoot<'s>) -> Self {
+        let site = new.site;
+        Mounts {
+            facts,
+            again: new.method != Method::Bind,
+            park: None,
+            parked: Vec::new(),
+            placed: Vec::new(),
+            unshared: Vec::new(),
+            copies: new.method == Method::Bind && facts.parentless && !facts.others.is_empty(),
+            copied: 0,
+            attached: false,
+            proc: site.proc.as_fd(),
+            old: site.root.as_fd(),
+        }
+    }
 
-impl Places {
-    fn carry(&mut self, relocated: &Relocated<'_>, facts: &Facts) -> Result<(), Fault> {
-        let new = &relocated.new;
-        if facts.shared {
-            // The kernel refuses to move a mount away from a shared one (`do_move_mount`).
-            mount_change("/", MountPropagationFlags::PRIVATE).on("mount", b"/")?;
-            self.private = true;
+    /// The number of mounts that were taken off or copied, without the mounts that moved along with them.
+    pub(crate) fn number(&self) -> usize {
+        self.placed.len() + self.copied
+    }
+
+    /// Restores the propagation of the new root, which is `/` now, and of the mounts on it. Returns the calls
+    /// that failed.
+    pub(crate) fn share_on(&mut self, new: &NewRoot<'_>) -> Vec<Fault> {
+        if self.unshared.is_empty() && self.placed.iter().all(|placed| !placed.again) {
+            return Vec::new();
+        }
+        if let Err(fault) = retry_once(|| self.enter_procfs()) {
+            return alloc::vec![fault];
+        }
+        let mut failed = Vec::new();
+        if self.facts.shared {
+            let share = || change(&new.mount, MountPropagationFlags::SHARED, b"/");
+            failed.extend(retry_once(share).err());
+        }
+        failed.extend(self.share(new.mount.as_fd(), self.again));
+        failed
+    }
+
+    fn lift(&mut self, new: &mut NewRoot<'_>) -> Result<(), Fault> {
+        self.enter_procfs()?;
+        let facts = self.facts;
+        // The kernel refuses to move a mount away from a shared one (`do_move_mount`).
+        if let Some(root) = facts.mounts.iter().find(|mount| mount.id == facts.root_mount && mount.group != 0)
+        {
+            let old = find(self.old, b"/")?;
+            self.unshare(root, old)?;
         }
         // The path must be "/", which leads to the topmost mount there. A descriptor of the old root does
         // not.
-        move_mount(&new.mount, "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
-            .on("move_mount", b"/")?;
+        park::attach(&new.mount)?;
         self.attached = true;
-        let mut children: Vec<&Mount> = facts
-            .mounts
-            .iter()
-            .filter(|mount| {
-                mount.parent == facts.root_mount && mount.id != facts.root_mount && mount.point != b"/"
-            })
-            .collect();
-        children.sort_by_key(|mount| mount.point.len());
-        if new.method == Method::Bind && facts.parentless && !facts.others.is_empty() {
-            return self.copy(&children, new.site.root.as_fd(), new.dir.as_fd());
+        new.attached()?;
+        if facts.shared && new.method == Method::Bind {
+            // As a clone of the old root it is shared too, and what is put on it would be from then on.
+            change(&new.mount, MountPropagationFlags::PRIVATE, b"/")?;
         }
-        let mut park = Park::new(new.dir.as_fd());
-        let (old, fresh) = (new.site.root.as_fd(), new.dir.as_fd());
-        let carried = self.take_off(&children, facts, old, fresh, &mut park).and_then(|()| {
-            while let Some(taken) = self.parked.pop() {
-                let put = find(new.dir.as_fd(), &taken.point)
-                    .and_then(|place| shift(&taken.mount, place.as_fd(), &taken.point));
-                match put {
-                    Ok(()) => self.placed.push(taken),
-                    Err(fault) => {
-                        self.parked.push(taken);
-                        return Err(fault);
-                    }
-                }
+        if self.copies {
+            return Ok(());
+        }
+        let pieces = pieces(facts, self.again);
+        for mount in pieces.iter().rev() {
+            let parent = facts.mounts.iter().find(|other| other.id == mount.parent);
+            if let Some(parent) = parent
+                && parent.group != 0
+                && parent.point != mount.point
+                && !self.unshared.iter().any(|unshared| unshared.what.id == parent.id)
+            {
+                let parent_mount = find(self.old, &parent.point)?;
+                self.unshare(parent, parent_mount)?;
             }
-            Ok(())
-        });
-        if carried.is_err() {
-            let _ = self.take_back(old, &mut park);
+            self.take(mount)?;
         }
-        self.left.extend(park.close(relocated).err());
-        carried
+        Ok(())
     }
 
-    /// Copies the mounts that can be reached, and leaves them to the processes whose root stays the old one:
-    /// without pivot_root it stays for all but this process.
-    fn copy(&mut self, children: &[&Mount], old: BorrowedFd<'_>, new: BorrowedFd<'_>) -> Result<(), Fault> {
-        for child in children {
-            if children.iter().any(|other| hides(other, child)) {
+    /// Parks one mount of the old root.
+    fn take(&mut self, what: &'s Mount) -> Result<(), Fault> {
+        let mount = find(self.old, &what.point)?;
+        let file = Meta::read(At::Open(mount.as_fd()))?.kind != FileType::Directory;
+        let number = self.park(&mount, file, &what.point)?;
+        self.parked.push(Parked { what, file, number });
+        Ok(())
+    }
+
+    /// Moves a mount to a place in the park, and returns the number of the place.
+    fn park(&mut self, mount: &OwnedFd, file: bool, point: &[u8]) -> Result<usize, Fault> {
+        let park = match &mut self.park {
+            Some(park) => park,
+            none => none.insert(Park::new()?),
+        };
+        let number = park.place(file)?;
+        shift(mount, park.open(number)?.as_fd(), point)?;
+        Ok(number)
+    }
+
+    fn carry(&mut self, new: &NewRoot<'_>) -> Result<(), Fault> {
+        self.enter_procfs()?;
+        if self.copies { self.copy(new.mount.as_fd()) } else { self.put(new.mount.as_fd(), self.again) }
+    }
+
+    /// Puts all parked mounts on `root`; with `again`, bind mounts of the root are made again.
+    fn put(&mut self, root: BorrowedFd<'_>, again: bool) -> Result<(), Fault> {
+        // Before the first mount hides any part of the root.
+        let made = |parked: &Parked<'_>| {
+            if !again || !is_own(self.facts, parked.what) {
+                return Ok(None);
+            }
+            clone(&find(root, &parked.what.root)?, false, &parked.what.point).map(Some)
+        };
+        let mut made: Vec<Option<OwnedFd>> = self.parked.iter().map(made).collect::<Result<_, Fault>>()?;
+        while let Some(parked) = self.parked.last() {
+            let made = made.pop().flatten();
+            let (what, again) = (parked.what, made.is_some());
+            let mount = match (made, &self.park) {
+                (Some(made), _) => made,
+                (None, Some(park)) => park.open(parked.number)?,
+                (None, None) => return Err(Errno::NOENT).on("openat", &what.point),
+            };
+            shift(&mount, find(root, &what.point)?.as_fd(), &what.point)?;
+            if let Some(parked) = self.parked.pop() {
+                self.placed.push(Placed { parked, mount, again });
+            }
+            if again && let Some(placed) = self.placed.last() {
+                set_flags(&placed.mount, what)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies the mounts that can be reached, and leaves them to the processes whose root stays the old one.
+    fn copy(&mut self, new: BorrowedFd<'_>) -> Result<(), Fault> {
+        let pieces = pieces(self.facts, false);
+        for mount in pieces.iter().filter(|mount| mount.parent == self.facts.root_mount) {
+            if pieces.iter().any(|other| other.parent == mount.parent && hides(other, mount)) {
                 continue;
             }
-            let mount = find(old, &child.point)?;
-            let flags = OpenTreeFlags::OPEN_TREE_CLONE
-                | OpenTreeFlags::OPEN_TREE_CLOEXEC
-                | OpenTreeFlags::AT_EMPTY_PATH
-                | OpenTreeFlags::AT_RECURSIVE;
-            let copy = open_tree(&mount, "", flags).on("open_tree", &child.point)?;
-            shift(&copy, find(new, &child.point)?.as_fd(), &child.point)?;
+            let copy = clone(&find(self.old, &mount.point)?, true, &mount.point)?;
+            shift(&copy, find(new, &mount.point)?.as_fd(), &mount.point)?;
             self.copied += 1;
         }
         Ok(())
     }
 
-    /// Moves mounts directly where possible, and parks the others.
-    fn take_off(
-        &mut self,
-        children: &[&Mount],
-        facts: &Facts,
-        old: BorrowedFd<'_>,
-        new: BorrowedFd<'_>,
-        park: &mut Park<'_>,
-    ) -> Result<(), Fault> {
-        for child in children {
-            let layers = layers(child, &facts.mounts);
-            let direct =
-                layers == 1 && !children.iter().any(|other| hides(child, other) || hides(other, child));
-            for _ in 0..layers {
-                let mount = find(old, &child.point)?;
-                let file = Meta::read(At::Open(mount.as_fd()))?.kind != FileType::Directory;
-                let place = if direct { find(new, &child.point)? } else { park.place(file)? };
-                shift(&mount, place.as_fd(), &child.point)?;
-                let taken = Taken { mount, point: child.point.clone(), file, direct };
-                if direct { self.placed.push(taken) } else { self.parked.push(taken) }
-            }
+    /// Parks every mount that was put on a root.
+    fn take_back(&mut self) -> Result<(), Fault> {
+        self.enter_procfs()?;
+        while let Some(Placed { parked, mount, again }) = self.placed.pop() {
+            let Parked { what, file, number } = parked;
+            let number = if again {
+                detach(&mount, &what.point).map(|()| number)
+            } else {
+                self.park(&mount, file, &what.point)
+            };
+            self.parked.push(Parked { what, file, number: number? });
         }
         Ok(())
     }
 
-    /// Moves every mount back to the old root.
-    fn take_back(&mut self, old: BorrowedFd<'_>, park: &mut Park<'_>) -> Result<(), Fault> {
-        while let Some(taken) = self.placed.pop() {
-            let place = if taken.direct { find(old, &taken.point)? } else { park.place(taken.file)? };
-            shift(&taken.mount, place.as_fd(), &taken.point)?;
-            if !taken.direct {
-                self.parked.push(taken);
-            }
-        }
-        while let Some(taken) = self.parked.pop() {
-            let place = find(old, &taken.point)?;
-            shift(&taken.mount, place.as_fd(), &taken.point)?;
-        }
-        Ok(())
-    }
-
-    /// Moves every mount back, and detaches the new root.
-    fn roll_back(&mut self, relocated: &Relocated<'_>, shared: bool) -> Result<(), Fault> {
-        let new = &relocated.new;
-        let mut park = Park::new(new.dir.as_fd());
-        let taken = self.take_back(new.site.root.as_fd(), &mut park);
-        taken.and(park.close(relocated))?;
-        if self.attached && fchdir(&new.dir).is_ok() {
+    /// Puts every mount on the old root, and detaches the new one. `moved` says that the tree was away.
+    fn put_back(&mut self, new: &NewRoot<'_>, moved: bool) -> Result<(), Fault> {
+        let again = moved && self.again;
+        self.take_back()?;
+        self.put(self.old, again)?;
+        self.close_park()?;
+        if self.attached {
             // If it cannot be detached, it stays above the old root, where no process sees it whose root is
             // the old one.
-            let _ = unmount(".", UnmountFlags::DETACH);
-            let _ = chdir("/");
+            let _ = detach(&new.mount, b"/");
             self.attached = false;
         }
-        if shared && self.private {
-            mount_change("/", MountPropagationFlags::SHARED).on("mount", b"/")?;
-        }
+        let shared = self.share(self.old, again);
+        let _ = chdir("/");
+        shared.into_iter().next().map_or(Ok(()), Err)
+    }
+
+    /// Removes the park. What is left in it are bind mounts that were made again.
+    fn close_park(&mut self) -> Result<(), Fault> {
+        let Some(park) = &self.park else { return Ok(()) };
+        retry_once(|| park.close())?;
+        self.park = None;
         Ok(())
     }
-}
 
-/// Whether `outer` is mounted above the mount point of `inner`.
-fn hides(outer: &Mount, inner: &Mount) -> bool {
-    inner.point.strip_prefix(outer.point.as_slice()).is_some_and(|rest| rest.starts_with(b"/"))
-}
-
-/// Parking places: each mount gets its own directory or file. If a mount were parked on a shared mount, it
-/// would propagate to that mount's peers.
-struct Park<'a> {
-    dir: BorrowedFd<'a>,
-    /// The places, with the flags to unlink them.
-    names: Vec<(CString, AtFlags)>,
-    /// The inode flags of the new root, which are cleared while places exist: they could forbid creating
-    /// them.
-    flags: IFlags,
-}
-
-impl<'a> Park<'a> {
-    fn new(dir: BorrowedFd<'a>) -> Self {
-        Park { dir, names: Vec::new(), flags: IFlags::empty() }
-    }
-
-    fn place(&mut self, file: bool) -> Result<OwnedFd, Fault> {
-        if self.names.is_empty() {
-            self.flags = ioctl_getflags(self.dir).unwrap_or(IFlags::empty()) & kept_flags();
-            if !self.flags.is_empty() {
-                ioctl_setflags(self.dir, IFlags::empty()).call("ioctl FS_IOC_SETFLAGS")?;
-            }
-        }
-        let mut number = self.names.len();
-        let name = loop {
-            let name = CString::new(format!(".repot-park{number}")).unwrap_or_default();
-            let kind = if file { FileType::RegularFile } else { FileType::Directory };
-            let made = if file {
-                mknodat(self.dir, &name, kind, Mode::RUSR, 0)
-            } else {
-                mkdirat(self.dir, &name, Mode::RWXU)
-            };
-            match made {
-                Err(Errno::EXIST) => number += 1,
-                made => break made.on("mknodat", name.to_bytes()).map(|()| name)?,
-            }
-        };
-        let place = openat(self.dir, &name, PATH, Mode::empty()).on("openat", name.to_bytes());
-        self.names.push((name, if file { AtFlags::empty() } else { AtFlags::REMOVEDIR }));
-        place
-    }
-
-    /// Removes the places, and restores the times and inode flags of the root. Failed calls are retried once,
-    /// because no later step would clean up.
-    fn close(self, relocated: &Relocated<'_>) -> Result<(), Fault> {
-        if self.names.is_empty() {
-            return Ok(());
-        }
-        let mut outcome = Ok(());
-        for (name, flags) in &self.names {
-            let remove = || unlinkat(self.dir, name, *flags).on("unlinkat", name.to_bytes());
-            outcome = outcome.and(retry_once(remove));
-        }
-        let finish = || {
-            utimensat(self.dir, c".", &relocated.times(), AtFlags::empty()).on("utimensat", b"/")?;
-            if self.flags.is_empty() {
-                return Ok(());
-            }
-            ioctl_setflags(self.dir, self.flags).on("ioctl FS_IOC_SETFLAGS", b"/")
-        };
-        outcome.and(retry_once(finish))
+    /// The calls that take only paths reach a mount through its descriptor in procfs.
+    fn enter_procfs(&self) -> Result<(), Fault> {
+        fchdir(self.proc).call("fchdir")
     }
 }
 
-/// The number of mounts stacked at the place of `mount`, itself included.
-fn layers(mount: &Mount, mounts: &[Mount]) -> usize {
-    let mut count = 1;
-    let mut top = mount;
-    while let Some(above) =
-        mounts.iter().find(|above| above.parent == top.id && above.id != top.id && above.point == mount.point)
-    {
-        count += 1;
-        top = above;
-    }
-    count
+/// The mount of a descriptor, as a path below the root of procfs.
+fn through(mount: &OwnedFd) -> String {
+    format!("self/fd/{}", mount.as_raw_fd())
 }
 
-/// Opens `path` below `root`, component by component because it may be longer than PATH_MAX. The result is
-/// the topmost mount there. Paths of mount points contain no symbolic links.
-fn find(root: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd, Fault> {
-    let mut at = openat(root, c".", PATH, Mode::empty()).on("openat", path)?;
-    for name in path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
-        at = openat(&at, name, PATH, Mode::empty()).on("openat", path)?;
+fn change(mount: &OwnedFd, flags: MountPropagationFlags, point: &[u8]) -> Result<(), Fault> {
+    mount_change(through(mount), flags).on("mount", point)
+}
+
+fn detach(mount: &OwnedFd, point: &[u8]) -> Result<(), Fault> {
+    unmount(through(mount), UnmountFlags::DETACH).on("umount2", point)
+}
+
+/// Gives a bind mount the flags of `what`.
+fn set_flags(mount: &OwnedFd, what: &Mount) -> Result<(), Fault> {
+    let known = what.options.split(|byte| *byte == b',').map(|option| match option {
+        b"ro" => MountFlags::RDONLY,
+        b"nosuid" => MountFlags::NOSUID,
+        b"nodev" => MountFlags::NODEV,
+        b"noexec" => MountFlags::NOEXEC,
+        b"noatime" => MountFlags::NOATIME,
+        b"nodiratime" => MountFlags::NODIRATIME,
+        b"relatime" => MountFlags::RELATIME,
+        b"nosymfollow" => MountFlags::NOSYMFOLLOW,
+        _ => MountFlags::empty(),
+    });
+    let mut flags = known.fold(MountFlags::BIND, |all, one| all | one);
+    if !flags.intersects(MountFlags::NOATIME | MountFlags::RELATIME) {
+        flags |= MountFlags::STRICTATIME;
     }
-    Ok(at)
+    mount_remount(through(mount), flags, c"").on("mount", &what.point)
+}
+
+/// A detached copy of the mount at `place`, of this directory or file alone or with the mounts below it.
+fn clone(place: &OwnedFd, recursive: bool, point: &[u8]) -> Result<OwnedFd, Fault> {
+    let mut flags =
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    flags.set(OpenTreeFlags::AT_RECURSIVE, recursive);
+    open_tree(place, "", flags).on("open_tree", point)
 }
 
 fn shift(mount: &OwnedFd, place: BorrowedFd<'_>, point: &[u8]) -> Result<(), Fault> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     move_mount(mount, "", place, "", flags).on("move_mount", point)
+}
+
+/// Whether `outer` is mounted above the mount point of `inner`.
+fn hides(outer: &Mount, inner: &Mount) -> bool {
+    inner.point.strip_prefix(outer.point.as_slice()).is_some_and(|rest| rest.starts_with(b"/"))
 }

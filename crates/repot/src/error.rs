@@ -56,6 +56,8 @@ pub enum What {
     Flaw(&'static str),
     /// A worker thread panicked. The panic handler has logged it.
     LostWorker,
+    /// Another process was started, which uses the root that is being moved.
+    NewProcess,
 }
 
 impl fmt::Display for What {
@@ -63,6 +65,7 @@ impl fmt::Display for What {
         f.write_str(match self {
             What::Call(name) | What::Flaw(name) => name,
             What::LostWorker => "panic",
+            What::NewProcess => "started by somebody else:",
         })
     }
 }
@@ -210,6 +213,7 @@ pub fn name_of(errno: Errno) -> (&'static str, &'static str) {
         (Errno::CANCELED, "ECANCELED", "canceled"),
         (Errno::OVERFLOW, "EOVERFLOW", "value too large"),
         (Errno::OPNOTSUPP, "EOPNOTSUPP", "not supported by this file system"),
+        (Errno::STALE, "ESTALE", "changed while it was moved"),
         (Errno::DQUOT, "EDQUOT", "quota exceeded"),
     ];
     NAMES

@@ -2,10 +2,13 @@
 //! inits.
 
 mod dependents;
+mod kernel_programs;
 pub mod loops;
 pub mod mountinfo;
+#[cfg(feature = "payload")]
+mod outside;
 pub mod packed;
-mod processes;
+pub(crate) mod processes;
 pub mod program;
 pub mod unpacked;
 
@@ -23,7 +26,7 @@ use crate::error::{Call, Error, Fault, Step, retry_once};
 use crate::manifest;
 use crate::metadata::{At, Meta};
 use crate::options::{Mode as Choice, Options, cmdline};
-use crate::site::{Site, kibibytes, read_whole};
+use crate::site::{Site, find, kibibytes, read_whole};
 use crate::streams::{self, Stream};
 use crate::sys;
 use crate::walk::survey::{Survey, survey};
@@ -50,6 +53,8 @@ pub struct Memory {
     pub total: u64,
     /// `MemAvailable`.
     pub available: u64,
+    /// `HighTotal`, the part of `total` that a 32-bit kernel does not map; 0 elsewhere.
+    pub high: u64,
 }
 
 /// The limits of the root's file system; all zero if it has none.
@@ -95,6 +100,8 @@ pub struct Facts {
     pub unpacking: Unpacking,
     /// The payload, if the image has one.
     pub payload: Found,
+    /// The first entries beside the payload that a digest does not cover, if one is set.
+    pub outside: Vec<String>,
     /// The attribute manifests (`.repot-xattrs`, `.repot-xattrs-*`) in the order of their segments.
     pub manifests: Vec<CString>,
     /// Their size in bytes.
@@ -103,6 +110,8 @@ pub struct Facts {
     pub flags: bool,
     /// Memory.
     pub memory: Memory,
+    /// How many descriptors may be open.
+    pub descriptors: u64,
     /// The version of the running kernel.
     pub kernel: (u32, u32),
     /// The size of a page, in bytes.
@@ -111,14 +120,23 @@ pub struct Facts {
     pub cpus: u32,
     /// Device and inode of this program.
     pub program: Option<((u32, u32), u64)>,
+    /// The memory of the programs of the other processes, in bytes.
+    pub programs: u64,
+    /// Inode numbers of the programs that the kernel starts, and of what these read. They move last.
+    pub kernel_programs: Vec<u64>,
     /// The other processes of user space, as `NAME[PID]`.
     pub others: Vec<String>,
-    /// What depends on files of the old root: mounts and loop devices, in a clause each.
+    /// What depends on files of the old root, in a clause each: mounts and loop devices, but no bind mounts
+    /// of the root itself.
     pub dependents: Vec<String>,
+    /// The IDs of bind mounts of the root whose directory or file is not in its tree any more.
+    pub lost: Vec<u64>,
     /// Standard streams that are files of the old root.
     pub streams: Vec<Stream>,
     /// The inits to try, in order.
     pub candidates: Vec<Candidate>,
+    /// What could not be inspected, if anything; its facts are the defaults.
+    pub unseen: Option<String>,
 }
 
 impl Default for Facts {
@@ -137,18 +155,24 @@ impl Default for Facts {
             survey: Survey::default(),
             unpacking: Unpacking::default(),
             payload: Found::None,
+            outside: Vec::new(),
             manifests: Vec::new(),
             manifest: 0,
             flags: false,
             memory: Memory::default(),
+            descriptors: 1024,
             kernel: (0, 0),
             page: 4096,
             cpus: 1,
             program: None,
+            programs: 0,
+            kernel_programs: Vec::new(),
             others: Vec::new(),
             dependents: Vec::new(),
+            lost: Vec::new(),
             streams: Vec::new(),
             candidates: Vec::new(),
+            unseen: None,
         }
     }
 }
@@ -160,8 +184,7 @@ const CONFIG_LIMIT: usize = 64 * 1024;
 
 /// Reads the configuration and `panic=`. Never fails: a source that cannot be read becomes a warning.
 pub fn options(site: &Site) -> Options {
-    let proc = |name: &str| site.proc_file(name);
-    options_from(site.root_file("etc/repot.conf", CONFIG_LIMIT), proc("cmdline"), proc("sys/kernel/panic"))
+    options_from(site.root_file("etc/repot.conf", CONFIG_LIMIT), &|name| site.proc_file(name))
 }
 
 /// As [`options`], if no site can be opened: on kernels before 5.2, and without the right to mount.
@@ -176,15 +199,15 @@ pub(crate) fn options_in_place() -> Options {
             }
         }
     };
-    let proc = |name| read(name).map(Option::unwrap_or_default);
-    options_from(read("/etc/repot.conf"), proc("/proc/cmdline"), proc("/proc/sys/kernel/panic"))
+    let proc = |name: &str| read(&format!("/proc/{name}")).map(Option::unwrap_or_default);
+    options_from(read("/etc/repot.conf"), &proc)
 }
 
 fn options_from(
     file: Result<Option<Vec<u8>>, Fault>,
-    line: Result<Vec<u8>, Fault>,
-    panic: Result<Vec<u8>, Fault>,
+    proc: &dyn Fn(&str) -> Result<Vec<u8>, Fault>,
 ) -> Options {
+    let (line, panic) = (proc("cmdline"), proc("sys/kernel/panic"));
     let mut warnings = Vec::new();
     let mut warn = |fault: Fault| {
         warnings.push(format!("{}; going on without it", fault.at(Step::Facts)));
@@ -193,7 +216,15 @@ fn options_from(
     let file = file.unwrap_or_else(&mut warn);
     let line = line.map(Some).unwrap_or_else(&mut warn).unwrap_or_default();
     let unread = !warnings.is_empty();
-    let mut options = Options::read(file.as_deref(), &cmdline::parse(&line));
+    let mut line = cmdline::parse(&line);
+    // A bootconfig is part of the initramfs, and the kernel puts its keys onto the command line.
+    let overlay = |param: &cmdline::Param<'_>| cmdline::same_key(param.key, b"repot.payload.overlay");
+    if line.iter().any(overlay) && cmdline::in_bootconfig(proc("bootconfig"), b"repot.payload.overlay") {
+        line.retain(|param| !overlay(param));
+        warnings
+            .push(String::from("payload.overlay ignored in a bootconfig: set it on the command line itself"));
+    }
+    let mut options = Options::read(file.as_deref(), &line);
     warnings.append(&mut options.warnings);
     options.unread = unread;
     options.warnings = warnings;
@@ -210,67 +241,132 @@ pub(crate) fn wanted(options: &Options) -> impl Iterator<Item = &[u8]> {
 /// Inspects everything except the configuration.
 ///
 /// # Errors
-/// The call that failed.
+/// The call that failed, if the root is a payload. Otherwise [`Facts::unseen`] says what could not be
+/// inspected.
 pub fn look(site: &Site, options: &Options) -> Result<Facts, Error> {
     try_look(site, options).map_err(|fault| fault.at(Step::Facts))
 }
 
 fn try_look(site: &Site, options: &Options) -> Result<Facts, Fault> {
-    let mounts = mountinfo::parse(&site.proc_file("self/mountinfo")?);
-    let status = statx(&site.root, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).call("statx")?;
-    let root = mounts.iter().find(|mount| mount.id == status.stx_mnt_id).cloned().unwrap_or_default();
-    let statfs = fstatfs(&site.old).on("fstatfs", b"/")?;
-    let rootfs = kind(statfs.f_type);
+    let mut doubts = Doubts(None);
+    let status = statx(&site.root, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).call("statx");
+    let status = doubts.note(status);
+    let (root_mount, device) = status.as_ref().map_or((0, Device::default()), |status| {
+        (status.stx_mnt_id, Device { major: status.stx_dev_major, minor: status.stx_dev_minor })
+    });
+    let mountinfo = doubts.note(site.proc_file("self/mountinfo"));
+    let mounts = mountinfo.as_deref().map(mountinfo::parse).unwrap_or_default();
+    let root = mounts.iter().find(|mount| mount.id == root_mount).cloned();
+    let parentless = root.as_ref().is_some_and(|root| root.id == root.parent);
+    let root = root.unwrap_or_default();
+    let statfs = doubts.note(fstatfs(&site.old).on("fstatfs", b"/"));
+    let rootfs = statfs.as_ref().map_or(RootFs::Other(0), |statfs| kind(statfs.f_type));
     let in_memory = !matches!(rootfs, RootFs::Other(_));
-    let initial = is_initial(&root, &mounts) && site.machine();
+    let machine = site.machine();
+    let initial = is_initial(&root, &mounts) && machine;
     let cpus = sys::cpus();
     let unpacking = unpacked::look(site);
-    let payload = if in_memory { packed::look(site) } else { Found::None };
-    let may_move = options.mode == Choice::Move || (initial && options.mode == Choice::Auto);
+    let payload = if in_memory || statfs.is_none() { packed::look(site) } else { Found::None };
+    let may_move = in_memory && (options.mode == Choice::Move || (initial && options.mode == Choice::Auto));
     // The survey takes nearly all the time, so it is skipped if the plan does not need it.
-    let counts = in_memory && (may_move || unpacking.end.is_some() || payload != Found::None);
-    let survey = if counts {
-        survey(site.old.as_fd(), options.threads.unwrap_or(cpus).clamp(1, 8))?
-    } else {
-        Survey::default()
-    };
-    let device = Device { major: status.stx_dev_major, minor: status.stx_dev_minor };
+    let counts = in_memory && (may_move || payload != Found::None);
+    let surveyed = counts
+        .then(|| survey(site.old.as_fd(), options.threads.unwrap_or(cpus).clamp(1, 8)))
+        .and_then(|surveyed| doubts.note(surveyed));
     // If nothing can move, it does not matter what else uses the root.
-    let (dependents, streams) = if may_move && in_memory {
-        let dependents = dependents::dependents(&root, device, &mounts, &loops::loops());
-        (dependents, streams::look(site, device))
-    } else {
-        (Vec::new(), Vec::new())
-    };
-    let max_wait = if may_move && in_memory { processes::MAX_WAIT } else { 0 };
+    let (mut dependents, mut lost, mut streams) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut kernel_programs, mut max_wait) = Default::default();
+    if may_move {
+        dependents = dependents::dependents(&root, device, &mounts, &loops::loops());
+        lost = self::lost(site, &root, &mounts);
+        streams = streams::look(site, device);
+        kernel_programs = kernel_programs::kernel_programs(site);
+        max_wait = processes::MAX_WAIT;
+    }
+    let meminfo = doubts.note(site.proc_file("meminfo")).unwrap_or_default();
     let program = program(site);
-    let (manifests, manifest) = if in_memory { manifests(site)? } else { (Vec::new(), 0) };
+    let outside = doubts.note(outside(site, options, &payload, program)).unwrap_or_default();
+    let manifests = if in_memory { doubts.note(manifests(site)) } else { None };
+    let (manifests, manifest) = manifests.unwrap_or_default();
+    let candidates = candidates(site, options, program);
+    // Last, because others may start at any time.
+    let others = processes::others(site, max_wait);
+    let unseen = match doubts.0 {
+        // What is beside a payload is no system.
+        Some(fault) if payload != Found::None => return Err(fault),
+        fault => fault.map(|fault| format!("{}", fault.at(Step::Facts))),
+    };
     Ok(Facts {
         first: rustix::process::getpid().is_init(),
-        machine: site.machine(),
+        machine,
         rootfs,
         initial,
-        parentless: root.id == root.parent,
-        shared: root.shared,
+        parentless,
+        shared: root.group != 0,
         root_mount: root.id,
         mounts,
-        capacity: capacity(&statfs),
-        survey,
+        capacity: statfs.as_ref().map(capacity).unwrap_or_default(),
+        survey: surveyed.unwrap_or_default(),
         unpacking,
         payload,
+        outside,
         manifests,
         manifest,
         flags: in_memory && ioctl_getflags(&site.old).is_ok(),
-        memory: memory(&site.proc_file("meminfo")?),
+        memory: memory(&meminfo),
+        descriptors: sys::descriptors(),
         kernel: version(rustix::system::uname().release().to_bytes()),
         page: sys::page_size(),
         cpus,
         program,
-        others: processes::others(site, max_wait),
+        programs: processes::programs(site, &others),
+        kernel_programs,
+        others,
         dependents,
+        lost,
         streams,
-        candidates: candidates(site, options, program),
+        candidates,
+        unseen,
     })
+}
+
+/// Looks beside a payload only if the configuration asks for it.
+fn outside(
+    site: &Site,
+    options: &Options,
+    payload: &Found,
+    program: Option<((u32, u32), u64)>,
+) -> Result<Vec<String>, Fault> {
+    match payload {
+        #[cfg(feature = "payload")]
+        Found::Index(..) if !options.payload.is_empty() && !options.payload_overlay => {
+            outside::look(site, program)
+        }
+        _ => {
+            let _ = (site, options, program);
+            Ok(Vec::new())
+        }
+    }
+}
+
+/// The IDs of bind mounts of the root whose directory or file is not in the tree any more.
+fn lost(site: &Site, root: &Mount, mounts: &[Mount]) -> Vec<u64> {
+    let is_lost = |mount: &&Mount| {
+        mount.id != root.id
+            && mount.device == root.device
+            && (mount.root.ends_with(b"//deleted") || find(site.old.as_fd(), &mount.root).is_err())
+    };
+    mounts.iter().filter(is_lost).map(|mount| mount.id).collect()
+}
+
+/// The first thing that could not be inspected. The root is not moved then, but the init that the user wants
+/// still runs.
+struct Doubts(Option<Fault>);
+
+impl Doubts {
+    fn note<T>(&mut self, looked: Result<T, Fault>) -> Option<T> {
+        looked.map_err(|fault| _ = self.0.get_or_insert(fault)).ok()
+    }
 }
 
 fn candidates(site: &Site, options: &Options, running: Option<((u32, u32), u64)>) -> Vec<Candidate> {
@@ -333,5 +429,6 @@ fn program(site: &Site) -> Option<((u32, u32), u64)> {
 }
 
 fn memory(meminfo: &[u8]) -> Memory {
-    Memory { total: kibibytes(meminfo, b"MemTotal:"), available: kibibytes(meminfo, b"MemAvailable:") }
+    let field = |name| kibibytes(meminfo, name);
+    Memory { total: field(b"MemTotal:"), available: field(b"MemAvailable:"), high: field(b"HighTotal:") }
 }

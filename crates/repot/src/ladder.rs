@@ -12,10 +12,10 @@ use core::fmt;
 
 use rustix::io::Errno;
 
-use crate::carry;
-use crate::error::Error;
+use crate::carry::{self, Carried};
+use crate::error::{Error, Fault, Step, What};
 use crate::facts::packed::{Found, is_packed};
-use crate::facts::{self, Facts};
+use crate::facts::{self, Facts, processes};
 use crate::handoff::{self, NotExecuted};
 use crate::log::{Level, Log};
 use crate::newroot::{self, NewRoot};
@@ -61,6 +61,7 @@ impl Outcome {
     /// if no init works.
     pub fn execute(self, invocation: &Invocation) {
         handoff::console(self.machine);
+        sys::wipe_stack();
         let before = |init: &CStr| self.log.line(Level::Info, format_args!("{}", self.summary(init)));
         // On 5.10 an exec that failed has closed the log.
         let failed = |failed: &NotExecuted<'_>| {
@@ -76,8 +77,8 @@ impl Outcome {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Failure {
-    /// The root is a payload, and could not be inspected. Nothing has changed, and there is no system to
-    /// execute.
+    /// The root is a payload, or a digest is set, and it could not be inspected. Nothing has changed, and
+    /// there is no system to execute.
     Unseen(Error),
     /// Nothing was changed, and nothing must be executed.
     Refused(Refusal),
@@ -137,18 +138,19 @@ pub fn rehome_with(learned: &dyn Fn(Known<'_>)) -> Result<Outcome, Failure> {
         return Err(Failure::Refused(Refusal::NotFirst));
     }
     let start = sys::now();
+    sys::raise_descriptors();
     let seen = match look_well(learned) {
-        Err(unseen) if !is_packed() => return Ok(unseen.stay(start)),
+        Err(unseen) if !is_packed() && !unseen.pinned() => return Ok(unseen.stay(start)),
         seen => seen.map_err(|unseen| Failure::Unseen(unseen.error))?,
     };
-    let Seen { site, options, facts, log } = seen;
+    let Seen { site, options, mut facts, log } = seen;
     let mut plan = plan(&facts, &options).map_err(Failure::Refused)?;
     // Keeps the text in every program that has this function.
     log.line(Level::Debug, format_args!("{FEATURES}"));
     log.line(Level::Debug, format_args!("{}", found(&facts)));
     log.line(Level::Debug, format_args!("{}", decided(&plan)));
     warn(&log, &plan.warnings);
-    let ready = climb_down(&log, &site, &facts, &mut plan).map_err(Failure::Torn)?;
+    let ready = climb_down(&log, &site, &mut facts, &mut plan).map_err(Failure::Torn)?;
     let inits = ready.as_ref().map_or(&plan.inits, |ready| &ready.inits);
     let inits = inits.iter().filter_map(|path| CString::new(path.as_slice()).ok()).collect();
     let (chain, machine, nanoseconds) = (chain(&options), facts.machine, sys::now() - start);
@@ -168,15 +170,45 @@ pub fn carry_out(
     made: &dyn Fn(&NewRoot<'_>),
     meanwhile: &dyn Fn(&Progress),
 ) -> Result<Ready, Error> {
+    sys::wipe_freed(plan.wipe);
     let new = newroot::make(site, plan)?;
     made(&new);
     // Nothing has changed up to here.
-    let outcome = relocate::relocate(new, facts, plan, meanwhile)
-        .and_then(|relocated| carry::carry(relocated, facts))
+    let outcome = carry::lift(new, facts)
+        .and_then(|lifted| relocate::relocate(lifted, facts, plan, meanwhile))
+        .and_then(carry::carry)
+        .and_then(|carried| check_alone(carried, site, facts, plan))
         .and_then(switch::switch);
+    // Where pivot_root has taken the old root from the other processes too, what they have created in it goes
+    // along. Where it has not, they still have it.
+    let outcome = outcome.map(|mut ready| {
+        if plan.method == Method::Move && ready.pivoted && !ready.empty {
+            ready.warnings.append(&mut relocate::collect(site, facts, plan));
+        }
+        ready
+    });
     // Set by the first entry that moves.
     sys::tear(outcome.as_ref().is_err_and(|error| error.torn.is_some()));
     outcome
+}
+
+/// Rolls a move back if a process has been started since the first look: it may run from the old root, or
+/// have opened files of it. Helpers of the kernel get time to exit.
+fn check_alone<'s>(
+    carried: Carried<'s>,
+    site: &Site,
+    facts: &Facts,
+    plan: &Plan,
+) -> Result<Carried<'s>, Error> {
+    if plan.method != Method::Move || plan.beside {
+        return Ok(carried);
+    }
+    let new = processes::newcomers(site, &facts.others, processes::MAX_WAIT);
+    if new.is_empty() {
+        return Ok(carried);
+    }
+    let fault = Fault { what: What::NewProcess, path: new.join(" ").into_bytes(), errno: Errno::BUSY };
+    Err(carried.roll_back(fault.at(Step::Switch)))
 }
 
 /// What is known of the system, and the log.
@@ -195,6 +227,12 @@ struct Unseen {
 }
 
 impl Unseen {
+    /// Whether a digest forbids to boot what could not be inspected. Who may not mount is in a container,
+    /// where the command line is not its own.
+    fn pinned(&self) -> bool {
+        !self.options.payload.is_empty() && self.error.fault.errno != Errno::PERM
+    }
+
     /// Leaves the root alone.
     fn stay(self, start: u64) -> Outcome {
         let Unseen { machine, options, error } = self;
@@ -255,13 +293,13 @@ fn warn(log: &Log, warnings: &[String]) {
 }
 
 /// Carries out the plan, or what comes next; the plan then says what was done.
-fn climb_down(log: &Log, site: &Site, facts: &Facts, plan: &mut Plan) -> Result<Option<Ready>, Error> {
+fn climb_down(log: &Log, site: &Site, facts: &mut Facts, plan: &mut Plan) -> Result<Option<Ready>, Error> {
     let made = |new: &NewRoot<'_>| warn(log, &new.warnings);
-    let meanwhile = |progress: &Progress| {
-        log.line(Level::Info, format_args!("{}", so_far(progress, facts)));
-    };
     let mut retried = false;
     while plan.method != Method::Stay {
+        let meanwhile = |progress: &Progress| {
+            log.line(Level::Info, format_args!("{}", so_far(progress, facts)));
+        };
         let error = match carry_out(site, facts, plan, &made, &meanwhile) {
             Ok(ready) => {
                 if plan.method != Method::Bind {
@@ -282,6 +320,8 @@ fn climb_down(log: &Log, site: &Site, facts: &Facts, plan: &mut Plan) -> Result<
         if let Recourse::Try(method) = recourse {
             plan.reason = format!("{} failed ({error})", plan.method.name());
             plan.method = method;
+            // A bind leaves their mounts to others.
+            facts.others = processes::others(site, 0);
         } else {
             retried = true;
             plan.threads = 1;
@@ -315,7 +355,7 @@ fn recourse(method: Method, error: &Error, retried: bool) -> Recourse {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::{Fault, Step, Torn, What};
+    use crate::error::Torn;
 
     fn error(errno: Errno, torn: Option<Torn>) -> Error {
         let fault = Fault { what: What::Call("openat"), path: Vec::new(), errno };

@@ -43,8 +43,9 @@
 //! | [`facts`] | inspects, changes nothing | [`site::Site`], [`facts::Facts`] |
 //! | [`mod@plan`] | decides, without looking | [`plan::Plan`] |
 //! | [`newroot`] | makes the new root, detached | [`newroot::NewRoot`] |
+//! | `carry::lift` | attaches it above the old one, and parks the mounts | `Lifted` |
 //! | `relocate` | moves the tree, or unpacks the payload | `Relocated` |
-//! | `carry` | moves the mounts | `Carried` |
+//! | `carry` | puts the mounts on the new root | `Carried` |
 //! | [`switch`] | makes the new root `/` | [`switch::Ready`] |
 //! | [`handoff`] | executes the real init | nothing: it does not return |
 //!

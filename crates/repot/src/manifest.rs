@@ -12,7 +12,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::ffi::CStr;
 
-use rustix::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{
     AtFlags, Dir, Mode, OFlags, ResolveFlags, StatxFlags, XattrFlags, chmod, fstat, openat, openat2,
     setxattr, statx,
@@ -65,6 +65,9 @@ pub fn same_stamp(one: &[u8], other: &[u8], times: bool) -> bool {
 
 /// The longest line: a name, and a value of 64 KiB in hexadecimal.
 const LINE: usize = 2 * 65536 + 1024;
+
+/// The limit of a path in one call, its NUL included (`PATH_MAX`).
+const PATH_MAX: usize = 4096;
 
 /// The line that begins a file's attributes begins with this.
 pub const FILE: &[u8] = b"# file: ";
@@ -238,7 +241,7 @@ fn apply_one(
         Some(Line::Blank) => {}
         Some(Line::Path(path)) => {
             let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            place = match openat2(root, path.as_slice(), flags, Mode::empty(), resolve) {
+            place = match open(root, &path, flags, resolve) {
                 Ok(fd) => Some((path, fd)),
                 Err(errno) => {
                     skipped.note(format!("{}", Fault { what: What::Call("openat2"), path, errno }));
@@ -287,6 +290,20 @@ fn set(path: &[u8], fd: &OwnedFd, name: Vec<u8>, value: &[u8], skipped: &Skipped
         && let Err(errno) = chmod(&through, Mode::from_raw_mode(status.st_mode) - Mode::RWXG)
     {
         skipped.note(format!("{}", Fault { what: What::Call("chmod"), path: path.to_vec(), errno }));
+    }
+}
+
+/// Opens `path` below `root`, which may be longer than the kernel takes at once.
+fn open(root: BorrowedFd<'_>, path: &[u8], flags: OFlags, resolve: ResolveFlags) -> Result<OwnedFd, Errno> {
+    let (mut at, mut rest): (Option<OwnedFd>, &[u8]) = (None, path);
+    loop {
+        let dir = at.as_ref().map_or(root, AsFd::as_fd);
+        if rest.len() < PATH_MAX {
+            return openat2(dir, rest, flags, Mode::empty(), resolve);
+        }
+        let slash = rest[..PATH_MAX].iter().rposition(|byte| *byte == b'/').ok_or(Errno::NAMETOOLONG)?;
+        at = Some(openat2(dir, &rest[..slash], flags, Mode::empty(), resolve)?);
+        rest = &rest[slash + 1..];
     }
 }
 

@@ -2,6 +2,9 @@
 //!
 //! An init that finds it complete knows that the kernel unpacked the whole archive. `.repot-begin`, an empty
 //! file behind `/init`, promises it: if that exists and the end marker does not, the archive is truncated.
+//!
+//! The marker is the proof, not the numbers in it: segments behind the archive may replace files by smaller
+//! ones, and an earlier stage may delete some. Whoever has the archive itself can compare the numbers too.
 
 use core::fmt;
 
@@ -11,6 +14,12 @@ use crate::site::number;
 pub const BEGIN: &str = ".repot-begin";
 /// The name of the end marker, in the root directory.
 pub const END: &str = ".repot-end";
+
+/// What is missing in an unpacked root: `begun` says whether it has the promise, `end` is the end marker if
+/// that is complete. `None` if nothing is known to be missing.
+pub fn missing(begun: bool, end: Option<&Totals>) -> Option<&'static str> {
+    (begun && end.is_none()).then_some("the archive has no end marker")
+}
 
 /// The contents of an end marker: what its archive holds without it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,6 +56,19 @@ impl Totals {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_marker_alone_proves_that_the_archive_is_whole() {
+        let larger_than_any_root = Totals { entries: u64::MAX, inodes: u64::MAX, bytes: u64::MAX };
+        for (begun, end, whole) in [
+            (false, None, true),
+            (true, None, false),
+            (true, Some(&larger_than_any_root), true),
+            (false, Some(&larger_than_any_root), true),
+        ] {
+            assert_eq!(missing(begun, end).is_none(), whole);
+        }
+    }
 
     #[test]
     fn only_a_whole_marker_is_read() {

@@ -18,7 +18,8 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use crate::error::{Call, Fault};
+use crate::error::{Call, Fault, retry_once};
+use crate::skipped::{ACCESS_ACL, Skipped, path_of};
 
 /// An entry, named by its own descriptor or by its name in a directory.
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +36,14 @@ impl At<'_> {
         match self {
             At::Open(_) => open,
             At::Named(..) => named,
+        }
+    }
+
+    /// Its path, for messages.
+    fn path(self) -> Vec<u8> {
+        match self {
+            At::Open(fd) => path_of(fd, c""),
+            At::Named(dir, name) => path_of(dir, name),
         }
     }
 }
@@ -144,11 +153,19 @@ impl Attributes {
         }
     }
 
-    /// Sets the owner, mode and times in `meta` on `to`, and copies the extended attributes of `from`.
+    /// Sets the owner, mode and times in `meta` on `to`, and copies the extended attributes of `from`. Those
+    /// that the kernel refuses are noted in `skipped`.
     ///
     /// `exact` means that `to` was created with its mode and has not been written to since. On an error the
     /// remaining attributes are still set, and the first fault is returned.
-    pub(crate) fn copy(&self, meta: &Meta, from: At<'_>, to: At<'_>, exact: bool) -> Result<(), Fault> {
+    pub(crate) fn copy(
+        &self,
+        meta: &Meta,
+        from: At<'_>,
+        to: At<'_>,
+        exact: bool,
+        skipped: &Skipped,
+    ) -> Result<(), Fault> {
         let mut outcome = Ok(());
         let mut note = |done: Result<(), Fault>| {
             if outcome.is_ok() {
@@ -164,7 +181,15 @@ impl Attributes {
             note(chmod(to, meta.mode));
         }
         if self.xattrs {
-            note(copy_xattrs(from, to));
+            let mut no_acl = false;
+            let refused = |name: &CStr, errno| {
+                skipped.attribute(name.to_bytes(), &to.path(), errno);
+                no_acl |= name.to_bytes() == ACCESS_ACL;
+            };
+            note(copy_xattrs(from, to, refused));
+            if no_acl && !link {
+                note(chmod(to, meta.mode - Mode::RWXG));
+            }
         }
         note(
             match to {
@@ -185,13 +210,11 @@ pub(crate) struct Capability(Option<Vec<u8>>);
 
 impl Capability {
     /// Sets them on a file. Must come after every change that removes them.
-    pub(crate) fn restore(&self, file: BorrowedFd<'_>) -> Result<(), Fault> {
-        match &self.0 {
-            Some(value) => {
-                fsetxattr(file, CAPABILITY, value, XattrFlags::empty()).on("fsetxattr", CAPABILITY.to_bytes())
-            }
-            None => Ok(()),
-        }
+    pub(crate) fn restore(&self, file: BorrowedFd<'_>, skipped: &Skipped) -> Result<(), Fault> {
+        let Some(value) = &self.0 else { return Ok(()) };
+        let to = At::Open(file);
+        let refused = |name: &CStr, errno| skipped.attribute(name.to_bytes(), &to.path(), errno);
+        set_or_refuse(to, CAPABILITY, value, refused)
     }
 }
 
@@ -217,7 +240,34 @@ fn chmod(to: At<'_>, mode: Mode) -> Result<(), Fault> {
 /// XATTR_SIZE_MAX).
 const MAX: usize = 65536;
 
-fn copy_xattrs(from: At<'_>, to: At<'_>) -> Result<(), Fault> {
+/// Whether the kernel refuses an attribute, rather than lacking memory for it.
+fn is_refusal(errno: Errno) -> bool {
+    !matches!(errno, Errno::NOMEM | Errno::NOSPC | Errno::DQUOT | Errno::IO)
+}
+
+/// Sets an attribute, at the second try at the latest. Calls `refused` if the kernel does not want it.
+fn set_or_refuse(
+    to: At<'_>,
+    name: &CStr,
+    value: &[u8],
+    mut refused: impl FnMut(&CStr, Errno),
+) -> Result<(), Fault> {
+    match retry_once(|| set_xattr(to, name, value)) {
+        Err(errno) if is_refusal(errno) => {
+            refused(name, errno);
+            Ok(())
+        }
+        set => set.on(to.call("fsetxattr", "lsetxattr"), name.to_bytes()),
+    }
+}
+
+/// Whether an attribute is the label of a security module. Labels come last: with another label, the policy
+/// may refuse every other attribute.
+fn is_label(name: &[u8]) -> bool {
+    name.starts_with(b"security.") && name != CAPABILITY.to_bytes_with_nul()
+}
+
+fn copy_xattrs(from: At<'_>, to: At<'_>, mut refused: impl FnMut(&CStr, Errno)) -> Result<(), Fault> {
     let mut outcome = Ok(());
     let listing = from.call("flistxattr", "llistxattr");
     let mut few = [0; 1024];
@@ -235,14 +285,14 @@ fn copy_xattrs(from: At<'_>, to: At<'_>) -> Result<(), Fault> {
         Err(error) => return Err(error).call(listing),
     };
     let mut value = Vec::new();
-    for name in names.split_inclusive(|byte| *byte == 0) {
+    let names = || names.split_inclusive(|byte| *byte == 0);
+    let labels = names().filter(|name| is_label(name));
+    for name in names().filter(|name| !is_label(name)).chain(labels) {
         let Ok(name) = CStr::from_bytes_with_nul(name) else { continue };
         value.resize(MAX, 0);
         let copied = get(from, name, &mut value)
             .on(from.call("fgetxattr", "lgetxattr"), name.to_bytes())
-            .and_then(|length| {
-                set_xattr(to, name, &value[..length]).on(to.call("fsetxattr", "lsetxattr"), name.to_bytes())
-            });
+            .and_then(|length| set_or_refuse(to, name, &value[..length], &mut refused));
         if outcome.is_ok() {
             outcome = copied;
         }

@@ -7,7 +7,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{Gid, Mode, OFlags, Uid, chmod, chown, fstatfs, openat, stat};
+use rustix::fs::{CWD, Gid, Mode, OFlags, Uid, chmod, chown, fstatfs, openat, stat};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, FsPickFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create,
@@ -26,7 +26,8 @@ pub struct NewRoot<'s> {
     pub(crate) method: Method,
     /// The mount.
     pub(crate) mount: OwnedFd,
-    /// Its root directory, open for reading.
+    /// Its root directory, open for reading. Once the mount is attached, through a detached clone of it, so
+    /// that no mount on it is in the way: `..` leads to whatever is mounted on the parent directory.
     pub(crate) dir: OwnedFd,
     /// Options that the kernel refused and that were skipped.
     pub warnings: Vec<String>,
@@ -45,15 +46,38 @@ fn try_make<'s>(site: &'s Site, plan: &Plan) -> Result<NewRoot<'s>, Fault> {
     let mount = if matches!(plan.method, Method::Move | Method::Payload) {
         tmpfs(&plan.tmpfs, &mut warnings)?
     } else {
-        let flags =
-            OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
-        let mount = open_tree(&site.root, "", flags).on("open_tree", b"/")?;
-        resize(&mount, &plan.tmpfs, &mut warnings);
+        let mount = clone(&site.root)?;
+        resize(&mount, &plan.bound, &mut warnings);
         mount
     };
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOATIME | OFlags::CLOEXEC;
-    let dir = openat(&mount, c".", flags, Mode::empty()).on("openat", b"/")?;
+    let dir = open(&mount)?;
     Ok(NewRoot { site, method: plan.method, mount, dir, warnings })
+}
+
+fn open(mount: &OwnedFd) -> Result<OwnedFd, Fault> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOATIME | OFlags::CLOEXEC;
+    openat(mount, c".", flags, Mode::empty()).on("openat", b"/")
+}
+
+impl NewRoot<'_> {
+    /// To be called once the mount is attached. Before, the kernel refuses to clone it (until 6.15).
+    pub(crate) fn attached(&mut self) -> Result<(), Fault> {
+        self.dir = open(&clone(&self.mount)?)?;
+        Ok(())
+    }
+}
+
+fn clone(mount: &OwnedFd) -> Result<OwnedFd, Fault> {
+    let flags =
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    open_tree(mount, "", flags).on("open_tree", b"/")
+}
+
+/// The new root after the switch, when it is `/`, without the mounts on it.
+pub(crate) fn switched(site: &Site) -> Result<NewRoot<'_>, Fault> {
+    let mount = open_tree(CWD, "/", OpenTreeFlags::OPEN_TREE_CLOEXEC).on("open_tree", b"/")?;
+    let dir = open(&clone(&mount)?)?;
+    Ok(NewRoot { site, method: Method::Move, mount, dir, warnings: Vec::new() })
 }
 
 /// A file system context (fsopen(2), fspick(2)).

@@ -113,12 +113,39 @@ pub struct Options {
     /// `payload=`: the digests that the index of the payload must have, all of them. `None` is a malformed
     /// digest, which no index has.
     pub payload: Vec<Option<[u8; 32]>>,
+    /// `payload.overlay=yes`, set by every source that sets a digest: entries beside the payload may override
+    /// it.
+    pub payload_overlay: bool,
+    /// Settings that decide what runs, in a source that another source with a digest does not cover, in a
+    /// clause each.
+    pub uncovered: Vec<String>,
     /// Whether a source could not be read, so that it is unknown which digests are required.
     pub unread: bool,
     /// `panic=`: seconds until the kernel reboots after a panic. 0 means never, a negative number at once.
     pub panic: i32,
     /// Warnings about unknown keys and malformed values.
     pub warnings: Vec<String>,
+}
+
+/// Where `repot pack` and `repot append` put the image's own `/init`.
+const CHAIN: &[u8] = b"/init.real";
+
+/// The key that lets entries beside a payload override it.
+const OVERLAY: &[u8] = b"payload.overlay";
+
+/// What one source sets of the keys that a digest depends on.
+struct Trust {
+    digests: usize,
+    overlay: bool,
+    init: Option<Vec<u8>>,
+}
+
+impl Trust {
+    /// Takes them out of the options, the digests excepted.
+    fn take(options: &mut Options) -> Trust {
+        let overlay = core::mem::take(&mut options.payload_overlay);
+        Trust { digests: options.payload.len(), overlay, init: options.init.take() }
+    }
 }
 
 /// The options of tmpfs that are passed on unchanged.
@@ -163,12 +190,23 @@ fn is_flag(name: &str) -> bool {
 
 impl Options {
     /// Reads the configuration file, if there is one, and then the command line, unless the file forbids that
-    /// with `cmdline=ignore`.
+    /// with `cmdline=ignore`. A digest on the command line counts all the same.
     pub fn read(file: Option<&[u8]>, line: &[Param<'_>]) -> Options {
         let huge_by_default = line.iter().any(|param| same_key(param.key, b"transparent_hugepage_tmpfs"));
         let mut options = Options { huge_by_default, ..Options::default() };
+        let ignore_cmdline = options.read_file(file.unwrap_or_default());
+        let from_file = Trust::take(&mut options);
+        let ignored = options.read_line(line, ignore_cmdline);
+        let from_line =
+            Trust { digests: options.payload.len() - from_file.digests, ..Trust::take(&mut options) };
+        options.weigh(&from_file, &from_line, ignored);
+        options
+    }
+
+    /// Reads the configuration file. Returns whether it says `cmdline=ignore`.
+    fn read_file(&mut self, file: &[u8]) -> bool {
         let mut ignore_cmdline = false;
-        for (number, text) in file.unwrap_or_default().split(|byte| *byte == b'\n').enumerate() {
+        for (number, text) in file.split(|byte| *byte == b'\n').enumerate() {
             let text = text.trim_ascii();
             if text.is_empty() || text.starts_with(b"#") {
                 continue;
@@ -177,42 +215,82 @@ impl Options {
                 Some(at) => (text[..at].trim_ascii(), Some(text[at + 1..].trim_ascii())),
                 None => (text, None),
             };
-            if key == b"cmdline" {
-                ignore_cmdline = value == Some(b"ignore");
-                if !ignore_cmdline {
-                    options
-                        .warnings
-                        .push(format!("/etc/repot.conf:{}: cmdline accepts only \"ignore\"", number + 1));
+            let set = if key == b"cmdline" {
+                // A wrong value must not lift what an earlier line asks for.
+                ignore_cmdline |= value == Some(b"ignore");
+                if value == Some(b"ignore") {
+                    Ok(())
+                } else {
+                    Err("cmdline accepts only \"ignore\"".to_string())
                 }
-            } else if let Err(why) = options.set(key, value) {
-                options.warnings.push(format!("/etc/repot.conf:{}: {why}", number + 1));
+            } else {
+                self.set(key, value)
+            };
+            if let Err(why) = set {
+                self.warnings.push(format!("/etc/repot.conf:{}: {why}", number + 1));
             }
         }
-        if ignore_cmdline {
-            return options;
+        ignore_cmdline
+    }
+
+    /// Reads the command line, or only the keys of the payload. Returns whether others were ignored.
+    fn read_line(&mut self, line: &[Param<'_>], only_payload: bool) -> bool {
+        let (mut kernel_init, mut our_init, mut ignored) = (None, None, false);
+        if !only_payload {
+            self.inherit(line);
         }
-        options.inherit(line);
-        let (mut kernel_init, mut our_init) = (None, None);
         for param in line {
+            let ours = param.key.strip_prefix(b"repot.");
+            let digests = ours.is_some_and(|key| same_key(key, b"payload") || same_key(key, OVERLAY));
+            if only_payload && !digests {
+                ignored |= ours.is_some() || same_key(param.key, b"init");
+                continue;
+            }
             if same_key(param.key, b"init") {
                 kernel_init = param.value;
             }
-            let Some(key) = param.key.strip_prefix(b"repot.") else { continue };
+            let Some(key) = ours else { continue };
             if same_key(key, b"init") {
                 our_init = param.value;
-            } else if let Err(why) = options.set(key, param.value) {
-                options.warnings.push(format!("command line: repot.{}: {why}", key.escape_ascii()));
+            } else if let Err(why) = self.set(key, param.value) {
+                self.warnings.push(format!("command line: repot.{}: {why}", key.escape_ascii()));
             }
         }
         if our_init.is_some() {
-            options.chain = None;
+            self.chain = None;
         }
         if let Some(init) = our_init.or(kernel_init)
-            && let Err(why) = options.set(b"init", Some(init))
+            && let Err(why) = self.set(b"init", Some(init))
         {
-            options.warnings.push(format!("command line: {why}"));
+            self.warnings.push(format!("command line: {why}"));
         }
-        options
+        ignored
+    }
+
+    /// Decides what counts if a digest is set. Whoever controls one source must not be able to switch off or
+    /// to get around a digest that another source sets.
+    fn weigh(&mut self, file: &Trust, line: &Trust, ignored: bool) {
+        let allows = |source: &Trust| source.overlay || source.digests == 0;
+        self.payload_overlay = (file.overlay || line.overlay) && allows(file) && allows(line);
+        if (file.overlay || line.overlay) && !self.payload_overlay {
+            self.warnings.push(
+                "payload.overlay=yes ignored: it counts only in the source that sets payload=".to_string(),
+            );
+        }
+        self.init = line.init.clone().or(file.init.clone());
+        if line.digests == 0 || self.payload_overlay {
+            return;
+        }
+        if line.init.is_none() && file.init.is_some() {
+            self.uncovered.push("init= (set repot.init= on the command line instead)".to_string());
+        }
+        // That of the tool is no choice.
+        if line.init.is_none() && self.chain.as_deref().is_some_and(|chain| chain != CHAIN) {
+            self.uncovered.push("chain= (set repot.init= on the command line instead)".to_string());
+        }
+        if ignored {
+            self.uncovered.push("cmdline=ignore (the command line sets more than the digest)".to_string());
+        }
     }
 
     /// Takes over the options of the initial root (`initramfs_options=`, since 6.18 and in earlier stable
@@ -304,12 +382,59 @@ mod tests {
         let (a, b) = ("a".repeat(64), "b".repeat(64));
         let options = read(&format!("payload=sha256:{a}\n"), &format!("repot.payload=sha256:{b}"));
         assert_eq!(options.payload, [Some([0xaa; 32]), Some([0xbb; 32])]);
-        let options =
-            read(&format!("cmdline=ignore\npayload=sha256:{a}"), &format!("repot.payload=sha256:{b}"));
-        assert_eq!(options.payload, [Some([0xaa; 32])]);
+        // Whatever a file says.
+        for ignore in ["cmdline=ignore", "cmdline=ignore\ncmdline=", "cmdline=ignore\npayload.overlay=yes"] {
+            let options = read(
+                &format!("{ignore}\npayload=sha256:{a}"),
+                &format!("repot.payload=sha256:{b} mode=stay"),
+            );
+            assert_eq!(
+                (options.payload, options.mode),
+                (alloc::vec![Some([0xaa; 32]), Some([0xbb; 32])], Mode::Auto)
+            );
+            assert!(!options.payload_overlay && options.uncovered.is_empty());
+        }
         // A malformed digest is not ignored.
         let options = read("payload=md5:0\n", "repot.payload");
         assert_eq!((options.payload, options.warnings.len()), (alloc::vec![None, None], 2));
+    }
+
+    /// Only the source that sets the digest can allow what the digest does not cover.
+    #[test]
+    fn a_source_cannot_weaken_the_digest_of_another() {
+        let digest = format!("payload=sha256:{}", "a".repeat(64));
+        let (both, ours) = (format!("{digest}\npayload.overlay=yes"), format!("repot.{digest}"));
+        let overlay = "repot.payload.overlay=yes";
+        for (file, line, allowed) in [
+            (digest.as_str(), "", false),
+            (&both, "", true),
+            (&digest, overlay, false),
+            ("payload.overlay=yes", &ours, false),
+            (&both, &ours, false),
+            ("", &format!("{ours} {overlay}"), true),
+            (&digest, &format!("{ours} {overlay}"), false),
+            (&both, &format!("{ours} {overlay}"), true),
+        ] {
+            let options = read(file, line);
+            let warned =
+                options.warnings.iter().any(|warning| warning.starts_with("payload.overlay=yes ignored"));
+            assert_eq!(options.payload_overlay, allowed, "{file} | {line}");
+            assert_eq!(warned, !allowed && format!("{file}{line}").contains("overlay"), "{file} | {line}");
+        }
+    }
+
+    /// A file beside the payload decides neither which init runs nor which part of the command line counts.
+    #[test]
+    fn what_a_digest_on_the_command_line_does_not_cover() {
+        let ours = format!("repot.payload=sha256:{}", "a".repeat(64));
+        let uncovered = |file: &str, more: &str| read(file, &format!("{ours} {more}")).uncovered;
+        assert!(uncovered("init=/bin/sh", "")[0].starts_with("init="));
+        assert!(uncovered("cmdline=ignore", "init=/b")[0].starts_with("cmdline=ignore"));
+        assert_eq!(uncovered("cmdline=ignore\ninit=/a", "repot.mode=move").len(), 2);
+        assert!(uncovered("init=/a\nsize=1g", "init=/b quiet").is_empty());
+        assert_eq!(read("init=/a", &format!("{ours} init=/b")).init.as_deref(), Some(&b"/b"[..]));
+        assert!(uncovered("init=/a", "repot.payload.overlay").is_empty());
+        assert!(read(&ours.replace("repot.", "init=/a\n"), "init=/b").uncovered.is_empty());
     }
 
     #[test]

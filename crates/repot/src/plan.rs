@@ -1,6 +1,7 @@
 //! Decides what to do, from facts and options alone. No system call is made here.
 
 mod limits;
+pub(crate) mod mounts;
 mod payload;
 mod truncated;
 
@@ -13,7 +14,7 @@ use crate::facts::{Facts, RootFs};
 use crate::mover::data::CHUNK;
 use crate::options::{Mode, Options, Owner};
 pub use limits::Tmpfs;
-use limits::{PLENTY, tmpfs};
+use limits::{PLENTY, bound, tmpfs};
 
 /// How the root is re-homed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +51,8 @@ pub struct Plan {
     pub reason: String,
     /// The options of the new tmpfs.
     pub tmpfs: Tmpfs,
+    /// The limits to set on the old root if it is bound.
+    pub bound: Tmpfs,
     /// Owner and mode of the new root directory.
     pub owner: Owner,
     /// The number of threads that move the tree.
@@ -65,6 +68,8 @@ pub struct Plan {
     pub inits: Vec<Vec<u8>>,
     /// Whether to overwrite contents in the old root before they are freed.
     pub wipe: bool,
+    /// Whether to move although other processes use the root.
+    pub beside: bool,
     /// Warnings for the log.
     pub warnings: Vec<String>,
 }
@@ -106,6 +111,9 @@ impl core::error::Error for Refusal {}
 
 /// Extra memory per entry on tmpfs compared with the old root, with partly filled slabs, in bytes.
 const PER_ENTRY: u64 = 256;
+/// The maximum number of open descriptors of a move. A rollback needs them too, so a move does not start
+/// without them.
+const DESCRIPTORS: u64 = 256;
 /// Extra memory for threads, buffers and page tables, in bytes.
 const BASE: u64 = 1 << 20;
 
@@ -116,6 +124,7 @@ impl Plan {
             method: Method::Stay,
             reason,
             tmpfs: Tmpfs::default(),
+            bound: Tmpfs::default(),
             owner: Owner::default(),
             threads: 1,
             tight: false,
@@ -123,6 +132,7 @@ impl Plan {
             by_digest: false,
             inits,
             wipe: false,
+            beside: false,
             warnings: Vec::new(),
         }
     }
@@ -145,6 +155,7 @@ pub fn plan(facts: &Facts, options: &Options) -> Result<Plan, Refusal> {
             method: Method::Payload,
             reason: "the root is compressed in the image".to_string(),
             tmpfs: fit.tmpfs,
+            bound: Tmpfs::default(),
             owner: options.owner,
             threads: fit.threads,
             tight: fit.tight,
@@ -152,6 +163,7 @@ pub fn plan(facts: &Facts, options: &Options) -> Result<Plan, Refusal> {
             by_digest: !options.payload.is_empty(),
             inits: facts.candidates.iter().map(|candidate| candidate.path.clone()).collect(),
             wipe: options.wipe,
+            beside: true,
             warnings,
         });
     }
@@ -159,7 +171,12 @@ pub fn plan(facts: &Facts, options: &Options) -> Result<Plan, Refusal> {
     let (tmpfs, room) = tmpfs(facts, options);
     let available = facts.memory.available;
     let plenty = available >= facts.memory.total / 8 + PLENTY;
-    let extra = |threads: u32| u64::from(threads) * 2 * CHUNK + facts.survey.entries * PER_ENTRY + BASE;
+    // Beside other processes no file is truncated, so each is in memory twice while it moves.
+    let whole = if ignores_others(options) { facts.survey.largest.min(facts.survey.bytes) } else { 0 };
+    let extra = |threads: u32| {
+        let copied = u64::from(threads).saturating_mul(2 * CHUNK + whole);
+        copied + facts.survey.entries * PER_ENTRY + BASE + facts.programs
+    };
     let threads = options.threads.unwrap_or(facts.cpus).clamp(1, 8);
     // The kernel keeps pages that a thread frees on that thread's CPU, where other threads cannot get them.
     let threads = if !plenty || available < extra(threads) { 1 } else { threads };
@@ -175,10 +192,15 @@ pub fn plan(facts: &Facts, options: &Options) -> Result<Plan, Refusal> {
         ))
     });
     let (method, reason) = choose(facts, options, fits);
+    let (bound, skipped) = bound(facts, options);
+    if method == Method::Bind {
+        warnings.extend(skipped);
+    }
     Ok(Plan {
         method,
         reason,
         tmpfs,
+        bound,
         owner: options.owner,
         threads,
         tight: !plenty,
@@ -186,6 +208,7 @@ pub fn plan(facts: &Facts, options: &Options) -> Result<Plan, Refusal> {
         by_digest: false,
         inits,
         wipe: options.wipe,
+        beside: ignores_others(options),
         warnings,
     })
 }
@@ -206,13 +229,16 @@ fn check_truncated(facts: &Facts, options: &Options, warnings: &mut Vec<String>)
 
 /// The executable inits, with a warning for each candidate before the first of them.
 fn executable(facts: &Facts, warnings: &mut Vec<String>) -> Result<Vec<Vec<u8>>, Refusal> {
-    let executable_candidates = facts.candidates.iter().filter(|candidate| candidate.why.is_none());
+    let executable_candidates = facts.candidates.iter().filter(|candidate| candidate.may_run());
     let inits: Vec<_> = executable_candidates.map(|candidate| candidate.path.clone()).collect();
     if inits.is_empty() {
         return Err(Refusal::NoInit(facts.candidates.clone(), core::mem::take(warnings)));
     }
     let skipped = facts.candidates.iter().take_while(|candidate| candidate.why.is_some());
-    warnings.extend(skipped.map(|candidate| format!("init: {}; trying the next", candidate.account())));
+    warnings.extend(skipped.map(|candidate| {
+        let next = if candidate.may_run() { "trying it anyway" } else { "trying the next" };
+        format!("init: {}; {next}", candidate.account())
+    }));
     Ok(inits)
 }
 
@@ -230,6 +256,10 @@ fn large_folios(facts: &Facts, options: &Options) -> bool {
 fn choose(facts: &Facts, options: &Options, fits: Result<(), String>) -> (Method, String) {
     let in_memory = !matches!(facts.rootfs, RootFs::Other(_));
     let as_configured = || "as configured".to_string();
+    if let Some(unseen) = facts.unseen.as_ref().filter(|_| facts.root_mount == 0 || !in_memory) {
+        // Without the mounts, a bind mount would lose what is mounted on the root.
+        return (Method::Stay, unseen.clone());
+    }
     match options.mode {
         Mode::Stay => return (Method::Stay, as_configured()),
         Mode::Bind => return (Method::Bind, as_configured()),
@@ -248,8 +278,10 @@ fn choose(facts: &Facts, options: &Options, fits: Result<(), String>) -> (Method
             let kind = if facts.rootfs == RootFs::Ramfs { "ramfs" } else { "tmpfs" };
             (Method::Move, format!("/ is the initial {kind}"))
         }
-        // A bind mount helps if pivot_root cannot leave the root. Otherwise it changes nothing.
-        Err(why) if facts.parentless => (Method::Bind, why),
+        // A bind mount helps if pivot_root cannot leave the root. Otherwise it changes nothing. The kernel
+        // moves no mount of a directory or file that was removed (`get_mountpoint`), so with one nothing can
+        // be carried.
+        Err(why) if facts.parentless && facts.lost.is_empty() => (Method::Bind, why),
         Err(why) => (Method::Stay, why),
     }
 }
@@ -257,14 +289,29 @@ fn choose(facts: &Facts, options: &Options, fits: Result<(), String>) -> (Method
 /// Says who else uses the root, if anybody does. Truncating files that other processes have mapped would kill
 /// these (SIGBUS), and what is mounted from the old root would lose its files.
 fn check_unused(facts: &Facts, options: &Options) -> Result<(), String> {
-    let Facts { others, dependents, .. } = facts;
-    if !dependents.is_empty() {
-        return Err(format!("/ is in use: {}", dependents.join("; ")));
+    let Facts { others, descriptors, unseen, .. } = facts;
+    if let Some(unseen) = unseen {
+        return Err(unseen.clone());
     }
-    if others.is_empty() || (options.ignore_others && options.mode == Mode::Move) {
+    if *descriptors < DESCRIPTORS {
+        return Err(format!(
+            "the move needs {DESCRIPTORS} descriptors, but only {descriptors} may be open (ulimit -Hn)"
+        ));
+    }
+    let mut uses = facts.dependents.clone();
+    uses.extend(mounts::obstacles(facts));
+    if !uses.is_empty() {
+        return Err(format!("/ is in use: {}", uses.join("; ")));
+    }
+    if others.is_empty() || ignores_others(options) {
         return Ok(());
     }
     Err(format!("{} other processes run from /: {}", others.len(), list(others)))
+}
+
+/// Whether the user wants the root moved beside other processes.
+fn ignores_others(options: &Options) -> bool {
+    options.ignore_others && options.mode == Mode::Move
 }
 
 /// The first eight.

@@ -7,7 +7,6 @@ use core::sync::atomic::{AtomicU64, Ordering};
 pub struct Progress {
     entries: AtomicU64,
     bytes: AtomicU64,
-    kept: AtomicU64,
     duplicated: AtomicU64,
     peak: AtomicU64,
 }
@@ -23,11 +22,6 @@ impl Progress {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// Mount points left in the old tree. They are removed after the mounts have moved.
-    pub fn kept(&self) -> u64 {
-        self.kept.load(Ordering::Relaxed)
-    }
-
     /// Peak of the bytes that were in both trees at one time.
     pub fn peak(&self) -> u64 {
         self.peak.load(Ordering::Relaxed)
@@ -39,10 +33,6 @@ impl Progress {
 
     pub(crate) fn add_bytes(&self, bytes: u64) {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
-    }
-
-    pub(crate) fn add_kept(&self) {
-        self.kept.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts bytes that were copied and are now in both trees.

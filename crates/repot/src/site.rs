@@ -6,7 +6,7 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2, readlinkat};
 use rustix::io::{Errno, read};
 use rustix::mount::{
@@ -37,10 +37,7 @@ impl Site {
     }
 
     fn try_open() -> Result<Site, Fault> {
-        let context = fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC).on("fsopen", b"proc")?;
-        fsconfig_create(context.as_fd()).on("fsconfig", b"proc")?;
-        let proc = fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
-            .on("fsmount", b"proc")?;
+        let proc = detached("proc")?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOATIME | OFlags::CLOEXEC;
         let root = openat(CWD, "/", flags, Mode::empty()).on("openat", b"/")?;
         let clone = open_tree(
@@ -89,6 +86,27 @@ impl Site {
             }
         }
     }
+}
+
+/// A new file system, detached.
+pub(crate) fn detached(kind: &str) -> Result<OwnedFd, Fault> {
+    let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).on("fsopen", kind.as_bytes())?;
+    fsconfig_create(context.as_fd()).on("fsconfig", kind.as_bytes())?;
+    fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
+        .on("fsmount", kind.as_bytes())
+}
+
+/// The flags to open any kind of entry with.
+pub(crate) const PATH: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// Opens `path` below `root`, component by component because it may be longer than PATH_MAX. The result is
+/// the topmost mount there. Symbolic links are not followed: paths of mounts contain none.
+pub(crate) fn find(root: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd, Fault> {
+    let mut at = openat(root, c".", PATH, Mode::empty()).on("openat", path)?;
+    for name in path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
+        at = openat(&at, name, PATH, Mode::empty()).on("openat", path)?;
+    }
+    Ok(at)
 }
 
 /// Reads a file of at most `limit` bytes; EFBIG if it is longer.

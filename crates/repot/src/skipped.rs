@@ -1,11 +1,15 @@
 //! Collects warnings about extended attributes that the kernel refuses. No kernel accepts all of them on
 //! every kind of entry, and a root without one is better than no root.
 
+use alloc::ffi::CString;
 use alloc::format;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use core::ffi::CStr;
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use rustix::fd::{AsRawFd, BorrowedFd};
+use rustix::fs::{CWD, readlinkat};
 use rustix::io::Errno;
 
 use crate::display::Quoted;
@@ -26,6 +30,18 @@ pub(crate) struct Skipped {
     more: AtomicU64,
 }
 
+/// The path of an entry below the root of its mount, for messages; with an empty name, of `dir` itself. The
+/// working directory must be the root of a procfs.
+pub(crate) fn path_of(dir: BorrowedFd<'_>, name: &CStr) -> Vec<u8> {
+    let link = format!("self/fd/{}", dir.as_raw_fd());
+    let mut path = readlinkat(CWD, link, Vec::new()).map(CString::into_bytes).unwrap_or_default();
+    if !name.is_empty() && path.last() != Some(&b'/') {
+        path.push(b'/');
+    }
+    path.extend_from_slice(name.to_bytes());
+    path
+}
+
 impl Default for Skipped {
     fn default() -> Self {
         Skipped { noted: Mutex::new(Vec::with_capacity(LISTED)), more: AtomicU64::new(0) }
@@ -39,10 +55,23 @@ impl Skipped {
         self.note(format!("setxattr {} on {}: {error} ({meaning}); skipped", Quoted(name), Quoted(path)));
     }
 
+    /// Notes that an entry got another name, because its own is taken.
+    pub(crate) fn renamed(&self, dir: BorrowedFd<'_>, name: &CStr, to: &CStr) {
+        let (path, to) = (path_of(dir, name), Quoted(to.to_bytes()).to_string());
+        self.note(format!(
+            "{} exists twice, so another process created one of them; both are kept, the second as {to}",
+            Quoted(&path)
+        ));
+    }
+
     /// Notes another warning.
     pub(crate) fn note(&self, text: String) {
         // Nothing is allocated while the lock is held: a worker that panics there would never release it.
         let mut noted = self.noted.lock();
+        if noted.contains(&text) {
+            // The attributes of a large file are set twice.
+            return;
+        }
         if noted.len() < LISTED {
             noted.push(text);
         } else {

@@ -10,14 +10,14 @@ use alloc::vec::Vec;
 
 use rustix::fd::OwnedFd;
 use rustix::fs::{Dir, Mode, OFlags, openat};
-use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount};
+use rustix::mount::{UnmountFlags, unmount};
 use rustix::process::{chdir, chroot, fchdir, pivot_root};
 
 use crate::carry::Carried;
-use crate::error::{Call, Error, Step};
+use crate::error::{Call, Error, Fault, Step};
 use crate::plan::Method;
 use crate::progress::Progress;
-use crate::walk::sweep::sweep;
+use crate::relocate::Relocated;
 
 /// The new root is `/`. Only the real init remains to be executed.
 #[derive(Debug)]
@@ -43,10 +43,10 @@ pub struct Ready {
 ///
 /// # Errors
 /// The call that failed. Everything is rolled back then.
-pub(crate) fn switch(carried: Carried<'_>) -> Result<Ready, Error> {
-    let mut warnings = carried.relocated.arrived.warnings.clone();
-    let new = &carried.relocated.new;
-    let entered = fchdir(&new.dir).call("fchdir").and_then(|()| match pivot_root(".", ".") {
+pub(crate) fn switch(mut carried: Carried<'_>) -> Result<Ready, Error> {
+    let Relocated { new, mounts, arrived, .. } = &mut carried.relocated;
+    let mut warnings = arrived.warnings.clone();
+    let entered = fchdir(&new.mount).call("fchdir").and_then(|()| match pivot_root(".", ".") {
         Ok(()) => Ok(true),
         // chroot(2) works in every case.
         Err(_) => chroot(".").on("chroot", b".").map(|()| false),
@@ -61,23 +61,18 @@ pub(crate) fn switch(carried: Carried<'_>) -> Result<Ready, Error> {
     if pivoted && let Err(fault) = unmount(".", UnmountFlags::DETACH).on("umount2", b".") {
         warnings.push(format!("{}; the old root stays mounted", fault.at(Step::Switch)));
     }
+    let left = carried.left.iter().cloned();
+    warnings.extend(left.map(|fault| format!("{}; left in place", fault.at(Step::Carry))));
+    let private = mounts.share_on(new);
+    let warning = |fault: Fault| format!("{}; it does not share mounts any more", fault.at(Step::Switch));
+    warnings.extend(private.into_iter().map(warning));
     if let Err(fault) = chdir("/").on("chdir", b"/") {
         warnings.push(format!("{}", fault.at(Step::Switch)));
-    }
-    if carried.shared
-        && let Err(fault) = mount_change("/", MountPropagationFlags::SHARED).on("mount", b"/")
-    {
-        warnings.push(format!("{}; / is private now", fault.at(Step::Switch)));
-    }
-    // Not earlier: a rollback needs the mount points in the old root.
-    let swept = if carried.relocated.kept() { sweep(&new.site.old) } else { Ok(()) };
-    for fault in carried.left.into_iter().chain(swept.err()) {
-        warnings.push(format!("{}; left in place", fault.at(Step::Carry)));
     }
     let empty = matches!(new.method, Method::Move | Method::Payload) && is_empty(&new.site.old);
     let resident = new.site.resident();
     Ok(Ready {
-        mounts: carried.mounts,
+        mounts: mounts.number(),
         progress: carried.relocated.progress,
         empty,
         inits: carried.relocated.arrived.inits,

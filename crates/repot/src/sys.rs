@@ -13,6 +13,8 @@ mod loop_device;
 mod memory;
 mod process;
 mod tally;
+#[cfg(feature = "payload")]
+mod zstd;
 
 pub(crate) use clock::cpu_time;
 pub use clock::{now, sleep};
@@ -23,9 +25,11 @@ pub(crate) use kernel_log::kernel_log;
 pub(crate) use lease::is_held;
 pub(crate) use loop_device::loop_backing;
 pub use memory::{Allocator, is_memory_short, is_torn};
-pub(crate) use memory::{cached_pages, page_size, tear};
+pub(crate) use memory::{cached_pages, count_cached_pages, page_size, tear, wipe_freed, wipe_stack};
 pub use process::Invocation;
-pub(crate) use process::{cpus, redirect, stream};
+pub(crate) use process::{cpus, descriptors, raise_descriptors, redirect, stream};
+#[cfg(feature = "payload")]
+pub(crate) use zstd::Zstd;
 
 use rustix::io::Errno;
 

@@ -8,6 +8,7 @@ mod frame;
 mod overrides;
 mod pieces;
 mod place;
+mod reconcile;
 
 use alloc::format;
 use alloc::string::String;
@@ -23,7 +24,8 @@ use crate::facts::Facts;
 use crate::facts::packed::Found;
 use crate::facts::program::{self, Machine};
 use crate::manifest;
-use crate::metadata::{At, Meta};
+use crate::metadata::Meta;
+use crate::mover::Holes;
 use crate::mover::{self, Arrived};
 use crate::newroot::NewRoot;
 use crate::payload::archive::{Entry, Kind, entry};
@@ -71,16 +73,18 @@ pub(crate) fn run(
     let reserve = (facts.machine && plan.tight).then(|| Reserve::release(new.site.proc.as_fd()));
     let outcome = work.run(facts, plan, root, &|| meanwhile(progress));
     drop(reserve);
-    let arrived = outcome.and_then(|(inits, mut warnings)| {
-        let root = Meta::read(At::Open(new.dir.as_fd()))?;
+    let arrived = outcome.map(|(inits, mut warnings)| {
         warnings.extend(skipped.warnings(Step::Payload));
-        Ok(Arrived { undo: None, root, inits, warnings })
+        Arrived { undo: None, inits, warnings }
     });
     arrived.map_err(|fault| {
         let torn = chunks.torn().then_some(Torn::Spent);
         Error { torn, ..fault.at(Step::Payload) }
     })
 }
+
+/// The executable inits, and warnings.
+type Unpacked = (Vec<Vec<u8>>, Vec<String>);
 
 struct Unpack<'a> {
     chunks: &'a Chunks<'a>,
@@ -107,13 +111,7 @@ enum Part {
 }
 
 impl Unpack<'_> {
-    fn run(
-        &self,
-        facts: &Facts,
-        plan: &Plan,
-        root: Meta,
-        meanwhile: &dyn Fn(),
-    ) -> Result<(Vec<Vec<u8>>, Vec<String>), Fault> {
+    fn run(&self, facts: &Facts, plan: &Plan, root: Meta, meanwhile: &dyn Fn()) -> Result<Unpacked, Fault> {
         let (chunks, site) = (self.chunks, self.new.site);
         let index = chunks.index;
         chunks.verify(plan.by_digest, plan.threads, meanwhile)?;
@@ -129,9 +127,11 @@ impl Unpack<'_> {
             return Err(Fault::flaw("entry or byte count does not match", b"index"));
         }
         chunks.remove()?;
-        overrides::remove_overridden(&site.old, &self.new.dir)?;
-        mover::merge(self.new, facts, plan, root, self.progress, meanwhile)?;
-        let warnings = manifest::apply(self.new.dir.as_fd(), &facts.manifests);
+        let wipe = |holes| plan.wipe.then_some(holes);
+        let mut warnings = reconcile::reconcile(&site.old, &self.new.dir, wipe(mover::holes(facts)))?;
+        overrides::remove_overridden(&site.old, &self.new.dir, wipe(Holes::Seek))?;
+        mover::merge(self.new, facts, plan, root, (self.progress, self.skipped), meanwhile)?;
+        warnings.extend(manifest::apply(self.new.dir.as_fd(), &facts.manifests));
         self.frame(0, Part::Attributes { replaced: true }, &mut decoder)?;
         Ok((self.inits(facts)?, warnings))
     }

@@ -14,6 +14,7 @@ use core::ffi::CStr;
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags, openat};
+use rustix::io::Errno;
 
 use crate::error::{Call, Fault};
 use crate::sys::{self, Event};
@@ -30,6 +31,11 @@ pub(crate) const DIRECTORY: OFlags = OFlags::RDONLY
 /// Opens a subdirectory of `dir`, or `.` or `..`.
 pub(crate) fn open(dir: impl AsFd, name: &CStr) -> Result<OwnedFd, Fault> {
     openat(dir, name, DIRECTORY, Mode::empty()).call("openat")
+}
+
+/// Whether an error means that another process has removed or replaced an entry since it was listed.
+pub(crate) fn has_vanished(errno: Errno) -> bool {
+    matches!(errno, Errno::NOENT | Errno::NOTDIR | Errno::LOOP)
 }
 
 /// The descriptors that a walk keeps open for a directory.
@@ -88,8 +94,6 @@ pub(crate) trait Visitor: Sync + Sized {
     type Meta: Send + Sync;
     /// State of one thread, kept from one entry to the next.
     type Scratch: Default;
-    /// Whether visiting an entry removes it. A directory that is read again then lists only what remains.
-    const REMOVES: bool;
 
     /// Visits an entry that is not a directory.
     fn entry(
@@ -102,6 +106,11 @@ pub(crate) trait Visitor: Sync + Sized {
 
     /// Opens a subdirectory.
     fn enter(&self, dir: &Self::Dir, name: &CStr) -> Result<Entered<Self>, Fault>;
+
+    /// Whether visiting an entry removes it. A directory that is read again then lists only what remains.
+    fn removes(&self) -> bool {
+        false
+    }
 
     /// Leaves a directory after everything below it. `complete` is false if the walk failed somewhere below.
     /// `parent` is `None` for the root.

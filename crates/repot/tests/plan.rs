@@ -21,7 +21,7 @@ fn facts() -> Facts {
     facts.root_mount = 1;
     facts.survey =
         Survey { entries: 5000, directories: 500, bytes: 100 * MIB, largest: 9 * MIB, ..Survey::default() };
-    facts.memory = Memory { total: 1024 * MIB, available: 800 * MIB };
+    facts.memory = Memory { total: 1024 * MIB, available: 800 * MIB, high: 0 };
     facts.kernel = (6, 12);
     facts.cpus = 2;
     facts.candidates = vec![Candidate { path: b"/sbin/init".to_vec(), why: None }];
@@ -63,7 +63,13 @@ fn others(facts: &mut Facts) {
 }
 
 fn bound(facts: &mut Facts) {
-    facts.dependents = vec!["\"/self\" is a bind mount of \"/self\" in it".into()];
+    facts.dependents = vec!["loop0 has its backing file in it".into()];
+}
+
+fn itself(facts: &mut Facts) {
+    facts.mounts = repot::facts::mountinfo::parse(
+        b"1 1 0:2 / / rw - rootfs rootfs rw\n20 1 0:2 /self /self rw - rootfs rootfs rw\n",
+    );
 }
 
 fn beside(mode: Mode) -> Options {
@@ -73,6 +79,16 @@ fn beside(mode: Mode) -> Options {
 #[test]
 fn every_situation_has_its_method() {
     let short = |facts: &mut Facts| facts.memory.available = MIB;
+    let largest = |facts: &mut Facts| {
+        (facts.survey.bytes, facts.survey.largest) = (500 * MIB, 500 * MIB);
+        facts.memory.available = 300 * MIB;
+    };
+    let few = |facts: &mut Facts| facts.descriptors = 255;
+    let unseen = |facts: &mut Facts| facts.unseen = Some("facts: getdents64: EIO".into());
+    let blind = |facts: &mut Facts| {
+        unseen(facts);
+        facts.root_mount = 0;
+    };
     let nullfs = |facts: &mut Facts| facts.parentless = false;
     let other = |magic| {
         with(|facts| {
@@ -128,9 +144,15 @@ fn every_situation_has_its_method() {
         ),
         ("others, move", with(others), mode(Mode::Move), Method::Bind, "2 other processes"),
         ("others are ignored", with(others), beside(Mode::Move), Method::Move, "as configured"),
+        ("no room for a whole file", with(largest), beside(Mode::Move), Method::Bind, "the move needs"),
+        ("the same, truncated", with(largest), mode(Mode::Move), Method::Move, "as configured"),
+        ("few descriptors", with(few), mode(Mode::Auto), Method::Bind, "the move needs 256 descriptors"),
+        ("no survey", with(unseen), mode(Mode::Auto), Method::Bind, "facts: getdents64"),
+        ("no survey, move", with(unseen), mode(Mode::Move), Method::Bind, "facts: getdents64"),
+        ("no mounts", with(blind), mode(Mode::Bind), Method::Stay, "facts: getdents64"),
         ("others are not ignored", with(others), beside(Mode::Auto), Method::Bind, "2 other processes"),
-        ("bind mount", with(bound), mode(Mode::Auto), Method::Bind, "/ is in use: \"/self\" is a bind mount"),
-        ("bind mount, move", with(bound), beside(Mode::Move), Method::Bind, "in use: "),
+        ("loop device", with(bound), mode(Mode::Auto), Method::Bind, "/ is in use: loop0 has"),
+        ("loop device, move", with(bound), beside(Mode::Move), Method::Bind, "in use: "),
         (
             "directory",
             with(|f| f.root_mount = 0),
@@ -146,6 +168,25 @@ fn every_situation_has_its_method() {
     }
 }
 
+#[test]
+fn bind_mounts_of_the_root_move_unless_they_cannot_be_made_again() {
+    let decided = |change: fn(&mut Facts), options: &Options| {
+        let facts = with(|facts| {
+            itself(facts);
+            change(facts);
+        });
+        let Plan { method, reason, .. } = planned(&facts, options);
+        (method, reason)
+    };
+    let start = "/ is in use: \"/self\" is a bind mount of \"/self\" in it";
+    assert_eq!(decided(|_| (), &mode(Mode::Auto)), (Method::Move, "/ is the initial ramfs".to_string()));
+    let used = (Method::Bind, format!("{start}, and other processes may use it"));
+    assert_eq!(decided(others, &beside(Mode::Move)), used);
+    // A mount of what was removed cannot be carried by a bind either.
+    let lost = (Method::Stay, format!("{start}, where that cannot be found any more"));
+    assert_eq!(decided(|facts| facts.lost.push(20), &mode(Mode::Move)), lost);
+}
+
 fn planned(facts: &Facts, options: &Options) -> Plan {
     plan(facts, options).expect("a plan")
 }
@@ -158,6 +199,61 @@ fn the_default_size_stays_unless_the_tree_needs_more() {
     assert_eq!(large.tmpfs.size.as_deref(), Some("631662182"), "the tree and a tenth of the memory");
     let many = planned(&with(|facts| facts.survey.entries = 200_000), &Options::default());
     assert_eq!(many.tmpfs.nr_inodes.as_deref(), Some("220018"), "the entries and a tenth more");
+}
+
+/// On 32 bits, the kernel's default of inodes does not count high memory.
+#[test]
+fn high_memory_lowers_the_default_of_inodes() {
+    let many = |high| {
+        let change = |facts: &mut Facts| {
+            facts.survey.entries = 80_000;
+            facts.memory.high = high;
+        };
+        planned(&with(change), &Options::default()).tmpfs.nr_inodes
+    };
+    assert_eq!(many(0), None);
+    // Low memory is still more than half.
+    assert_eq!(many(400 * MIB), None);
+    assert_eq!(many(724 * MIB).as_deref(), Some("88018"));
+}
+
+/// The size that a move would need is nothing to impose on a root that stays.
+#[test]
+fn a_bind_sets_only_what_is_configured_and_fits() {
+    let busy = |facts: &mut Facts| {
+        tmpfs(facts);
+        others(facts);
+        facts.survey.bytes = 600 * MIB;
+        facts.survey.entries = 300_000;
+        facts.capacity = Capacity { size: 900 * MIB, free: 200 * MIB, inodes: 500_000, free_inodes: 100_000 };
+    };
+    let bound = planned(&with(busy), &Options::default());
+    assert_eq!(bound.method, Method::Bind);
+    assert!(bound.tmpfs.size.is_some() && bound.tmpfs.nr_inodes.is_some());
+    assert_eq!((bound.bound.size, bound.bound.nr_inodes), (None, None));
+    let limits = |size, inodes| {
+        options(|options| (options.size, options.nr_inodes) = (Some(size), Some(Amount::Exactly(inodes))))
+    };
+    let fits = planned(&with(busy), &limits(Amount::Exactly(700 * MIB), 400_000));
+    assert_eq!(
+        (fits.bound.size.as_deref(), fits.bound.nr_inodes.as_deref()),
+        (Some("734003200"), Some("400000"))
+    );
+    assert!(fits.warnings.is_empty());
+    let less = planned(&with(busy), &limits(Amount::Percent(60), 399_999));
+    assert_eq!((less.bound.size, less.bound.nr_inodes), (None, None));
+    assert_eq!(
+        less.warnings,
+        [
+            "size=60% ignored: 734003200 are in use, and the root stays where it is",
+            "nr_inodes=399999 ignored: 400000 are in use, and the root stays where it is"
+        ]
+    );
+    let unlimited = planned(&with(busy), &limits(Amount::Exactly(0), 0));
+    assert_eq!(
+        (unlimited.bound.size.as_deref(), unlimited.bound.nr_inodes.as_deref()),
+        (Some("0"), Some("0"))
+    );
 }
 
 #[test]
@@ -269,16 +365,9 @@ fn a_truncated_initramfs_is_refused() {
         ("ramfs has no room to run out of", facts(), None),
         ("no end", with(|f| f.unpacking.begun = true), Some("the archive has no end")),
         ("end", with(|f| f.unpacking = marked(5000, 100 * MIB)), None),
-        (
-            "fewer entries",
-            with(|f| f.unpacking = marked(5001, MIB)),
-            Some("5001 entries with 1.0 MiB, but only 5000"),
-        ),
-        (
-            "fewer bytes",
-            with(|f| f.unpacking = marked(9, 100 * MIB + 1)),
-            Some("but only 5000 entries with 100.0 MiB"),
-        ),
+        // Later segments replaced files by smaller ones, or an earlier stage deleted some.
+        ("fewer entries", with(|f| f.unpacking = marked(5001, MIB)), None),
+        ("fewer bytes", with(|f| f.unpacking = marked(9, 100 * MIB + 1)), None),
         (
             "not the initramfs",
             with(|f| {
@@ -334,6 +423,11 @@ fn payload(mib: u64) -> impl FnOnce(&mut Facts) {
 fn a_payload_is_unpacked_or_refused() {
     let with_digests = |digests: &[Option<[u8; 32]>]| options(|o| o.payload = digests.to_vec());
     let (right, wrong) = (Some([7; 32]), Some([8; 32]));
+    let uncovered = options(|o| (o.payload, o.uncovered) = (vec![right], vec!["init=".into()]));
+    let beside_it = |f: &mut Facts| {
+        payload(100)(f);
+        f.outside = vec!["sbin".into()];
+    };
     // The payload, the configuration, and the text of the refusal.
     let rows: &[(&str, Facts, Options, Option<&str>)] = &[
         ("one", with(payload(100)), Options::default(), None),
@@ -342,6 +436,8 @@ fn a_payload_is_unpacked_or_refused() {
         ("both", with(payload(100)), with_digests(&[right, wrong]), Some("payload= requires")),
         ("nonsense", with(payload(100)), with_digests(&[None]), Some("a malformed digest")),
         ("none", with(|_| ()), with_digests(&[right]), Some("the image has no payload")),
+        ("beside", with(beside_it), with_digests(&[right]), Some("entries beside the payload: sbin")),
+        ("init=", with(payload(100)), uncovered, Some("does not cover what /etc/repot.conf sets: init=")),
         ("unread", with(payload(100)), options(|o| o.unread = true), Some("could not be read")),
         ("useless", with(|f| f.payload = Found::Useless("why".into())), Options::default(), Some("why")),
         ("too large", with(payload(900)), Options::default(), Some("more memory")),

@@ -24,9 +24,10 @@ pub const MUSL_GCC: Tool = ("musl-gcc", "musl-tools");
 pub const FILE: Tool = ("file", "file");
 
 /// Programs that read and write the same formats as `repot`: the tests compare with them.
-pub const TESTS: [Tool; 13] = [
+pub const TESTS: [Tool; 14] = [
     ("bsdtar", "libarchive-tools"),
     BUSYBOX,
+    ("bzip2", "bzip2"),
     ("cpio", "cpio"),
     ("gzip", "gzip"),
     ("lz4", "lz4"),

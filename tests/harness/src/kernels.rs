@@ -1,9 +1,10 @@
 //! Stock Debian kernels, downloaded once and kept below `target/kernels`. Nothing is installed.
 //!
-//! They come from the mirror that this machine's apt uses, from other suites, with package lists in a
-//! directory of our own. The "cloud" flavor boots in QEMU and is the smallest.
+//! They come from other suites of the mirror that this machine's apt uses. The "cloud" flavor boots in QEMU
+//! and is the smallest.
 
 use crate::command::{read, run};
+use crate::suite::{Kind, Suite};
 use crate::{debian, place};
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
@@ -60,11 +61,79 @@ pub fn kernel(series: &str) -> Result<Kernel> {
     Ok(kernel)
 }
 
+/// Modules of the kernel of a series.
+#[derive(Debug, Clone)]
+pub struct Modules {
+    /// `uname -r` of their kernel.
+    pub release: String,
+    /// Each as `NAME.ko`, not compressed.
+    pub files: Vec<PathBuf>,
+}
+
+/// The modules `names` of the kernel of a series, downloaded if missing.
+///
+/// # Errors
+/// If they cannot be downloaded.
+pub fn modules(series: &str, names: &[String]) -> Result<Modules> {
+    kernel(series)?;
+    let folder = place::kept("kernels")?.join(series);
+    let kept = folder.join("modules");
+    let _lock = place::lock("kernels")?;
+    let files: Vec<PathBuf> = names.iter().map(|name| kept.join(format!("{name}.ko"))).collect();
+    if !files.iter().all(|file| file.exists()) {
+        debian::need(&[debian::APT, debian::DPKG_DEB, ("xz", "xz-utils")])?;
+        let package = std::fs::read_to_string(folder.join("package"))?;
+        fetch_modules(series, package.trim_end(), names, &kept)
+            .with_context(|| format!("cannot download modules for the kernel {series}"))?;
+    }
+    let release = std::fs::read_to_string(kept.join("release"))?.trim_end().to_owned();
+    Ok(Modules { release, files })
+}
+
+/// The modules are in the package of the kernel; from 7.0 on in one of their own.
+fn fetch_modules(series: &str, package: &str, names: &[String], kept: &Path) -> Result<()> {
+    let version = package.splitn(3, '-').nth(2).context("a kernel package has a version")?;
+    let suites = SERIES.iter().find(|(name, _)| *name == series).map_or(&[][..], |(_, suites)| suites);
+    let work = place::fresh(&format!("kernels/unpack-modules-{series}"))?;
+    let mut failures = Vec::new();
+    for suite in suites {
+        let suite = Suite::open(suite, Kind::Binary)?;
+        for package in [format!("linux-modules-{version}"), package.to_owned()] {
+            match read(suite.apt("apt-get").current_dir(&work).args(["-qq", "download", &package])) {
+                Err(error) => failures.push(format!("{package}: {error:#}")),
+                Ok(_) => return unpack_modules(&work, names, kept),
+            }
+        }
+    }
+    bail!("{}", failures.join("; "))
+}
+
+fn unpack_modules(work: &Path, names: &[String], kept: &Path) -> Result<()> {
+    let archive = only(work, |name| name.ends_with(".deb"))?;
+    let tree = work.join("tree");
+    run(Command::new("dpkg-deb").arg("-x").arg(&archive).arg(&tree))?;
+    std::fs::create_dir_all(kept)?;
+    for name in names {
+        let wanted = format!("{name}.ko");
+        let mut found = only(&tree, |file| file.strip_suffix(".xz").unwrap_or(file) == wanted)?;
+        if found.extension().is_some_and(|extension| extension == "xz") {
+            run(Command::new("xz").arg("-d").arg(&found))?;
+            found.set_extension("");
+        }
+        std::fs::rename(&found, kept.join(wanted))?;
+        let mut folders = found.components().map(|part| part.as_os_str());
+        folders.find(|part| *part == "modules");
+        let release = folders.next().context("modules are in the folder of a release")?;
+        std::fs::write(kept.join("release"), release.as_encoded_bytes())?;
+    }
+    std::fs::remove_dir_all(work).with_context(|| format!("cannot remove {}", work.display()))
+}
+
 fn fetch(series: &str, suites: &[&str], folder: &Path) -> Result<()> {
     let mut failures = Vec::new();
     let mut best: Option<(Version, String, Suite)> = None;
     for suite in suites {
-        let found = Suite::open(suite).and_then(|suite| Ok((suite.newest(series)?, suite)));
+        let found = Suite::open(suite, Kind::Binary).and_then(|suite| Ok((newest(&suite, series)?, suite)));
         match found {
             Ok(((version, package), suite)) if best.as_ref().is_none_or(|(other, ..)| version > *other) => {
                 best = Some((version, package, suite));
@@ -74,7 +143,7 @@ fn fetch(series: &str, suites: &[&str], folder: &Path) -> Result<()> {
         }
     }
     let (_, package, suite) = best.with_context(|| failures.join("; "))?;
-    println!("downloading the kernel {package} ({})", suite.name);
+    println!("downloading the kernel {package} ({})", suite.name());
     let work = place::fresh(&format!("kernels/unpack-{series}"))?;
     run(suite.apt("apt-get").current_dir(&work).args(["-qq", "download", &package]))?;
     let archive = only(&work, |name| name.ends_with(".deb"))?;
@@ -91,73 +160,21 @@ fn fetch(series: &str, suites: &[&str], folder: &Path) -> Result<()> {
     std::fs::remove_dir_all(&work).with_context(|| format!("cannot remove {}", work.display()))
 }
 
-/// One suite of the mirror, with package lists in our own directory.
-struct Suite {
-    name: String,
-    folder: PathBuf,
-}
-
-impl Suite {
-    fn open(name: &str) -> Result<Suite> {
-        let folder = place::kept(&format!("kernels/apt/{name}"))?;
-        for part in ["state/lists/partial", "cache/archives/partial", "etc"] {
-            std::fs::create_dir_all(folder.join(part))?;
-        }
-        let suite = Suite { name: name.to_owned(), folder };
-        let keys = Path::new("/usr/share/keyrings/debian-archive-keyring.gpg");
-        let signed = format!("signed-by={}", keys.display());
-        if suite.update(&signed).is_err() {
-            // The suite's key can be newer than this system. A kernel for tests may be unsigned.
-            println!("this system has no key for the suite {name}: using its package lists unverified");
-            suite.update("trusted=yes")?;
-        }
-        Ok(suite)
-    }
-
-    fn update(&self, trust: &str) -> Result<()> {
-        let sources = self.folder.join("etc/sources.list");
-        std::fs::write(sources, format!("deb [{trust}] {} {} main\n", mirror()?, self.name))?;
-        // Without this option, apt warns and uses old lists if a download fails.
-        read(self.apt("apt-get").args(["-qq", "-o", "APT::Update::Error-Mode=any", "update"])).map(drop)
-    }
-
-    fn apt(&self, program: &str) -> Command {
-        let mut command = Command::new(program);
-        let path = |part: &str| self.folder.join(part).display().to_string();
-        for option in [
-            format!("Dir::State={}", path("state")),
-            format!("Dir::Cache={}", path("cache")),
-            format!("Dir::Etc::SourceList={}", path("etc/sources.list")),
-            "Dir::Etc::SourceParts=/dev/null".to_owned(),
-            "Dir::State::status=/dev/null".to_owned(),
-            "APT::Architecture=amd64".to_owned(),
-            "APT::Architectures=amd64".to_owned(),
-            "APT::Sandbox::User=root".to_owned(),
-            "Acquire::Languages=none".to_owned(),
-            "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false".to_owned(),
-            "Acquire::IndexTargets::deb::Contents-deb::DefaultEnabled=false".to_owned(),
-        ] {
-            command.arg("-o").arg(option);
-        }
-        command
-    }
-
-    /// The newest package of the series that has a kernel image: from 7.0 on it is called `linux-binary-…`.
-    fn newest(&self, series: &str) -> Result<(Version, String)> {
-        let names = read(self.apt("apt-cache").arg("pkgnames").arg("linux-"))?;
-        let rank = |name: &str| {
-            let (kind, rest) = name.strip_prefix("linux-")?.split_once('-')?;
-            let version = rest.strip_suffix("-cloud-amd64")?;
-            let fits = version == series || version.starts_with(&format!("{series}."));
-            let image = matches!(kind, "image" | "binary");
-            (fits && image).then(|| (version_of(version, kind), name.to_owned()))
-        };
-        names
-            .lines()
-            .filter_map(rank)
-            .max()
-            .with_context(|| format!("the suite {} has no cloud kernel {series}", self.name))
-    }
+/// The newest package of the series that has a kernel image: from 7.0 on it is called `linux-binary-…`.
+fn newest(suite: &Suite, series: &str) -> Result<(Version, String)> {
+    let names = read(suite.apt("apt-cache").arg("pkgnames").arg("linux-"))?;
+    let rank = |name: &str| {
+        let (kind, rest) = name.strip_prefix("linux-")?.split_once('-')?;
+        let version = rest.strip_suffix("-cloud-amd64")?;
+        let fits = version == series || version.starts_with(&format!("{series}."));
+        let image = matches!(kind, "image" | "binary");
+        (fits && image).then(|| (version_of(version, kind), name.to_owned()))
+    };
+    names
+        .lines()
+        .filter_map(rank)
+        .max()
+        .with_context(|| format!("the suite {} has no cloud kernel {series}", suite.name()))
 }
 
 /// The numbers of a version, then whether the package is of the kind that has the image since 7.0.
@@ -167,17 +184,6 @@ fn version_of(version: &str, kind: &str) -> Version {
     let numbers =
         version.split(|letter: char| !letter.is_ascii_digit()).filter_map(|digits| digits.parse().ok());
     (numbers.collect(), kind == "binary")
-}
-
-/// The mirror that this machine's apt uses.
-///
-/// # Errors
-/// If apt has no Debian mirror.
-pub fn mirror() -> Result<String> {
-    let targets =
-        read(Command::new("apt-get").args(["indextargets", "--format", "$(SITE)", "Label: Debian"]))?;
-    let first = targets.lines().next().map(str::to_owned);
-    first.context("apt has no Debian mirror (see `apt-get indextargets`)")
 }
 
 /// The first file below `folder` whose name fits.

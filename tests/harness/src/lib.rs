@@ -9,4 +9,6 @@ pub mod debian;
 pub mod kernels;
 pub mod place;
 pub mod qemu;
+pub mod sources;
+pub mod suite;
 pub mod tool;

@@ -33,6 +33,8 @@ pub struct Machine<'a> {
     pub limit: Duration,
     /// What the guest prints when it stays running on purpose. QEMU is killed soon after.
     pub stays: Option<&'a str>,
+    /// A file that holds the memory of the guest afterwards.
+    pub memory: Option<&'a Path>,
     /// The directory of `console.txt` and `report.json`.
     pub folder: &'a Path,
 }
@@ -100,7 +102,16 @@ impl Machine<'_> {
         let (console, report) = (self.folder.join("console.txt"), self.folder.join("report.json"));
         let serial = |path: &Path, id: &str| format!("file,id={id},path={}", path.display());
         let begun = Instant::now();
-        let mut child = Command::new("qemu-system-x86_64")
+        let mut command = Command::new("qemu-system-x86_64");
+        if let Some(file) = self.memory {
+            let backend = format!(
+                "memory-backend-file,id=ram,size={}M,mem-path={},share=on",
+                self.memory_mib,
+                file.display()
+            );
+            command.args(["-object", &backend, "-machine", "memory-backend=ram"]);
+        }
+        let mut child = command
             .args([
                 "-machine",
                 "pc",

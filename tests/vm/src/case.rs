@@ -1,8 +1,9 @@
 //! One boot of a scenario: the image on one kernel, with one type of root, in one mode.
 
 use crate::expect::Expect;
+use crate::image::Image;
 use crate::scenario::{self, Scenario};
-use crate::{LIMIT, fail_if_any, verdict, with_second_try};
+use crate::{LIMIT, fail_if_any, secret, verdict, with_second_try};
 use anyhow::{Context, Result};
 use repot_harness::qemu::Machine;
 use repot_harness::{debian, kernels, place};
@@ -49,24 +50,40 @@ impl Case {
         let image = self.scenario.image()?;
         let folder = place::fresh(&format!("boots/runs/{}", self.name()))?;
         let expect = self.expect()?;
+        let memory = expect.markers.is_some().then(|| folder.join("memory"));
+        let append = self.append(image)?;
         let machine = Machine {
             kernel: &kernel,
             initrd: &image.archive,
-            append: &self.append(),
+            append: &append,
             memory_mib: self.scenario.memory,
             cpus: self.scenario.cpus,
             limit: LIMIT,
             stays: expect.stays.as_deref(),
+            memory: memory.as_deref(),
             folder: &folder,
         };
         let run = with_second_try(|| machine.run())?;
-        fail_if_any(&verdict::failures(self, image, &run)?, &folder)
+        let mut failures = verdict::failures(self, image, &run)?;
+        if let (Some(memory), Some((least, most))) = (memory, expect.markers) {
+            let found = secret::count(&memory)?;
+            std::fs::remove_file(&memory).context("the memory of the guest")?;
+            if !(least..=most).contains(&found) {
+                let all = secret::MARKERS;
+                failures.push(format!("{found} of {all} markers are in memory, expected {least} to {most}"));
+            }
+        }
+        fail_if_any(&failures, &folder)
     }
 
     /// Its part of the kernel command line.
-    fn append(&self) -> String {
+    fn append(&self, image: &Image) -> Result<String> {
         let mode = if self.mode == "none" { String::new() } else { format!("repot.mode={} ", self.mode) };
-        format!("rootfstype={} {mode}{}", self.rootfstype, self.scenario.append)
+        let line = format!("rootfstype={} {mode}{}", self.rootfstype, self.scenario.append);
+        if !line.contains("{digest}") {
+            return Ok(line);
+        }
+        Ok(line.replace("{digest}", image.digest.as_deref().context("{digest} needs a payload")?))
     }
 
     /// What is expected in this mode.

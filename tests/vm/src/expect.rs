@@ -48,6 +48,9 @@ pub(crate) struct Expect {
     pub(crate) old_root_gone: Option<Works>,
     /// Texts on the console of a boot that ends without an account, because no init runs.
     pub(crate) console: Option<Vec<String>>,
+    /// How many markers of [`crate::scenario::Tree::Secret`] the memory of the guest contains at the end: at
+    /// least and at most.
+    pub(crate) markers: Option<(usize, usize)>,
     /// A text on the console after which the guest keeps running. It is killed then.
     pub(crate) stays: Option<String>,
 }

@@ -1,11 +1,11 @@
 //! The image of a scenario: a directory, the snapshot of it, and the archive.
 
-use crate::payload_image;
 use crate::scenario::{Compress, Cut, Scenario, Tree};
+use crate::{payload_image, secret, segments};
 use anyhow::{Context, Result, ensure};
 use repot_cli::codec::{Compression, Encoder};
 use repot_cli::newc::{Item, Reader};
-use repot_harness::place;
+use repot_harness::{kernels, place};
 use repot_snapshot::plant::{Fs, Plant, hostile_archive, plant};
 use repot_snapshot::{Kind, Snapshot, snapshot};
 use repot_tests::payload_image::noise;
@@ -22,6 +22,8 @@ pub(crate) struct Image {
     pub(crate) archive: PathBuf,
     /// What the kernel must unpack.
     pub(crate) tree: Snapshot,
+    /// The digest of the payload, as `payload=` takes it.
+    pub(crate) digest: Option<String>,
 }
 
 impl Image {
@@ -35,6 +37,7 @@ impl Image {
             Tree::Heavy => large(&root.join("zz"), 48)?,
             Tree::Crowd => crowd(&root.join("zz"))?,
             Tree::Tail => tail(&root.join("zz"))?,
+            Tree::Secret => secret::plant(&root.join("secret"))?,
         }
         if scenario.understated {
             // It fills the first chunks, which have been freed by the time the memory runs out.
@@ -53,10 +56,12 @@ impl Image {
             write(scenario, &root, init, &archive)
                 .with_context(|| format!("cannot pack {}", root.display()))?;
         }
+        let digest = scenario.payload.then(|| payload_image::digest(&archive)).transpose()?;
+        segments::add(scenario, &archive, probe).context("cannot add a segment")?;
         if let Some(cut) = scenario.cut {
             cut_off(scenario, cut, &archive).context("cannot truncate it")?;
         }
-        Ok(Image { archive, tree })
+        Ok(Image { archive, tree, digest })
     }
 }
 
@@ -110,7 +115,8 @@ fn open(root: &Path) -> Result<File> {
     File::open(root).with_context(|| format!("cannot open {}", root.display()))
 }
 
-/// Writes the archive. One that will be truncated is written as by `repot pack`, with an end marker.
+/// Writes the archive. One that is marked or will be truncated is written as by `repot pack`, with an end
+/// marker.
 fn write(scenario: &Scenario, root: &Path, init: &Path, archive: &Path) -> Result<()> {
     let compression = match scenario.compress {
         Compress::None => Compression::None,
@@ -119,7 +125,7 @@ fn write(scenario: &Scenario, root: &Path, init: &Path, archive: &Path) -> Resul
     };
     let file = File::create(archive).with_context(|| format!("cannot write {}", archive.display()))?;
     let mut encoder = Encoder::new(file, compression, compression.default_level().min(3))?;
-    if scenario.cut.is_some() {
+    if scenario.cut.is_some() || scenario.marked {
         let tree = repot_cli::source::directory::scan(root)?.tree;
         let init = repot_cli::init_binary::find(Some(init))?;
         repot_cli::image::Image::new(tree, &init, &[], None)?.write(&mut encoder, &mut |_| ())?;
@@ -177,6 +183,20 @@ fn skeleton(root: &Path, scenario: &Scenario, init: &Path, probe: &Path) -> Resu
         copy(probe, "init")?;
         copy(init, "repot")?;
         std::fs::write(root.join(repot_probe::steps::FILE), serde_json::to_vec(&scenario.steps)?)?;
+    }
+    if scenario.forgets {
+        std::fs::write(root.join(repot_probe::FORGET), b"")?;
+    }
+    // One image for all kernels.
+    for series in scenario.kernels.iter().filter(|_| !scenario.modules.is_empty()) {
+        let modules = kernels::modules(series, &scenario.modules)?;
+        let folder = root.join("modules").join(&modules.release);
+        create_dir_all(&folder)?;
+        for file in &modules.files {
+            let name = file.file_name().context("a module has a name")?;
+            std::fs::copy(file, folder.join(name))
+                .with_context(|| format!("cannot copy {}", file.display()))?;
+        }
     }
     if let Some(config) = &scenario.config {
         std::fs::write(root.join("etc/repot.conf"), config)?;

@@ -13,6 +13,8 @@ mod layouts;
 mod payload_image;
 mod programs;
 mod scenario;
+mod secret;
+mod segments;
 pub mod sweep;
 mod tool_images;
 mod verdict;

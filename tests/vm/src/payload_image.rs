@@ -2,9 +2,12 @@
 
 use anyhow::{Context, Result, anyhow, ensure};
 use clap::Parser;
+use repot::display::Hex;
 use repot::payload::index::Index;
 use repot_cli::cli::Cli;
+use repot_cli::newc::{Item, Reader};
 use repot_snapshot::Snapshot;
+use std::io::Read;
 use std::path::Path;
 
 /// What the tool adds or changes, besides the attribute manifest.
@@ -16,6 +19,23 @@ pub(crate) fn pack(root: &Path, init: &Path, archive: &Path) -> Result<()> {
     let (root, init, archive) = (plain(root)?, plain(init)?, plain(archive)?);
     let words = ["repot", "pack", &root, "--payload", "--init", &init, "-o", &archive, "--level", "3"];
     repot_cli::run(&Cli::try_parse_from(words)?)
+}
+
+/// The digest of the payload of an image.
+pub(crate) fn digest(archive: &Path) -> Result<String> {
+    let bytes = std::fs::read(archive)?;
+    let mut reader = Reader::new(&bytes[..], 0);
+    while let Some(item) = reader.next_item()? {
+        if let Item::Member(header) = item
+            && header.name == b".repot-payload/index"
+        {
+            let mut text = Vec::new();
+            reader.read_to_end(&mut text)?;
+            let index = Index::parse(&text).map_err(|flaw| anyhow!("{flaw}"))?;
+            return Ok(format!("sha256:{}", Hex(&repot_cli::payload::digest(&index))));
+        }
+    }
+    Err(anyhow!("no index"))
 }
 
 /// Makes the index of an image promise fewer pages, in a number of the same length.

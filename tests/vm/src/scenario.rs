@@ -6,6 +6,7 @@ use anyhow::{Context, Result, anyhow};
 use repot_harness::{debian, kernels, place};
 use repot_probe::steps::Step;
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 /// A scenario file. Everything but `about` has a default.
@@ -24,7 +25,7 @@ pub(crate) struct Scenario {
     /// The value of `repot.mode=`. "none" sets no mode.
     #[serde(default = "moved")]
     pub(crate) mode: Vec<String>,
-    /// Appended to the kernel command line.
+    /// Appended to the kernel command line. `{digest}` is the digest of the payload.
     #[serde(default)]
     pub(crate) append: String,
     /// MiB.
@@ -64,6 +65,9 @@ pub(crate) struct Scenario {
     /// More paths with a copy of the probe.
     #[serde(default)]
     pub(crate) also_init: Vec<String>,
+    /// Modules of each kernel, for the step `modules`.
+    #[serde(default)]
+    pub(crate) modules: Vec<String>,
     /// The image has neither `/dev/console` nor `/dev/null`.
     #[serde(default)]
     pub(crate) no_console: bool,
@@ -73,6 +77,18 @@ pub(crate) struct Scenario {
     /// `/etc/repot.conf`.
     #[serde(default)]
     pub(crate) config: Option<String>,
+    /// The archive is written as by `repot pack`, with an end marker.
+    #[serde(default)]
+    pub(crate) marked: bool,
+    /// Segments before and behind the image: paths and contents of files. The contents "PROBE" are a copy of
+    /// the probe.
+    #[serde(default)]
+    pub(crate) front: BTreeMap<String, String>,
+    #[serde(default)]
+    pub(crate) behind: BTreeMap<String, String>,
+    /// The real init overwrites the files of [`Tree::Secret`], says so, and keeps running.
+    #[serde(default)]
+    pub(crate) forgets: bool,
     /// What is expected. A table named after a mode applies to that mode alone.
     pub(crate) expect: toml::Table,
     #[serde(skip)]
@@ -96,6 +112,8 @@ pub(crate) enum Tree {
     Crowd,
     /// 1 MiB of incompressible files at the end of the archive.
     Tail,
+    /// 12 MiB of files full of markers, which are looked for in the memory of the guest.
+    Secret,
 }
 
 /// How an archive is compressed.

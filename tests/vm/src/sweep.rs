@@ -152,6 +152,7 @@ fn one(column: &Column, memory: u32) -> Result<Outcome> {
         cpus: 2,
         limit: LIMIT,
         stays: None,
+        memory: None,
         folder: &folder,
     };
     let mut run = machine.run()?;

@@ -5,7 +5,8 @@
 
 use crate::image::{dated, with_xattrs};
 use crate::{Boot, LIMIT, differences, fail_if_any, last_lines, programs, shorten, with_second_try};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use repot_cli::newc::{Item, Reader, Writer};
 use repot_harness::kernels::{self, Kernel};
 use repot_harness::tool::{self, Tool};
 use repot_harness::{command, debian, place};
@@ -13,6 +14,7 @@ use repot_probe::account::{Account, Line};
 use repot_snapshot::plant::{Fs, Plant, What, hostile_archive, plant};
 use repot_snapshot::{Kind, Snapshot};
 use std::fs::{File, create_dir_all};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -20,7 +22,7 @@ use std::process::Command;
 const ADDED: [&str; 7] = [".repot-begin", ".repot-end", "dev", "dev/console", "dev/kmsg", "dev/null", "init"];
 
 /// The programs that write the sources, and their Debian packages.
-const TOOLS: [debian::Tool; 3] = [("cpio", "cpio"), debian::BUSYBOX, ("umoci", "umoci")];
+const TOOLS: [debian::Tool; 4] = [("bzip2", "bzip2"), ("cpio", "cpio"), debian::BUSYBOX, ("umoci", "umoci")];
 
 /// The sources of the tool's users.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +39,11 @@ enum Source {
     Busybox,
     /// `repot append --rdinit`.
     Rdinit,
+    /// `repot append` to an archive whose directories are called `bin/` and its files `./init`, as LinuxKit's
+    /// builder and bsdtar write them.
+    Slashes,
+    /// `repot pack INITRAMFS --payload`, of the same archive by GNU cpio.
+    Initramfs,
 }
 
 struct Image {
@@ -47,7 +54,7 @@ struct Image {
 }
 
 /// tmpfs has extended attributes of the user namespace only since Linux 6.6.
-const IMAGES: [Image; 8] = [
+const IMAGES: [Image; 10] = [
     Image { name: "directory-zstd", kernel: "6.12", source: Source::Directory, compression: "zstd" },
     Image { name: "directory-lz4", kernel: "6.12", source: Source::Directory, compression: "lz4" },
     Image { name: "tar-gzip", kernel: "7", source: Source::Tar, compression: "gzip" },
@@ -56,6 +63,8 @@ const IMAGES: [Image; 8] = [
     Image { name: "append-gnu-cpio", kernel: "6.12", source: Source::Gnu, compression: "gzip -c" },
     Image { name: "append-busybox-cpio", kernel: "6.1", source: Source::Busybox, compression: "cat" },
     Image { name: "append-rdinit", kernel: "7", source: Source::Rdinit, compression: "zstd -qc" },
+    Image { name: "append-slashes", kernel: "5.10", source: Source::Slashes, compression: "cat" },
+    Image { name: "initramfs-payload", kernel: "6.12", source: Source::Initramfs, compression: "bzip2 -c" },
 ];
 
 /// A packed image, and the tree that it must become.
@@ -94,7 +103,7 @@ fn make(image: &'static Image, tool: &Tool, probe: &Path) -> Result<Made> {
     plant(File::open(&root).context("cannot open the root")?, Fs::Tmpfs, &tree);
     let mut tree = dated(&root, |_| 0)?;
     write(image, tool, &folder)?;
-    if matches!(image.source, Source::Gnu | Source::Busybox) {
+    if matches!(image.source, Source::Gnu | Source::Busybox | Source::Slashes | Source::Initramfs) {
         // repot takes its place.
         let init = tree.remove(&b"init"[..]).context("no init")?;
         tree.insert(b"init.real".to_vec(), init);
@@ -105,7 +114,7 @@ fn make(image: &'static Image, tool: &Tool, probe: &Path) -> Result<Made> {
 impl Source {
     /// Whether the root has its own `/init`, which the appended one executes.
     fn appends(self) -> bool {
-        matches!(self, Source::Gnu | Source::Busybox | Source::Rdinit)
+        !matches!(self, Source::Directory | Source::Tar | Source::Layout)
     }
 
     /// The part of the hostile tree that the format and the program that writes it can carry.
@@ -116,7 +125,9 @@ impl Source {
             let first = if let What::HardLink(first) = &plant.what { what(first) } else { None };
             let socket = plant.what == What::Socket || first == Some(What::Socket);
             match self {
-                Source::Directory | Source::Gnu | Source::Rdinit => true,
+                Source::Directory | Source::Gnu | Source::Slashes | Source::Rdinit | Source::Initramfs => {
+                    true
+                }
                 Source::Layout => !socket,
                 // GNU tar makes hard links of regular files only.
                 Source::Tar => !socket && matches!(first, None | Some(What::File { .. })),
@@ -163,12 +174,48 @@ fn write(image: &Image, tool: &Tool, folder: &Path) -> Result<()> {
             archive("find . | busybox cpio -o -H newc 2> /dev/null")?;
             tool.run(folder, &["append", "initramfs", "-o", "image"])?
         }
+        Source::Slashes => {
+            archive(cpio)?;
+            slashes(&folder.join("initramfs")).context("cannot rename the members")?;
+            tool.run(folder, &["append", "initramfs", "-o", "image"])?
+        }
         Source::Rdinit => {
             archive(cpio)?;
             tool.run(folder, &["append", "initramfs", "-o", "image", "--rdinit", "/repot"])?
         }
+        Source::Initramfs => {
+            archive(cpio)?;
+            tool.run(folder, &["pack", "initramfs", "-o", "image", "--payload"])?
+        }
     };
     Ok(())
+}
+
+/// Gives the members of an archive names with slashes that are not needed.
+fn slashes(path: &Path) -> Result<()> {
+    let bytes = std::fs::read(path)?;
+    let mut reader = Reader::new(&bytes[..], 0);
+    let mut writer = Writer::new(Vec::new());
+    let mut archives = Vec::new();
+    while let Some(item) = reader.next_item()? {
+        match item {
+            Item::Member(mut header) => {
+                let mut data = Vec::new();
+                reader.read_to_end(&mut data)?;
+                if header.is_dir() {
+                    header.name.push(b'/');
+                } else {
+                    header.name.splice(..0, *b"./");
+                }
+                writer.append(&header, &data)?;
+            }
+            Item::Trailer => {
+                archives.append(&mut std::mem::replace(&mut writer, Writer::new(Vec::new())).finish()?);
+            }
+            Item::Skipped(header, why) => bail!("{}: {why}", header.name.escape_ascii()),
+        }
+    }
+    Ok(std::fs::write(path, archives)?)
 }
 
 fn boot(made: &Made, tool: &Tool) -> Result<()> {
@@ -198,8 +245,9 @@ fn failures(made: &Made, after: &Account) -> Vec<String> {
     if (root, after.pivot_root.as_str()) != (Some("tmpfs"), "ok") {
         failures.push(format!("/ is {root:?}, pivot_root {}", after.pivot_root));
     }
-    if !after.log.iter().any(|line| line.contains("repot: move: ")) {
-        failures.push(format!("the log has no move: {:#?}", after.log));
+    let method = if made.image.source == Source::Initramfs { "repot: payload: " } else { "repot: move: " };
+    if !after.log.iter().any(|line| line.contains(method)) {
+        failures.push(format!("the log has no \"{method}\": {:#?}", after.log));
     }
     for (path, device) in [("dev/console", (5, 1)), ("dev/null", (1, 3)), ("dev/kmsg", (1, 11))] {
         let found = after.tree.get(path.as_bytes());
@@ -211,7 +259,9 @@ fn failures(made: &Made, after: &Account) -> Vec<String> {
     // segment.
     let others: &[&str] = match made.image.source {
         Source::Directory | Source::Tar | Source::Layout => &["root"],
-        Source::Gnu | Source::Busybox => &["root", "early", "etc", "etc/repot.conf"],
+        Source::Gnu | Source::Busybox | Source::Slashes | Source::Initramfs => {
+            &["root", "early", "etc", "etc/repot.conf"]
+        }
         // /init is the one of the source.
         Source::Rdinit => &["root", "early", "etc", "etc/repot.conf", "repot"],
     };

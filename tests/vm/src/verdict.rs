@@ -174,12 +174,12 @@ impl Failures {
                 self.say("the step `report` is missing, so there are no mounts to compare with".to_owned())
             }
             (Some(Mounts::Like(AsBefore::Before)), Some(before)) => {
+                // Those that were made again are listed last. What is mounted on what is part of each line.
                 let told = |mounts: &[Mount]| -> Vec<String> {
-                    mounts
-                        .iter()
-                        .filter(|mount| mount.point != "/")
-                        .map(|mount| told(mount, mounts))
-                        .collect()
+                    let below = mounts.iter().filter(|mount| mount.point != "/");
+                    let mut lines: Vec<String> = below.map(|mount| told(mount, mounts)).collect();
+                    lines.sort();
+                    lines
                 };
                 self.same("mounts", &Some(told(&before.mounts)), told(&after.mounts));
             }
@@ -215,15 +215,16 @@ impl Failures {
 /// The properties of a mount that must not change. IDs may change, and a bind mount of the root's own file
 /// system is on another device with another type afterwards.
 fn told(mount: &Mount, all: &[Mount]) -> String {
-    let root = all.iter().find(|other| other.point == "/");
-    let own = root.is_none_or(|root| root.device != mount.device);
+    let top = all.iter().find(|other| other.point == "/");
+    let own = top.is_none_or(|top| top.device != mount.device);
     let parent = all.iter().find(|other| other.id == mount.parent).map_or("", |parent| parent.point.as_str());
     let system = if own {
         format!("{} {} {}", mount.kind, mount.source, mount.super_options)
     } else {
         "of /".to_owned()
     };
-    format!("{} on {parent} from {} {} {system}", mount.point, mount.root, mount.options)
+    let Mount { point, root, options, propagation, .. } = mount;
+    format!("{point} on {parent} from {root} {options} {propagation} {system}")
 }
 
 /// The memory that the files of a tree take.

@@ -131,8 +131,13 @@ impl New {
 /// The compression of the last segment, which this kernel can certainly read.
 fn compression(survey: &Survey) -> Result<Compression> {
     let last = survey.segments.last().context("the image is empty")?;
-    // We do not write lzma. Every kernel reads uncompressed members.
-    Ok(if last.compression == Compression::Lzma { Compression::None } else { last.compression })
+    Ok(match last.compression {
+        // We write none of these. Every kernel reads uncompressed members.
+        Compression::Lzma | Compression::Bzip2 | Compression::Lzo => Compression::None,
+        Compression::Zstd | Compression::Gzip | Compression::Xz | Compression::Lz4 | Compression::None => {
+            last.compression
+        }
+    })
 }
 
 /// The members to add: the init and a few small files.

@@ -132,6 +132,9 @@ fn problems(survey: &Survey, root: Option<&Root>, boot: Vec<String>, damaged: bo
     if survey.end_marker == EndMarker::Wrong {
         problems.push("the end marker disagrees with the members: some were removed or changed".into());
     }
+    if let Some(missing) = survey.truncated().filter(|_| survey.repot()) {
+        problems.push(format!("/init would refuse to boot it as truncated: {missing}"));
+    }
     if survey.segments.last().is_some_and(|last| !last.trailer) {
         problems.push("the last archive has no TRAILER!!!: it may be truncated between two members".into());
     }

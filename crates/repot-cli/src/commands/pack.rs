@@ -1,6 +1,7 @@
 //! `repot pack`: turns a root file system into an image that boots, in one command.
 
 use std::env;
+use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 
 use anyhow::{Context, Result, bail};
@@ -17,8 +18,13 @@ use crate::payload;
 use crate::programs::{self, Programs};
 use crate::ram::{Footprint, Need};
 use crate::report::{Format, Summary, finish, row, size, table};
-use crate::source::{self, oci::Choice};
-use crate::tree::{Kind, Tree};
+use crate::source::fakeroot::{self, State};
+use crate::source::oci::Choice;
+use crate::source::{self, Owners, Source, devices, exclude};
+use crate::tree::{Contents, Kind, Tree};
+
+/// What stays in front of the image is padded to a multiple of this. The kernel requires 4.
+const FRONT: u64 = 512;
 
 /// Runs the command.
 pub fn run(args: &Pack) -> Result<()> {
@@ -31,17 +37,61 @@ pub fn run(args: &Pack) -> Result<()> {
     };
     let output = Output::create(&args.output)?;
     let choice = Choice { image: args.image.clone(), architecture: args.arch.clone() };
-    let mut source = source::open(&args.root, &choice, output.directory())?;
+    let owners = owners(args)?;
+    let mut source = source::open_as(&args.root, &choice, output.directory(), owners)?;
     source.warnings.extend(leave_out(args, &mut source.tree));
+    edit(args, &mut source)?;
+    let front = source.front.take();
     let mut image = Image::new(source.tree, &init, &args.config, epoch)?;
     let mut warnings = source.warnings;
     warnings.append(&mut image.warnings);
-    let packed =
-        if args.payload { payload(args, level, image, output) } else { whole(args, level, &image, output) };
+    let packed = in_front(front, output).and_then(|output| {
+        if args.payload { payload(args, level, image, output) } else { whole(args, level, &image, output) }
+    });
     let mut packed = packed.map_err(output::cause)?;
     warnings.append(&mut packed.warnings);
     let format = Format { json: args.json, stdout_taken: output::is_stdout(&args.output) };
     finish(format, &Packed { warnings, ..packed })
+}
+
+/// Where the owners of a directory come from.
+fn owners(args: &Pack) -> Result<Owners> {
+    if let Some(state) = &args.fakeroot {
+        if !args.root.is_dir() {
+            return Err(usage("--fakeroot is for directories: an archive has its own owners".into()));
+        }
+        return Ok(Owners::Fakeroot(State::read(state)?));
+    }
+    Ok(match fakeroot::wrapper() {
+        // With an owner, only the device nodes are missing if tar cannot help.
+        Some(wrapper) if args.owner.is_none() || fakeroot::can_help() => Owners::Wrapper(wrapper),
+        _ => Owners::Disk,
+    })
+}
+
+/// Changes the root as the options say.
+fn edit(args: &Pack, source: &mut Source) -> Result<()> {
+    for pattern in &args.exclude {
+        if exclude::remove(&mut source.tree, pattern) == 0 {
+            source.warnings.push(format!("--exclude {pattern}: nothing fits"));
+        }
+    }
+    if let Some((uid, gid)) = args.owner {
+        source.tree.give(uid, gid);
+    }
+    args.devices.iter().try_for_each(|list| devices::apply(&mut source.tree, list))
+}
+
+/// Writes what must stay in front of the image.
+fn in_front(front: Option<Contents>, output: Output) -> Result<Counted> {
+    let mut counted = Counted { out: output, bytes: 0 };
+    if let Some(front) = front {
+        let mut reader = front.open()?.take(front.len());
+        let copied = io::copy(&mut reader, &mut counted).context("cannot copy the start of the initramfs")?;
+        let rest = copied.next_multiple_of(FRONT) - copied;
+        io::copy(&mut io::repeat(0).take(rest), &mut counted)?;
+    }
+    Ok(counted)
 }
 
 /// What was packed.
@@ -76,12 +126,11 @@ struct WithPayload {
 }
 
 /// Packs an image that the kernel unpacks whole.
-fn whole(args: &Pack, level: u32, image: &Image, output: Output) -> Result<Packed> {
+fn whole(args: &Pack, level: u32, image: &Image, output: Counted) -> Result<Packed> {
     let (init, warnings) = check(image.tree())?;
     let progress = progress(image.tree());
     let cannot_write = || format!("cannot write {}", args.output.display());
-    let counted = Counted { out: output, bytes: 0 };
-    let encoder = Encoder::new(counted, args.compress, level).with_context(cannot_write)?;
+    let encoder = Encoder::new(output, args.compress, level).with_context(cannot_write)?;
     let (encoder, totals) = image.write(encoder, &mut |bytes| progress.inc(bytes))?;
     let counted = encoder.finish_aligned(BLOCK).with_context(cannot_write)?;
     progress.finish_and_clear();
@@ -102,16 +151,15 @@ fn whole(args: &Pack, level: u32, image: &Image, output: Output) -> Result<Packe
 }
 
 /// Packs an image whose root stays compressed until `/init` unpacks it.
-fn payload(args: &Pack, level: u32, image: Image, output: Output) -> Result<Packed> {
+fn payload(args: &Pack, level: u32, image: Image, output: Counted) -> Result<Packed> {
     let (init, warnings) = check(image.tree())?;
     let progress = progress(image.tree());
     let (inner, mut outer) = image.split()?;
-    let payload = payload::write(&inner, level, output.directory(), &mut |bytes| progress.inc(bytes))?;
+    let payload = payload::write(&inner, level, output.out.directory(), &mut |bytes| progress.inc(bytes))?;
     let index = payload.index.clone();
     outer.add_payload(payload);
     let cannot_write = || format!("cannot write {}", args.output.display());
-    let counted = Counted { out: output, bytes: 0 };
-    let (counted, totals) = outer.write(counted, &mut |_| ()).with_context(cannot_write)?;
+    let (counted, totals) = outer.write(output, &mut |_| ()).with_context(cannot_write)?;
     progress.finish_and_clear();
     counted.out.commit()?;
 
@@ -208,7 +256,19 @@ fn check(tree: &Tree) -> Result<(Option<String>, Vec<String>)> {
     let mut warnings = boot.problems;
     warnings.extend(programs::surroundings(tree));
     warnings.extend(xattr_list::refused(tree));
+    warnings.extend(strangers(tree, boot.init.as_deref()));
     Ok((boot.init, warnings))
+}
+
+/// A warning if the root or its init do not belong to root: the image was probably made without root.
+fn strangers(tree: &Tree, init: Option<&str>) -> Option<String> {
+    let owner = |path: &str| {
+        let attributes = &tree.inode(tree.resolve(path.as_bytes())?).attributes;
+        (attributes.uid != 0).then(|| format!("{path} belongs to {}:{}", attributes.uid, attributes.gid))
+    };
+    let found: Vec<String> = [Some("/"), init].into_iter().flatten().filter_map(owner).collect();
+    let why = "not to root: use --owner 0:0, --fakeroot FILE, or pack under fakeroot";
+    (!found.is_empty()).then(|| format!("{} and {why}", found.join(", ")))
 }
 
 fn source_date_epoch() -> Result<Option<u32>> {

@@ -104,7 +104,7 @@ fn verdict(root: &Mount) -> Verdict {
         (false, "the root mount has no parent, and the kernel cannot move it (EINVAL)")
     } else if root.fstype == b"rootfs" {
         (true, "the root mount is the initial file system, bound over itself")
-    } else if root.shared {
+    } else if root.group != 0 {
         (
             false,
             "the root mount is shared (EINVAL), unless the caller makes it private first, as container runtimes do",

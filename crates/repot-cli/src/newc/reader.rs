@@ -44,8 +44,8 @@ impl fmt::Display for Damage {
 
 impl std::error::Error for Damage {}
 
-/// Reads the members of an archive in order. Their names have no slashes at their ends and no `./`: the kernel
-/// takes names as paths.
+/// Reads the members of an archive in order. Their names have no slashes at their ends and no `./`: the
+/// kernel takes names as paths.
 #[derive(Debug)]
 pub struct Reader<R: BufRead> {
     input: R,

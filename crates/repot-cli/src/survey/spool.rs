@@ -1,7 +1,7 @@
 //! The payload of an image: collects its chunks while the image streams by, verifies them, and reads their
 //! tree.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::hash::Hasher;
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
@@ -46,18 +46,18 @@ pub struct Spool {
 }
 
 /// The name of a member relative to the directory of the payload, if it is inside.
-pub(super) fn below(name: &[u8]) -> Option<&[u8]> {
+pub(crate) fn below(name: &[u8]) -> Option<&[u8]> {
     name.strip_prefix(DIRECTORY.as_bytes())?.strip_prefix(b"/")
 }
 
 impl Spool {
     /// Whether the image has no payload.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.index.is_none() && self.chunks.is_empty()
     }
 
     /// Adds a member. It replaces an earlier one of the same name.
-    pub(super) fn member(&mut self, name: &[u8], data: &mut dyn Read) -> Result<()> {
+    pub(crate) fn member(&mut self, name: &[u8], data: &mut dyn Read) -> Result<()> {
         if name == b"index" {
             let mut text = Vec::new();
             data.take(LIMIT as u64 + 1).read_to_end(&mut text)?;
@@ -88,7 +88,7 @@ impl Spool {
     }
 
     /// Verifies everything and reads the tree. An error names the chunk or frame.
-    pub(super) fn open(&self, outer: &Tree) -> Result<Root> {
+    pub(crate) fn open(&self, outer: &Tree) -> Result<Root> {
         let text = self.index.as_deref().context("the payload has no index")?;
         ensure!(text.len() <= LIMIT, "the index of the payload has more than {LIMIT} bytes");
         let index = Index::parse(text).map_err(|flaw| anyhow::anyhow!("{DIRECTORY}: {flaw}"))?;
@@ -112,13 +112,16 @@ impl Spool {
         let archive = self.archive(&index)?;
         entries::check(&archive, &index)?;
         let (scratch, mut weight) = (std::env::temp_dir(), Weight::default());
-        let tarball = Tarball::open(archive, "the payload", &scratch, &mut weight)?;
+        let tarball = Tarball::open(archive.into(), "the payload", &scratch, &mut weight)?;
         let mut tree = Tree::new(Attributes { permissions: 0o755, ..Attributes::default() });
-        tarball.apply(&mut Layer::root(&mut tree, &scratch, &mut weight))?;
+        tarball.apply(&mut Layer::root(&mut tree, &mut weight))?;
         let facts = Facts::of(&index);
         let inner = Footprint::of(&tree);
         let mut root = Root { tree, outer: HashMap::new(), facts, inner };
-        root.lay_over(outer, Tree::ROOT, Tree::ROOT);
+        // An entry at the real path precedes one whose path goes through a link.
+        let mut done = HashSet::new();
+        root.lay_through_links(outer, (Tree::ROOT, Tree::ROOT), &[], &mut done);
+        root.lay_over(outer, Tree::ROOT, Tree::ROOT, &done);
         Ok(root)
     }
 
@@ -150,22 +153,52 @@ impl Spool {
 }
 
 impl Root {
-    /// Lays the other entries of the image over the payload. Directories are merged, and keep their
-    /// attributes from the payload.
-    fn lay_over(&mut self, from: &Tree, directory: Id, into: Id) {
+    /// Lays directories of the image whose name in the payload is a symbolic link to a directory over that
+    /// directory, and adds them to `done`.
+    fn lay_through_links(
+        &mut self,
+        from: &Tree,
+        (directory, into): (Id, Id),
+        path: &[u8],
+        done: &mut HashSet<Id>,
+    ) {
         for (name, &id) in from.entries(directory).into_iter().flatten() {
-            if directory == Tree::ROOT && **name == *DIRECTORY.as_bytes() {
+            let (Kind::Directory(_), Some(existing)) = (&from.inode(id).kind, self.tree.child(into, name))
+            else {
+                continue;
+            };
+            let path = [path, b"/", name].concat();
+            let target = self.tree.resolve(&path).filter(|id| self.tree.entries(*id).is_some());
+            match (&self.tree.inode(existing).kind, target) {
+                (Kind::Directory(_), _) => self.lay_through_links(from, (id, existing), &path, done),
+                (Kind::Symlink(_), Some(target)) => {
+                    self.lay_over(from, id, target, &HashSet::new());
+                    done.insert(id);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Lays the other entries of the image over a directory of the payload. Directories are merged, and keep
+    /// their attributes from the payload. An empty directory replaces nothing.
+    fn lay_over(&mut self, from: &Tree, directory: Id, into: Id, done: &HashSet<Id>) {
+        for (name, &id) in from.entries(directory).into_iter().flatten() {
+            if directory == Tree::ROOT && **name == *DIRECTORY.as_bytes() || done.contains(&id) {
                 continue;
             }
             let inode = from.inode(id);
-            let Kind::Directory(_) = inode.kind else {
+            let Kind::Directory(entries) = &inode.kind else {
                 let copy = self.tree.add(inode.clone());
                 self.tree.link(into, name, copy);
                 self.outer.insert(copy, id);
                 continue;
             };
+            if entries.is_empty() && self.tree.child(into, name).is_some() {
+                continue;
+            }
             let below = self.tree.directory(into, name, &inode.attributes);
-            self.lay_over(from, id, below);
+            self.lay_over(from, id, below, done);
         }
     }
 }

@@ -125,7 +125,10 @@ impl<W: Write> Walk<'_, W> {
     fn file(&mut self, mut header: Header, contents: &Contents) -> Result<()> {
         let shown = name::shown(&header.name);
         let Ok(filesize) = u32::try_from(contents.len()) else {
-            bail!("{shown}: newc cannot hold a file of 4 GiB or more ({} bytes)", contents.len());
+            bail!(
+                "{shown}: newc cannot hold a file of 4 GiB or more ({} bytes), but a payload can: use --payload",
+                contents.len()
+            );
         };
         header.filesize = filesize;
         let mut data = contents.open().with_context(|| format!("cannot read {shown}"))?;

@@ -1,5 +1,5 @@
-//! Finds what depends on the old root besides its own tree: mounts that show parts of it, and mounts and
-//! devices that keep their data in a file or a directory of it.
+//! Finds what depends on the old root besides its own tree: mounts and devices that keep their data in a file
+//! or a directory of it. Bind mounts of the root itself are not among them: see [`crate::plan`].
 //!
 //! A mount is independent only if that is certain: its file system keeps nothing elsewhere, or it is on a
 //! block device. Loop devices are looked at by themselves, see [`super::loops`], so whatever is stacked on
@@ -76,8 +76,11 @@ pub(super) fn dependents(root: &Mount, device: Device, mounts: &[Mount], loops: 
 
 fn of_mount(mount: &Mount, root: Device) -> Option<String> {
     let point = Quoted(&mount.point);
+    if mount.fstype == b"nsfs" && mount.root.starts_with(b"mnt:") {
+        return Some(format!("{point} keeps a mount namespace, which may show it"));
+    }
     if mount.device == root {
-        return Some(format!("{point} is a bind mount of {} in it", Quoted(&mount.root)));
+        return None;
     }
     if mount.device.major != 0 || INDEPENDENT.contains(&mount.fstype.as_slice()) {
         return None;
@@ -126,13 +129,10 @@ mod tests {
     }
 
     #[test]
-    fn binds_of_the_root_depend_on_it() {
-        let mounts =
-            "20 1 0:2 /self /self rw - rootfs rootfs rw\n21 1 0:2 /conf /conf2 rw - rootfs rootfs rw\n";
-        assert_eq!(
-            found(mounts, &[]),
-            ["\"/self\" is a bind mount of \"/self\" in it", "\"/conf2\" is a bind mount of \"/conf\" in it"]
-        );
+    fn a_kept_mount_namespace_may_show_it() {
+        let mounts = "20 1 0:4 mnt:[4026532300] /run/ns/a rw - nsfs nsfs rw\n\
+            21 1 0:4 net:[4026532301] /run/netns/b rw - nsfs nsfs rw\n";
+        assert_eq!(found(mounts, &[]), ["\"/run/ns/a\" keeps a mount namespace, which may show it"]);
     }
 
     #[test]

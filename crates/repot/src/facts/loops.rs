@@ -6,10 +6,9 @@ use alloc::vec::Vec;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Dir, FileType, Mode, OFlags, makedev, mknodat, openat};
 use rustix::io::Errno;
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
 
 use super::mountinfo::{Device, device};
-use crate::site::read_whole;
+use crate::site::{detached, read_whole};
 use crate::sys;
 
 /// A loop device that has a backing file.
@@ -28,7 +27,7 @@ pub(super) fn loops() -> Vec<Loop> {
 }
 
 fn find() -> Result<Vec<Loop>, Errno> {
-    let sysfs = mount("sysfs")?;
+    let sysfs = detached("sysfs").map_err(|fault| fault.errno)?;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let block = openat(&sysfs, "block", flags, Mode::empty())?;
     let mut found = Vec::new();
@@ -53,16 +52,9 @@ fn backing(block: &OwnedFd, name: &str) -> Result<Option<Device>, Errno> {
     let number = openat(block, alloc::format!("{name}/dev"), read, Mode::empty())?;
     let Some(number) = device(read_whole(&number, 64)?.trim_ascii()) else { return Ok(None) };
     // There may be no /dev.
-    let place = mount("tmpfs")?;
+    let place = detached("tmpfs").map_err(|fault| fault.errno)?;
     let node = makedev(number.major, number.minor);
     mknodat(&place, c"loop", FileType::BlockDevice, Mode::RUSR, node)?;
     let opened = openat(&place, c"loop", read | OFlags::NONBLOCK, Mode::empty())?;
     sys::loop_backing(opened.as_fd()).map(|(major, minor)| Some(Device { major, minor }))
-}
-
-/// A detached mount.
-fn mount(kind: &str) -> Result<OwnedFd, Errno> {
-    let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
-    fsconfig_create(context.as_fd())?;
-    fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
 }

@@ -30,8 +30,14 @@ pub struct Mount {
     pub root: Vec<u8>,
     /// The mount point, relative to the root of this process.
     pub point: Vec<u8>,
-    /// Whether its propagation is shared.
-    pub shared: bool,
+    /// Its options as a mount, such as `rw,nosuid,relatime`.
+    pub options: Vec<u8>,
+    /// The peer group that it shares mounts with; 0 if it is not shared.
+    pub group: u64,
+    /// The peer group that it receives mounts from; 0 if it is no slave.
+    pub master: u64,
+    /// Whether it cannot be bind-mounted.
+    pub unbindable: bool,
     /// The type of the file system.
     pub fstype: Vec<u8>,
 }
@@ -48,17 +54,20 @@ fn line(line: &[u8]) -> Option<Mount> {
     let device = device(fields.next()?)?;
     let root = unescape(fields.next()?);
     let point = unescape(fields.next()?);
-    let _options = fields.next()?;
-    let mut shared = false;
+    let options = fields.next()?.to_vec();
+    let (mut group, mut master, mut unbindable) = (0, 0, false);
     loop {
         let field = fields.next()?;
         if field == b"-" {
             break;
         }
-        shared |= field.starts_with(b"shared:");
+        let id = |name: &[u8]| field.strip_prefix(name).and_then(number);
+        group = id(b"shared:").unwrap_or(group);
+        master = id(b"master:").unwrap_or(master);
+        unbindable |= field == b"unbindable";
     }
     let fstype = fields.next()?.to_vec();
-    Some(Mount { id, parent, device, root, point, shared, fstype })
+    Some(Mount { id, parent, device, root, point, options, group, master, unbindable, fstype })
 }
 
 /// Parses `MAJOR:MINOR`.
@@ -99,6 +108,20 @@ mod tests {
         let mounts = parse(b"1 1 0:2 / / rw - rootfs rootfs rw\n22 1 0:20 / /proc\\040x rw shared:3 - proc none rw\nnonsense\n");
         assert_eq!(mounts.len(), 2);
         assert_eq!((mounts[0].id, mounts[0].parent, mounts[0].fstype.as_slice()), (1, 1, &b"rootfs"[..]));
-        assert_eq!((mounts[1].point.as_slice(), mounts[1].shared), (&b"/proc x"[..], true));
+        assert_eq!((mounts[1].point.as_slice(), mounts[1].group), (&b"/proc x"[..], 3));
+    }
+
+    #[test]
+    fn propagation_and_options() {
+        let mounts = parse(
+            b"30 1 0:2 /a /b ro,nosuid shared:7 master:4 propagate_from:2 - rootfs rootfs rw\n\
+              31 1 0:2 /a /c rw,relatime unbindable - rootfs rootfs rw\n",
+        );
+        let what = |at: usize| {
+            let mount: &Mount = &mounts[at];
+            (mount.options.as_slice(), mount.group, mount.master, mount.unbindable)
+        };
+        assert_eq!(what(0), (&b"ro,nosuid"[..], 7, 4, false));
+        assert_eq!(what(1), (&b"rw,relatime"[..], 0, 0, true));
     }
 }

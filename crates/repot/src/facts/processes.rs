@@ -5,23 +5,35 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fd::AsFd;
 use rustix::fs::{Dir, Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
+use crate::metadata::{At, Meta};
 use crate::site::{Site, number};
 use crate::sys;
 
 /// How long to wait for helpers of the kernel to exit, in nanoseconds.
-pub(super) const MAX_WAIT: u64 = 1_000_000_000;
+pub(crate) const MAX_WAIT: u64 = 1_000_000_000;
 
 /// The other processes of user space, as `NAME[PID]`. Helpers that the kernel has started, such as
 /// modprobe(8), exit by themselves; they get up to `max_wait` nanoseconds. If /proc cannot be listed, there
 /// is one that is unknown.
-pub(super) fn others(site: &Site, max_wait: u64) -> Vec<String> {
+pub(crate) fn others(site: &Site, max_wait: u64) -> Vec<String> {
+    newcomers(site, &[], max_wait)
+}
+
+/// As [`others`], without those in `known`.
+pub(crate) fn newcomers(site: &Site, known: &[String], max_wait: u64) -> Vec<String> {
+    let is_new = |pid: &Pid| {
+        let number = format!("[{pid}]");
+        !known.iter().any(|name| name.ends_with(&number))
+    };
     let deadline = sys::now() + max_wait;
     loop {
-        let Ok(others) = users(site) else { return Vec::from([String::from("unknown")]) };
+        let Ok(mut others) = users(site) else { return Vec::from([String::from("unknown")]) };
+        others.retain(is_new);
         let left = deadline.saturating_sub(sys::now());
         let helper = others.iter().find(|pid| is_helper(site, **pid));
         if left == 0 || helper.is_none_or(|pid| !ends_within(*pid, left)) {
@@ -48,6 +60,18 @@ fn users(site: &Site) -> Result<Vec<Pid>, Errno> {
         }
     }
     Ok(users)
+}
+
+/// The memory of the programs that `others` run, in bytes. The kernel refuses to truncate them (ETXTBSY), so
+/// each is in memory twice while it moves.
+pub(super) fn programs(site: &Site, others: &[String]) -> u64 {
+    let size = |name: &String| {
+        let pid = name.rsplit('[').next()?.strip_suffix(']')?;
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let file = openat(&site.proc, format!("{pid}/exe"), flags, Mode::empty()).ok()?;
+        Some(Meta::read(At::Open(file.as_fd())).ok()?.allocated)
+    };
+    others.iter().filter_map(size).sum()
 }
 
 /// Whether a process is one of user space. In doubt it is, unless it has exited.

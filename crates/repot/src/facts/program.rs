@@ -217,11 +217,40 @@ pub struct Candidate {
 }
 
 impl Candidate {
+    /// Whether it is worth a try: it is executable, or could not be tested. A lack of memory or of
+    /// descriptors, or a system call that this kernel lacks, says nothing about the program.
+    pub fn may_run(&self) -> bool {
+        let mut why = self.why.as_ref();
+        while let Some(Why::Interpreter(_, inner)) = why {
+            why = Some(inner);
+        }
+        let definite = [Errno::NOENT, Errno::NOTDIR, Errno::LOOP, Errno::ACCESS, Errno::NAMETOOLONG];
+        match why {
+            None => true,
+            Some(Why::Open(errno)) => !definite.contains(errno),
+            Some(_) => false,
+        }
+    }
+
     /// A clause for messages.
     pub fn account(&self) -> String {
         match &self.why {
             Some(why) => alloc::format!("{} {why}", Quoted(&self.path)),
             None => alloc::format!("{} is executable", Quoted(&self.path)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_test_that_could_not_be_made_says_nothing_about_the_program() {
+        let may_run = |why| Candidate { path: b"/init".to_vec(), why }.may_run();
+        assert!(may_run(None) && may_run(Some(Why::Open(Errno::NOSYS))));
+        let interpreter = |errno| Some(Why::Interpreter(b"/ld.so".to_vec(), Why::Open(errno).into()));
+        assert!(may_run(interpreter(Errno::MFILE)) && !may_run(interpreter(Errno::NOENT)));
+        assert!(!may_run(Some(Why::Mode)) && !may_run(Some(Why::Open(Errno::LOOP))));
     }
 }

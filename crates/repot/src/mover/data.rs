@@ -10,19 +10,9 @@ use rustix::io::{Errno, pread, pwrite};
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
 
 use crate::error::{Call, Fault};
-use crate::sys;
 
 /// The size of a chunk, in bytes. At most this much of a file is in memory twice per worker.
 pub const CHUNK: u64 = 1 << 20;
-
-/// How to find the holes of a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Holes {
-    /// `SEEK_DATA` and `SEEK_HOLE` (tmpfs, since 3.8).
-    Seek,
-    /// By the pages in the page cache: ramfs has no `SEEK_DATA`, and reading a hole there allocates a page.
-    PageCache,
-}
 
 /// Buffer size for copying with read and write, in bytes; it fits in a CPU's cache.
 const BUFFER: usize = 64 * 1024;
@@ -192,52 +182,6 @@ pub(crate) fn zero(file: BorrowedFd<'_>, range: Range<u64>) -> Result<(), Fault>
             Ok(0) => return Err(Errno::NOSPC).call("pwrite64"),
             Err(Errno::INTR) => {}
             other => at += other.call("pwrite64")? as u64,
-        }
-    }
-    Ok(())
-}
-
-/// Calls `visit` with each part of the range that is not a hole, in ascending order.
-pub(crate) fn data_ranges(
-    holes: Holes,
-    file: BorrowedFd<'_>,
-    range: Range<u64>,
-    mut visit: impl FnMut(Range<u64>) -> Result<(), Fault>,
-) -> Result<(), Fault> {
-    match holes {
-        Holes::Seek => {
-            let mut at = range.start;
-            while at < range.end {
-                let start = match seek(file, SeekFrom::Data(at)) {
-                    Err(Errno::NXIO) => break,
-                    found => found.call("lseek SEEK_DATA")?,
-                };
-                if start >= range.end {
-                    break;
-                }
-                let end = seek(file, SeekFrom::Hole(start)).call("lseek SEEK_HOLE")?.min(range.end);
-                visit(start..end)?;
-                at = end;
-            }
-        }
-        Holes::PageCache => {
-            // One byte of the map stands for one page, so the map of a stretch takes at most 16 KiB.
-            const STRETCH: u64 = 64 << 20;
-            let page = sys::page_size();
-            let mut start = range.start;
-            while start < range.end {
-                let end = range.end.min(start.saturating_add(STRETCH));
-                let map = sys::cached_pages(file, start, end - start).call("mincore")?;
-                let mut at = start;
-                for run in map.chunk_by(|a, b| a & 1 == b & 1) {
-                    let next = end.min(at + run.len() as u64 * page);
-                    if run[0] & 1 == 1 {
-                        visit(at..next)?;
-                    }
-                    at = next;
-                }
-                start = end;
-            }
         }
     }
     Ok(())

@@ -1,21 +1,22 @@
-//! Moves each entry of the tree: copy it, free it, next.
+//! Moves each entry of the tree: copy it, free it, next. Directories are here, everything else is in `names`.
 
+use alloc::borrow::Cow;
+use alloc::ffi::CString;
 use core::ffi::CStr;
+use core::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{
-    AtFlags, FileType, IFlags, Mode, OFlags, fchmod, fremovexattr, ftruncate, mkdirat, mknodat, openat,
-    readlinkat_raw, symlinkat, unlinkat, utimensat,
-};
+use rustix::fd::{AsFd, BorrowedFd};
+use rustix::fs::{AtFlags, FileType, IFlags, Mode, fchmod, fremovexattr, mkdirat, unlinkat};
 use rustix::io::Errno;
 
+use super::both::{Both, Existing, spare_name};
 use super::data::Buffer;
-use super::file::{FileCopy, NO_FOLLOW, Settings, merge_contents};
-use super::links::{Claim, Links, NewInode};
+use super::file::Settings;
+use super::links::Links;
 use crate::error::{Call, Fault};
 use crate::metadata::{At, Meta};
 use crate::sys;
-use crate::walk::{Entered, Pair, Visitor, open};
+use crate::walk::{Entered, Pair, Visitor, has_vanished, open};
 
 /// The mode of a directory in the new tree that has not been left. By it a rollback recognizes the
 /// directories in which a worker was lost.
@@ -25,12 +26,14 @@ const UNFINISHED: Mode = Mode::RWXU.union(Mode::SVTX);
 pub(crate) const UNPACKED: Mode = Mode::RWXU;
 
 /// State of a directory, kept until its contents have been moved.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct DirMeta {
     pub(crate) meta: Meta,
     pub(crate) flags: IFlags,
     /// Whether the directory in the new tree comes from a payload, which will set its attributes.
     pub(crate) merged: bool,
+    /// Whether it was in the new tree before.
+    pub(crate) existed: bool,
 }
 
 /// The contents of the destination before the move.
@@ -38,6 +41,9 @@ pub(crate) struct DirMeta {
 pub(super) enum Onto {
     /// Nothing.
     Fresh,
+    /// What an earlier pass of the same move has moved. Its directories are merged, and each of them is
+    /// entered once.
+    Again,
     /// Parts of the same tree: a failed move is rolled back.
     Undo,
     /// The tree of a payload. Its directories ([`UNPACKED`]) are merged, and the payload sets their
@@ -51,52 +57,89 @@ pub(super) struct Mover<'a> {
     pub(super) settings: Settings<'a>,
     pub(super) links: &'a Links,
     pub(super) onto: Onto,
+    /// In a rollback, the entries that the failed move left in both trees.
+    pub(super) before: Option<&'a Both>,
+    /// Inode numbers of the few entries that a later pass moves.
+    pub(super) later: &'a [u64],
+    /// The number of entries moved, or at least found, by this pass.
+    pub(super) moved: AtomicU64,
 }
 
 impl Visitor for Mover<'_> {
     type Dir = Pair;
     type Meta = DirMeta;
     type Scratch = Buffer;
-    const REMOVES: bool = true;
 
     fn enter(&self, dir: &Pair, name: &CStr) -> Result<Entered<Self>, Fault> {
         self.check_memory()?;
-        let existed = match mkdirat(&dir.new, name, UNFINISHED) {
-            // Another thread is moving it, or its mount point stayed in the old tree.
-            Err(Errno::EXIST) if !self.may_merge(&dir.new, name)? => return Ok(None),
-            Err(Errno::EXIST) => true,
-            created => created.call("mkdirat").map(|()| false)?,
+        let (existed, to) = match mkdirat(&dir.new, name, UNFINISHED) {
+            Err(Errno::EXIST) => match self.existing_directory(dir, name)? {
+                // Another thread is moving it.
+                Existing::Moved => return Ok(None),
+                Existing::Partly => (true, Cow::Borrowed(name)),
+                Existing::Other => {
+                    let make = |to: &CStr| mkdirat(&dir.new, to, UNFINISHED);
+                    let to = self.under_spare_name(dir, name, &make).call("mkdirat")?;
+                    (false, Cow::Owned(to))
+                }
+            },
+            created => created.call("mkdirat").map(|()| (false, Cow::Borrowed(name)))?,
         };
         let open = || {
             let old = open(&dir.old, name)?;
             let mut meta = Meta::read(At::Open(old.as_fd()))?;
-            let new = open(&dir.new, name)?;
-            if existed && self.onto == Onto::Undo && meta.mode == UNFINISHED {
+            if self.later.contains(&meta.inode)
+                || (existed && self.onto == Onto::Again && !self.settings.both.stay(meta.inode))
+            {
+                return Ok(None);
+            }
+            let new = open(&dir.new, &to)?;
+            let attributes = self.settings.attributes;
+            let mut flags = attributes.clear_flags(old.as_fd())?;
+            if existed && self.onto == Onto::Again {
+                // It got its attributes when the last pass left it.
+                meta = Meta::read(At::Open(new.as_fd()))?;
+                flags = attributes.clear_flags(new.as_fd())?;
+                // It will not be left, so nothing else restores what a rollback reads.
+                disable_inheritance(new.as_fd()).inspect_err(|_| {
+                    let _ = fchmod(&new, meta.mode);
+                    let _ = attributes.set_flags(new.as_fd(), flags);
+                })?;
+            } else if existed && self.onto == Onto::Undo && meta.mode == UNFINISHED {
                 meta = Meta::read(At::Open(new.as_fd()))?;
             } else if existed {
                 disable_inheritance(new.as_fd())?;
             }
-            let flags = self.settings.attributes.clear_flags(old.as_fd())?;
-            Ok((Pair { old, new }, DirMeta { meta, flags, merged: existed && self.onto == Onto::Payload }))
+            let merged = existed && self.onto == Onto::Payload;
+            Ok(Some((Pair { old, new }, DirMeta { meta, flags, merged, existed })))
         };
-        open().map(Some).inspect_err(|_| {
-            if !existed {
-                let _ = unlinkat(&dir.new, name, AtFlags::REMOVEDIR);
-            }
-        })
+        let entered: Result<_, Fault> = open();
+        if !existed && !matches!(entered, Ok(Some(_))) {
+            let _ = unlinkat(&dir.new, &*to, AtFlags::REMOVEDIR);
+        }
+        match entered {
+            Err(fault) if self.has_vanished(fault.errno) => Ok(None),
+            entered => entered,
+        }
     }
 
     fn entry(&self, buffer: &mut Buffer, dir: &Pair, name: &CStr, kind: FileType) -> Result<(), Fault> {
         self.check_memory()?;
-        if kind == FileType::RegularFile {
-            let old = openat(&dir.old, name, OFlags::RDONLY | OFlags::NOATIME | NO_FOLLOW, Mode::empty())
-                .call("openat")?;
-            let meta = Meta::read(At::Open(old.as_fd()))?;
-            self.move_name(dir, name, &meta, |first| self.move_file(buffer, dir, name, &old, &meta, first))
-        } else {
-            let meta = Meta::read(At::Named(dir.old.as_fd(), name))?;
-            self.move_name(dir, name, &meta, |first| self.move_special(dir, name, &meta, first))
+        match self.move_entry(buffer, dir, name, kind) {
+            Ok(false) => {}
+            Ok(true) => {
+                self.moved.fetch_add(1, Ordering::Relaxed);
+                self.settings.progress.add_entry();
+            }
+            // Nothing of it was moved, or it would be another error.
+            Err(fault) if self.has_vanished(fault.errno) => {}
+            Err(fault) => return Err(fault),
         }
+        Ok(())
+    }
+
+    fn removes(&self) -> bool {
+        true
     }
 
     fn assist(&self, buffer: &mut Buffer) -> bool {
@@ -105,6 +148,7 @@ impl Visitor for Mover<'_> {
 
     fn abandon(&self) {
         self.links.abandon();
+        self.settings.both.lost_worker();
         self.settings.large_files.abandon();
     }
 
@@ -116,30 +160,30 @@ impl Visitor for Mover<'_> {
         kept: &DirMeta,
         complete: bool,
     ) -> Result<(), Fault> {
-        if parent.is_none() && complete {
-            self.links.clear()?;
-        }
-        let (old, new) = (At::Open(dir.old.as_fd()), At::Open(dir.new.as_fd()));
-        let finish = || {
-            let copied = self.settings.attributes.copy(&kept.meta, old, new, false);
-            let flagged = self.settings.attributes.set_flags(dir.new.as_fd(), kept.flags);
-            copied.and(flagged)
-        };
+        // The root is finished after the last pass.
+        let Some((above, name)) = parent else { return Ok(()) };
         // A rollback reads the attributes from the new directory, so they are set even if one of them fails.
         // Retried once.
         if !kept.merged {
-            finish().inspect_err(|_| _ = finish())?;
+            self.finish(dir, kept).or_else(|_| self.finish(dir, kept))?;
         }
-        let (Some((above, name)), true) = (parent, complete) else { return Ok(()) };
+        if !complete {
+            return Ok(());
+        }
         match unlinkat(&above.old, name, AtFlags::REMOVEDIR) {
-            // The directory is a mount point, or above one.
-            Err(Errno::BUSY) => {
-                self.settings.progress.add_kept();
+            // It holds entries that another pass moves.
+            Err(Errno::NOTEMPTY) if self.onto != Onto::Undo => {
+                self.settings.both.stay(Meta::read(At::Open(dir.old.as_fd()))?.inode);
             }
-            Err(Errno::NOTEMPTY) if self.settings.progress.kept() > 0 => {}
+            Err(errno) if self.has_vanished(errno) => {}
             removed => removed.call("unlinkat")?,
         }
-        self.settings.progress.add_entry();
+        if !kept.existed {
+            self.moved.fetch_add(1, Ordering::Relaxed);
+        }
+        if !kept.existed || self.onto != Onto::Again {
+            self.settings.progress.add_entry();
+        }
         Ok(())
     }
 }
@@ -155,177 +199,55 @@ impl Mover<'_> {
         }
     }
 
-    /// Moves one name: with `make` if it is the first of its inode, otherwise by linking it.
-    fn move_name(
-        &self,
-        dir: &Pair,
-        name: &CStr,
-        meta: &Meta,
-        make: impl FnOnce(bool) -> Result<(), Fault>,
-    ) -> Result<(), Fault> {
-        match self.links.claim(meta.inode, meta.links)? {
-            Claim::Only => make(false)?,
-            Claim::First => make(true).inspect_err(|_| self.links.give_up(meta.inode))?,
-            Claim::Again => {
-                match self.links.link(meta.inode, dir.new.as_fd(), name) {
-                    // Moved already, but it stayed because it is a mount point; or, in a rollback, it never
-                    // moved.
-                    Ok(()) | Err(Errno::EXIST) => {}
-                    failed => failed.call("linkat")?,
-                }
-                self.remove(dir, name)?;
-            }
-        }
-        self.settings.progress.add_entry();
-        Ok(())
+    /// Sets all attributes of a directory in the new tree.
+    pub(super) fn finish(&self, dir: &Pair, kept: &DirMeta) -> Result<(), Fault> {
+        let (old, new) = (At::Open(dir.old.as_fd()), At::Open(dir.new.as_fd()));
+        let Settings { attributes, skipped, .. } = &self.settings;
+        let copied = attributes.copy(&kept.meta, old, new, false, skipped);
+        let flagged = attributes.set_flags(dir.new.as_fd(), kept.flags);
+        copied.and(flagged)
     }
 
-    /// Unlinks the old name. A mount point cannot be unlinked yet, so its contents are freed instead.
-    fn remove(&self, dir: &Pair, name: &CStr) -> Result<(), Fault> {
-        match unlinkat(&dir.old, name, AtFlags::empty()) {
-            Err(Errno::BUSY) => {
-                self.settings.progress.add_kept();
-                if Meta::read(At::Named(dir.old.as_fd(), name))?.allocated > 0 {
-                    let file =
-                        openat(&dir.old, name, OFlags::WRONLY | NO_FOLLOW, Mode::empty()).call("openat")?;
-                    ftruncate(&file, 0).call("ftruncate")?;
-                }
-                Ok(())
-            }
-            removed => removed.call("unlinkat"),
-        }
+    /// Whether an error means that another process has removed or replaced an entry of the old tree. What it
+    /// put there is for another pass. In a rollback the tree that is left is ours alone.
+    pub(super) fn has_vanished(&self, errno: Errno) -> bool {
+        self.onto != Onto::Undo && has_vanished(errno)
     }
 
-    /// Moves an entry that is neither a regular file nor a directory.
-    fn move_special(&self, dir: &Pair, name: &CStr, meta: &Meta, first: bool) -> Result<(), Fault> {
-        let (old, new) = (At::Named(dir.old.as_fd(), name), At::Named(dir.new.as_fd(), name));
-        // readlink(2) changes the access time of a symbolic link, so an error path restores it.
-        let restore_times = || utimensat(&dir.old, name, &meta.times(), AtFlags::SYMLINK_NOFOLLOW);
-        let created = if meta.kind == FileType::Symlink {
-            let mut target = [0; 4096];
-            let length = readlinkat_raw(&dir.old, name, &mut target[..]).call("readlinkat")?;
-            symlinkat(&target[..length], &dir.new, name).inspect_err(|_| {
-                let _ = restore_times();
-            })
-        } else {
-            mknodat(&dir.new, name, meta.kind, meta.mode, meta.node)
-        };
-        match created {
-            // Moved before: it is a mount point, or the failed move had copied it and not yet removed it.
-            Err(Errno::EXIST) if self.onto == Onto::Undo || self.settings.progress.kept() > 0 => {
-                return self.remove(dir, name);
-            }
-            created => created.call(if meta.kind == FileType::Symlink { "symlinkat" } else { "mknodat" })?,
+    /// What an entry of the new tree is that has the name of a directory of the old one. In a payload, only
+    /// directories that were not entered yet are merged; they are recognized by their mode.
+    fn existing_directory(&self, dir: &Pair, name: &CStr) -> Result<Existing, Fault> {
+        if self.onto == Onto::Fresh {
+            return Ok(Existing::Moved);
         }
-        let finish = || {
-            self.settings.attributes.copy(meta, old, new, true)?;
-            if !first {
-                return self.remove(dir, name);
-            }
-            let created = Meta::read(new)?.inode;
-            self.links.stage(meta.inode, dir.new.as_fd(), name)?;
-            self.remove(dir, name)?;
-            self.links.moved(meta.inode, NewInode { inode: created, flags: IFlags::empty() });
-            Ok(())
-        };
-        finish().inspect_err(|_| {
-            let _ = unlinkat(&dir.new, name, AtFlags::empty());
-            let _ = restore_times();
+        let meta = Meta::read(At::Named(dir.new.as_fd(), name))?;
+        Ok(match self.onto {
+            Onto::Payload if meta.kind == FileType::Directory && meta.mode == UNPACKED => Existing::Partly,
+            Onto::Fresh | Onto::Payload => Existing::Moved,
+            Onto::Again | Onto::Undo if meta.kind == FileType::Directory => Existing::Partly,
+            Onto::Again | Onto::Undo => Existing::Other,
         })
     }
 
-    /// Moves a regular file, which is open as `old`.
-    fn move_file(
+    /// Calls `make` with names that are not taken, until one works: the entry that has the name `name` is
+    /// another one, so both are kept.
+    pub(super) fn under_spare_name(
         &self,
-        buffer: &mut Buffer,
         dir: &Pair,
         name: &CStr,
-        old: &OwnedFd,
-        meta: &Meta,
-        first: bool,
-    ) -> Result<(), Fault> {
-        let create = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | NO_FOLLOW;
-        let new = match openat(&dir.new, name, create, meta.mode) {
-            Err(Errno::EXIST) if self.onto == Onto::Undo => {
-                return self.merge_file(buffer, dir, name, old, meta);
+        make: &dyn Fn(&CStr) -> Result<(), Errno>,
+    ) -> Result<CString, Errno> {
+        let mut number = 1;
+        loop {
+            let to = spare_name(name, number);
+            match make(&to) {
+                Err(Errno::EXIST) if number < 1000 => number += 1,
+                made => {
+                    made?;
+                    self.settings.skipped.renamed(dir.old.as_fd(), name, &to);
+                    return Ok(to);
+                }
             }
-            Err(Errno::EXIST) if self.settings.progress.kept() > 0 => return Ok(()),
-            created => created.call("openat")?,
-        };
-        let flags = self.settings.attributes.clear_flags(old.as_fd());
-        let mut copy = FileCopy::new(&self.settings, meta, old.as_fd(), new.as_fd());
-        let mut created = None;
-        let moved = flags.clone().and_then(|flags| {
-            if first {
-                created = Some(Meta::read(At::Open(new.as_fd()))?.inode);
-                self.links.stage(meta.inode, dir.new.as_fd(), name)?;
-            }
-            copy.run(buffer, dir, name, first)?;
-            if !first {
-                self.settings.attributes.set_flags(new.as_fd(), flags)?;
-            }
-            self.remove(dir, name)
-        });
-        self.settings.progress.freed(copy.duplicated);
-        if moved.is_err() {
-            if copy.freed {
-                // The new file holds what the old one has lost. A rollback starts from the new file.
-                let _ = copy.attributes();
-            } else {
-                // The new file may have its inode flags already, and the kernel does not unlink an immutable
-                // file.
-                let _ = self.settings.attributes.clear_flags(new.as_fd());
-                let _ = unlinkat(&dir.new, name, AtFlags::empty());
-            }
-            if let Ok(flags) = flags
-                && !(first && copy.freed)
-            {
-                let _ = self
-                    .settings
-                    .attributes
-                    .set_flags(if copy.freed { new.as_fd() } else { old.as_fd() }, flags);
-            }
-        }
-        if let Some(created) = created
-            && (moved.is_ok() || copy.freed)
-        {
-            let flags = flags.unwrap_or(IFlags::empty());
-            self.links.moved(meta.inode, NewInode { inode: created, flags });
-        }
-        moved
-    }
-
-    /// Rolls back a partly moved file: restores the end that the destination has lost.
-    fn merge_file(
-        &self,
-        buffer: &mut Buffer,
-        dir: &Pair,
-        name: &CStr,
-        old: &OwnedFd,
-        meta: &Meta,
-    ) -> Result<(), Fault> {
-        let flags = self.settings.attributes.clear_flags(old.as_fd())?;
-        merge_contents(
-            self.settings.attributes,
-            self.settings.holes,
-            buffer,
-            (dir.old.as_fd(), name),
-            (dir.new.as_fd(), name),
-            meta,
-        )?;
-        let new = openat(&dir.new, name, OFlags::RDONLY | NO_FOLLOW, Mode::empty()).call("openat")?;
-        self.settings.attributes.set_flags(new.as_fd(), flags)?;
-        self.remove(dir, name)
-    }
-
-    /// Whether to enter a directory that exists in the new tree. In a payload, only directories that were not
-    /// entered yet, recognized by their mode.
-    fn may_merge(&self, dir: &OwnedFd, name: &CStr) -> Result<bool, Fault> {
-        let is_unpacked = |meta: Meta| meta.kind == FileType::Directory && meta.mode == UNPACKED;
-        match self.onto {
-            Onto::Fresh => Ok(false),
-            Onto::Undo => Ok(true),
-            Onto::Payload => Meta::read(At::Named(dir.as_fd(), name)).map(is_unpacked),
         }
     }
 }

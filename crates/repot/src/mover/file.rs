@@ -11,12 +11,15 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FallocateFlags, Mode, OFlags, fallocate, ftruncate, openat};
 use rustix::io::Errno;
 
-use super::data::{self, Buffer, CHUNK, Holes, Target};
+use super::both::Both;
+use super::data::{self, Buffer, CHUNK, Target};
 use super::folios::Folios;
+use super::holes::{FromEnd, Holes, data_ranges, next_data};
 use super::ranges::LargeFiles;
 use crate::error::{Call, Fault};
 use crate::metadata::{At, Attributes, Capability, Meta};
 use crate::progress::Progress;
+use crate::skipped::Skipped;
 use crate::sys;
 use crate::walk::Pair;
 
@@ -35,6 +38,11 @@ pub(super) struct Settings<'a> {
     pub(super) folios: &'a Folios,
     pub(super) large_files: &'a LargeFiles,
     pub(super) progress: &'a Progress,
+    pub(super) both: &'a Both,
+    pub(super) skipped: &'a Skipped,
+    /// Whether other processes use the tree while it moves. Then no file is truncated: one of them may open
+    /// it at any time.
+    pub(super) beside: bool,
 }
 
 impl Settings<'_> {
@@ -91,15 +99,24 @@ impl<'a> FileCopy<'a> {
         // Truncate instead of unlinking: a file too large to be in memory twice, an inode that keeps other
         // names, and contents that must be overwritten.
         let mut shrinking = None;
-        let truncates = first || self.settings.wipe;
+        let Settings { wipe, beside, .. } = *self.settings;
+        let truncates = first || wipe;
         let large = size > CHUNK;
-        let frees = (large || (truncates && size > 0)) && !self.settings.is_program(self.meta);
+        let frees =
+            (large || (truncates && size > 0)) && (wipe || !beside) && !self.settings.is_program(self.meta);
         // Whoever else holds the file would lose its contents; unlinking it harms nobody.
         if frees && !sys::is_held(self.old) {
             shrinking = match openat(&dir.old, name, OFlags::WRONLY | NO_FOLLOW, Mode::empty()) {
                 // Another program that is running.
                 Err(Errno::TXTBSY) => None,
-                opened => Some(opened.call("openat")?),
+                opened => {
+                    let opened = opened.call("openat")?;
+                    if Meta::read(At::Open(opened.as_fd()))?.inode != self.meta.inode {
+                        // Another process has replaced it.
+                        return Err(Errno::NOENT).call("openat");
+                    }
+                    Some(opened)
+                }
             };
         }
         if sparse || large {
@@ -111,10 +128,18 @@ impl<'a> FileCopy<'a> {
             ftruncate(self.new, size).call("ftruncate")?;
         }
         let mut end = size;
+        let mut data = FromEnd::new(self.settings.holes, allocated);
         if let Some(old) = &shrinking {
             while end > CHUNK {
+                if sparse {
+                    end = data.below(self.old, end)?.unwrap_or(0);
+                    if end <= CHUNK {
+                        break;
+                    }
+                }
                 let start = (end - 1) / CHUNK * CHUNK;
                 let copied = self.copy(buffer, start..end, sparse)?;
+                data.moved(copied);
                 self.before_release()?;
                 self.release(buffer, old, start..end)?;
                 self.duplicated -= copied;
@@ -153,16 +178,19 @@ impl<'a> FileCopy<'a> {
 
     /// Frees the range at the end of the old file.
     fn release(&mut self, buffer: &mut Buffer, old: &OwnedFd, range: Range<u64>) -> Result<(), Fault> {
+        if !self.freed {
+            self.settings.both.split(self.meta.inode, Meta::read(At::Open(self.new))?.inode);
+        }
         if !self.settings.wipe {
             ftruncate(old, range.start).call("ftruncate")?;
         } else {
             let zero = |part| data::zero(old.as_fd(), part);
-            let wiped = data::data_ranges(self.settings.holes, self.old, range.clone(), zero)
+            let wiped = data_ranges(self.settings.holes, self.old, range.clone(), zero)
                 .and_then(|()| ftruncate(old, range.start).call("ftruncate"));
             if let Err(fault) = wiped {
                 // The length still includes the range, so its contents must be restored.
                 let mut target = Target::new(old.as_fd());
-                let _ = data::data_ranges(Holes::Seek, self.new, range, |part| {
+                let _ = data_ranges(Holes::Seek, self.new, range, |part| {
                     data::copy(buffer, self.new, &mut target, part)
                 });
                 return Err(fault);
@@ -180,7 +208,7 @@ impl<'a> FileCopy<'a> {
             data::copy(buffer, self.old, &mut self.target, part)
         };
         if sparse {
-            data::data_ranges(self.settings.holes, self.old, range, part)?
+            data_ranges(self.settings.holes, self.old, range, part)?
         } else {
             self.settings.folios.timed(range.end - range.start, || part(range))?
         }
@@ -192,8 +220,10 @@ impl<'a> FileCopy<'a> {
     /// Sets all attributes of the new file, whatever was done to it before.
     pub(crate) fn attributes(&self) -> Result<(), Fault> {
         let (old, new) = (At::Open(self.old), At::Open(self.new));
-        let copied = self.settings.attributes.copy(self.meta, old, new, self.capability.is_none());
-        copied.and(self.capability.as_ref().map_or(Ok(()), |capability| capability.restore(self.new)))
+        let Settings { attributes, skipped, .. } = self.settings;
+        let copied = attributes.copy(self.meta, old, new, self.capability.is_none(), skipped);
+        copied
+            .and(self.capability.as_ref().map_or(Ok(()), |capability| capability.restore(self.new, skipped)))
     }
 }
 
@@ -201,7 +231,7 @@ impl<'a> FileCopy<'a> {
 /// copies all attributes.
 pub(crate) fn merge_contents(
     attributes: Attributes,
-    holes: Holes,
+    skipped: &Skipped,
     buffer: &mut Buffer,
     (old_dir, old_name): (BorrowedFd<'_>, &CStr),
     (new_dir, new_name): (BorrowedFd<'_>, &CStr),
@@ -213,8 +243,13 @@ pub(crate) fn merge_contents(
     let mut target = Target::new(new.as_fd());
     let mut at = Meta::read(At::Open(new.as_fd()))?.size;
     while at < meta.size {
+        let Some(data) = next_data(old.as_fd(), at)? else {
+            ftruncate(&new, meta.size).call("ftruncate")?;
+            break;
+        };
+        at = at.max(data / CHUNK * CHUNK);
         let end = meta.size.min((at / CHUNK + 1) * CHUNK);
-        data::data_ranges(holes, old.as_fd(), at..end, |part| {
+        data_ranges(Holes::Seek, old.as_fd(), at..end, |part| {
             data::copy(buffer, old.as_fd(), &mut target, part)
         })?;
         // The length of `new` shows how much was restored, so it grows with every chunk, holes included.
@@ -223,6 +258,6 @@ pub(crate) fn merge_contents(
         fallocate(&old, hole, at, end - at).call("fallocate")?;
         at = end;
     }
-    let copied = attributes.copy(meta, At::Open(old.as_fd()), At::Open(new.as_fd()), false);
-    copied.and(capability.restore(new.as_fd()))
+    let copied = attributes.copy(meta, At::Open(old.as_fd()), At::Open(new.as_fd()), false, skipped);
+    copied.and(capability.restore(new.as_fd(), skipped))
 }

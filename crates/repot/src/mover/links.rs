@@ -183,6 +183,11 @@ impl Links {
         self.changed.notify();
     }
 
+    /// The number of the new inode that names of the old `inode` are linked to.
+    pub(crate) fn new_inode(&self, inode: u64) -> Option<u64> {
+        self.table.lock().get(&inode).copied().flatten().map(|new| new.inode)
+    }
+
     /// Links `name` in `dir` to the staged inode.
     pub(crate) fn link(&self, inode: u64, dir: BorrowedFd<'_>, name: &CStr) -> Result<(), Errno> {
         linkat(&self.staging, key(inode), dir, name, AtFlags::empty())

@@ -9,22 +9,28 @@
 
 use alloc::collections::BTreeMap;
 use core::ffi::CStr;
+use core::sync::atomic::AtomicU64;
 
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, IFlags, linkat};
 use rustix::io::Errno;
 
-use super::data::{Buffer, Holes};
+use super::both::Both;
+use super::data::Buffer;
 use super::entries::{DirMeta, Mover, Onto, disable_inheritance};
 use super::file::{Settings, merge_contents};
 use super::folios::Folios;
+use super::holes::Holes;
 use super::links::{Links, NewInode};
 use super::ranges::LargeFiles;
 use crate::error::{Call, Fault};
 use crate::metadata::{At, Attributes, Meta};
 use crate::newroot::NewRoot;
 use crate::progress::Progress;
-use crate::walk::{Directory, Entered, Pair, Visitor, open, walk};
+use crate::skipped::Skipped;
+use crate::sys::Mutex;
+use crate::walk::sweep::visit;
+use crate::walk::{Pair, walk};
 
 /// The state that a rollback needs.
 #[derive(Debug)]
@@ -35,23 +41,26 @@ pub(super) struct Moved {
     pub(super) flags: IFlags,
     /// The attributes of the root directory before the move.
     pub(super) root: Meta,
+    /// The entries that are in both trees.
+    pub(super) both: Both,
 }
 
 impl Moved {
     /// Moves everything from the new root back to the old one.
     pub(super) fn roll_back(&self, new: &NewRoot<'_>) -> Result<(), Fault> {
         let (old, new) = (&new.site.old, &new.dir);
-        let Moved { links, attributes, flags, root } = self;
+        let Moved { links, attributes, flags, root, both } = self;
+        let skipped = Skipped::default();
         let returning = Links::new(old.as_fd(), new.as_fd())?;
         let moved_inodes: BTreeMap<u64, NewInode> = links.pairs().into_iter().collect();
         if !moved_inodes.is_empty() {
-            let finder = RemainingNames { moved_inodes: &moved_inodes, returning: &returning };
-            walk(&finder, open(old, c".")?, (), 0, &|| ())?;
+            collect_remaining_names(old, &moved_inodes, &returning)?;
             for (old_inode, new_inode) in &moved_inodes {
-                restore(*attributes, links, &returning, *old_inode, *new_inode)?;
+                restore((*attributes, &skipped), links, &returning, *old_inode, *new_inode)?;
             }
         }
         links.clear()?;
+        let own = Both::default();
         let settings = Settings {
             attributes: *attributes,
             holes: Holes::Seek,
@@ -60,18 +69,42 @@ impl Moved {
             folios: &Folios::unchanged(),
             large_files: &LargeFiles::new(1),
             progress: &Progress::default(),
+            both: &own,
+            skipped: &skipped,
+            beside: false,
         };
-        let mover = Mover { settings, links: &returning, onto: Onto::Undo };
-        disable_inheritance(old.as_fd())?;
-        let root = DirMeta { meta: *root, flags: *flags, merged: false };
-        walk(&mover, Pair::reopen(new, old)?, root, 0, &|| ())
+        let mover = Mover {
+            settings,
+            links: &returning,
+            onto: Onto::Undo,
+            before: Some(both),
+            later: &[],
+            moved: AtomicU64::new(0),
+        };
+        let root = DirMeta { meta: *root, flags: *flags, merged: false, existed: true };
+        let mut tries = 0;
+        let moved = loop {
+            disable_inheritance(old.as_fd())?;
+            match walk(&mover, Pair::reopen(new, old)?, root, 0, &|| ()) {
+                // Another process has removed a directory of the old tree that was being filled. A new one is
+                // made.
+                Err(fault) if fault.errno == Errno::NOENT && tries < TRIES => tries += 1,
+                moved => break moved,
+            }
+        };
+        let cleared = moved.and_then(|()| returning.clear());
+        let pair = Pair::reopen(new, old)?;
+        cleared.and(mover.finish(&pair, &root).or_else(|_| mover.finish(&pair, &root)))
     }
 }
+
+/// How often another process may disturb a rollback.
+const TRIES: u32 = 16;
 
 /// Restores the contents of `old_inode` from `new_inode`, which it has become, if the old one still has a
 /// name.
 fn restore(
-    attributes: Attributes,
+    (attributes, skipped): (Attributes, &Skipped),
     links: &Links,
     returning: &Links,
     old_inode: u64,
@@ -86,36 +119,28 @@ fn restore(
     let meta = Meta::read(At::Named(moved, &from))?;
     if meta.kind == FileType::RegularFile {
         let buffer = &mut Buffer::default();
-        merge_contents(attributes, Holes::Seek, buffer, (moved, &from), (found, &to), &meta)?;
+        merge_contents(attributes, skipped, buffer, (moved, &from), (found, &to), &meta)?;
     }
     returning.moved(new_inode.inode, NewInode { inode: old_inode, flags: new_inode.flags });
     links.forget(old_inode)
 }
 
 /// Collects names in the old tree whose inodes have moved: links each as the number of its new inode.
-#[derive(Debug)]
-struct RemainingNames<'a> {
-    moved_inodes: &'a BTreeMap<u64, NewInode>,
-    returning: &'a Links,
-}
-
-impl Visitor for RemainingNames<'_> {
-    type Dir = OwnedFd;
-    type Meta = ();
-    type Scratch = ();
-    const REMOVES: bool = false;
-
-    fn entry(&self, (): &mut (), dir: &OwnedFd, name: &CStr, _: FileType) -> Result<(), Fault> {
-        let inode = Meta::read(At::Named(dir.as_fd(), name))?.inode;
-        let Some(new) = self.moved_inodes.get(&inode) else { return Ok(()) };
-        let (staging, key) = self.returning.staging();
-        match linkat(dir, name, staging, key(new.inode), AtFlags::empty()) {
-            Ok(()) | Err(Errno::EXIST) => Ok(()),
-            failed => failed.call("linkat"),
+fn collect_remaining_names(
+    old: &OwnedFd,
+    moved_inodes: &BTreeMap<u64, NewInode>,
+    returning: &Links,
+) -> Result<(), Fault> {
+    let failed = Mutex::new(None);
+    let (staging, key) = returning.staging();
+    let collect = |dir: &OwnedFd, name: &CStr, inode: u64| {
+        if let Some(new) = moved_inodes.get(&inode) {
+            match linkat(dir, name, staging, key(new.inode), AtFlags::empty()) {
+                Ok(()) | Err(Errno::EXIST | Errno::NOENT) => {}
+                Err(errno) => _ = failed.lock().get_or_insert(errno),
+            }
         }
-    }
-
-    fn enter(&self, dir: &OwnedFd, name: &CStr) -> Result<Entered<Self>, Fault> {
-        dir.open(name).map(|dir| Some((dir, ())))
-    }
+    };
+    visit(old, &collect)?;
+    failed.into_inner().map_or(Ok(()), |errno| Err(errno).call("linkat"))
 }

@@ -2,6 +2,10 @@
 
 use alloc::vec::Vec;
 
+use rustix::io::Errno;
+
+use crate::error::Fault;
+
 /// One parameter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Param<'a> {
@@ -91,9 +95,33 @@ pub fn same_key(a: &[u8], b: &[u8]) -> bool {
     a.iter().map(plain).eq(b.iter().map(plain))
 }
 
+/// Whether the kernel took a parameter from a bootconfig: /proc/bootconfig lists it as `kernel.KEY`, and the
+/// parameters of the boot loader in comments. A bootconfig that cannot be read may contain it; a kernel
+/// without the file has none.
+pub(crate) fn in_bootconfig(bootconfig: Result<Vec<u8>, Fault>, key: &[u8]) -> bool {
+    let text = match bootconfig {
+        Ok(text) => text,
+        Err(fault) => return fault.errno != Errno::NOENT,
+    };
+    text.split(|byte| *byte == b'\n').any(|line| {
+        let name = line.split(|byte| *byte == b'=').next().unwrap_or_default().trim_ascii();
+        name.strip_prefix(b"kernel.").is_some_and(|name| same_key(name, key))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_bootconfig_is_told_from_the_command_line() {
+        let key = b"repot.payload.overlay";
+        let found = |text: &str| in_bootconfig(Ok(text.as_bytes().to_vec()), key);
+        assert!(found("init.a = \"b\"\nkernel.repot.payload.overlay = \"yes\"\n"));
+        assert!(!found("# Parameters from bootloader:\n# repot.payload.overlay=yes\n") && !found(""));
+        let fault = |errno| Fault { what: crate::error::What::Call("openat"), path: Vec::new(), errno };
+        assert!(!in_bootconfig(Err(fault(Errno::NOENT)), key) && in_bootconfig(Err(fault(Errno::IO)), key));
+    }
 
     fn pairs(line: &str) -> Vec<(&str, Option<&str>)> {
         let text = |bytes| core::str::from_utf8(bytes).unwrap();

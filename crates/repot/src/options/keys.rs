@@ -163,6 +163,14 @@ pub(super) const KEYS: &[Key] = &[
             digest.map(drop)
         },
     },
+    Key {
+        name: "payload.overlay",
+        accepts: "yes or no",
+        set: |options, value| {
+            options.payload_overlay = switch(value)?;
+            Some(())
+        },
+    },
 ];
 
 /// Parses a flag; a flag without a value is on.

@@ -224,7 +224,7 @@ mod tests {
     fn flaw_of(bytes: &[u8]) -> &'static str {
         match first(bytes).expect_err("a flaw").what {
             What::Flaw(flaw) => flaw,
-            other @ (What::Call(_) | What::LostWorker) => panic!("{other}"),
+            other @ (What::Call(_) | What::LostWorker | What::NewProcess) => panic!("{other}"),
         }
     }
 

@@ -19,6 +19,42 @@ pub struct Tmpfs {
     pub more: Vec<(String, Option<String>)>,
 }
 
+/// The limits that a bind mount sets on the old root: only what is configured, because a size that was
+/// computed for a move says nothing about a root that stays; and nothing below what is in use. A warning says
+/// what is skipped.
+pub(super) fn bound(facts: &Facts, options: &Options) -> (Tmpfs, Vec<String>) {
+    let capacity = &facts.capacity;
+    let used = |limit: u64, free: u64| limit - free.min(limit);
+    let bytes = used(capacity.size, capacity.free).max(facts.survey.bytes);
+    let inodes = used(capacity.inodes, capacity.free_inodes).max(facts.survey.entries + 1);
+    let mut warnings = Vec::new();
+    let mut check = |key: &str, (text, limit): (String, u64), used: u64| {
+        if limit == 0 || limit >= used {
+            return Some(text);
+        }
+        warnings.push(format!("{key}={text} ignored: {used} are in use, and the root stays where it is"));
+        None
+    };
+    let size = options.size.and_then(|size| check("size", amount(size, facts.memory.total), bytes));
+    let nr_inodes = options.nr_inodes.and_then(|number| check("nr_inodes", count(number), inodes));
+    (Tmpfs { size, nr_inodes, more: Vec::new() }, warnings)
+}
+
+/// A configured size, as the kernel reads it and in bytes.
+fn amount(size: Amount, total: u64) -> (String, u64) {
+    match size {
+        Amount::Exactly(limit) => (format!("{limit}"), limit),
+        // Divided first, so that no percentage overflows.
+        Amount::Percent(percent) => (format!("{percent}%"), (total / 100).saturating_mul(percent).max(1)),
+    }
+}
+
+/// A configured number of inodes.
+fn count(number: Amount) -> (String, u64) {
+    let (Amount::Exactly(limit) | Amount::Percent(limit)) = number;
+    (format!("{limit}"), limit)
+}
+
 /// In addition to one eighth of all memory, this much must be available for several threads and large folios,
 /// in bytes. The kernel may keep up to that eighth of the freed memory as single pages on the CPU that freed
 /// them (`pcp->high_max`, since 6.7). On a machine of 296 MiB it kept 23 MiB, more than was left.
@@ -37,33 +73,31 @@ pub(super) fn tmpfs(facts: &Facts, options: &Options) -> (Tmpfs, Result<(), Stri
     let mut tmpfs = Tmpfs { more: options.tmpfs.clone(), ..Tmpfs::default() };
     let mut fits = Ok(());
     let wanted = bytes + total / 10;
-    let (size, count) = own_limits(facts);
+    let (size, most_inodes) = own_limits(facts);
     match options.size {
         None if size.is_some() => tmpfs.size = size.and_then(|size| at_least(wanted, size)),
         None if wanted <= total / 2 => {}
         None => tmpfs.size = Some(format!("{wanted}")),
         Some(size) => {
-            let (text, limit) = match size {
-                Amount::Exactly(limit) => (format!("{limit}"), limit),
-                // Divided first, so that no percentage overflows.
-                Amount::Percent(percent) => {
-                    (format!("{percent}%"), (total / 100).saturating_mul(percent).max(1))
-                }
-            };
+            let (text, limit) = amount(size, total);
             tmpfs.size = Some(text);
             if limit != 0 && limit < bytes {
                 fits = Err(format!("size={} is too small: the tree needs {} KiB", limit, bytes >> 10));
             }
         }
     }
-    let default = total / facts.page.max(1) / 2;
+    // `shmem_default_max_inodes`: half of the pages, but not more than lie in low memory.
+    let default = (total / 2).min(total - facts.memory.high.min(total)) / facts.page.max(1);
     let wanted = inodes + inodes / 10;
     match options.nr_inodes {
-        None if count.is_some() => tmpfs.nr_inodes = count.and_then(|count| at_least(wanted, count)),
+        None if most_inodes.is_some() => {
+            tmpfs.nr_inodes = most_inodes.and_then(|limit| at_least(wanted, limit));
+        }
         None if wanted <= default => {}
         None => tmpfs.nr_inodes = Some(format!("{wanted}")),
-        Some(Amount::Exactly(limit) | Amount::Percent(limit)) => {
-            tmpfs.nr_inodes = Some(format!("{limit}"));
+        Some(number) => {
+            let (text, limit) = count(number);
+            tmpfs.nr_inodes = Some(text);
             if limit != 0 && limit < inodes && fits.is_ok() {
                 fits = Err(format!("nr_inodes={limit} is too small: the move needs {inodes} inodes"));
             }

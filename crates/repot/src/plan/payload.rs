@@ -47,8 +47,10 @@ pub(super) fn decide(
         let mode = if options.mode == Mode::Bind { "bind" } else { "stay" };
         warnings.push(format!("mode={mode} ignored: the root is a payload, which must be unpacked"));
     }
-    if !facts.dependents.is_empty() {
-        return Err(format!("the initramfs is in use: {}", facts.dependents.join("; ")));
+    let mut uses = facts.dependents.clone();
+    uses.extend(super::mounts::binds(facts));
+    if !uses.is_empty() {
+        return Err(format!("the initramfs is in use: {}", uses.join("; ")));
     }
     if !facts.others.is_empty() {
         let (number, names) = (facts.others.len(), super::list(&facts.others));
@@ -79,6 +81,22 @@ fn verified_index<'f>(facts: &'f Facts, options: &Options) -> Result<Option<&'f 
             };
             return Err(format!("its index has sha256:{}, but payload= requires {wanted}", Hex(digest)));
         }
+    }
+    if options.payload.is_empty() {
+        return Ok(Some(index));
+    }
+    if !options.uncovered.is_empty() {
+        return Err(format!(
+            "payload= on the command line does not cover what /etc/repot.conf sets: {}",
+            options.uncovered.join("; ")
+        ));
+    }
+    if !facts.outside.is_empty() {
+        return Err(format!(
+            "payload= does not cover entries beside the payload: {}. Pack them into the payload, or set \
+             payload.overlay=yes where payload= is set",
+            super::list(&facts.outside)
+        ));
     }
     Ok(Some(index))
 }

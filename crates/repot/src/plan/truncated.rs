@@ -6,6 +6,7 @@ use alloc::string::{String, ToString};
 use crate::display::Bytes;
 use crate::facts::unpacked::Unpacking;
 use crate::facts::{Capacity, Facts, RootFs};
+use crate::marker;
 
 /// What is missing, as a clause; `None` if nothing is known to be missing.
 pub(super) fn missing(facts: &Facts) -> Option<String> {
@@ -13,19 +14,7 @@ pub(super) fn missing(facts: &Facts) -> Option<String> {
         return Some(shortage);
     }
     let Unpacking { complaints, begun, end } = &facts.unpacking;
-    let found = &facts.survey;
-    let mut missing = match end {
-        None if *begun => "the archive has no end marker".to_string(),
-        // The survey counts the marker but not the root. The marker counts the root but not itself.
-        Some(end) if found.entries < end.entries || found.bytes < end.bytes => format!(
-            "the archive has {} entries with {}, but only {} entries with {} were unpacked",
-            end.entries,
-            Bytes(end.bytes),
-            found.entries,
-            Bytes(found.bytes)
-        ),
-        _ => return None,
-    };
+    let mut missing = marker::missing(*begun, end.as_ref())?.to_string();
     for complaint in complaints {
         missing.push_str(&format!("; the kernel logged \"{complaint}\""));
     }

@@ -7,6 +7,7 @@ use core::ptr;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use super::futex::Mutex;
+use super::memory::wipe_stack;
 use super::tally::Tally;
 
 type Work<'a> = dyn Fn(u32) + Sync + 'a;
@@ -64,7 +65,9 @@ extern "C" fn start(crew: *mut c_void) -> *mut c_void {
     let number = crew.next.fetch_add(1, Ordering::Relaxed);
     // SAFETY: this thread is not counted yet, so the caller of `crew` still waits and `work` is alive.
     let work = unsafe { &*crew.work };
-    crew.tally.count(!completed(work, number));
+    let completed = completed(work, number);
+    wipe_stack();
+    crew.tally.count(!completed);
     ptr::null_mut()
 }
 

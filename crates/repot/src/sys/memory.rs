@@ -7,7 +7,7 @@ use core::ffi::c_void;
 use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
-use rustix::fd::BorrowedFd;
+use rustix::fd::{AsRawFd, BorrowedFd};
 use rustix::io::Errno;
 
 use super::last_error;
@@ -48,6 +48,21 @@ pub(crate) fn cached_pages(file: BorrowedFd<'_>, offset: u64, length: u64) -> Re
     // SAFETY: the whole mapping made above.
     unsafe { rustix::mm::munmap(map, length) }?;
     result
+}
+
+/// `cachestat` came with 6.5. Like `openat2`, it has one number for all architectures, plus the offset that
+/// some of them have.
+const CACHESTAT: libc::c_long = libc::SYS_openat2 - 437 + 451;
+
+/// The number of pages of a file in the page cache, from `offset` on; `None` if the kernel cannot say. Its
+/// time depends on the pages found, not on the length.
+pub(crate) fn count_cached_pages(file: BorrowedFd<'_>, offset: u64, length: u64) -> Option<u64> {
+    let range = [offset, length];
+    let mut counts = [0u64; 5];
+    // SAFETY: a `struct cachestat_range` of two numbers, and a `struct cachestat` of five for the answer.
+    let done =
+        unsafe { libc::syscall(CACHESTAT, file.as_raw_fd(), range.as_ptr(), counts.as_mut_ptr(), 0u32) };
+    (done == 0).then_some(counts[0])
 }
 
 /// The C library's `malloc` as Rust's allocator, with a reserve of 512 KiB. See
@@ -101,13 +116,14 @@ unsafe impl GlobalAlloc for Allocator {
         try_once().cast()
     }
 
-    unsafe fn dealloc(&self, block: *mut u8, _: Layout) {
-        // SAFETY: `block` came from `alloc`.
-        unsafe { libc::free(block.cast()) }
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: `block` came from `alloc`, with this size.
+        unsafe { free(block.cast(), layout.size()) }
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        if layout.align() <= size_of::<usize>() * 2 {
+        // realloc(3) frees the old block as it is.
+        if layout.align() <= size_of::<usize>() * 2 && !WIPE.load(Ordering::Relaxed) {
             // SAFETY: `block` came from malloc.
             let grown = unsafe { libc::realloc(block.cast(), size) };
             if !grown.is_null() {
@@ -126,6 +142,47 @@ unsafe impl GlobalAlloc for Allocator {
         }
         new
     }
+}
+
+static WIPE: AtomicBool = AtomicBool::new(false);
+
+/// Sets whether memory of this program is overwritten before it is freed (`wipe=yes`).
+pub(crate) fn wipe_freed(wipe: bool) {
+    WIPE.store(wipe, Ordering::Relaxed);
+}
+
+/// Frees a block that came from malloc; overwrites it first, if that is set. Not inlined, because everything
+/// frees something.
+///
+/// # Safety
+/// The block must have this size, and nothing may use it any more.
+#[inline(never)]
+pub(super) unsafe fn free(block: *mut c_void, size: usize) {
+    if WIPE.load(Ordering::Relaxed) {
+        // SAFETY: the caller promises it.
+        unsafe { ptr::write_bytes(block.cast::<u8>(), 0, size) };
+        // Without a reader, the compiler would omit writing what is freed next.
+        core::hint::black_box(block);
+    }
+    // SAFETY: as above.
+    unsafe { libc::free(block) };
+}
+
+/// Bytes of a stack that are overwritten: most of a worker's stack, which has 128 KiB.
+const STACK: usize = 96 * 1024;
+
+/// Overwrites what calls that have returned left on the stack, if that is set.
+#[inline(never)]
+pub(crate) fn wipe_stack() {
+    if WIPE.load(Ordering::Relaxed) {
+        overwrite_stack();
+    }
+}
+
+#[inline(never)]
+fn overwrite_stack() {
+    let mut area = [0u8; STACK];
+    core::hint::black_box(&mut area);
 }
 
 /// Whether an allocation had to use the reserve, or no reserve could be allocated.

@@ -2,9 +2,11 @@
 
 use core::ffi::{CStr, c_char, c_int};
 use core::ptr;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fd::{AsRawFd, BorrowedFd};
 use rustix::io::Errno;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::last_error;
 
@@ -93,6 +95,7 @@ impl Invocation {
     /// As [`execute`](Invocation::execute), with another `argv[0]`.
     pub fn execute_as(&self, path: &CStr, name: &CStr) -> Errno {
         const ON_EXEC: u32 = 4;
+        restore_descriptors();
         // SAFETY: CLOSE_RANGE_CLOEXEC (5.11) changes no descriptor until an exec succeeds. The wrapper is not
         // in every C library.
         if unsafe { libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, ON_EXEC) } != 0 {
@@ -121,6 +124,34 @@ impl Invocation {
         };
         error
     }
+}
+
+/// The limit of open descriptors that this program was started with; 0 if it was not changed.
+static ORIGINAL: AtomicU64 = AtomicU64::new(0);
+
+/// Raises the limit of open descriptors as far as it goes. An exec lowers it again.
+pub(crate) fn raise_descriptors() {
+    let mut limit = getrlimit(Resource::Nofile);
+    if let Some(current) = limit.current.filter(|current| limit.maximum.is_none_or(|most| *current < most)) {
+        limit.current = limit.maximum;
+        if setrlimit(Resource::Nofile, limit).is_ok() {
+            ORIGINAL.store(current, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Restores the limit of open descriptors.
+fn restore_descriptors() {
+    let current = ORIGINAL.swap(0, Ordering::Relaxed);
+    if current != 0 {
+        let limit = Rlimit { current: Some(current), ..getrlimit(Resource::Nofile) };
+        let _ = setrlimit(Resource::Nofile, limit);
+    }
+}
+
+/// How many descriptors may be open.
+pub(crate) fn descriptors() -> u64 {
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
 /// Makes standard stream `number` a copy of `file` (dup2).

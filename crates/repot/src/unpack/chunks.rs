@@ -86,6 +86,10 @@ impl<'a> Chunks<'a> {
         if meta.kind != FileType::RegularFile {
             return Err(Fault::flaw("chunk is not a regular file:", &path()));
         }
+        // Wiping or freeing it would change the file under its other name.
+        if meta.links != 1 {
+            return Err(Fault::flaw("chunk has hard links:", &path()));
+        }
         if meta.size != self.index.chunks[number].size {
             return Err(Fault::flaw("wrong size of chunk", &path()));
         }

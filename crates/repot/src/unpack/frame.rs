@@ -4,23 +4,19 @@ use alloc::vec::Vec;
 
 use rustix::fd::OwnedFd;
 use rustix::io::{Errno, pread};
-use zstd_safe::{DCtx, DParameter, InBuffer, OutBuffer, ResetDirective};
 
 use super::chunks::{Chunks, path};
 use crate::error::{Call, Fault, What};
 use crate::payload::archive::Source;
 use crate::payload::index::{CHUNK_SIZE, Frame, WINDOW_LOG};
+use crate::sys::Zstd;
 
 /// Size of the input and of the output buffer, in bytes.
 const BUFFER: usize = 128 * 1024;
 
-/// The header of a frame with the largest window and no content size (RFC 8878, 3.1.1.1).
-const LARGEST: [u8; 6] = [0x28, 0xb5, 0x2f, 0xfd, 0, WINDOW.to_be_bytes()[3]];
-const WINDOW: u32 = (WINDOW_LOG - 10) << 3;
-
 /// The decoder of one worker, with all the memory that decompression takes. It is reused for each frame.
 pub(super) struct Decoder {
-    context: DCtx<'static>,
+    zstd: Zstd,
     input: Vec<u8>,
     output: Vec<u8>,
 }
@@ -36,28 +32,16 @@ impl Decoder {
     fn new() -> Result<Decoder, Fault> {
         let no_memory =
             || Fault { what: What::Call("malloc"), path: b"decoder".to_vec(), errno: Errno::NOMEM };
-        let mut context = DCtx::try_create().ok_or_else(no_memory)?;
-        context.set_parameter(DParameter::WindowLogMax(WINDOW_LOG)).map_err(|_| no_memory())?;
-        // The buffers come last: they can use the memory reserve, zstd's own allocations cannot.
-        reset(&mut context).ok_or_else(no_memory)?;
+        let zstd = Zstd::new(WINDOW_LOG).ok_or_else(no_memory)?;
+        // The buffers come last: they can use the memory reserve, the decoder cannot.
         let buffer = || {
             let mut buffer = Vec::new();
             buffer.try_reserve_exact(BUFFER).map_err(|_| no_memory())?;
             buffer.resize(BUFFER, 0);
             Ok(buffer)
         };
-        Ok(Decoder { context, input: buffer()?, output: buffer()? })
+        Ok(Decoder { zstd, input: buffer()?, output: buffer()? })
     }
-}
-
-/// Prepares the decoder for a frame. zstd allocates a window for the first header that needs one and keeps
-/// the largest, but frees it if many frames in a row need less. So the largest window is requested before
-/// each frame.
-fn reset(context: &mut DCtx<'static>) -> Option<()> {
-    context.reset(ResetDirective::SessionOnly).ok()?;
-    let (mut input, mut nothing) = (InBuffer::around(&LARGEST), []);
-    context.decompress_stream(&mut OutBuffer::around(&mut nothing[..]), &mut input).ok()?;
-    context.reset(ResetDirective::SessionOnly).map(drop).ok()
 }
 
 /// A frame that is being read.
@@ -85,7 +69,9 @@ impl<'a> Reader<'a> {
         frame: Frame,
         frees: bool,
     ) -> Result<Self, Fault> {
-        reset(&mut decoder.context).ok_or_else(|| Fault::flaw("cannot reset the zstd decoder", b""))?;
+        if !decoder.zstd.reset() {
+            return Err(Fault::flaw("cannot reset the zstd decoder", b""));
+        }
         let (input, output) = (0..0, 0..0);
         let left = frame.content;
         Ok(Reader {
@@ -168,15 +154,13 @@ impl Source for Reader<'_> {
                 self.fill()?;
             }
             let bytes = &self.decoder.input[self.input.clone()];
-            let mut input = InBuffer::around(bytes);
-            let mut output = OutBuffer::around(&mut self.decoder.output[..]);
-            let hint = self.decoder.context.decompress_stream(&mut output, &mut input);
-            let (taken, made) = (input.pos(), output.pos());
-            let hint =
-                hint.map_err(|_| Fault::flaw("zstd cannot decompress chunk", path(self.chunk()).as_bytes()))?;
+            let (taken, made, ended) =
+                self.decoder.zstd.decode(bytes, &mut self.decoder.output).ok_or_else(|| {
+                    Fault::flaw("zstd cannot decompress chunk", path(self.chunk()).as_bytes())
+                })?;
             self.input.start += taken;
             self.output = 0..made;
-            self.ended = hint == 0;
+            self.ended = ended;
             if made as u64 > self.left || (taken == 0 && made == 0 && !self.ended) {
                 return Err(Fault::flaw("frame ends too late, chunk", path(self.chunk()).as_bytes()));
             }

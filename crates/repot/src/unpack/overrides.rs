@@ -5,35 +5,35 @@
 
 use core::ffi::CStr;
 
-use rustix::fd::OwnedFd;
+use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Mode, openat, unlinkat};
 use rustix::io::Errno;
 
 use crate::error::{Call, Fault};
-use crate::walk::sweep::sweep;
+use crate::metadata::{At, Meta};
+use crate::mover::Holes;
+use crate::walk::sweep::{remove, sweep};
 use crate::walk::{DIRECTORY, Entered, Pair, Visitor, open, walk};
 
-/// Removes the entries of `new` that entries of `old` override.
-pub(super) fn remove_overridden(old: &OwnedFd, new: &OwnedFd) -> Result<(), Fault> {
-    walk(&Overrides, Pair::reopen(old, new)?, (), 1, &|| ())
+/// Removes the entries of `new` that entries of `old` override; with `wipe`, overwrites their contents first.
+pub(super) fn remove_overridden(old: &OwnedFd, new: &OwnedFd, wipe: Option<Holes>) -> Result<(), Fault> {
+    walk(&Overrides(wipe), Pair::reopen(old, new)?, (), 1, &|| ())
 }
 
-struct Overrides;
+struct Overrides(Option<Holes>);
 
 impl Visitor for Overrides {
     type Dir = Pair;
     type Meta = ();
     type Scratch = ();
-    const REMOVES: bool = false;
 
     fn entry(&self, (): &mut (), dir: &Pair, name: &CStr, _: FileType) -> Result<(), Fault> {
-        match unlinkat(&dir.new, name, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => return Ok(()),
-            // unlink(2) returns EISDIR for a directory.
-            Err(Errno::ISDIR) => {}
-            Err(errno) => return Err(errno).call("unlinkat"),
+        match Meta::read(At::Named(dir.new.as_fd(), name)) {
+            Err(fault) if fault.errno == Errno::NOENT => return Ok(()),
+            Ok(meta) if meta.kind != FileType::Directory => return remove(&dir.new, name, self.0),
+            found => found.map(drop)?,
         }
-        sweep(&open(&dir.new, name)?)?;
+        sweep(&open(&dir.new, name)?, self.0)?;
         unlinkat(&dir.new, name, AtFlags::REMOVEDIR).call("unlinkat")
     }
 
@@ -41,9 +41,7 @@ impl Visitor for Overrides {
         match openat(&dir.new, name, DIRECTORY, Mode::empty()) {
             Ok(new) => Ok(Some((Pair { old: open(&dir.old, name)?, new }, ()))),
             Err(Errno::NOENT) => Ok(None),
-            Err(Errno::NOTDIR | Errno::LOOP) => {
-                unlinkat(&dir.new, name, AtFlags::empty()).call("unlinkat").map(|()| None)
-            }
+            Err(Errno::NOTDIR | Errno::LOOP) => remove(&dir.new, name, self.0).map(|()| None),
             Err(errno) => Err(errno).call("openat"),
         }
     }

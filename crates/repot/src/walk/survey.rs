@@ -5,7 +5,7 @@ use core::ffi::CStr;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::FileType;
 
-use super::{Directory, Entered, Visitor, open, walk};
+use super::{Directory, Entered, Visitor, has_vanished, open, walk};
 use crate::error::Fault;
 use crate::metadata::{At, Meta};
 use crate::sys::Mutex;
@@ -65,14 +65,19 @@ impl Visitor for Count {
     type Dir = OwnedFd;
     type Meta = ();
     type Scratch = Survey;
-    const REMOVES: bool = false;
 
     fn enter(&self, dir: &OwnedFd, name: &CStr) -> Result<Entered<Self>, Fault> {
-        dir.open(name).map(|dir| Some((dir, ())))
+        match dir.open(name) {
+            Err(fault) if has_vanished(fault.errno) => Ok(None),
+            opened => opened.map(|dir| Some((dir, ()))),
+        }
     }
 
     fn entry(&self, found: &mut Survey, dir: &OwnedFd, name: &CStr, kind: FileType) -> Result<(), Fault> {
-        let meta = Meta::read(At::Named(dir.as_fd(), name))?;
+        let meta = match Meta::read(At::Named(dir.as_fd(), name)) {
+            Err(fault) if has_vanished(fault.errno) => return Ok(()),
+            read => read?,
+        };
         found.entries += 1;
         found.hard_links += u64::from(meta.links > 1);
         if kind == FileType::RegularFile {

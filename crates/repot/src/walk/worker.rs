@@ -8,6 +8,8 @@ use core::sync::atomic::Ordering;
 
 use rustix::fs::{AtFlags, FileType, RawDir, SeekFrom, seek, statat};
 
+use rustix::io::Errno;
+
 use crate::error::{Call, Fault, retry_once};
 use crate::walk::tasks::{Node, Shared, Task};
 use crate::walk::{Directory, Visitor};
@@ -153,15 +155,23 @@ impl<'a, V: Visitor> Worker<'a, V> {
                 frame.end = true;
                 return Ok(());
             };
-            let entry = entry.call("getdents64").map_err(here)?;
+            let entry = match entry {
+                // Another process has removed the directory.
+                Err(Errno::NOENT) => {
+                    frame.end = true;
+                    return Ok(());
+                }
+                entry => entry.call("getdents64").map_err(here)?,
+            };
             let name = entry.file_name();
             let bytes = name.to_bytes();
             if bytes != b"." && bytes != b".." {
                 let mut kind = entry.file_type();
                 if kind == FileType::Unknown {
-                    let stat = statat(dir.listed(), name, AtFlags::SYMLINK_NOFOLLOW)
-                        .call("newfstatat")
-                        .map_err(|fault| fault.on(node.path(bytes)))?;
+                    let stat = match statat(dir.listed(), name, AtFlags::SYMLINK_NOFOLLOW) {
+                        Err(Errno::NOENT) => continue,
+                        stat => stat.call("newfstatat").map_err(|fault| fault.on(node.path(bytes)))?,
+                    };
                     kind = FileType::from_raw_mode(stat.st_mode);
                 }
                 let filled = self.names.len() + bytes.len() + 2;
@@ -183,13 +193,13 @@ impl<'a, V: Visitor> Worker<'a, V> {
                     // If entries stay, reading continues from here later. If visiting removes them, the
                     // position is meaningless, but a later read lists exactly the names that did not fit.
                     frame.reread = true;
-                    if !V::REMOVES {
+                    if !visitor.removes() {
                         frame.end = true;
                         return Ok(());
                     }
                 }
             }
-            if !V::REMOVES {
+            if !visitor.removes() {
                 frame.position = entry.next_entry_cookie();
             }
             if entries.is_buffer_empty() {

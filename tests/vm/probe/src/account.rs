@@ -103,6 +103,8 @@ pub struct Mount {
     pub point: String,
     /// Options of the mount.
     pub options: String,
+    /// Its propagation: `shared`, `master` or `unbindable`, or several, without the numbers of peer groups.
+    pub propagation: String,
     /// File system type.
     pub kind: String,
     /// Source.
@@ -124,6 +126,12 @@ impl Mount {
             root: (*left.get(3)?).to_owned(),
             point: (*left.get(4)?).to_owned(),
             options: (*left.get(5)?).to_owned(),
+            propagation: left
+                .get(6..)?
+                .iter()
+                .map(|tag| tag.split(':').next().unwrap_or_default())
+                .collect::<Vec<_>>()
+                .join(","),
             kind: (*right.first()?).to_owned(),
             source: (*right.get(1)?).to_owned(),
             super_options: right.get(2).map_or(String::new(), |options| (*options).to_owned()),

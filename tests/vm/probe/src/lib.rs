@@ -6,3 +6,9 @@
 pub mod account;
 pub mod steps;
 pub mod sys;
+
+/// A file of the image that makes the real init forget: it overwrites the files in `/secret` and keeps
+/// running, so that the memory of the guest can be searched.
+pub const FORGET: &str = "probe-forget";
+/// What it says when it has.
+pub const FORGOTTEN: &str = "probe: forgotten";

@@ -14,7 +14,7 @@ pub const FILE: &str = "probe-steps.json";
 pub enum Step {
     /// `mkdir -p`.
     Mkdir(String),
-    /// A file with a short text.
+    /// A file with a short text. Its directory is created if missing.
     File {
         /// Path.
         path: String,
@@ -45,6 +45,27 @@ pub enum Step {
         /// The source.
         from: String,
         /// The mount point, which must exist.
+        at: String,
+    },
+    /// Changes flags of the mount `at`, each as in mount(8).
+    Remount {
+        /// The mount point.
+        at: String,
+        /// The flags, separated by commas.
+        flags: String,
+    },
+    /// Makes the mount `at` `shared`, `slave` or `unbindable`.
+    Propagate {
+        /// The mount point.
+        at: String,
+        /// What it becomes.
+        to: String,
+    },
+    /// Loads modules of the image, from `/modules/RELEASE`.
+    Modules(Vec<String>),
+    /// Makes the file `at` the backing file of `/dev/loop0`.
+    Loop {
+        /// The backing file.
         at: String,
     },
     /// A hard link to `from`. Symlinks are not followed.

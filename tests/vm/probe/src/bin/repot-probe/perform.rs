@@ -4,7 +4,7 @@ use crate::{look, outside, sampler};
 use repot_probe::account::Line;
 use repot_probe::steps::{FILE, Step};
 use rustix::fs::{AtFlags, CWD, IFlags, Mode, OFlags, Timespec, Timestamps, XattrFlags};
-use rustix::mount::{MountFlags, mount, mount_bind};
+use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_change, mount_remount};
 use std::ffi::CString;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -26,7 +26,10 @@ pub(crate) fn all(steps: &[Step], argv: &[CString]) -> Result<(), String> {
 fn one(step: &Step, argv: &[CString]) -> Result<(), String> {
     match step {
         Step::Mkdir(path) => std::fs::create_dir_all(path).map_err(text),
-        Step::File { path, text: content } => std::fs::write(path, content).map_err(text),
+        Step::File { path, text: content } => {
+            let folder = std::path::Path::new(path).parent().ok_or("it has no directory")?;
+            std::fs::create_dir_all(folder).and_then(|()| std::fs::write(path, content)).map_err(text)
+        }
         Step::Sparse { path, size, data } => sparse(path, *size, data).map_err(text),
         Step::Mount { kind, at, options } => {
             std::fs::create_dir_all(at).map_err(text)?;
@@ -35,6 +38,10 @@ fn one(step: &Step, argv: &[CString]) -> Result<(), String> {
                 .map_err(text)
         }
         Step::Bind { from, at } => mount_bind(from.as_str(), at.as_str()).map_err(text),
+        Step::Remount { at, flags } => remount(at, flags),
+        Step::Propagate { at, to } => propagate(at, to),
+        Step::Modules(names) => names.iter().try_for_each(|name| module(name)),
+        Step::Loop { at } => attach_loop(at),
         Step::Link { from, to } => rustix::fs::linkat(CWD, from, CWD, to, AtFlags::empty()).map_err(text),
         Step::Symlink { path, target } => std::os::unix::fs::symlink(target, path).map_err(text),
         Step::Xattr { path, name, hex } => {
@@ -65,6 +72,45 @@ fn one(step: &Step, argv: &[CString]) -> Result<(), String> {
 
 fn text(error: impl std::fmt::Display) -> String {
     error.to_string()
+}
+
+fn remount(at: &str, flags: &str) -> Result<(), String> {
+    let mut all = MountFlags::BIND;
+    for flag in flags.split(',') {
+        all |= match flag {
+            "ro" => MountFlags::RDONLY,
+            "nosuid" => MountFlags::NOSUID,
+            "nodev" => MountFlags::NODEV,
+            "noexec" => MountFlags::NOEXEC,
+            "noatime" => MountFlags::NOATIME,
+            "nosymfollow" => MountFlags::NOSYMFOLLOW,
+            other => return Err(format!("no such flag: {other}")),
+        };
+    }
+    mount_remount(at, all, c"").map_err(text)
+}
+
+fn propagate(at: &str, to: &str) -> Result<(), String> {
+    let flags = match to {
+        "shared" => MountPropagationFlags::SHARED,
+        "slave" => MountPropagationFlags::DOWNSTREAM,
+        "unbindable" => MountPropagationFlags::UNBINDABLE,
+        other => return Err(format!("no such propagation: {other}")),
+    };
+    mount_change(at, flags).map_err(text)
+}
+
+fn module(name: &str) -> Result<(), String> {
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let path = format!("/modules/{release}/{name}.ko");
+    let file = File::open(&path).map_err(|error| format!("{path}: {error}"))?;
+    rustix::system::finit_module(&file, c"", 0).map_err(text)
+}
+
+fn attach_loop(at: &str) -> Result<(), String> {
+    let file = File::options().read(true).write(true).open(at).map_err(text)?;
+    let device = File::options().read(true).write(true).open("/dev/loop0").map_err(text)?;
+    repot_probe::sys::set_loop(&device, &file).map_err(text)
 }
 
 fn sparse(path: &str, size: u64, data: &[(u64, u64)]) -> std::io::Result<()> {
