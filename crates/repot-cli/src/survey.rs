@@ -224,14 +224,6 @@ impl Survey {
             self.payload.member(name, data)?;
         }
         self.marks.0 |= header.name == marker::BEGIN.as_bytes();
-        let link = |id| matches!(self.tree().inode(id).kind, Kind::Symlink(_));
-        if header.is_dir() && self.tree().find(&header.name).is_some_and(link) {
-            let name = shown(&header.name);
-            self.problems.push(format!(
-                "the directory \"{name}\" replaces a symbolic link: what was found through the link is no longer \
-                 found (byte {offset} of its archive)"
-            ));
-        }
         let target = if header.is_symlink() { read_whole(data)? } else { Vec::new() };
         self.weight.add(header.name.len() + target.len())?;
         let place = match self.placed.place(header) {
@@ -241,7 +233,7 @@ impl Survey {
                 return Ok(());
             }
         };
-        self.surprise(place, header);
+        self.surprise(place, header, offset);
         let id = place.id();
         if header.is_symlink() {
             self.placed.tree.inode_mut(id).kind = Kind::Symlink(target.into());
@@ -275,7 +267,7 @@ impl Survey {
             .add(surprise, || format!("\"{}\" {why} (byte {offset} of its archive)", shown(&header.name)));
     }
 
-    fn surprise(&mut self, place: Place, header: &Header) {
+    fn surprise(&mut self, place: Place, header: &Header, offset: u64) {
         let name = || shown(&header.name);
         match place {
             Place::Existing(id) if header.is_file() && self.placed.is_shared(id) => {
@@ -285,7 +277,11 @@ impl Survey {
             }
             Place::Unlinked(_) => {
                 self.notes.add(Surprise::Unlinked, || {
-                    format!("the directory \"{}\" replaces the symbolic link of this name", name())
+                    format!(
+                        "the directory \"{}\" replaces a symbolic link: what was found through the link is no \
+                         longer found (byte {offset} of its archive)",
+                        name()
+                    )
                 });
             }
             Place::New(_) | Place::Existing(_) => {}

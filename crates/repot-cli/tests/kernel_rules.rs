@@ -62,7 +62,8 @@ fn a_file_is_overwritten_through_all_its_names() {
 fn a_directory_takes_the_place_of_a_symbolic_link() {
     let merged: &[Member] = &[("usr", DIR, 0, b""), ("usr/lib", DIR, 0, b""), ("lib", LINK, 0, b"usr/lib")];
     let replaced = problems(&[merged, &[("lib", DIR, 0, b""), ("lib/new", FILE, 0, b"")]]);
-    assert_eq!(replaced, ["the directory \"lib\" replaces the symbolic link of this name"]);
+    assert_eq!(replaced.len(), 1, "{replaced:?}");
+    assert!(replaced[0].starts_with("the directory \"lib\" replaces a symbolic link: "), "{replaced:?}");
     assert_eq!(problems(&[merged, &[("lib/new", FILE, 0, b"")]]), [""; 0]);
 }
 

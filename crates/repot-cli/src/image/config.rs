@@ -126,7 +126,7 @@ mod tests {
         let items: Vec<&str> = page.lines().filter(|line| line.starts_with(".It Cm ")).collect();
         for (key, _) in keys() {
             let is = |item: &&str| item.split([' ', ',']).any(|word| word == key);
-            assert!(items.iter().any(|item| is(&item)), "docs/man/repot.conf.5 lacks {key}");
+            assert!(items.iter().any(is), "docs/man/repot.conf.5 lacks {key}");
         }
     }
 

@@ -267,7 +267,7 @@ const MEMBERS: &[Row] = &[
         "then a directory over that symbolic link",
         &["lib", "usr/f"],
         All("`lib` is a directory, no `usr/f`"),
-        "replaces the symbolic link",
+        "replaces a symbolic link",
     ),
     row("a device over another one", &["n"], All("`n` is the device 0:0"), ""),
     row(
