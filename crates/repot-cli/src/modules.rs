@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use repot::zram::DRIVER;
 use serde::Serialize;
 
-use crate::codec;
+use crate::codec::any;
 use crate::tree::{Kind, Tree};
 
 /// The maximum size of a module, uncompressed, and of an index of depmod.
@@ -211,7 +211,8 @@ fn unpacked(packed: &[u8], path: &str) -> Result<Vec<u8>> {
         return Ok(packed.to_vec());
     }
     let mut module = Vec::new();
-    let decoder = codec::decompressed(packed).with_context(|| format!("cannot decompress {path}"))?;
+    let mut packed = packed;
+    let decoder = any::decompressed(&mut packed).with_context(|| format!("cannot decompress {path}"))?;
     decoder.take(LIMIT + 1).read_to_end(&mut module).with_context(|| format!("cannot decompress {path}"))?;
     ensure!(module.len() as u64 <= LIMIT, "{path} has more than {LIMIT} bytes");
     Ok(module)

@@ -63,7 +63,7 @@ pub(crate) fn remove(old: &OwnedFd) -> Result<(), Fault> {
         Err(Fault { errno: Errno::NOENT | Errno::NOTDIR | Errno::LOOP, .. }) => return Ok(()),
         folder => folder.map_err(|fault| fault.on(DIRECTORY.into()))?,
     };
-    sweep(&folder)?;
+    sweep(&folder, None)?;
     unlinkat(old, DIRECTORY, AtFlags::REMOVEDIR).on("unlinkat", DIRECTORY.as_bytes())
 }
 

@@ -38,16 +38,13 @@ use crate::skipped::Skipped;
 use crate::sys;
 use both::Both;
 pub use data::CHUNK;
-#[cfg(feature = "payload")]
 pub(crate) use data::zero;
 #[cfg(feature = "payload")]
 pub(crate) use entries::UNPACKED;
 use entries::{DirMeta, Mover, Onto};
 use file::Settings;
 use folios::Folios;
-pub(crate) use holes::Holes;
-#[cfg(feature = "payload")]
-pub(crate) use holes::data_ranges;
+pub(crate) use holes::{Holes, data_ranges};
 use links::Links;
 use ranges::LargeFiles;
 use undo::Moved;

@@ -131,7 +131,7 @@ fn fetch_modules(package: &str, release: &str, suites: &[&str], folder: &Path) -
     let name = package.replace("linux-binary-", "linux-modules-");
     let download = |suite: &&str| -> Result<()> {
         let suite = Suite::open(suite, Kind::Binary)?;
-        println!("downloading {name} ({})", suite.name);
+        println!("downloading {name} ({})", suite.name());
         run(suite.apt("apt-get").current_dir(&work).args(["-qq", "download", &name]))
     };
     ensure!(suites.iter().any(|suite| download(suite).is_ok()), "no suite has the package {name}");

@@ -3,23 +3,17 @@
 use core::ffi::CStr;
 
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::FileType;
-#[cfg(feature = "payload")]
-use rustix::fs::{AtFlags, Mode, OFlags, openat, unlinkat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, openat, unlinkat};
 
 use super::{Directory, Entered, Visitor, has_vanished, open, walk};
-#[cfg(feature = "payload")]
-use crate::error::Call;
-use crate::error::Fault;
+use crate::error::{Call, Fault};
 use crate::metadata::{At, Meta};
-#[cfg(feature = "payload")]
 use crate::mover::{Holes, data_ranges, zero};
 
 /// Removes everything below `root`; with `wipe`, overwrites the contents of files first.
 ///
 /// # Errors
 /// The first entry that could not be removed. Others may remain too.
-#[cfg(feature = "payload")]
 pub(crate) fn sweep(root: &OwnedFd, wipe: Option<Holes>) -> Result<(), Fault> {
     walk(&Sweep(Task::Remove(wipe)), open(root, c".")?, 0, 0, &|| ())
 }
@@ -38,13 +32,11 @@ pub(crate) type Look<'a> = dyn Fn(&OwnedFd, &CStr, u64) + Sync + 'a;
 struct Sweep<'a>(Task<'a>);
 
 enum Task<'a> {
-    #[cfg(feature = "payload")]
     Remove(Option<Holes>),
     Look(&'a Look<'a>),
 }
 
 /// Removes an entry that is not a directory; with `wipe`, overwrites what it frees first.
-#[cfg(feature = "payload")]
 pub(crate) fn remove(dir: &OwnedFd, name: &CStr, wipe: Option<Holes>) -> Result<(), Fault> {
     if let Some(holes) = wipe {
         let meta = Meta::read(At::Named(dir.as_fd(), name))?;
@@ -69,7 +61,6 @@ impl Visitor for Sweep<'_> {
 
     fn entry(&self, (): &mut (), dir: &OwnedFd, name: &CStr, _: FileType) -> Result<(), Fault> {
         match self.0 {
-            #[cfg(feature = "payload")]
             Task::Remove(wipe) => remove(dir, name, wipe),
             Task::Look(look) => match Meta::read(At::Named(dir.as_fd(), name)) {
                 Err(fault) if has_vanished(fault.errno) => Ok(()),
@@ -97,7 +88,6 @@ impl Visitor for Sweep<'_> {
     ) -> Result<(), Fault> {
         let Some((dir, name)) = parent.filter(|_| complete) else { return Ok(()) };
         match self.0 {
-            #[cfg(feature = "payload")]
             Task::Remove(_) => unlinkat(dir, name, AtFlags::REMOVEDIR).call("unlinkat"),
             Task::Look(look) => {
                 look(dir, name, *inode);
