@@ -90,6 +90,23 @@ pub fn init_payload(arch: Arch) -> Result<PathBuf> {
     .run()
 }
 
+/// Builds the runner of `repot pack --run` for one architecture.
+///
+/// # Errors
+/// If the build fails.
+pub fn runner(arch: Arch) -> Result<PathBuf> {
+    Build {
+        what: "repot-run",
+        arch,
+        profile: "init",
+        select: &["--package=repot-run"],
+        program: "repot-run",
+        name: "run",
+        env: Vec::new(),
+    }
+    .run()
+}
+
 /// Builds `examples/init.rs` of the library, an init with `std`.
 ///
 /// # Errors
