@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -65,12 +66,18 @@ the corruption, and the exit code is 1.")]
   repot boot image.zst
   repot boot image.zst --shell                       run a shell on the new root
   repot boot image.zst --memory 400M --append 'rootfstype=ramfs repot.log=debug'
+  repot boot image.zst --timeout 2m --expect 'login:'
+      for scripts: exits with 0 once the console shows the text
+  repot boot vm.img --publish 8080:80                a web server
   repot boot image.zst --console log.txt -- -serial file:report.txt
-      for scripts: write the console to a file, and give the guest a second serial port
+      write the console to a file, and give the guest a second serial port
 
 The kernel is the newest in target/kernels, /boot and /usr/lib/modules, unless --kernel or
 $REPOT_KERNEL names one. Arguments after -- go to QEMU. QEMU exits when the guest powers off,
-reboots or panics.")]
+reboots or panics.
+
+Exit codes: that of the program if the image runs one (docs/run.md), 1 after a kernel panic, 124 after
+--timeout, else 0.")]
     Boot(Boot),
 
     /// Explain whether pivot_root works on this machine, and show what repot would do
@@ -136,9 +143,33 @@ pub struct Boot {
     /// Write the console of the guest to a file instead of this terminal
     #[arg(long, value_name = "FILE")]
     pub console: Option<PathBuf>,
+    /// Stop the guest after this time, such as 90s or 5m, and exit with 124
+    #[arg(short, long, value_name = "TIME", value_parser = duration)]
+    pub timeout: Option<Duration>,
+    /// Stop the guest as soon as its console shows this text, and exit with 0; without the text, with 1
+    #[arg(short, long, value_name = "TEXT")]
+    pub expect: Option<String>,
+    /// Forward a TCP port of this machine to the guest, such as 8080:80. Implies --network user
+    #[arg(short, long, value_name = "PORT:GUEST PORT", value_parser = publish)]
+    pub publish: Vec<(u16, u16)>,
+    /// Network of the guest
+    #[arg(long, value_enum, default_value = "none")]
+    pub network: Network,
+    /// Share a directory with the guest; in it: mount -t 9p share /mnt
+    #[arg(long, value_name = "DIR")]
+    pub share: Option<PathBuf>,
     /// More arguments for QEMU
     #[arg(last = true, value_name = "QEMU ARGUMENT")]
     pub qemu: Vec<OsString>,
+}
+
+/// The network of a guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Network {
+    /// None
+    None,
+    /// A virtio network card behind QEMU's own NAT, configured by DHCP (ip=dhcp)
+    User,
 }
 
 /// The options of `append`.
@@ -242,6 +273,27 @@ fn oci_architecture() -> &'static str {
         "x86" => "386",
         other => other,
     }
+}
+
+/// A time with a unit: s (the default), m or h.
+fn duration(text: &str) -> Result<Duration, &'static str> {
+    let (digits, unit) = match text.as_bytes().last() {
+        Some(b's') => (&text[..text.len() - 1], 1),
+        Some(b'm') => (&text[..text.len() - 1], 60),
+        Some(b'h') => (&text[..text.len() - 1], 3600),
+        _ => (text, 1),
+    };
+    let seconds = digits.parse::<u32>().ok().filter(|number| *number > 0);
+    seconds
+        .map(|number| Duration::from_secs(u64::from(number) * unit))
+        .ok_or("must be a time such as 90s, 5m or 1h")
+}
+
+/// Two ports.
+fn publish(text: &str) -> Result<(u16, u16), &'static str> {
+    let port = |text: &str| text.parse().ok().filter(|port| *port > 0);
+    let ports = text.split_once(':').and_then(|(here, guest)| Some((port(here)?, port(guest)?)));
+    ports.ok_or("must be two ports, such as 8080:80")
 }
 
 fn absolute(path: &str) -> Result<String, &'static str> {

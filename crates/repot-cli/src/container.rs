@@ -20,7 +20,7 @@ use crate::tree::{Attributes, Tree};
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The part of an image's configuration that says how it is run (OCI image specification, config.md).
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Config {
     entrypoint: Option<Vec<String>>,
@@ -98,7 +98,8 @@ pub fn describe(
         program.stop = self::signal(signal).with_context(|| format!("unknown StopSignal {signal}"))?;
     }
     program.onexit = request.onexit.unwrap_or_default();
-    program.ports = config.exposed_ports.iter().flat_map(|ports| ports.keys()).map(|port| port.clone().into()).collect();
+    program.ports =
+        config.exposed_ports.iter().flat_map(|ports| ports.keys()).map(|port| port.clone().into()).collect();
     check(tree, &program, architecture)?;
     Ok(program)
 }
@@ -155,9 +156,9 @@ fn name(variable: &str) -> Option<&str> {
 /// The number of a signal, as StopSignal has it: `SIGTERM`, `TERM`, `15`, `SIGRTMIN+3`.
 fn signal(text: &str) -> Option<i32> {
     const NAMES: [&str; 31] = [
-        "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM",
-        "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF",
-        "WINCH", "IO", "PWR", "SYS",
+        "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE",
+        "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ",
+        "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
     ];
     if let Ok(number) = text.parse() {
         return Some(number).filter(|number| (1..=64).contains(number));
@@ -220,7 +221,8 @@ mod tests {
 
     #[test]
     fn image_without_a_program_is_refused() {
-        let error = describe(&mut tree(), &Config::default(), &Request::default(), None).unwrap_err().to_string();
+        let error =
+            describe(&mut tree(), &Config::default(), &Request::default(), None).unwrap_err().to_string();
         assert!(error.contains("no Entrypoint and no Cmd"), "{error}");
         assert!(!has_program(&config(r#"{"Entrypoint": null, "Cmd": []}"#)));
     }

@@ -29,8 +29,8 @@ pub(crate) fn is_asked() -> bool {
     ASKED.load(Ordering::Relaxed)
 }
 
-/// Where QEMU's `isa-debug-exit` device is by default, an I/O port.
-const DEBUG_EXIT: u64 = 0x501;
+/// The I/O port of QEMU's `isa-debug-exit` device, unless it is given another.
+const DEBUG_EXIT: u16 = 0x501;
 
 /// Ends everything, with the exit code of the program.
 pub(crate) fn end(program: &Program, code: i32) -> ! {
@@ -41,7 +41,7 @@ pub(crate) fn end(program: &Program, code: i32) -> ! {
     }
     sync();
     unmount_all();
-    if let Some(port) = debug_exit(&program.exit)
+    if let Some(port) = port(&program.exit)
         && let Err(errno) = sys::write_port(port, code.to_le_bytes()[0])
     {
         explain(program, errno);
@@ -81,7 +81,7 @@ fn shell(program: &Program) {
 
 /// Writes the exit code, in decimal and with a line feed, where `exit` says.
 pub(crate) fn report(program: &Program, code: i32) {
-    if program.exit.is_empty() || debug_exit(&program.exit).is_some() {
+    if program.exit.is_empty() || port(&program.exit).is_some() {
         return;
     }
     let text = format!("{code}\n");
@@ -129,12 +129,13 @@ fn virtio_port(name: &[u8]) -> Result<OwnedFd, Errno> {
     Err(Errno::NODEV)
 }
 
-/// The I/O port of `debug-exit` or `debug-exit:0xPORT`.
-fn debug_exit(exit: &[u8]) -> Option<u64> {
-    match exit.strip_prefix(b"debug-exit")? {
-        b"" => Some(DEBUG_EXIT),
-        port => number(port.strip_prefix(b":")?),
+/// The I/O port of `port:NUMBER` or `debug-exit`. It gets the exit code as a byte, at the very end, since the
+/// machine may be gone with it.
+fn port(exit: &[u8]) -> Option<u16> {
+    if exit == b"debug-exit" {
+        return Some(DEBUG_EXIT);
     }
+    number(exit.strip_prefix(b"port:")?)?.try_into().ok()
 }
 
 fn number(text: &[u8]) -> Option<u64> {

@@ -45,7 +45,7 @@ The program is described in /.repot-run, which `repot pack --run` writes:
     stop 15
 
 On the kernel command line: run.grace=SECONDS, run.onexit=poweroff|reboot|panic|shell|restart,
-run.exit=PATH|virtio:NAME|vsock:PORT|debug-exit. See docs/run.md.
+run.exit=PATH|virtio:NAME|vsock:PORT|port:NUMBER|debug-exit. See docs/run.md.
 ";
 
 /// The exit code of a runner that could not start anything.

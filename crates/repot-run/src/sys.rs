@@ -10,7 +10,6 @@ use core::time::Duration;
 
 use repot::runtime::{Allocator, Invocation, sleep};
 use rustix::fd::{BorrowedFd, FromRawFd, OwnedFd};
-use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::{Errno, read, write};
 use rustix::process::Pid;
 
@@ -263,8 +262,22 @@ pub(crate) fn vsock(port: u32) -> Result<OwnedFd, Errno> {
     }
 }
 
-/// Writes a byte to an I/O port, by way of /dev/port (mem(4)).
-pub(crate) fn write_port(port: u64, byte: u8) -> Result<(), Errno> {
-    let file = openat(CWD, c"/dev/port", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
-    rustix::io::pwrite(&file, &[byte], port).map(drop)
+/// Writes a byte to an I/O port (ioperm(2)). /dev/port would do without assembler, but distributions leave it
+/// out of their kernels.
+#[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+pub(crate) fn write_port(port: u16, byte: u8) -> Result<(), Errno> {
+    // SAFETY: permission for one port. What is behind it was named by whoever configured this machine.
+    unsafe {
+        if libc::ioperm(port.into(), 1, 1) < 0 {
+            return Err(last_error());
+        }
+        core::arch::asm!("out dx, al", in("dx") port, in("al") byte, options(nomem, nostack, preserves_flags));
+    }
+    Ok(())
+}
+
+/// This architecture has no I/O ports.
+#[cfg(not(any(target_arch = "x86", target_arch = "x86_64")))]
+pub(crate) fn write_port(_: u16, _: u8) -> Result<(), Errno> {
+    Err(Errno::NODEV)
 }

@@ -25,7 +25,8 @@ pub(super) fn resolve(tree: &Tree, text: &str) -> Result<Resolved> {
         Ok(uid) => uid,
         Err(_) => anyhow::bail!("the user \"{user}\" is not in the image's /etc/passwd"),
     };
-    let mut found = User { uid, gid: field(3).and_then(|gid| gid.parse().ok()).unwrap_or(0), groups: Vec::new() };
+    let mut found =
+        User { uid, gid: field(3).and_then(|gid| gid.parse().ok()).unwrap_or(0), groups: Vec::new() };
     match group.filter(|group| !group.is_empty()) {
         Some(group) => {
             let entry = lines(&groups).find(|fields| fields[0] == group);
