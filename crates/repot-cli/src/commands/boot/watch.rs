@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -21,6 +22,8 @@ use crate::errors::Status;
 const PANIC: &[u8] = b"Kernel panic - not syncing";
 /// The exit code of timeout(1) when time is up.
 const TIMED_OUT: u8 = 124;
+/// How long QEMU may take to end itself.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What happens while QEMU runs.
 enum Event {
@@ -57,7 +60,7 @@ pub(super) fn run(mut command: Command, machine: &Machine, exit: &Port, args: &B
     let deadline = args.timeout.map(|timeout| Instant::now() + timeout);
     let ended = wait(&events, deadline, args);
     if !matches!(ended, Ok(Ended::Guest(_))) {
-        stop(&mut child);
+        stop(&mut child, &events);
     }
     let status = child.wait().with_context(|| format!("cannot wait for {}", machine.qemu))?;
     result(ended?, status, exit, args)
@@ -117,7 +120,19 @@ fn create(path: &Path) -> Result<File> {
 }
 
 /// Ends QEMU and with it the guest: nothing in it is kept anyway.
-fn stop(child: &mut Child) {
+fn stop(child: &mut Child, events: &Receiver<Event>) {
+    // On SIGTERM, QEMU gives the terminal back as it was.
+    if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
+        let _ = kill_process(pid, Signal::TERM);
+    }
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match events.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(Event::Closed(_)) | Err(RecvTimeoutError::Disconnected) => return,
+            Ok(_) => {}
+            Err(RecvTimeoutError::Timeout) => break,
+        }
+    }
     // Fails only if it has ended already.
     let _ = child.kill();
 }
