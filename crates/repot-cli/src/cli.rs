@@ -1,10 +1,14 @@
 //! The command line: every command with its options and examples.
 
+mod values;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+
+use repot::run::OnExit;
 
 use crate::codec::Compression;
 use crate::image::config::{self, Setting};
@@ -29,18 +33,27 @@ pub struct Cli {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Build an initramfs from a directory, a tar archive or a container image
+    /// Build an initramfs from a directory, a tar archive, a container image or another initramfs
     #[command(after_help = "Examples:
   repot pack rootfs/ -o image.zst
   repot pack rootfs.tar.xz -o image.xz --compress xz
   podman export c1 | repot pack - -o image.zst --config size=70%
   repot pack oci-layout/ --image latest -o image.zst
   repot pack rootfs/ --payload -o image.cpio         boots in the least memory
+  repot pack /boot/initrd.img --payload -o image.cpio
+  repot pack rootfs/ --owner 0:0 --devices devices.txt -o image.zst
+  repot pack saved.tar --image busybox --arch arm/v7 -o image.zst
+  repot pack saved.tar --run -o vm.img               the image's program as a machine: docs/run.md
+  repot pack rootfs/ -o vm.img -- /usr/bin/serve --port 80
   repot pack --json rootfs/ -o image.zst | jq .ram.tmpfs
 
-ROOT is a directory, a tar archive (uncompressed, gzip, xz or zstd), an OCI image layout (a
-directory or an archive), or the output of docker save. The same input always gives the same
-bytes. If SOURCE_DATE_EPOCH is set, no timestamp in the image is later than that.")]
+ROOT is a directory, a tar archive, an initramfs, an OCI image layout (a directory or an archive),
+or the output of docker save. Archives may be compressed with gzip, xz, zstd, lz4, bzip2, lzma,
+lzo, lzip or compress. The same input always gives the same bytes. If SOURCE_DATE_EPOCH is set, no
+timestamp in the image is later than that.
+
+Under fakeroot and pseudo, a directory is read through the tar of the system, because this program
+is static. Otherwise use --fakeroot, --owner and --devices, or a pipe: pseudo tar -c . | repot pack -")]
     Pack(Pack),
 
     /// Show what is in an initramfs, how much memory it needs, and what is wrong with it
@@ -144,13 +157,13 @@ pub struct Boot {
     #[arg(long, value_name = "FILE")]
     pub console: Option<PathBuf>,
     /// Stop the guest after this time, such as 90s or 5m, and exit with 124
-    #[arg(short, long, value_name = "TIME", value_parser = duration)]
+    #[arg(short, long, value_name = "TIME", value_parser = values::duration)]
     pub timeout: Option<Duration>,
     /// Stop the guest as soon as its console shows this text, and exit with 0; without the text, with 1
     #[arg(short, long, value_name = "TEXT")]
     pub expect: Option<String>,
     /// Forward a TCP port of this machine to the guest, such as 8080:80. Implies --network user
-    #[arg(short, long, value_name = "PORT:GUEST PORT", value_parser = publish)]
+    #[arg(short, long, value_name = "PORT:GUEST PORT", value_parser = values::publish)]
     pub publish: Vec<(u16, u16)>,
     /// Network of the guest
     #[arg(long, value_enum, default_value = "none")]
@@ -181,7 +194,7 @@ pub struct Append {
     #[arg(short, long, value_name = "IMAGE")]
     pub output: PathBuf,
     /// Install repot at this path instead of /init; boot with rdinit=PATH
-    #[arg(long, value_name = "PATH", value_parser = absolute)]
+    #[arg(long, value_name = "PATH", value_parser = values::absolute)]
     pub rdinit: Option<String>,
     /// Add a setting to /etc/repot.conf, such as size=70% or mode=bind
     #[arg(long, value_name = "KEY=VALUE", value_parser = config::parse)]
@@ -227,15 +240,57 @@ pub struct Pack {
     /// Use this init instead of the built-in one
     #[arg(long, value_name = "FILE")]
     pub init: Option<PathBuf>,
-    /// Name or tag of the container image, if ROOT holds several
+    /// Leave out what fits a pattern, such as usr/share/doc or '*.pyc'. May be repeated
+    #[arg(long, value_name = "PATTERN")]
+    pub exclude: Vec<String>,
+    /// Give everything this owner and group, such as 0:0
+    #[arg(long, value_name = "UID:GID", value_parser = values::owner)]
+    pub owner: Option<(u32, u32)>,
+    /// Take owners and device nodes of a directory from the state that `fakeroot -s FILE` saved
+    #[arg(long, value_name = "FILE", conflicts_with = "owner")]
+    pub fakeroot: Option<PathBuf>,
+    /// Add the device nodes in a list, in the format of makedevs or gen_init_cpio
+    #[arg(long, value_name = "FILE")]
+    pub devices: Vec<PathBuf>,
+    /// Name, tag or digest of the container image, if ROOT holds several
     #[arg(long, value_name = "NAME")]
     pub image: Option<String>,
-    /// Architecture of the container image in OCI terms, such as amd64 or arm64
-    #[arg(long, value_name = "ARCH", default_value = oci_architecture())]
+    /// Architecture of the container image in OCI terms, such as amd64, arm64 or arm/v7
+    #[arg(long, value_name = "ARCH", default_value = values::oci_architecture())]
     pub arch: String,
+    /// How one program is run instead of an init
+    #[command(flatten)]
+    pub program: RunOptions,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// One program instead of an init.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Options for an image that runs one program")]
+pub struct RunOptions {
+    /// Run the program of the container image instead of an init. The default if the image has no init
+    #[arg(long)]
+    pub run: bool,
+    /// Boot an init even if the container image has a program
+    #[arg(long, conflicts_with_all = ["run", "args"])]
+    pub no_run: bool,
+    /// Set an environment variable of the program
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub env: Vec<String>,
+    /// Its working directory
+    #[arg(long, value_name = "DIR")]
+    pub workdir: Option<String>,
+    /// Its user: USER, UID, USER:GROUP or UID:GID, resolved in the image
+    #[arg(long, value_name = "USER")]
+    pub user: Option<String>,
+    /// What happens when it ends
+    #[arg(long, value_name = "ACTION", value_parser = values::onexit)]
+    pub onexit: Option<OnExit>,
+    /// The program and its arguments, instead of those of the container image
+    #[arg(last = true, value_name = "PROGRAM")]
+    pub args: Vec<String>,
 }
 
 /// The options of `plan`.
@@ -263,46 +318,4 @@ pub struct Rehearse {
     /// The mount point of the copy
     #[arg(long, hide = true)]
     pub stage: Option<PathBuf>,
-}
-
-/// The OCI name of this machine's architecture.
-fn oci_architecture() -> &'static str {
-    match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        "x86" => "386",
-        other => other,
-    }
-}
-
-/// A time with a unit: s (the default), m or h.
-fn duration(text: &str) -> Result<Duration, &'static str> {
-    let (digits, unit) = match text.as_bytes().last() {
-        Some(b's') => (&text[..text.len() - 1], 1),
-        Some(b'm') => (&text[..text.len() - 1], 60),
-        Some(b'h') => (&text[..text.len() - 1], 3600),
-        _ => (text, 1),
-    };
-    let seconds = digits.parse::<u32>().ok().filter(|number| *number > 0);
-    seconds
-        .map(|number| Duration::from_secs(u64::from(number) * unit))
-        .ok_or("must be a time such as 90s, 5m or 1h")
-}
-
-/// Two ports.
-fn publish(text: &str) -> Result<(u16, u16), &'static str> {
-    let port = |text: &str| text.parse().ok().filter(|port| *port > 0);
-    let ports = text.split_once(':').and_then(|(here, guest)| Some((port(here)?, port(guest)?)));
-    ports.ok_or("must be two ports, such as 8080:80")
-}
-
-fn absolute(path: &str) -> Result<String, &'static str> {
-    let plain = path.starts_with('/')
-        && path.len() > 1
-        && path.split('/').skip(1).all(|name| !matches!(name, "" | "." | ".."));
-    if plain {
-        Ok(path.to_string())
-    } else {
-        Err("must be an absolute path without . and .., such as /repot")
-    }
 }

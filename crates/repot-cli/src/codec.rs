@@ -4,9 +4,13 @@
 //! for a new segment. So each segment is a single one. Every format is compressed by several threads, and
 //! their number does not change the bytes.
 
+pub mod any;
 mod gzip;
 mod lz4;
+mod lzop;
+mod lzw;
 mod parallel;
+mod streams;
 
 use std::fmt;
 use std::io::{self, BufRead, Read, Write};
@@ -31,6 +35,12 @@ pub enum Compression {
     /// The old `lzma` format, which repot reads but does not write.
     #[value(skip)]
     Lzma,
+    /// bzip2, which repot reads but does not write.
+    #[value(skip)]
+    Bzip2,
+    /// The format of lzop, which repot reads but does not write.
+    #[value(skip)]
+    Lzo,
 }
 
 /// Memory limit of the xz decompressor in bytes: three times what `xz -9` needs.
@@ -51,8 +61,8 @@ impl Compression {
             [0x04, 0x22, ..] => {
                 Err("compressed with lz4 in its modern frame, which the kernel does not read (use lz4 -l)")
             }
-            [b'B', b'Z', ..] => Err("compressed with bzip2, which repot does not support"),
-            [0x89, 0x4c, ..] => Err("compressed with lzo, which repot does not support"),
+            [b'B', b'Z', ..] => Ok(Compression::Bzip2),
+            [0x89, 0x4c, ..] => Ok(Compression::Lzo),
             _ => Err("neither a cpio archive nor compressed by anything the kernel knows"),
         }
     }
@@ -63,7 +73,7 @@ impl Compression {
         match self {
             Compression::Zstd => 9,
             Compression::Gzip | Compression::Xz | Compression::Lzma => 6,
-            Compression::Lz4 | Compression::None => 0,
+            Compression::Lz4 | Compression::None | Compression::Bzip2 | Compression::Lzo => 0,
         }
     }
 
@@ -74,7 +84,7 @@ impl Compression {
             Compression::Zstd => 1..=22,
             Compression::Gzip => 1..=9,
             Compression::Xz | Compression::Lzma => 0..=9,
-            Compression::Lz4 | Compression::None => 0..=0,
+            Compression::Lz4 | Compression::None | Compression::Bzip2 | Compression::Lzo => 0..=0,
         }
     }
 
@@ -96,6 +106,8 @@ impl Compression {
                 Box::new(liblzma::bufread::XzDecoder::new_stream(input, stream))
             }
             Compression::Lz4 => Box::new(lz4::Decoder::new(input)?),
+            Compression::Bzip2 => Box::new(bzip2::bufread::BzDecoder::new(input)),
+            Compression::Lzo => Box::new(lzop::Decoder::new(input)?),
             Compression::None => Box::new(input),
         })
     }
@@ -110,6 +122,8 @@ impl fmt::Display for Compression {
             Compression::Lz4 => "lz4",
             Compression::None => "none",
             Compression::Lzma => "lzma",
+            Compression::Bzip2 => "bzip2",
+            Compression::Lzo => "lzo",
         })
     }
 }
@@ -162,7 +176,9 @@ impl<W: Write> Encoder<W> {
             }
             Compression::Lz4 => Encoder::Lz4(lz4::encoder(out, threads)?),
             Compression::None => Encoder::None(io::BufWriter::with_capacity(256 << 10, out)),
-            Compression::Lzma => return Err(io::Error::other("repot does not write lzma")),
+            Compression::Lzma | Compression::Bzip2 | Compression::Lzo => {
+                return Err(io::Error::other(format!("repot does not write {compression}")));
+            }
         })
     }
 
@@ -193,38 +209,4 @@ impl<W: Write> Write for Encoder<W> {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
-}
-
-/// A decompressing reader for all of `input`. Uncompressed input passes unchanged.
-///
-/// Unlike the kernel, it reads several gzip members or zstd frames as one stream, as gzip and zstd do.
-pub fn decompressed<'a, R: BufRead + 'a>(mut input: R) -> io::Result<Box<dyn Read + 'a>> {
-    let mut magic = Vec::with_capacity(2);
-    input.by_ref().take(2).read_to_end(&mut magic)?;
-    let compression = Compression::detect(&magic).unwrap_or(Compression::None);
-    let refused = matches!(*magic, [b'B', b'Z']) || matches!(*magic, [0x04, 0x22]);
-    let input = io::Cursor::new(magic).chain(input);
-    Ok(match compression {
-        Compression::None if refused => {
-            return Err(io::Error::other(
-                "compressed with bzip2 or lz4, which repot does not read here: decompress it first",
-            ));
-        }
-        Compression::None => Box::new(input),
-        Compression::Zstd => {
-            let mut decoder = zstd::stream::read::Decoder::with_buffer(input)?;
-            decoder.window_log_max(ZSTD_WINDOW_LOG)?;
-            Box::new(decoder)
-        }
-        Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(input)),
-        Compression::Xz => {
-            let stream = Stream::new_stream_decoder(XZ_MEMORY, liblzma::stream::CONCATENATED)?;
-            Box::new(liblzma::bufread::XzDecoder::new_stream(input, stream))
-        }
-        Compression::Lzma => {
-            let stream = Stream::new_lzma_decoder(XZ_MEMORY)?;
-            Box::new(liblzma::bufread::XzDecoder::new_stream(input, stream))
-        }
-        Compression::Lz4 => Box::new(lz4::Decoder::new(input)?),
-    })
 }

@@ -8,13 +8,16 @@ use std::ffi::CString;
 
 use anyhow::{Context, Result, bail, ensure};
 use repot::facts::program::{self, Architecture, Candidate, Machine, Why};
-use repot::run::{OnExit, Program};
+use repot::run::{DESCRIPTION, OnExit, Program, RUNNER};
 use rustix::io::Errno;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use crate::image::config::Setting;
+use crate::init_binary::InitBinary;
 use crate::programs::{self, Programs};
-use crate::tree::{Attributes, Tree};
+use crate::report::name::shown;
+use crate::tree::{Attributes, Contents, Inode, Kind, Tree};
 
 /// The `PATH` of an image that sets none, as container engines set it.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -104,6 +107,28 @@ pub fn describe(
     Ok(program)
 }
 
+/// Puts the runner and its description into a root. Returns the setting that makes `/init` execute it.
+pub fn install(tree: &mut Tree, program: &Program, runner: &InitBinary) -> Setting {
+    for (name, permissions, bytes) in
+        [(RUNNER, 0o755, runner.bytes.clone()), (DESCRIPTION, 0o400, program.text().into())]
+    {
+        let attributes = Attributes { permissions, ..Attributes::default() };
+        let id = tree.add(Inode { attributes, kind: Kind::File(Contents::Bytes(bytes)) });
+        tree.link(Tree::ROOT, name.as_bytes(), id);
+    }
+    Setting { key: "init".into(), value: format!("/{RUNNER}") }
+}
+
+/// A program in one line, for people.
+#[must_use]
+pub fn summary(program: &Program) -> String {
+    let args: Vec<String> = program.args.iter().map(|arg| shown(arg.to_bytes())).collect();
+    let (args, user) = (args.join(" "), &program.user);
+    let ports: Vec<_> = program.ports.iter().map(|port| String::from_utf8_lossy(port)).collect();
+    let ports = if ports.is_empty() { String::new() } else { format!(", port {}", ports.join(", ")) };
+    format!("{args} (user {}:{}, in {}{ports})", user.uid, user.gid, shown(program.workdir.to_bytes()))
+}
+
 /// Whether an image says what to run at all.
 #[must_use]
 pub fn has_program(config: &Config) -> bool {
@@ -181,7 +206,6 @@ fn signal(text: &str) -> Option<i32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tree::{Contents, Inode, Kind};
 
     fn tree() -> Tree {
         let attributes = Attributes { permissions: 0o755, ..Attributes::default() };

@@ -117,19 +117,19 @@ impl Image {
         }
         let dev = self.tree.directory(Tree::ROOT, b"dev", &attributes);
         for (name, major, minor, permissions) in NODES {
-            match self.tree.child(dev, name).map(|id| &self.tree.inode(id).kind) {
-                Some(Kind::Character(has_major, has_minor)) if (*has_major, *has_minor) == (major, minor) => {
-                }
-                None => {
-                    let attributes = Attributes { permissions, ..attributes.clone() };
-                    let id = self.tree.add(Inode { attributes, kind: Kind::Character(major, minor) });
-                    self.tree.link(dev, name, id);
-                }
-                Some(_) => {
-                    let name = name.escape_ascii();
-                    self.warnings.push(format!("/dev/{name} is not the device {major}:{minor}: not changed"));
-                }
+            let present = self.tree.child(dev, name).map(|id| &self.tree.inode(id).kind);
+            if matches!(present, Some(Kind::Character(has, also)) if (*has, *also) == (major, minor)) {
+                continue;
             }
+            // `docker export` leaves an empty file, into which all output would go.
+            if let Some(kind) = present {
+                let (name, kind) = (name.escape_ascii(), kind.noun());
+                self.warnings
+                    .push(format!("/dev/{name} was {kind}: replaced with the device {major}:{minor}"));
+            }
+            let attributes = Attributes { permissions, ..attributes.clone() };
+            let id = self.tree.add(Inode { attributes, kind: Kind::Character(major, minor) });
+            self.tree.link(dev, name, id);
         }
     }
 

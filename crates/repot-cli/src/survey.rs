@@ -5,7 +5,7 @@
 //! bytes are kept, to recognize programs.
 
 mod entries;
-mod place;
+pub(crate) mod place;
 pub mod segments;
 pub mod spool;
 

@@ -6,6 +6,7 @@
 pub mod beneath;
 mod contents;
 mod edit;
+pub(crate) mod path;
 mod resolve;
 mod write;
 
@@ -14,6 +15,7 @@ use std::fs::File;
 use std::sync::Arc;
 
 use self::beneath::Beneath;
+use crate::report::name::shown;
 
 /// The number of an inode in its tree. The root is [`Tree::ROOT`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -82,8 +84,32 @@ pub enum Contents {
     Disk(Arc<Beneath>, Box<[u8]>, Seen),
     /// In a file: offset and length.
     Range(Arc<File>, u64, u64),
+    /// In a file, without its holes.
+    Sparse(Arc<Sparse>),
     /// Not available. Only the size in bytes is known.
     Size(u64),
+}
+
+/// A sparse file in an archive.
+#[derive(Debug)]
+pub struct Sparse {
+    /// The archive.
+    pub file: Arc<File>,
+    /// Bytes of the whole file.
+    pub size: u64,
+    /// The data, in order.
+    pub extents: Vec<Extent>,
+}
+
+/// A piece of data of a sparse file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Extent {
+    /// Where it is in the sparse file.
+    pub offset: u64,
+    /// Its bytes.
+    pub length: u64,
+    /// Where it is in the archive.
+    pub position: u64,
 }
 
 /// The state of a file when its directory was read.
@@ -106,6 +132,7 @@ impl Contents {
             Contents::Disk(_, _, Seen { size: len, .. })
             | Contents::Range(_, _, len)
             | Contents::Size(len) => *len,
+            Contents::Sparse(sparse) => sparse.size,
         }
     }
 
@@ -113,6 +140,23 @@ impl Contents {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+impl Kind {
+    /// What it is, for messages.
+    #[must_use]
+    pub fn noun(&self) -> String {
+        match self {
+            Kind::Directory(_) => "a directory".into(),
+            Kind::File(contents) if contents.is_empty() => "an empty file".into(),
+            Kind::File(_) => "a file".into(),
+            Kind::Symlink(target) => format!("a symbolic link to {}", shown(target)),
+            Kind::Character(major, minor) => format!("the character device {major}:{minor}"),
+            Kind::Block(major, minor) => format!("the block device {major}:{minor}"),
+            Kind::Fifo => "a named pipe".into(),
+            Kind::Socket => "a socket".into(),
+        }
     }
 }
 

@@ -138,16 +138,6 @@ fn no_space_left_is_one_error_about_the_output_and_leaves_nothing() {
 }
 
 #[test]
-fn an_initramfs_is_not_a_source() {
-    let work = Work::new();
-    for compress in ["none", "zstd"] {
-        work.done(&["pack", "root", "-o", "image", "--compress", compress]);
-        let error = work.fails(&["pack", "image", "-o", "again"]);
-        assert!(error.contains("image is already an initramfs") && error.contains("repot append"), "{error}");
-    }
-}
-
-#[test]
 fn hostile_members_of_an_initramfs_are_read_as_the_kernel_would() {
     let work = Work::new();
     let member = |name: &str, mode: u32, ino: u32, nlink: u32, data: &str| {

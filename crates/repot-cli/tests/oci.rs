@@ -118,7 +118,7 @@ fn the_archive_of_docker_save_is_read() {
     ];
     fs::write(work.path("saved.tar"), tar(&saved)).unwrap();
     let error = work.fails(&["pack", "saved.tar", "-o", "image"]);
-    assert!(error.contains("several images match (a:1, b:1): choose one with --image"), "{error}");
+    assert!(error.contains("several images match: a:1, b:1: choose one with --image"), "{error}");
     work.done(&["pack", "saved.tar", "-o", "image", "--image", "a:1"]);
     assert_eq!(names(&work, "image"), ["one", "two"]);
 }
@@ -177,5 +177,103 @@ fn a_layout_by_umoci_and_its_copy_by_skopeo_make_the_image_of_the_directory() {
         work.done(&["pack", source, "-o", "image", "--compress", "zstd"]);
         assert_eq!(names(&work, "image"), expected, "{source}");
         assert_eq!(work.inspect("image")["hard_links"], 1, "{source}");
+    }
+}
+
+/// A layout as docker 25 and later save it: in `index.json` every image is called by its tag only.
+fn saved(work: &Work, images: &[(&str, &str, &str)]) {
+    fs::create_dir_all(work.path("d/blobs/sha256")).unwrap();
+    let blob = |bytes: &[u8]| {
+        let hex: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        fs::write(work.path("d/blobs/sha256").join(&hex), bytes).unwrap();
+        hex
+    };
+    let (mut index, mut names) = (Vec::new(), Vec::new());
+    for (name, architecture, variant) in images {
+        let file = format!("is-{}", name.replace(['/', ':'], "-"));
+        let layer = blob(&tar(&[(&format!("{file}-{variant}"), Regular, "1")]));
+        let config =
+            serde_json::json!({"architecture": architecture, "os": "linux", "variant": variant, "of": name});
+        let config = blob(config.to_string().as_bytes());
+        let digest = |hex: &str| serde_json::json!({"digest": format!("sha256:{hex}"), "size": 1});
+        let manifest = serde_json::json!({"config": digest(&config), "layers": [digest(&layer)]});
+        let manifest = blob(manifest.to_string().as_bytes());
+        let tag = name.rsplit(':').next().unwrap();
+        index.push(serde_json::json!({
+            "digest": format!("sha256:{manifest}"),
+            "annotations": {"org.opencontainers.image.ref.name": tag},
+        }));
+        names.push(serde_json::json!({
+            "Config": format!("blobs/sha256/{config}"),
+            "RepoTags": [name],
+            "Layers": [format!("blobs/sha256/{layer}")],
+        }));
+    }
+    // The provenance of an image, which is none for Linux, and a platform that was not saved.
+    let other = blob(b"{}");
+    index.push(serde_json::json!({
+        "digest": format!("sha256:{other}"),
+        "platform": {"architecture": "unknown", "os": "unknown"},
+    }));
+    index.push(serde_json::json!({
+        "digest": format!("sha256:{}", "0".repeat(64)),
+        "platform": {"architecture": "s390x", "os": "linux"},
+    }));
+    fs::write(work.path("d/index.json"), serde_json::json!({"manifests": index}).to_string()).unwrap();
+    fs::write(work.path("d/manifest.json"), serde_json::json!(names).to_string()).unwrap();
+    fs::write(work.path("d/oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
+}
+
+#[test]
+fn images_of_docker_are_found_by_every_name() {
+    let work = Work::new();
+    saved(
+        &work,
+        &[("alpine:latest", "amd64", ""), ("busybox:latest", "amd64", ""), ("ghcr.io/a/tool:7", "amd64", "")],
+    );
+    let pack = |name: &str| {
+        work.done(&["pack", "d", "-o", "image", "--arch", "amd64", "--image", name]);
+        let found: Vec<_> =
+            names(&work, "image").into_iter().filter(|name| name.starts_with("is-")).collect();
+        found.join(" ")
+    };
+    for name in ["busybox", "busybox:latest", "library/busybox", "docker.io/library/busybox:latest"] {
+        assert_eq!(pack(name), "is-busybox-latest-", "{name}");
+    }
+    for name in ["tool", "tool:7", "a/tool", "ghcr.io/a/tool"] {
+        assert_eq!(pack(name), "is-ghcr.io-a-tool-7-", "{name}");
+    }
+    let index: serde_json::Value = serde_json::from_slice(&work.read("d/index.json")).unwrap();
+    let digest = index["manifests"][0]["digest"].as_str().unwrap().to_string();
+    assert_eq!(pack(&digest), "is-alpine-latest-");
+    assert_eq!(pack(&format!("alpine@{digest}")), "is-alpine-latest-");
+    let error = work.fails(&["pack", "d", "-o", "image", "--arch", "amd64", "--image", "latest"]);
+    assert!(
+        error.contains("alpine:latest (linux/amd64), busybox:latest (linux/amd64): choose one with --image"),
+        "{error}"
+    );
+    let error = work.fails(&["pack", "d", "-o", "image", "--arch", "amd64", "--image", "debian"]);
+    assert!(error.contains("no image called debian; it has alpine:latest (linux/amd64), "), "{error}");
+    let error = work.fails(&["pack", "d", "-o", "image", "--arch", "riscv64", "--image", "alpine"]);
+    assert!(
+        error.contains("no image for linux/riscv64 called alpine; it has alpine:latest (linux/amd64)"),
+        "{error}"
+    );
+    let error = work.fails(&["pack", "d", "-o", "image", "--arch", "s390x"]);
+    assert!(error.contains("is missing: this platform of the image was not saved"), "{error}");
+    // The same as an archive.
+    work.run("tar", &["-C", "d", "-cf", "d.tar", "."]);
+    work.done(&["pack", "d.tar", "-o", "image", "--arch", "amd64", "--image", "busybox"]);
+}
+
+#[test]
+fn variants_of_an_architecture_are_chosen() {
+    let work = Work::new();
+    saved(&work, &[("x:1", "arm", "v6"), ("x:1", "arm", "v7"), ("x:1", "arm64", "v8")]);
+    let error = work.fails(&["pack", "d", "-o", "image", "--arch", "arm"]);
+    assert!(error.contains("x:1 (linux/arm/v6), x:1 (linux/arm/v7): choose one with --arch"), "{error}");
+    for (arch, found) in [("arm/v7", "is-x-1-v7"), ("linux/arm/v6", "is-x-1-v6"), ("arm64", "is-x-1-v8")] {
+        work.done(&["pack", "d", "-o", "image", "--arch", arch, "--image", "x:1"]);
+        assert!(names(&work, "image").contains(&found.to_string()), "{arch}");
     }
 }

@@ -129,11 +129,11 @@ pub fn example() -> Result<PathBuf> {
 /// # Errors
 /// If the build fails.
 pub fn tool() -> Result<PathBuf> {
-    let (init, payload) = (init(Arch::X86_64)?, init_payload(Arch::X86_64)?);
+    let (init, payload, run) = (init(Arch::X86_64)?, init_payload(Arch::X86_64)?, runner(Arch::X86_64)?);
     if triple(Arch::X86_64)?.0.ends_with("musl") {
         debian::need(&[debian::MUSL_GCC])?;
     }
-    let embedded = [("REPOT_EMBED", &init), ("REPOT_EMBED_PAYLOAD", &payload)];
+    let embedded = [("REPOT_EMBED", &init), ("REPOT_EMBED_PAYLOAD", &payload), ("REPOT_EMBED_RUN", &run)];
     Build {
         what: "repot",
         arch: Arch::X86_64,

@@ -1,4 +1,4 @@
-//! gzip in parallel, as one member: the kernel takes a second member for a new segment.
+//! gzip: written in parallel, as one member, because the kernel takes a second member for a new segment.
 //!
 //! Each block is compressed on its own and ends at a byte boundary (a sync flush), so blocks can be
 //! concatenated. An empty final block and the checksum of all data end the member.

@@ -97,8 +97,8 @@ fn compression(survey: &Survey) -> Result<Compression> {
                  another segment after it. Recompress the image with zstd, gzip or xz"
             )
         }
-        // We do not write lzma. Every kernel reads uncompressed members.
-        Compression::Lzma => Compression::None,
+        // We write none of these. Every kernel reads uncompressed members.
+        Compression::Lzma | Compression::Bzip2 | Compression::Lzo => Compression::None,
         Compression::Zstd | Compression::Gzip | Compression::Xz | Compression::None => last.compression,
     })
 }

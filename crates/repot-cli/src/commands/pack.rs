@@ -1,6 +1,9 @@
 //! `repot pack`: turns a root file system into an image that boots, in one command.
 
+mod run;
+
 use std::env;
+use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 
 use anyhow::{Context, Result, bail};
@@ -17,8 +20,13 @@ use crate::payload;
 use crate::programs::{self, Programs};
 use crate::ram::{Footprint, Need};
 use crate::report::{Format, Summary, finish, row, size, table};
-use crate::source::{self, oci::Choice};
-use crate::tree::{Kind, Tree};
+use crate::source::fakeroot::{self, State};
+use crate::source::oci::Choice;
+use crate::source::{self, Owners, Source, devices, exclude};
+use crate::tree::{Contents, Kind, Tree};
+
+/// What stays in front of the image is padded to a multiple of this. The kernel requires 4.
+const FRONT: u64 = 512;
 
 /// Runs the command.
 pub fn run(args: &Pack) -> Result<()> {
@@ -31,17 +39,62 @@ pub fn run(args: &Pack) -> Result<()> {
     };
     let output = Output::create(&args.output)?;
     let choice = Choice { image: args.image.clone(), architecture: args.arch.clone() };
-    let mut source = source::open(&args.root, &choice, output.directory())?;
+    let owners = owners(args)?;
+    let mut source = source::open_as(&args.root, &choice, output.directory(), owners)?;
     source.warnings.extend(leave_out(args, &mut source.tree));
-    let mut image = Image::new(source.tree, &init, &args.config, epoch)?;
+    edit(args, &mut source)?;
+    let front = source.front.take();
+    let mut settings = args.config.clone();
+    let program = run::install(args, &mut source, &init, &mut settings)?;
+    let mut image = Image::new(source.tree, &init, &settings, epoch)?;
     let mut warnings = source.warnings;
     warnings.append(&mut image.warnings);
-    let packed =
-        if args.payload { payload(args, level, image, output) } else { whole(args, level, &image, output) };
+    let packed = in_front(front, output).and_then(|output| {
+        if args.payload { payload(args, level, image, output) } else { whole(args, level, &image, output) }
+    });
     let mut packed = packed.map_err(output::cause)?;
     warnings.append(&mut packed.warnings);
     let format = Format { json: args.json, stdout_taken: output::is_stdout(&args.output) };
-    finish(format, &Packed { warnings, ..packed })
+    finish(format, &Packed { warnings, run: program, ..packed })
+}
+
+/// Where the owners of a directory come from.
+fn owners(args: &Pack) -> Result<Owners> {
+    if let Some(state) = &args.fakeroot {
+        if !args.root.is_dir() {
+            return Err(usage("--fakeroot is for directories: an archive has its own owners".into()));
+        }
+        return Ok(Owners::Fakeroot(State::read(state)?));
+    }
+    Ok(match fakeroot::wrapper() {
+        Some(wrapper) if args.owner.is_none() => Owners::Wrapper(wrapper),
+        _ => Owners::Disk,
+    })
+}
+
+/// Changes the root as the options say.
+fn edit(args: &Pack, source: &mut Source) -> Result<()> {
+    for pattern in &args.exclude {
+        if exclude::remove(&mut source.tree, pattern) == 0 {
+            source.warnings.push(format!("--exclude {pattern}: nothing fits"));
+        }
+    }
+    if let Some((uid, gid)) = args.owner {
+        source.tree.give(uid, gid);
+    }
+    args.devices.iter().try_for_each(|list| devices::apply(&mut source.tree, list))
+}
+
+/// Writes what must stay in front of the image.
+fn in_front(front: Option<Contents>, output: Output) -> Result<Counted> {
+    let mut counted = Counted { out: output, bytes: 0 };
+    if let Some(front) = front {
+        let mut reader = front.open()?.take(front.len());
+        let copied = io::copy(&mut reader, &mut counted).context("cannot copy the start of the initramfs")?;
+        let rest = copied.next_multiple_of(FRONT) - copied;
+        io::copy(&mut io::repeat(0).take(rest), &mut counted)?;
+    }
+    Ok(counted)
 }
 
 /// What was packed.
@@ -59,6 +112,8 @@ struct Packed {
     compression: Compression,
     /// The program that runs in the end.
     init: Option<String>,
+    /// The program that the runner runs, in one line.
+    run: Option<String>,
     payload: Option<WithPayload>,
     ram: Need,
     warnings: Vec<String>,
@@ -76,12 +131,11 @@ struct WithPayload {
 }
 
 /// Packs an image that the kernel unpacks whole.
-fn whole(args: &Pack, level: u32, image: &Image, output: Output) -> Result<Packed> {
+fn whole(args: &Pack, level: u32, image: &Image, output: Counted) -> Result<Packed> {
     let (init, warnings) = check(image.tree())?;
     let progress = progress(image.tree());
     let cannot_write = || format!("cannot write {}", args.output.display());
-    let counted = Counted { out: output, bytes: 0 };
-    let encoder = Encoder::new(counted, args.compress, level).with_context(cannot_write)?;
+    let encoder = Encoder::new(output, args.compress, level).with_context(cannot_write)?;
     let (encoder, totals) = image.write(encoder, &mut |bytes| progress.inc(bytes))?;
     let counted = encoder.finish().with_context(cannot_write)?;
     progress.finish_and_clear();
@@ -95,6 +149,7 @@ fn whole(args: &Pack, level: u32, image: &Image, output: Output) -> Result<Packe
         compressed: counted.bytes,
         compression: args.compress,
         init,
+        run: None,
         payload: None,
         ram: Footprint::of(image.tree()).need(counted.bytes),
         warnings,
@@ -102,16 +157,15 @@ fn whole(args: &Pack, level: u32, image: &Image, output: Output) -> Result<Packe
 }
 
 /// Packs an image whose root stays compressed until `/init` unpacks it.
-fn payload(args: &Pack, level: u32, image: Image, output: Output) -> Result<Packed> {
+fn payload(args: &Pack, level: u32, image: Image, output: Counted) -> Result<Packed> {
     let (init, warnings) = check(image.tree())?;
     let progress = progress(image.tree());
     let (inner, mut outer) = image.split()?;
-    let payload = payload::write(&inner, level, output.directory(), &mut |bytes| progress.inc(bytes))?;
+    let payload = payload::write(&inner, level, output.out.directory(), &mut |bytes| progress.inc(bytes))?;
     let index = payload.index.clone();
     outer.add_payload(payload);
     let cannot_write = || format!("cannot write {}", args.output.display());
-    let counted = Counted { out: output, bytes: 0 };
-    let (counted, totals) = outer.write(counted, &mut |_| ()).with_context(cannot_write)?;
+    let (counted, totals) = outer.write(output, &mut |_| ()).with_context(cannot_write)?;
     progress.finish_and_clear();
     counted.out.commit()?;
 
@@ -126,6 +180,7 @@ fn payload(args: &Pack, level: u32, image: Image, output: Output) -> Result<Pack
         compressed: facts.compressed,
         compression: args.compress,
         init,
+        run: None,
         ram: footprint.payload(counted.bytes, facts.compressed),
         payload: Some(WithPayload {
             ram_without: footprint.need(facts.compressed),
@@ -140,7 +195,10 @@ impl Summary for Packed {
     fn text(&self) -> String {
         let (data, compressed) = (size::human(self.data), size::human(self.compressed));
         let entries = format!("{} ({} inodes)", self.entries, self.inodes);
-        let init = self.init.clone().unwrap_or_else(|| "none".into());
+        let init = match (&self.run, &self.init) {
+            (Some(program), _) => row("program", program.clone()),
+            (None, init) => row("init", init.clone().unwrap_or_else(|| "none".into())),
+        };
         let after = size::mib(self.ram.after);
         let Some(WithPayload { facts, outside, ram_without }) = &self.payload else {
             return table(&[
@@ -148,7 +206,7 @@ impl Summary for Packed {
                 row("entries", entries),
                 row("data", data),
                 row("compressed", format!("{compressed} ({})", self.compression)),
-                row("init", init),
+                init,
                 row("RAM to boot", self.ram.to_string()),
                 row("RAM after the move", after),
             ]);
@@ -158,7 +216,7 @@ impl Summary for Packed {
             row("entries", format!("{entries}, {outside} outside the payload")),
             row("data", data),
             row("compressed", format!("{compressed} ({}), {} frames", self.compression, facts.frames)),
-            row("init", init),
+            init,
             row("RAM to boot", self.ram.to_string()),
             row("without --payload", ram_without.to_string()),
             row("RAM after", after),
@@ -208,7 +266,19 @@ fn check(tree: &Tree) -> Result<(Option<String>, Vec<String>)> {
     let mut warnings = boot.problems;
     warnings.extend(programs::nodes(tree));
     warnings.extend(xattr_list::refused(tree));
+    warnings.extend(strangers(tree, boot.init.as_deref()));
     Ok((boot.init, warnings))
+}
+
+/// A warning if the root or its init do not belong to root: the image was probably made without root.
+fn strangers(tree: &Tree, init: Option<&str>) -> Option<String> {
+    let owner = |path: &str| {
+        let attributes = &tree.inode(tree.resolve(path.as_bytes())?).attributes;
+        (attributes.uid != 0).then(|| format!("{path} belongs to {}:{}", attributes.uid, attributes.gid))
+    };
+    let found: Vec<String> = [Some("/"), init].into_iter().flatten().filter_map(owner).collect();
+    let why = "not to root: use --owner 0:0, --fakeroot FILE, or pack under fakeroot";
+    (!found.is_empty()).then(|| format!("{} and {why}", found.join(", ")))
 }
 
 fn source_date_epoch() -> Result<Option<u32>> {

@@ -8,6 +8,7 @@ use std::fmt;
 use std::io::{self, BufRead, Read};
 
 use crate::report::name::shown;
+use crate::tree::path::normal;
 
 use super::header::{HEADER_LEN, Header, padding};
 use super::{NAME_MAX, TRAILER};
@@ -43,7 +44,8 @@ impl fmt::Display for Damage {
 
 impl std::error::Error for Damage {}
 
-/// Reads the members of an archive in order.
+/// Reads the members of an archive in order. Their names have no slashes at their ends and no `./`: the kernel
+/// takes names as paths.
 #[derive(Debug)]
 pub struct Reader<R: BufRead> {
     input: R,
@@ -130,6 +132,10 @@ impl<R: BufRead> Reader<R> {
         if header.name.is_empty() {
             return Ok(Item::Skipped(header, "its name is empty"));
         }
+        if header.name.ends_with(b"/") && !header.is_dir() {
+            return Ok(Item::Skipped(header, "its name ends with a slash, but it is not a directory"));
+        }
+        header.name = resolved(&header.name);
         self.sum = check.filter(|_| header.is_file()).map(|check| (check, 0));
         Ok(Item::Member(header))
     }
@@ -284,6 +290,16 @@ fn parse(bytes: &[u8; HEADER_LEN]) -> Result<(Header, u32, Option<u32>), String>
         rdevminor,
     };
     Ok((header, namesize, check.then_some(sum)))
+}
+
+/// A name as every reader of members takes it: [normal], with `.` for the root. The kernel does not create
+/// `x/.`, so that stays what it is.
+fn resolved(name: &[u8]) -> Vec<u8> {
+    match normal(name) {
+        root if root.is_empty() => b".".to_vec(),
+        path if name.ends_with(b"/.") => [&path, &b"/."[..]].concat(),
+        path => path,
+    }
 }
 
 fn damage(offset: u64, what: impl Into<String>) -> io::Error {

@@ -69,7 +69,13 @@ fn parse(text: &str, users: &HashMap<String, u32>, groups: &HashMap<String, u32>
             continue;
         }
         let mut fields = entry.split(':');
-        let (kind, who, permissions) = (fields.next()?, fields.next()?, fields.next()?);
+        let (kind, second) = (fields.next()?, fields.next()?);
+        // Solaris writes "mask:r-x" and "other:r-x".
+        let (who, permissions) = match fields.next() {
+            Some(third) => (second, third),
+            None if matches!(kind, "mask" | "other") => ("", second),
+            None => return None,
+        };
         let (own, named, names) = match kind {
             "user" | "u" => (USER_OBJ, USER, users),
             "group" | "g" => (GROUP_OBJ, GROUP, groups),
@@ -113,7 +119,7 @@ fn bytes(entries: &[Entry]) -> Vec<u8> {
 }
 
 /// Maps names to numbers, from `NAME:x:NUMBER:…` lines.
-fn numbers(tree: &Tree, path: &[u8]) -> HashMap<String, u32> {
+pub(super) fn numbers(tree: &Tree, path: &[u8]) -> HashMap<String, u32> {
     let file = tree.resolve(path).map(|id| &tree.inode(id).kind);
     let Some(Kind::File(contents)) = file else { return HashMap::new() };
     let text = contents.head(NAMES).unwrap_or_default();
@@ -135,6 +141,8 @@ mod tests {
             "user::rw-\nuser:daemon:rw-\nuser:1000:r--\ngroup::r--\ngroup:4:r-x\nmask::rwx\nother::r--\n";
         let bsd = "user::rw-,group::r--,other::r--,user:x:rw-:1,user:y:r--:1000,group:z:r-x:4,mask::rwx";
         let entries = parse(gnu, &users, &HashMap::new());
+        let solaris = "user::rw-,user:x:rw-:1,user:y:r--:1000,group::r--,group:z:r-x:4,mask:rwx,other:r--";
+        assert_eq!(entries, parse(solaris, &HashMap::new(), &HashMap::new()));
         assert_eq!(entries, parse(bsd, &HashMap::new(), &HashMap::new()));
         let hex: String =
             bytes(&entries.unwrap_or_default()).iter().map(|byte| format!("{byte:02x}")).collect();

@@ -13,6 +13,8 @@ use anyhow::{Context, Result};
 use rustix::fs::{AtFlags, Dir, FileType, RawMode, Stat};
 use rustix::io::Errno;
 
+use super::fakeroot::State;
+use super::notes::{EARLY, LATE, Notes};
 use crate::newc::{NAME_MAX, Totals, Writer};
 use crate::report::name::shown;
 use crate::tree::beneath::Beneath;
@@ -25,20 +27,40 @@ pub struct Scan {
     pub tree: Tree,
     /// Mount points below the directory, which are empty directories in the tree.
     pub mounts: Vec<Vec<u8>>,
+    /// What the tree cannot hold.
+    pub notes: Notes,
 }
 
 /// Reads the tree below `root`.
 pub fn scan(root: &Path) -> Result<Scan> {
+    scan_as(root, None)
+}
+
+/// Reads the tree below `root` as fakeroot shows it, if there is a state.
+pub fn scan_as(root: &Path, state: Option<&mut State>) -> Result<Scan> {
     let beneath = Arc::new(Beneath::open(root)?);
-    let stat = rustix::fs::fstat(beneath.fd()).with_context(|| format!("cannot stat {}", root.display()))?;
+    let mut stat =
+        rustix::fs::fstat(beneath.fd()).with_context(|| format!("cannot stat {}", root.display()))?;
+    let device = stat.st_dev;
+    let mut state = state;
+    if let Some(state) = &mut state {
+        state.seen(&mut stat);
+    }
     let link = format!("/proc/self/fd/{}", beneath.fd().as_raw_fd());
     // This follows the link in /proc to the open directory. Below it, links are never followed.
     let xattrs =
         xattrs(|out| rustix::fs::listxattr(&*link, out), |name, out| rustix::fs::getxattr(&*link, name, out))
             .with_context(|| format!("cannot read the extended attributes of {}", root.display()))?;
     let tree = Tree::new(attributes(&stat, xattrs));
-    let mut scanner =
-        Scanner { beneath, device: stat.st_dev, links: HashMap::new(), tree, mounts: Vec::new() };
+    let mut scanner = Scanner {
+        beneath,
+        device,
+        links: HashMap::new(),
+        tree,
+        mounts: Vec::new(),
+        state,
+        notes: Notes::default(),
+    };
     let mut waiting = vec![(Tree::ROOT, Vec::new())];
     while let Some((directory, path)) = waiting.pop() {
         scanner
@@ -46,7 +68,7 @@ pub fn scan(root: &Path) -> Result<Scan> {
             .with_context(|| format!("cannot read {}/{}", root.display(), shown(&path)))?;
     }
     scanner.mounts.sort();
-    Ok(Scan { tree: scanner.tree, mounts: scanner.mounts })
+    Ok(Scan { tree: scanner.tree, mounts: scanner.mounts, notes: scanner.notes })
 }
 
 /// Packs the directory at `root` as one archive: sorted by name, hard links kept, inode numbers in order of
@@ -69,15 +91,17 @@ pub fn pack<W: Write>(root: &Path, out: W) -> Result<Totals> {
     Ok(totals)
 }
 
-struct Scanner {
+struct Scanner<'a> {
     beneath: Arc<Beneath>,
     device: u64,
     links: HashMap<(u64, u64), Id>,
     tree: Tree,
     mounts: Vec<Vec<u8>>,
+    state: Option<&'a mut State>,
+    notes: Notes,
 }
 
-impl Scanner {
+impl Scanner<'_> {
     fn directory(&mut self, id: Id, path: &[u8], waiting: &mut Vec<(Id, Vec<u8>)>) -> Result<()> {
         let fd = self.beneath.directory(if path.is_empty() { b"." } else { path })?;
         for entry in Dir::read_from(&fd)? {
@@ -106,7 +130,10 @@ impl Scanner {
             path.len() <= NAME_MAX,
             "the path is longer than {NAME_MAX} bytes, the limit of newc"
         );
-        let stat = rustix::fs::statat(fd, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        let mut stat = rustix::fs::statat(fd, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        if let Some(state) = &mut self.state {
+            state.seen(&mut stat);
+        }
         let directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
         if !directory
             && stat.st_nlink > 1
@@ -120,6 +147,7 @@ impl Scanner {
             |name, out| rustix::fs::lgetxattr(&*at, name, out),
         )?;
         let kind = self.kind(fd, name, path, &stat)?;
+        note_time(&stat, path, &mut self.notes);
         let id = self.tree.add(Inode { attributes: attributes(&stat, xattrs), kind });
         if directory {
             if stat.st_dev == self.device {
@@ -152,6 +180,15 @@ impl Scanner {
             FileType::Socket => Kind::Socket,
             FileType::Unknown => anyhow::bail!("unknown file type (mode {:o})", stat.st_mode),
         })
+    }
+}
+
+/// newc holds unsigned seconds of 32 bits.
+fn note_time(stat: &Stat, path: &[u8], notes: &mut Notes) {
+    if stat.st_mtime < 0 {
+        notes.add(EARLY, path);
+    } else if stat.st_mtime > i64::from(u32::MAX) {
+        notes.add(LATE, path);
     }
 }
 

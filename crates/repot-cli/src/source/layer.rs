@@ -1,26 +1,26 @@
 //! Applies the members of an archive to a tree: a whole root, or one layer of a container image.
 //!
-//! Nothing is written to disk. A name with `..` or a leading slash is an error. A symbolic link in the middle
-//! of a name is followed inside the tree, as it would be in a mounted container.
-#![expect(clippy::wildcard_enum_match_arm, reason = "the tar crate's entry types are not exhaustive")]
+//! Nothing is written to disk. A leading slash is cut off, as tar and container engines do; a name with `..`
+//! is an error. A symbolic link in the middle of a name is followed inside the tree, as it would be in a
+//! mounted container.
 
-use std::collections::{BTreeMap, HashSet};
+mod attributes;
+
+use std::collections::HashSet;
 use std::fs::File;
-use std::io::{self, Read};
-use std::os::unix::fs::FileExt;
-use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Error, Result, bail, ensure};
 use repot::payload::archive::pax;
-use tar::{Entry, EntryType};
 
-use super::member::{Member, Range, plain};
-use super::pax::time;
+use self::attributes::Described;
+use super::notes::Notes;
+use super::tarball::Member;
 use super::{acl, limits};
 use crate::newc::NAME_MAX;
 use crate::report::name::shown;
-use crate::tree::{Attributes, Contents, Entries, Id, Inode, Kind, Tree};
+use crate::tree::path::{normal, split};
+use crate::tree::{Attributes, Contents, Id, Inode, Kind, Sparse, Tree};
 
 /// Permissions of directories that the archive implies but does not contain.
 const IMPLIED: u32 = 0o755;
@@ -34,44 +34,42 @@ pub struct Layer<'a> {
     touched: Option<HashSet<Id>>,
     /// ACLs as text, to be converted once the whole root is read.
     pub acls: Vec<acl::Text>,
+    /// What the tree cannot hold.
+    pub notes: Notes,
     weight: &'a mut limits::Weight,
-    /// The directory for temporary files.
-    scratch: &'a Path,
-    /// The temporary file with the contents of sparse files, concatenated, and its length.
-    together: Option<(Arc<File>, u64)>,
 }
 
 impl<'a> Layer<'a> {
     /// A whole root file system.
-    pub fn root(tree: &'a mut Tree, scratch: &'a Path, weight: &'a mut limits::Weight) -> Layer<'a> {
-        Layer { tree, touched: None, acls: Vec::new(), weight, scratch, together: None }
+    pub fn root(tree: &'a mut Tree, weight: &'a mut limits::Weight) -> Layer<'a> {
+        Layer { tree, touched: None, acls: Vec::new(), notes: Notes::default(), weight }
     }
 
     /// A layer of an image, in which `.wh.NAME` deletes NAME of the layers below.
-    pub fn image(tree: &'a mut Tree, scratch: &'a Path, weight: &'a mut limits::Weight) -> Layer<'a> {
-        Layer { touched: Some(HashSet::new()), ..Layer::root(tree, scratch, weight) }
+    pub fn image(tree: &'a mut Tree, weight: &'a mut limits::Weight) -> Layer<'a> {
+        Layer { touched: Some(HashSet::new()), ..Layer::root(tree, weight) }
     }
 
-    /// Applies one member of an archive in `file`.
-    pub(super) fn member(&mut self, member: &mut Member<'_, '_>, file: &Arc<File>) -> Result<()> {
-        let entry_type = member.entry.header().entry_type();
-        if entry_type == EntryType::XGlobalHeader {
+    /// Applies one member of an archive in `file`. An error comes with the name of the member.
+    pub(super) fn member(&mut self, member: Member, file: &Arc<File>) -> Result<(), (Vec<u8>, Error)> {
+        self.apply(&member, file).map_err(|error| (member.name, error))
+    }
+
+    fn apply(&mut self, member: &Member, file: &Arc<File>) -> Result<()> {
+        if member.name.is_empty() {
+            self.notes.once("a member without a name was left out".into());
             return Ok(());
         }
-        let path = member.path.clone();
-        check(&path)?;
-        let path = plain(&path);
-        let (attributes, acls) = attributes(member)?;
+        check(&member.name)?;
+        let path = normal(&member.name);
+        let Described { attributes, acls } = attributes::of(member, &path, &mut self.notes)?;
         let xattrs: usize = attributes.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
         let xattrs = xattrs + acls.iter().map(|(_, text)| text.len()).sum::<usize>();
-        let target = member.target.as_ref().map_or(0, Vec::len);
-        self.weight.add(path.len() + target + xattrs)?;
-        let (parent, name) = match path.iter().rposition(|&byte| byte == b'/') {
-            Some(slash) => (&path[..slash], &path[slash + 1..]),
-            None => (&path[..0], path),
-        };
+        let map = member.sparse.as_ref().map_or(0, |(_, extents)| 24 * extents.len());
+        self.weight.add(path.len() + member.target.len() + xattrs + map)?;
+        let (parent, name) = split(&path);
         if name.is_empty() {
-            ensure!(entry_type.is_dir(), "the root is not a directory");
+            ensure!(matches!(member.kind(), b'5' | b'D'), "the root is not a directory");
             self.tree.inode_mut(Tree::ROOT).attributes = attributes;
             self.remember(Tree::ROOT, acls);
             return Ok(());
@@ -80,37 +78,45 @@ impl<'a> Layer<'a> {
         if self.whiteout(parent, name) {
             return Ok(());
         }
-        let id = match entry_type {
-            EntryType::Directory => {
+        let id = match member.kind() {
+            b'5' | b'D' => {
                 let id = self.tree.directory(parent, name, &attributes);
                 self.tree.inode_mut(id).attributes = attributes;
+                self.remember(id, acls);
                 id
             }
-            EntryType::Link => {
-                let target = member.target.as_ref().context("the hard link has no target")?;
-                check(target)?;
-                let id = self.linked(plain(target))?;
+            b'1' => {
+                let id = self.hard_link(member, file, attributes)?;
                 self.tree.link(parent, name, id);
                 id
             }
             _ => {
-                let sparse = entry_type == EntryType::GNUSparse;
-                let kind = match if sparse { self.sparse(member.entry)? } else { kind(member, file)? } {
-                    Kind::Fifo if is_socket(member) => Kind::Socket,
-                    kind => kind,
-                };
+                let kind = self.kind(member, file)?;
                 let id = self.tree.add(Inode { attributes, kind });
                 self.tree.link(parent, name, id);
+                self.remember(id, acls);
                 id
             }
         };
-        if entry_type != EntryType::Link {
-            self.remember(id, acls);
-        }
         if let Some(touched) = &mut self.touched {
             touched.insert(id);
         }
         Ok(())
+    }
+
+    /// The inode of a hard link. If the member has data, they are the contents of the file.
+    fn hard_link(&mut self, member: &Member, file: &Arc<File>, attributes: Attributes) -> Result<Id> {
+        check(&member.target)?;
+        let contents = || Kind::File(Contents::Range(file.clone(), member.position, member.stored));
+        let id = match self.linked(&normal(&member.target)) {
+            Err(_) if member.stored > 0 => return Ok(self.tree.add(Inode { attributes, kind: contents() })),
+            found => found?,
+        };
+        let inode = self.tree.inode_mut(id);
+        if member.stored > 0 && matches!(inode.kind, Kind::File(_)) {
+            inode.kind = contents();
+        }
+        Ok(id)
     }
 
     fn remember(&mut self, inode: Id, acls: Vec<(bool, String)>) {
@@ -138,10 +144,7 @@ impl<'a> Layer<'a> {
 
     /// The inode of a hard link.
     fn linked(&self, target: &[u8]) -> Result<Id> {
-        let (parent, name) = match target.iter().rposition(|&byte| byte == b'/') {
-            Some(slash) => (&target[..slash], &target[slash + 1..]),
-            None => (&target[..0], target),
-        };
+        let (parent, name) = split(target);
         let parent = self.tree.resolve(parent);
         let id = parent.and_then(|parent| self.tree.child(parent, name));
         let id = id.with_context(|| format!("hard link to \"{}\", which does not exist", shown(target)))?;
@@ -161,36 +164,41 @@ impl<'a> Layer<'a> {
         true
     }
 
-    /// Extracts a sparse file in the old GNU format into a temporary file: the archive has no contiguous
-    /// copy.
-    fn sparse(&mut self, entry: &mut Entry<'_, Range>) -> Result<Kind> {
-        let size = entry.size();
-        ensure!(size <= u64::from(u32::MAX), "newc cannot hold a file of 4 GiB or more ({size} bytes)");
-        let (file, offset) = match self.together.take() {
-            Some(together) => together,
-            None => {
-                let spool = tempfile::tempfile_in(self.scratch);
-                (Arc::new(spool.context("cannot make a temporary file")?), 0)
+    fn kind(&mut self, member: &Member, file: &Arc<File>) -> Result<Kind> {
+        let device = || member.device().context("the device has no numbers");
+        Ok(match member.kind() {
+            b'0' | b'S' => Kind::File(self.contents(member, file)?),
+            b'2' => {
+                let target = &member.target;
+                ensure!(
+                    !target.is_empty() && target.len() <= NAME_MAX,
+                    "the target of the symbolic link is empty or longer than {NAME_MAX} bytes"
+                );
+                Kind::Symlink(target[..].into())
             }
+            b'3' => device().map(|(major, minor)| Kind::Character(major, minor))?,
+            b'4' => device().map(|(major, minor)| Kind::Block(major, minor))?,
+            // tar has no type for sockets.
+            b'6' if member.record(pax::FILETYPE) == Some(pax::SOCKET) => Kind::Socket,
+            b'6' => Kind::Fifo,
+            b'M' => bail!(
+                "it begins in an earlier volume of the archive: extract all volumes with tar -M and pack the directory"
+            ),
+            other => {
+                let unknown = format!("unknown type {:?}: packed as a file, as tar does", char::from(other));
+                self.notes.add(&unknown, &member.name);
+                Kind::File(self.contents(member, file)?)
+            }
+        })
+    }
+
+    fn contents(&mut self, member: &Member, file: &Arc<File>) -> Result<Contents> {
+        let Some((size, extents)) = &member.sparse else {
+            return Ok(Contents::Range(file.clone(), member.position, member.stored));
         };
-        self.weight.unpack(size)?;
-        // Sparse files stay sparse: zeros are not written.
-        let mut buffer = [0; 64 << 10];
-        let mut at = offset;
-        loop {
-            match entry.read(&mut buffer)? {
-                0 => break,
-                got => {
-                    if buffer[..got].iter().any(|&byte| byte != 0) {
-                        file.write_all_at(&buffer[..got], at).context("cannot write a temporary file")?;
-                    }
-                    at += got as u64;
-                }
-            }
-        }
-        file.set_len(at)?;
-        self.together = Some((file.clone(), at));
-        Ok(Kind::File(Contents::Range(file, offset, at - offset)))
+        self.weight.unpack(*size)?;
+        let sparse = Sparse { file: file.clone(), size: *size, extents: extents.clone() };
+        Ok(Contents::Sparse(Arc::new(sparse)))
     }
 }
 
@@ -211,78 +219,7 @@ fn hide(tree: &mut Tree, touched: &HashSet<Id>, parent: Id, name: &[u8], id: Id)
     }
 }
 
-/// The attributes of a member, and its ACLs as text: whether it is the default ACL, and the text.
-fn attributes(member: &Member<'_, '_>) -> Result<(Attributes, Vec<(bool, String)>)> {
-    let mut acls = Vec::new();
-    let header = member.entry.header();
-    let number = |value: io::Result<u64>, what: &str| {
-        value
-            .map_err(anyhow::Error::from)
-            .and_then(|value| Ok(u32::try_from(value)?))
-            .with_context(|| format!("invalid {what}"))
-    };
-    let mut attributes = Attributes {
-        permissions: header.mode().context("invalid mode")? & 0o7777,
-        uid: number(header.uid(), "owner")?,
-        gid: number(header.gid(), "group")?,
-        // A time before 1970 is a huge number or an error here. newc cannot hold it.
-        mtime: header.mtime().map_or(0, |mtime| u32::try_from(mtime).unwrap_or(0)),
-        nanoseconds: 0,
-        xattrs: BTreeMap::new(),
-    };
-    for (key, value) in &member.records {
-        let text = || std::str::from_utf8(value).context("corrupt PAX record");
-        if let Some(name) = key.strip_prefix(pax::XATTR) {
-            attributes.xattrs.insert(pax::decode(name), value.clone());
-        } else if key.starts_with(b"SCHILY.acl.") {
-            acls.push((key == b"SCHILY.acl.default", String::from_utf8_lossy(value).into_owned()));
-        } else if key.starts_with(b"GNU.sparse.") {
-            bail!("sparse files in PAX format are not supported: create the archive without --sparse");
-        } else if key == b"mtime" {
-            let (seconds, nanoseconds) = time(value).unwrap_or((0, 0));
-            let known = u32::try_from(seconds).map(|seconds| (seconds, nanoseconds));
-            (attributes.mtime, attributes.nanoseconds) = known.unwrap_or((0, 0));
-        } else if key == b"uid" || key == b"gid" {
-            let id = text()?.parse().context("invalid owner")?;
-            if key == b"uid" { attributes.uid = id } else { attributes.gid = id }
-        }
-    }
-    Ok((attributes, acls))
-}
-
-/// Whether a fifo is a socket, by the keyword of star. tar has no type for sockets.
-fn is_socket(member: &Member<'_, '_>) -> bool {
-    member.records.iter().any(|(key, value)| key == pax::FILETYPE && value == pax::SOCKET)
-}
-
-fn kind(member: &Member<'_, '_>, file: &Arc<File>) -> Result<Kind> {
-    let header = member.entry.header();
-    let device = || -> Result<(u32, u32)> {
-        let major = header.device_major()?.context("the device has no numbers")?;
-        Ok((major, header.device_minor()?.context("the device has no numbers")?))
-    };
-    Ok(match header.entry_type() {
-        EntryType::Regular | EntryType::Continuous => {
-            Kind::File(Contents::Range(file.clone(), member.position, member.entry.size()))
-        }
-        EntryType::Symlink => {
-            let target = member.target.as_ref().context("the symbolic link has no target")?;
-            ensure!(
-                !target.is_empty() && target.len() <= NAME_MAX,
-                "the target of the symbolic link is empty or longer than {NAME_MAX} bytes"
-            );
-            Kind::Symlink(target[..].into())
-        }
-        EntryType::Char => device().map(|(major, minor)| Kind::Character(major, minor))?,
-        EntryType::Block => device().map(|(major, minor)| Kind::Block(major, minor))?,
-        EntryType::Fifo => Kind::Fifo,
-        EntryType::Directory => Kind::Directory(Entries::new()),
-        other => bail!("unknown member type {:?}", char::from(other.as_byte())),
-    })
-}
-
 fn check(path: &[u8]) -> Result<()> {
-    ensure!(!path.starts_with(b"/"), "an absolute name would lead out of the root");
     ensure!(
         path.split(|&byte| byte == b'/').all(|name| name != b".."),
         "a name with \"..\" would lead out of the root"

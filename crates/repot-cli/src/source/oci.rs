@@ -4,22 +4,26 @@
 //! The layers of one image are found and applied in order. Every blob is verified against its digest before
 //! it is used.
 
+mod choose;
+mod images;
+mod reference;
+
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
+use self::choose::choose;
 use super::acl;
 use super::layer::Layer;
 use super::limits::{self, Limited, Weight};
+use super::notes::Notes;
 use super::tarball::Tarball;
+use crate::container::Config;
 use crate::tree::{Attributes, Tree};
-
-/// Maximum depth of indexes that point to indexes.
-const INDEX_DEPTH: usize = 4;
 
 /// The location of the files of an image.
 #[derive(Debug)]
@@ -33,47 +37,20 @@ pub enum Store {
 /// Which of several images to use.
 #[derive(Debug, Clone, Default)]
 pub struct Choice {
-    /// Its name or tag.
+    /// Its name, tag or digest.
     pub image: Option<String>,
-    /// Its architecture in OCI terms.
+    /// Its architecture in OCI terms, with a variant or without.
     pub architecture: String,
 }
 
-#[derive(Debug, Deserialize)]
-struct Index {
-    manifests: Vec<Descriptor>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Descriptor {
-    media_type: Option<String>,
-    digest: String,
-    platform: Option<Platform>,
-    #[serde(default)]
-    annotations: std::collections::BTreeMap<String, String>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Platform {
-    architecture: String,
-    os: String,
-}
-
-#[derive(Debug, Deserialize)]
-struct Manifest {
-    #[serde(default)]
-    layers: Vec<Descriptor>,
-    #[serde(default)]
-    manifests: Vec<Descriptor>,
-}
-
-/// One image of `docker save`.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Saved {
-    repo_tags: Option<Vec<String>>,
-    layers: Vec<String>,
+/// A container image that was read.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    pub(super) tree: Tree,
+    pub(super) acls: Vec<acl::Text>,
+    pub(super) notes: Notes,
+    /// How it is run.
+    pub(super) config: Config,
 }
 
 impl Store {
@@ -86,17 +63,12 @@ impl Store {
             return Ok(false);
         }
         // A root file system may contain an unrelated manifest.json.
-        Ok(serde_json::from_slice::<Vec<Saved>>(&self.json("manifest.json")?).is_ok())
+        Ok(serde_json::from_slice::<Vec<images::Saved>>(&self.json("manifest.json")?).is_ok())
     }
 
     /// Applies the layers of the chosen image. Layers are decompressed into unnamed files in `scratch`.
-    pub fn load(
-        &self,
-        choice: &Choice,
-        scratch: &Path,
-        weight: &mut Weight,
-    ) -> Result<(Tree, Vec<acl::Text>)> {
-        let layers = if self.has("index.json")? { self.layers(choice)? } else { self.saved_layers(choice)? };
+    pub(super) fn load(&self, choice: &Choice, scratch: &Path, weight: &mut Weight) -> Result<Loaded> {
+        let (layers, config) = choose(&images::all(self)?, choice).with_context(|| self.name())?;
         ensure!(!layers.is_empty(), "{}: the image has no layers", self.name());
         ensure!(
             layers.len() <= limits::LAYERS,
@@ -106,79 +78,15 @@ impl Store {
             limits::LAYERS
         );
         let mut tree = Tree::new(Attributes { permissions: 0o755, ..Attributes::default() });
-        let mut acls = Vec::new();
+        let (mut acls, mut notes) = (Vec::new(), Notes::default());
         for path in layers {
             let tarball = self.layer(&path, scratch, weight)?;
-            let mut layer = Layer::image(&mut tree, scratch, weight);
+            let mut layer = Layer::image(&mut tree, weight);
             tarball.apply(&mut layer)?;
             acls.append(&mut layer.acls);
+            notes.append(layer.notes);
         }
-        Ok((tree, acls))
-    }
-
-    /// The paths of the layers of an OCI layout, lowest first.
-    fn layers(&self, choice: &Choice) -> Result<Vec<String>> {
-        let index: Index = self.parse("index.json")?;
-        let mut manifests = index.manifests;
-        for _ in 0..INDEX_DEPTH {
-            let chosen = self.choose(&manifests, choice)?;
-            let path = blob(&chosen.digest)?;
-            let manifest: Manifest = self.parse(&path)?;
-            if manifest.manifests.is_empty() {
-                return manifest.layers.iter().map(|layer| self.usable(layer)).collect();
-            }
-            manifests = manifest.manifests;
-        }
-        bail!("{}: indexes are nested more than {INDEX_DEPTH} deep", self.name());
-    }
-
-    fn choose<'a>(&self, manifests: &'a [Descriptor], choice: &Choice) -> Result<&'a Descriptor> {
-        let tag = |one: &Descriptor| one.annotations.get("org.opencontainers.image.ref.name").cloned();
-        let runs_here = |one: &Descriptor| {
-            one.platform.as_ref().is_none_or(|p| p.os == "linux" && p.architecture == choice.architecture)
-        };
-        let named =
-            |one: &Descriptor| choice.image.is_none() || tag(one).is_none() || tag(one) == choice.image;
-        let fitting: Vec<_> = manifests.iter().filter(|one| runs_here(one) && named(one)).collect();
-        match *fitting {
-            [one] => Ok(one),
-            [] => bail!(
-                "{}: no image for linux/{}{}",
-                self.name(),
-                choice.architecture,
-                choice.image.as_ref().map_or(String::new(), |image| format!(" called {image}"))
-            ),
-            _ => {
-                let tags: Vec<_> = fitting.iter().filter_map(|one| tag(one)).collect();
-                bail!("{}: several images match ({}): choose one with --image", self.name(), tags.join(", "))
-            }
-        }
-    }
-
-    fn usable(&self, layer: &Descriptor) -> Result<String> {
-        let media_type = layer.media_type.as_deref().unwrap_or_default();
-        ensure!(
-            !media_type.contains("encrypted"),
-            "{}: the layer {} is encrypted",
-            self.name(),
-            layer.digest
-        );
-        blob(&layer.digest)
-    }
-
-    fn saved_layers(&self, choice: &Choice) -> Result<Vec<String>> {
-        let images: Vec<Saved> = self.parse("manifest.json")?;
-        let tags = |one: &Saved| one.repo_tags.clone().unwrap_or_default();
-        let named = |one: &&Saved| choice.image.as_ref().is_none_or(|image| tags(one).contains(image));
-        let fitting: Vec<_> = images.iter().filter(named).collect();
-        match *fitting {
-            [one] => Ok(one.layers.clone()),
-            [] => bail!("{}: no image called {}", self.name(), choice.image.as_deref().unwrap_or("*")),
-            _ => {
-                let tags: Vec<_> = fitting.iter().flat_map(|one| tags(one)).collect();
-                bail!("{}: several images match ({}): choose one with --image", self.name(), tags.join(", "))
-            }
-        }
+        Ok(Loaded { tree, acls, notes, config })
     }
 
     fn layer(&self, path: &str, scratch: &Path, weight: &mut Weight) -> Result<Tarball> {
@@ -186,8 +94,8 @@ impl Store {
         let mut input = Hashed { input: self.open(path)?, hash: Sha256::new() };
         let tarball = Tarball::spool(&mut input, &name, scratch, weight)?;
         io::copy(&mut input, &mut io::sink()).with_context(|| format!("cannot read {name}"))?;
-        verify(path, &input.hash.finalize()).with_context(|| name)?;
-        Ok(tarball)
+        let verified = verify(path, &input.hash.finalize()).with_context(|| name)?;
+        Ok(if verified { tarball.verified() } else { tarball })
     }
 
     fn parse<T: for<'a> Deserialize<'a>>(&self, path: &str) -> Result<T> {
@@ -246,12 +154,12 @@ fn blob(digest: &str) -> Result<String> {
     Ok(format!("blobs/sha256/{hex}"))
 }
 
-/// Verifies a blob against the digest in its path. Other files have none.
-fn verify(path: &str, hash: &[u8]) -> Result<()> {
-    let Some(expected) = path.strip_prefix("blobs/sha256/") else { return Ok(()) };
+/// Verifies a blob against the digest in its path. Returns false for other files, which have none.
+fn verify(path: &str, hash: &[u8]) -> Result<bool> {
+    let Some(expected) = path.strip_prefix("blobs/sha256/") else { return Ok(false) };
     let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
     ensure!(hash == expected, "corrupt: its sha256 is {hash}");
-    Ok(())
+    Ok(true)
 }
 
 /// Hashes the bytes that are read through it.

@@ -1,24 +1,32 @@
-//! A tar archive as a source, as GNU tar, bsdtar, `docker export` or `podman export` write it.
+//! A tar archive as a source, as GNU tar, bsdtar, star, Solaris, `docker export` or `podman export` write it.
 //!
 //! The archive stays in its own file, or is decompressed into an unnamed one. A [`Layer`] gets the
 //! positions of its members; contents are not copied.
 
+mod entries;
+mod header;
+mod member;
+mod range;
+mod sparse;
+
 use std::cell::Cell;
 use std::fs::File;
-use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use tar::{Archive, Entry, EntryType};
 
+use self::entries::{End, Entries, Next};
+pub use self::member::Member;
+pub use self::range::Range;
 use super::layer::Layer;
 use super::limits;
-use super::member::{Member, Range, plain};
-use super::pax::{self, Places, Records};
-use crate::codec::{self, Compression};
+use super::magic;
+use crate::codec::any;
 use crate::report::name::shown;
+use crate::tree::path::normal;
 
 /// Maximum number of symbolic links on the way to a file of an archive.
 const LINKS: usize = 4;
@@ -28,22 +36,21 @@ const LINKS: usize = 4;
 pub struct Tarball {
     file: Arc<File>,
     name: String,
+    /// Whether a digest has shown that it is complete.
+    verified: bool,
+    /// Whether bytes follow the compressed stream.
+    junk: bool,
 }
 
 impl Tarball {
-    /// Opens an archive. An uncompressed one in a regular file is used in place; any other goes to an unnamed
-    /// file in `scratch`.
-    pub fn open(mut input: File, name: &str, scratch: &Path, weight: &mut limits::Weight) -> Result<Tarball> {
-        let mut magic = [0; 2];
-        let regular = input.metadata().is_ok_and(|metadata| metadata.is_file());
-        if regular {
-            let got = input.read_at(&mut magic, 0).with_context(|| format!("cannot read {name}"))?;
-            if got == 2 && Compression::detect(&magic).is_err() {
-                input.seek(SeekFrom::Start(0)).with_context(|| format!("cannot read {name}"))?;
-                return Ok(Tarball { file: Arc::new(input), name: name.to_string() });
-            }
+    /// Opens an archive. An uncompressed one is used in place; any other goes to an unnamed file in `scratch`.
+    pub fn open(file: Arc<File>, name: &str, scratch: &Path, weight: &mut limits::Weight) -> Result<Tarball> {
+        let mut head = [0; any::HEAD];
+        let got = file.read_at(&mut head, 0).with_context(|| format!("cannot read {name}"))?;
+        if any::detect(&head[..got]).is_some() {
+            return Tarball::spool(Range::new(file, 0, u64::MAX), name, scratch, weight);
         }
-        Tarball::spool(input, name, scratch, weight)
+        Ok(Tarball { file, name: name.to_string(), verified: false, junk: false })
     }
 
     /// Copies a stream to an unnamed file, and decompresses it if necessary.
@@ -57,8 +64,9 @@ impl Tarball {
             .with_context(|| format!("cannot create a temporary file in {}", scratch.display()))?;
         let packed = Cell::new(0);
         let counted = Counted { input, bytes: &packed };
-        let mut input = codec::decompressed(BufReader::with_capacity(256 << 10, counted))
-            .with_context(|| format!("cannot read {name}"))?;
+        let mut packed_input = BufReader::with_capacity(256 << 10, counted);
+        let mut input =
+            any::decompressed(&mut packed_input).with_context(|| format!("cannot read {name}"))?;
         let mut buffer = vec![0; 256 << 10];
         let mut offset = 0u64;
         loop {
@@ -79,8 +87,15 @@ impl Tarball {
                 .with_context(|| format!("cannot write a temporary file in {}", scratch.display()))?;
             offset += got;
         }
-        spool.seek(SeekFrom::Start(0)).context("cannot read a temporary file")?;
-        Ok(Tarball { file: Arc::new(spool), name: name.to_string() })
+        drop(input);
+        let junk = follows(&mut packed_input).with_context(|| format!("cannot read {name}"))?;
+        Ok(Tarball { file: Arc::new(spool), name: name.to_string(), verified: false, junk })
+    }
+
+    /// The same archive, which a digest has shown to be complete: it need not end as others must.
+    #[must_use]
+    pub fn verified(self) -> Tarball {
+        Tarball { verified: true, ..self }
     }
 
     /// The archive's name, for messages.
@@ -97,16 +112,18 @@ impl Tarball {
         for _ in 0..LINKS {
             let mut found = None;
             let mut link = None;
-            self.entries(|member| {
-                if plain(&member.path) == wanted {
-                    let regular = member.entry.header().entry_type().is_file();
-                    found = regular.then(|| (member.position, member.entry.size()));
-                    link.clone_from(&member.target);
+            self.entries(&mut |next| {
+                if let Next::Member(member) = next
+                    && normal(&member.name) == wanted
+                {
+                    let regular = member.kind() == b'0' && member.sparse.is_none();
+                    found = regular.then_some((member.position, member.stored));
+                    link = Some(member.target);
                 }
                 Ok(())
             })?;
             match link {
-                Some(target) if found.is_none() => wanted = beside(&wanted, &target),
+                Some(target) if found.is_none() && !target.is_empty() => wanted = beside(&wanted, &target),
                 _ => return Ok(found),
             }
         }
@@ -119,79 +136,75 @@ impl Tarball {
         Range::new(self.file.clone(), offset, len)
     }
 
-    /// Applies every member to the tree.
-    pub fn apply(&self, layer: &mut Layer<'_>) -> Result<()> {
-        self.entries(|member| layer.member(member, &self.file))
+    /// Applies every member to the tree. Returns how many there are.
+    pub fn apply(&self, layer: &mut Layer<'_>) -> Result<u64> {
+        let mut members = 0;
+        if self.junk {
+            layer.notes.once(format!("{}: bytes behind the compressed data are ignored", self.name));
+        }
+        self.entries(&mut |next| {
+            match next {
+                Next::Member(member) => {
+                    members += 1;
+                    let at = member.position;
+                    layer
+                        .member(*member, &self.file)
+                        .map_err(|(name, error)| error.context(format!("\"{}\", at byte {at}", shown(&name))))?;
+                }
+                Next::Skipped(name, why) => layer.notes.add(&format!("left out: {why}"), &name),
+                Next::End(End::Followed(at)) => layer.notes.once(format!(
+                    "{}: the archive ends before byte {at}, and what follows is ignored, as by tar without -i",
+                    self.name
+                )),
+                Next::End(End::Marked | End::Missing) => {}
+            }
+            Ok(())
+        })?;
+        Ok(members)
     }
 
-    /// Calls `visit` with each entry. An error names the offset in the archive.
-    fn entries(&self, mut visit: impl FnMut(&mut Member<'_, '_>) -> Result<()>) -> Result<()> {
+    /// Calls `visit` with each member and with the end. An error names the archive and the offset.
+    fn entries(&self, visit: &mut dyn FnMut(Next) -> Result<()>) -> Result<()> {
+        let name = || self.name.clone();
         let len = self.file.metadata().with_context(|| format!("cannot stat {}", self.name))?.len();
         ensure!(len > 0, "{} is empty", self.name);
-        let mut magic = [0; 5];
-        let got = self.file.read_at(&mut magic, 0).with_context(|| format!("cannot read {}", self.name))?;
-        ensure!(
-            &magic[..got] != b"07070",
-            "{} is already an initramfs (a cpio archive): add repot to it with `repot append`",
-            self.name
-        );
-        let places = Places::find(self.range(0, len)).with_context(|| self.name.clone())?;
-        let range = self.range(0, len);
-        let budget = range.budget();
-        let mut archive = Archive::new(range);
-        // The tar crate reads long names and PAX records into memory between two entries. This bounds them.
-        budget.set(limits::RECORDS);
-        let mut end = 0;
-        for entry in archive.entries_with_seek().with_context(|| format!("cannot read {}", self.name))? {
-            let mut entry = match entry {
-                Ok(entry) => entry,
-                // A wrong checksum in the first header means that this is not a tar archive at all.
-                Err(error) if end == 0 && error.to_string().contains("cksum") => bail!(
-                    "{}: corrupt at byte 0, or not a tar archive: pack takes a directory, a tar archive or a container image",
+        let mut entries = Entries::new(self.file.clone(), len);
+        loop {
+            let next = entries.next().with_context(name)?;
+            let end = if let Next::End(end) = &next { Some(*end) } else { None };
+            match end {
+                Some(End::Missing) if !self.verified => bail!(
+                    "{}: truncated at byte {len}: the blocks of zeros that end an archive are missing. If it is \
+                     whole, append them: head -c 1024 /dev/zero >> FILE",
                     self.name
                 ),
-                Err(error) => bail!("{}: corrupt at byte {end}: {}", self.name, brief(&error)),
-            };
-            let position = entry.raw_file_position();
-            let records = self
-                .records(&places, &mut entry)
-                .with_context(|| format!("{}: before byte {position}", self.name))?;
-            let mut member = Member::new(&mut entry, records, position);
-            let size = member
-                .entry
-                .header()
-                .entry_size()
-                .with_context(|| format!("{}: corrupt at byte {position}", self.name))?;
-            end = position.saturating_add(member.entry.size().max(size));
-            ensure!(position <= len, "{}: truncated at byte {len}", self.name);
-            if member.entry.header().entry_type() != EntryType::GNUSparse {
-                ensure!(
-                    end <= len,
-                    "{}: truncated at byte {len}, in the data of \"{}\"",
-                    self.name,
-                    shown(&member.path)
-                );
+                // A file system or a disk also begins with zeros.
+                Some(End::Followed(_)) if entries.at() == 0 => {
+                    bail!("{}: {}", self.name, magic::not_a_tar(&self.file))
+                }
+                _ => visit(next).with_context(name)?,
             }
-            budget.set(u64::MAX);
-            visit(&mut member)
-                .with_context(|| format!("{}: \"{}\", at byte {position}", self.name, shown(&member.path)))?;
-            budget.set(limits::RECORDS);
+            if end.is_some() {
+                return Ok(());
+            }
         }
-        Ok(())
     }
+}
 
-    fn records(&self, places: &Places, entry: &mut Entry<'_, Range>) -> Result<Records> {
-        let Some((data, len)) = places.of(entry.raw_header_position()) else {
-            // The tar crate has found records that Places::find() has not: after a large map of holes.
-            let lost = entry.header().entry_type() != EntryType::XGlobalHeader
-                && matches!(entry.pax_extensions(), Ok(Some(_)));
-            ensure!(!lost, "extended records after a map of holes are not supported");
-            return Ok(Records::new());
+/// Whether anything but zeros is left in the input.
+fn follows(input: &mut impl BufRead) -> io::Result<bool> {
+    loop {
+        let bytes = match input.fill_buf() {
+            Ok([]) => return Ok(false),
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
         };
-        ensure!(len <= limits::RECORDS, "names or records longer than {} bytes", limits::RECORDS);
-        let mut bytes = vec![0; usize::try_from(len)?];
-        self.file.read_exact_at(&mut bytes, data)?;
-        pax::parse(&bytes)
+        if bytes.iter().any(|&byte| byte != 0) {
+            return Ok(true);
+        }
+        let count = bytes.len();
+        input.consume(count);
     }
 }
 
@@ -207,13 +220,6 @@ fn beside(path: &[u8], target: &[u8]) -> Vec<u8> {
         }
     }
     names.join(&b'/')
-}
-
-/// The message of the tar crate, without the bytes that it quotes.
-fn brief(error: &io::Error) -> String {
-    let text = error.to_string();
-    let what = text.split(" when ").next().unwrap_or_default();
-    shown(what.split(": ").next().unwrap_or_default().as_bytes())
 }
 
 /// Counts the bytes that are read through it.

@@ -3,16 +3,17 @@
 use std::collections::HashMap;
 
 use crate::newc::Header;
+use crate::tree::path::split;
 use crate::tree::{Attributes, Contents, Entries, Id, Inode, Kind, Tree};
 
 /// A member whose directory does not exist yet. The kernel drops it silently.
 #[derive(Debug)]
-pub(super) struct Lost;
+pub(crate) struct Lost;
 
 /// The tree, and the inodes with hard links of the current archive.
 #[derive(Debug)]
-pub(super) struct Placed {
-    pub(super) tree: Tree,
+pub(crate) struct Placed {
+    pub(crate) tree: Tree,
     links: HashMap<(u32, u32, u32, u32), Id>,
 }
 
@@ -25,22 +26,19 @@ impl Default for Placed {
 
 impl Placed {
     /// Forgets the hard links: they do not reach across archives.
-    pub(super) fn new_archive(&mut self) {
+    pub(crate) fn new_archive(&mut self) {
         self.links.clear();
     }
 
     /// Whether the member is one more name of an inode that an earlier member has created.
-    pub(super) fn is_hard_link(&self, header: &Header) -> bool {
+    pub(crate) fn is_hard_link(&self, header: &Header) -> bool {
         linkable(header) && self.links.contains_key(&key(header))
     }
 
     /// Puts a member where the kernel would.
-    pub(super) fn place(&mut self, header: &Header) -> Result<Id, Lost> {
+    pub(crate) fn place(&mut self, header: &Header) -> Result<Id, Lost> {
         let name = &header.name[..];
-        let (parent, last) = match name.iter().rposition(|&byte| byte == b'/') {
-            Some(slash) => (&name[..slash], &name[slash + 1..]),
-            None => (&name[..0], name),
-        };
+        let (parent, last) = split(name);
         let attributes = Attributes {
             permissions: header.mode & 0o7777,
             uid: header.uid,

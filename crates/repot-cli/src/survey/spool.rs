@@ -46,18 +46,18 @@ pub struct Spool {
 }
 
 /// The name of a member relative to the directory of the payload, if it is inside.
-pub(super) fn below(name: &[u8]) -> Option<&[u8]> {
+pub(crate) fn below(name: &[u8]) -> Option<&[u8]> {
     name.strip_prefix(DIRECTORY.as_bytes())?.strip_prefix(b"/")
 }
 
 impl Spool {
     /// Whether the image has no payload.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.index.is_none() && self.chunks.is_empty()
     }
 
     /// Adds a member. It replaces an earlier one of the same name.
-    pub(super) fn member(&mut self, name: &[u8], data: &mut dyn Read) -> Result<()> {
+    pub(crate) fn member(&mut self, name: &[u8], data: &mut dyn Read) -> Result<()> {
         if name == b"index" {
             let mut text = Vec::new();
             data.take(LIMIT as u64 + 1).read_to_end(&mut text)?;
@@ -88,7 +88,7 @@ impl Spool {
     }
 
     /// Verifies everything and reads the tree. An error names the chunk or frame.
-    pub(super) fn open(&self, outer: &Tree) -> Result<Root> {
+    pub(crate) fn open(&self, outer: &Tree) -> Result<Root> {
         let text = self.index.as_deref().context("the payload has no index")?;
         ensure!(text.len() <= LIMIT, "the index of the payload has more than {LIMIT} bytes");
         let index = Index::parse(text).map_err(|flaw| anyhow::anyhow!("{DIRECTORY}: {flaw}"))?;
@@ -112,9 +112,9 @@ impl Spool {
         let archive = self.archive(&index)?;
         entries::check(&archive, &index)?;
         let (scratch, mut weight) = (std::env::temp_dir(), Weight::default());
-        let tarball = Tarball::open(archive, "the payload", &scratch, &mut weight)?;
+        let tarball = Tarball::open(archive.into(), "the payload", &scratch, &mut weight)?;
         let mut tree = Tree::new(Attributes { permissions: 0o755, ..Attributes::default() });
-        tarball.apply(&mut Layer::root(&mut tree, &scratch, &mut weight))?;
+        tarball.apply(&mut Layer::root(&mut tree, &mut weight))?;
         let facts = Facts::of(&index);
         let inner = Footprint::of(&tree);
         let mut root = Root { tree, outer: HashMap::new(), facts, inner };

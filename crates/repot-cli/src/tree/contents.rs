@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, MetadataExt};
 
-use super::{Contents, Seen};
+use super::{Contents, Seen, Sparse};
 
 impl Contents {
     /// The whole file.
@@ -44,6 +44,7 @@ impl Contents {
                 file.seek(SeekFrom::Start(from))?;
                 Box::new(file)
             }
+            Contents::Sparse(sparse) => Box::new(Holes { sparse, offset: from }),
             Contents::Range(file, offset, _) => Box::new(At { file, offset: offset + from }),
             Contents::Size(_) => return Err(io::Error::other("the contents are not available")),
         })
@@ -59,6 +60,37 @@ struct At<'a> {
 impl Read for At<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let got = self.file.read_at(buffer, self.offset)?;
+        self.offset += got as u64;
+        Ok(got)
+    }
+}
+
+/// Reads a sparse file: zeros where it has no data.
+struct Holes<'a> {
+    sparse: &'a Sparse,
+    offset: u64,
+}
+
+impl Read for Holes<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let Sparse { file, size, extents } = self.sparse;
+        let next = extents.partition_point(|extent| extent.offset + extent.length <= self.offset);
+        let (end, data) = match extents.get(next) {
+            Some(extent) if extent.offset <= self.offset => (extent.offset + extent.length, Some(extent)),
+            Some(extent) => (extent.offset, None),
+            None => (*size, None),
+        };
+        let left = usize::try_from(end.saturating_sub(self.offset)).unwrap_or(usize::MAX);
+        let want = left.min(buffer.len());
+        let got = match data {
+            Some(extent) => {
+                file.read_at(&mut buffer[..want], extent.position + self.offset - extent.offset)?
+            }
+            None => {
+                buffer[..want].fill(0);
+                want
+            }
+        };
         self.offset += got as u64;
         Ok(got)
     }

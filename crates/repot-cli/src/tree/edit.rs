@@ -1,5 +1,6 @@
 //! Editing a tree: adding, replacing and removing entries.
 
+use super::path::components;
 use super::{Attributes, Entries, Id, Inode, Kind, Tree};
 
 impl Tree {
@@ -60,6 +61,13 @@ impl Tree {
         newest
     }
 
+    /// Gives everything to one owner and group.
+    pub fn give(&mut self, uid: u32, gid: u32) {
+        for inode in &mut self.inodes {
+            (inode.attributes.uid, inode.attributes.gid) = (uid, gid);
+        }
+    }
+
     /// The entry of this name in a directory.
     #[must_use]
     pub fn child(&self, directory: Id, name: &[u8]) -> Option<Id> {
@@ -83,9 +91,4 @@ impl Tree {
         self.link(parent, name, id);
         id
     }
-}
-
-/// The names of a path, without empty ones and `.`.
-pub(crate) fn components(path: &[u8]) -> impl Iterator<Item = &[u8]> {
-    path.split(|&byte| byte == b'/').filter(|name| !name.is_empty() && *name != b".")
 }

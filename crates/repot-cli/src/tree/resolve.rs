@@ -1,6 +1,7 @@
 //! Resolves paths with symbolic links inside a tree, as the booted system will. `..` of the root is the root.
 
-use super::{Attributes, Entries, Id, Inode, Kind, Tree, edit::components};
+use super::path::components;
+use super::{Attributes, Entries, Id, Inode, Kind, Tree};
 
 /// The limit of the kernel for symbolic links in one path.
 const MAX_LINKS: usize = 40;

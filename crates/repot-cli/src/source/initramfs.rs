@@ -1,0 +1,264 @@
+//! An existing initramfs as a source: all its segments merged by the kernel's rules, whatever their
+//! compression.
+//!
+//! What the kernel or its CPU code looks for in front of everything else (microcode, ACPI tables) stays there,
+//! byte by byte: it is found by its place in the image, and its alignment matters.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Error, Result, bail, ensure};
+use repot::manifest;
+
+use super::limits::{self, Weight};
+use super::notes::Notes;
+use super::tarball::Range;
+use crate::codec::{Compression, any};
+use crate::newc::{Header, Item};
+use crate::survey::place::Placed;
+use crate::survey::segments::{self, Segment, Visit};
+use crate::survey::spool::{self, Spool};
+use crate::tree::{Contents, Kind, Tree};
+
+/// An initramfs that was read.
+#[derive(Debug)]
+pub(super) struct Initramfs {
+    pub(super) tree: Tree,
+    /// What stays in front of everything else.
+    pub(super) front: Option<Contents>,
+    pub(super) notes: Notes,
+}
+
+/// Bytes of a link target or an attribute manifest that are read at most.
+const TEXT: u64 = 16 << 20;
+
+/// Whether a file is an initramfs: it begins with a newc archive, compressed or not.
+pub(super) fn is_one(file: &Arc<File>) -> bool {
+    let mut magic = [0; 6];
+    let mut input = BufReader::new(Range::new(file.clone(), 0, u64::MAX));
+    let read = any::decompressed(&mut input).and_then(|mut inner| inner.read_exact(&mut magic));
+    read.is_ok() && matches!(&magic, b"070701" | b"070702")
+}
+
+/// Reads an initramfs. File contents go to an unnamed file in `scratch`.
+pub(super) fn open(file: &Arc<File>, name: &str, scratch: &Path, weight: &mut Weight) -> Result<Initramfs> {
+    let len = file.metadata().with_context(|| format!("cannot stat {name}"))?.len();
+    let front = front(file).with_context(|| name.to_string())?;
+    ensure!(front < len, "{name} holds only what belongs in front of an initramfs, such as microcode");
+    let spool = tempfile::tempfile_in(scratch)
+        .with_context(|| format!("cannot create a temporary file in {}", scratch.display()))?;
+    let mut reader = Reader {
+        placed: Placed::default(),
+        spool: Arc::new(spool),
+        written: 0,
+        packed: len,
+        payload: Spool::default(),
+        manifests: Vec::new(),
+        notes: Notes::default(),
+        weight,
+    };
+    segments::read(Range::new(file.clone(), front, len - front), &mut reader).with_context(|| {
+        let behind = if front > 0 { format!(", behind the first {front} bytes") } else { String::new() };
+        format!("{name}{behind}")
+    })?;
+    let Reader { placed, payload, manifests, mut notes, .. } = reader;
+    let mut tree = placed.tree;
+    if !payload.is_empty() {
+        tree = payload.open(&tree).with_context(|| name.to_string())?.tree;
+        tree.unlink(Tree::ROOT, repot::payload::DIRECTORY.as_bytes());
+    }
+    for text in manifests {
+        attributes(&mut tree, &text, &mut notes);
+    }
+    let front = (front > 0).then(|| Contents::Range(file.clone(), 0, front));
+    Ok(Initramfs { tree, front, notes })
+}
+
+/// Sets the extended attributes in a manifest.
+fn attributes(tree: &mut Tree, text: &[u8], notes: &mut Notes) {
+    let mut at = None;
+    for line in text.split(|&byte| byte == b'\n') {
+        match manifest::line(line) {
+            Some(manifest::Line::Path(path)) => {
+                at = tree.find(&path);
+                if at.is_none() {
+                    notes.add("it has extended attributes, but does not exist", &path);
+                }
+            }
+            Some(manifest::Line::Attribute(name, value)) => {
+                if let Some(id) = at {
+                    tree.inode_mut(id).attributes.xattrs.insert(name, value);
+                }
+            }
+            Some(manifest::Line::Blank) => {}
+            None => notes.once("a line of /.repot-xattrs is not understood, and was left out".into()),
+        }
+    }
+}
+
+/// Receives the members.
+struct Reader<'a> {
+    placed: Placed,
+    spool: Arc<File>,
+    written: u64,
+    /// Bytes of the image.
+    packed: u64,
+    payload: Spool,
+    manifests: Vec<Vec<u8>>,
+    notes: Notes,
+    weight: &'a mut Weight,
+}
+
+impl Reader<'_> {
+    fn member(&mut self, header: &Header, data: &mut dyn Read) -> Result<()> {
+        if header.name == manifest::NAME.as_bytes() {
+            self.manifests.push(text(data)?);
+            return Ok(());
+        }
+        if header.is_file()
+            && let Some(name) = spool::below(&header.name)
+        {
+            self.weight.add(name.len())?;
+            return self.payload.member(name, data);
+        }
+        let target = if header.is_symlink() { text(data)? } else { Vec::new() };
+        self.weight.add(header.name.len() + target.len())?;
+        let Ok(id) = self.placed.place(header) else {
+            self.notes.add("it comes before its directory, so the kernel loses it too", &header.name);
+            return Ok(());
+        };
+        let contents = if header.is_file() && header.filesize > 0 {
+            self.contents(header, data)?
+        } else {
+            Contents::Bytes(Arc::default())
+        };
+        let kind = &mut self.placed.tree.inode_mut(id).kind;
+        match kind {
+            Kind::Symlink(_) => *kind = Kind::Symlink(target.into()),
+            // The data of a file with several names come with one of them.
+            Kind::File(Contents::Size(_)) => *kind = Kind::File(contents),
+            Kind::File(_) if header.filesize > 0 => *kind = Kind::File(contents),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn contents(&mut self, header: &Header, data: &mut dyn Read) -> Result<Contents> {
+        let (start, size) = (self.written, u64::from(header.filesize));
+        self.weight.unpack(size)?;
+        limits::proportion(start + size, self.packed)?;
+        let mut spool = &*self.spool;
+        let copied = io::copy(data, &mut Spooling(&mut spool))?;
+        ensure!(copied == size, "the data of a member is truncated");
+        self.written += copied;
+        Ok(Contents::Range(self.spool.clone(), start, size))
+    }
+}
+
+impl Visit for Reader<'_> {
+    fn segment(&mut self, _: Segment) -> Result<()> {
+        self.placed.new_archive();
+        Ok(())
+    }
+
+    fn item(&mut self, item: Item, _: u64, data: &mut dyn Read) -> Result<()> {
+        match item {
+            Item::Member(header) => self.member(&header, data)?,
+            Item::Skipped(header, why) => {
+                self.notes.add(&format!("the kernel skips it: {why}"), &header.name);
+            }
+            Item::Trailer => self.placed.new_archive(),
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, _: u64, _: u64) -> Result<()> {
+        Ok(())
+    }
+}
+
+fn text(data: &mut dyn Read) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    data.take(TEXT).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Writes to the temporary file, with errors that say so.
+struct Spooling<W>(W);
+
+impl<W: Write> Write for Spooling<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0
+            .write(bytes)
+            .map_err(|error| io::Error::new(error.kind(), format!("cannot write a temporary file: {error}")))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+/// Bytes of the uncompressed archives in front that hold nothing but data for the kernel itself.
+fn front(file: &Arc<File>) -> Result<u64> {
+    let mut front = Front { archive: 0, found: false, end: 0 };
+    let input = Range::new(file.clone(), 0, u64::MAX);
+    match segments::read(input, &mut front) {
+        Ok(()) => bail!("it holds only what belongs in front of an initramfs, such as microcode"),
+        Err(error) if error.is::<Stop>() => Ok(front.end),
+        Err(error) => Err(error),
+    }
+}
+
+/// Looks for the first archive that is not for the kernel itself.
+struct Front {
+    /// Where the current archive begins.
+    archive: u64,
+    /// Whether any file for the kernel was found.
+    found: bool,
+    end: u64,
+}
+
+/// Ends the search.
+#[derive(Debug)]
+struct Stop;
+
+impl std::fmt::Display for Stop {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("found")
+    }
+}
+
+impl std::error::Error for Stop {}
+
+impl Front {
+    fn stop(&mut self) -> Error {
+        self.end = if self.found { self.archive } else { 0 };
+        Stop.into()
+    }
+}
+
+impl Visit for Front {
+    fn segment(&mut self, segment: Segment) -> Result<()> {
+        self.archive = segment.offset;
+        if segment.compression == Compression::None { Ok(()) } else { Err(self.stop()) }
+    }
+
+    fn item(&mut self, item: Item, _: u64, _: &mut dyn Read) -> Result<()> {
+        let Item::Member(header) = item else { return Ok(()) };
+        let name = &header.name[..];
+        let directory = header.is_dir() && (matches!(name, b"." | b"kernel") || name.starts_with(b"kernel/"));
+        // dracut marks its early archive with this file.
+        let file = header.is_file() && (name.starts_with(b"kernel/") || name == b"early_cpio");
+        if !directory && !file {
+            return Err(self.stop());
+        }
+        self.found |= file;
+        Ok(())
+    }
+
+    fn end(&mut self, _: u64, _: u64) -> Result<()> {
+        Ok(())
+    }
+}
