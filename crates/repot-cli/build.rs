@@ -1,7 +1,7 @@
 //! Embeds the inits in the program.
 //!
 //! `REPOT_EMBED=/path/to/init` names the init, `REPOT_EMBED_PAYLOAD` the one that unpacks payloads. A program
-//! built with both needs no `--init`.
+//! built with both needs no `--init`. `REPOT_EMBED_RUN` names the runner of `pack --run`.
 
 use std::env;
 use std::fs;
@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("no OUT_DIR")?);
     embed("REPOT_EMBED", &out.join("init"))?;
-    embed("REPOT_EMBED_PAYLOAD", &out.join("init-payload"))
+    embed("REPOT_EMBED_PAYLOAD", &out.join("init-payload"))?;
+    embed("REPOT_EMBED_RUN", &out.join("run"))
 }
 
 /// Copies the file that a variable names, or creates an empty file if the variable is not set.

@@ -33,6 +33,18 @@ pub fn repot_init_payload() -> &'static Path {
     })
 }
 
+/// The runner of `repot pack --run`: `$REPOT_RUN`, or a new build.
+///
+/// # Panics
+/// If the build fails.
+pub fn repot_run() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let given = std::env::var_os("REPOT_RUN").map(PathBuf::from);
+        given.unwrap_or_else(|| build::runner(ARCH).expect("the runner"))
+    })
+}
+
 /// The `/init` for another architecture, if its Rust target is installed.
 ///
 /// # Panics

@@ -13,11 +13,16 @@ const INIT_LIMIT: u64 = 400_000;
 /// The limit of the init that can also unpack payloads.
 const PAYLOAD_LIMIT: u64 = 700_000;
 
+/// The limit of the runner, which stays in memory as long as the machine runs.
+const RUNNER_LIMIT: u64 = 120_000;
+
 #[test]
 fn released_inits_are_below_their_size_limits() {
-    for (init, limit) in
-        [(programs::repot_init(), INIT_LIMIT), (programs::repot_init_payload(), PAYLOAD_LIMIT)]
-    {
+    for (init, limit) in [
+        (programs::repot_init(), INIT_LIMIT),
+        (programs::repot_init_payload(), PAYLOAD_LIMIT),
+        (programs::repot_run(), RUNNER_LIMIT),
+    ] {
         let size = init.metadata().expect("metadata").len();
         assert!(size < limit, "{} has {size} bytes, the limit is {limit}", init.display());
     }
@@ -25,7 +30,7 @@ fn released_inits_are_below_their_size_limits() {
 
 #[test]
 fn released_inits_are_static_and_stripped() {
-    for init in [programs::repot_init(), programs::repot_init_payload()] {
+    for init in [programs::repot_init(), programs::repot_init_payload(), programs::repot_run()] {
         assert_eq!(build::linkage(init).expect("an ELF file"), "static-pie");
         let file = command::read(Command::new("file").arg("--brief").arg(init)).expect("file");
         assert!(file.contains("static-pie linked") && file.contains("stripped"), "file prints: {file}");

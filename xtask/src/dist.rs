@@ -35,6 +35,7 @@ pub(crate) fn dist(target: Target) -> Result<()> {
     for arch in arches {
         show(&build::init(*arch)?)?;
         show(&build::init_payload(*arch)?)?;
+        show(&build::runner(*arch)?)?;
         // The tool has C libraries, so the other architectures would need a cross compiler each.
         if *arch == Arch::X86_64 {
             show(&build::tool()?)?;

@@ -87,24 +87,27 @@ fn format() -> Result<Outcome> {
     run(&mut cargo(&["fmt", "--all", "--check"])).map(passed)
 }
 
-/// Everything but the init, so that the features of shared dependencies are the same for clippy and rustdoc.
-const ALL_BUT_INIT: [&str; 4] = ["--quiet", "--workspace", "--exclude", "repot-init"];
+/// Everything but the init and the runner, so that the features of shared dependencies are the same for clippy and rustdoc.
+const ALL_BUT_INIT: [&str; 6] =
+    ["--quiet", "--workspace", "--exclude", "repot-init", "--exclude", "repot-run"];
 
 fn clippy() -> Result<Outcome> {
     run(cargo(&["clippy"]).args(ALL_BUT_INIT).args(["--all-targets", "--", "-D", "warnings"]))?;
-    // The init defines its own panic handler, so it is checked as it is built: alone, for its own target.
-    run(init("clippy")?.args(["--", "-D", "warnings"])).map(passed)
+    // They define their own panic handler, so they are checked as they are built: alone, for their own target.
+    run(alone("clippy", "repot-run")?.args(["--", "-D", "warnings"]))?;
+    run(alone("clippy", "repot-init")?.args(["--", "-D", "warnings"])).map(passed)
 }
 
 fn documentation() -> Result<Outcome> {
     const DENY: (&str, &str) = ("RUSTDOCFLAGS", "-D warnings");
     run(cargo(&["doc", "--no-deps"]).args(ALL_BUT_INIT).env(DENY.0, DENY.1))?;
-    run(init("doc")?.arg("--no-deps").env(DENY.0, DENY.1)).map(passed)
+    run(alone("doc", "repot-run")?.arg("--no-deps").env(DENY.0, DENY.1))?;
+    run(alone("doc", "repot-init")?.arg("--no-deps").env(DENY.0, DENY.1)).map(passed)
 }
 
-fn init(command: &str) -> Result<Command> {
+fn alone(command: &str, package: &str) -> Result<Command> {
     let (triple, flags) = repot_harness::build::triple(repot_harness::build::Arch::X86_64)?;
-    let mut cargo = cargo(&[command, "--quiet", "--package=repot-init", "--profile=init", "--target"]);
+    let mut cargo = cargo(&[command, "--quiet", "--package", package, "--profile=init", "--target"]);
     cargo.arg(triple).envs(flags);
     Ok(cargo)
 }

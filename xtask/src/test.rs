@@ -7,8 +7,9 @@ use repot_harness::debian;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 
-/// Packages without tests. The init has its own panic handler, so it cannot be built for tests at all.
-const WITHOUT_TESTS: [&str; 4] = ["repot-init", "repot-bench", "bench-guest", "decoders"];
+/// Packages without tests. The init and the runner have their own panic handler, so they cannot be built
+/// for tests at all.
+const WITHOUT_TESTS: [&str; 5] = ["repot-init", "repot-run", "repot-bench", "bench-guest", "decoders"];
 
 /// What to run.
 #[derive(Debug)]
@@ -45,6 +46,7 @@ pub(crate) fn test(choice: &Choice) -> Result<bool> {
         // Otherwise each test program that needs an init would call cargo once more.
         cargo.env("REPOT_INIT", build::init(Arch::X86_64)?);
         cargo.env("REPOT_INIT_PAYLOAD", build::init_payload(Arch::X86_64)?);
+        cargo.env("REPOT_RUN", build::runner(Arch::X86_64)?);
     } else {
         cargo.args(["--", filter]);
     }

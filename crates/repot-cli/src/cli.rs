@@ -1,9 +1,14 @@
 //! The command line: every command with its options and examples.
 
+mod values;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+
+use repot::run::OnExit;
 
 use crate::codec::Compression;
 use crate::image::config::{self, Setting};
@@ -41,6 +46,8 @@ pub enum Command {
   repot pack saved.tar --image busybox --arch arm/v7 -o image.zst
   repot pack rootfs/ --payload -o image.cpio --modules auto --config zram=auto
       in even less: swap in compressed memory, with the driver from the root's /lib/modules
+  repot pack saved.tar --run -o vm.img               the image's program as a machine: docs/run.md
+  repot pack rootfs/ -o vm.img -- /usr/bin/serve --port 80
   repot pack --json rootfs/ -o image.zst | jq .ram.tmpfs
 
 ROOT is a directory, a tar archive, an initramfs, an OCI image layout (a directory or an archive),
@@ -75,12 +82,18 @@ the corruption, and the exit code is 1.")]
   repot boot image.zst
   repot boot image.zst --shell                       run a shell on the new root
   repot boot image.zst --memory 400M --append 'rootfstype=ramfs repot.log=debug'
+  repot boot image.zst --timeout 2m --expect 'login:'
+      for scripts: exits with 0 once the console shows the text
+  repot boot vm.img --publish 8080:80                a web server
   repot boot image.zst --console log.txt -- -serial file:report.txt
-      for scripts: write the console to a file, and give the guest a second serial port
+      write the console to a file, and give the guest a second serial port
 
 The kernel is the newest in target/kernels, /boot and /usr/lib/modules, unless --kernel or
 $REPOT_KERNEL names one. Arguments after -- go to QEMU. QEMU exits when the guest powers off,
-reboots or panics.")]
+reboots or panics.
+
+Exit codes: that of the program if the image runs one (docs/run.md), 1 after a kernel panic, 124 after
+--timeout, else 0.")]
     Boot(Boot),
 
     /// Explain whether pivot_root works on this machine, and show what repot would do
@@ -146,9 +159,33 @@ pub struct Boot {
     /// Write the console of the guest to a file instead of this terminal
     #[arg(long, value_name = "FILE")]
     pub console: Option<PathBuf>,
+    /// Stop the guest after this time, such as 90s or 5m, and exit with 124
+    #[arg(short, long, value_name = "TIME", value_parser = values::duration)]
+    pub timeout: Option<Duration>,
+    /// Stop the guest as soon as its console shows this text, and exit with 0; without the text, with 1
+    #[arg(short, long, value_name = "TEXT")]
+    pub expect: Option<String>,
+    /// Forward a TCP port of this machine to the guest, such as 8080:80. Implies --network user
+    #[arg(short, long, value_name = "PORT:GUEST PORT", value_parser = values::publish)]
+    pub publish: Vec<(u16, u16)>,
+    /// Network of the guest
+    #[arg(long, value_enum, default_value = "none")]
+    pub network: Network,
+    /// Share a directory with the guest; in it: mount -t 9p share /mnt
+    #[arg(long, value_name = "DIR")]
+    pub share: Option<PathBuf>,
     /// More arguments for QEMU
     #[arg(last = true, value_name = "QEMU ARGUMENT")]
     pub qemu: Vec<OsString>,
+}
+
+/// The network of a guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Network {
+    /// None
+    None,
+    /// A virtio network card behind QEMU's own NAT, configured by DHCP (ip=dhcp)
+    User,
 }
 
 /// The options of `append`.
@@ -160,7 +197,7 @@ pub struct Append {
     #[arg(short, long, value_name = "IMAGE")]
     pub output: PathBuf,
     /// Install repot at this path instead of /init; boot with rdinit=PATH
-    #[arg(long, value_name = "PATH", value_parser = absolute)]
+    #[arg(long, value_name = "PATH", value_parser = values::absolute)]
     pub rdinit: Option<String>,
     /// Add a setting to /etc/repot.conf, such as size=70% or mode=bind
     #[arg(long, value_name = "KEY=VALUE", value_parser = config::parse)]
@@ -214,7 +251,7 @@ pub struct Pack {
     #[arg(long, value_name = "PATTERN")]
     pub exclude: Vec<String>,
     /// Give everything this owner and group, such as 0:0
-    #[arg(long, value_name = "UID:GID", value_parser = owner)]
+    #[arg(long, value_name = "UID:GID", value_parser = values::owner)]
     pub owner: Option<(u32, u32)>,
     /// Take owners and device nodes of a directory from the state that `fakeroot -s FILE` saved
     #[arg(long, value_name = "FILE", conflicts_with = "owner")]
@@ -226,11 +263,41 @@ pub struct Pack {
     #[arg(long, value_name = "NAME")]
     pub image: Option<String>,
     /// Architecture of the container image in OCI terms, such as amd64, arm64 or arm/v7
-    #[arg(long, value_name = "ARCH", default_value = oci_architecture())]
+    #[arg(long, value_name = "ARCH", default_value = values::oci_architecture())]
     pub arch: String,
+    /// How one program is run instead of an init
+    #[command(flatten)]
+    pub program: RunOptions,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// One program instead of an init.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Options for an image that runs one program")]
+pub struct RunOptions {
+    /// Run the program of the container image instead of an init. The default if the image has no init
+    #[arg(long)]
+    pub run: bool,
+    /// Boot an init even if the container image has a program
+    #[arg(long, conflicts_with_all = ["run", "args"])]
+    pub no_run: bool,
+    /// Set an environment variable of the program
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub env: Vec<String>,
+    /// Its working directory
+    #[arg(long, value_name = "DIR")]
+    pub workdir: Option<String>,
+    /// Its user: USER, UID, USER:GROUP or UID:GID, resolved in the image
+    #[arg(long, value_name = "USER")]
+    pub user: Option<String>,
+    /// What happens when it ends
+    #[arg(long, value_name = "ACTION", value_parser = values::onexit)]
+    pub onexit: Option<OnExit>,
+    /// The program and its arguments, instead of those of the container image
+    #[arg(last = true, value_name = "PROGRAM")]
+    pub args: Vec<String>,
 }
 
 /// The options of `plan`.
@@ -258,32 +325,4 @@ pub struct Rehearse {
     /// The mount point of the copy
     #[arg(long, hide = true)]
     pub stage: Option<PathBuf>,
-}
-
-/// The OCI name of this machine's architecture.
-fn oci_architecture() -> &'static str {
-    match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        "x86" => "386",
-        other => other,
-    }
-}
-
-/// An owner and a group as numbers.
-fn owner(text: &str) -> Result<(u32, u32), &'static str> {
-    let number = |text: &str| text.parse().ok().filter(|id| *id != u32::MAX);
-    let ids = text.split_once(':').and_then(|(uid, gid)| Some((number(uid)?, number(gid)?)));
-    ids.ok_or("must be two numbers, such as 0:0")
-}
-
-fn absolute(path: &str) -> Result<String, &'static str> {
-    let plain = path.starts_with('/')
-        && path.len() > 1
-        && path.split('/').skip(1).all(|name| !matches!(name, "" | "." | ".."));
-    if plain {
-        Ok(path.to_string())
-    } else {
-        Err("must be an absolute path without . and .., such as /repot")
-    }
 }

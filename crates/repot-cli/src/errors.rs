@@ -26,6 +26,18 @@ impl fmt::Display for Reported {
 
 impl std::error::Error for Reported {}
 
+/// An exit code that is the result, with nothing to add: that of the program in a guest.
+#[derive(Debug)]
+pub struct Status(pub u8);
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "exit code {}", self.0)
+    }
+}
+
+impl std::error::Error for Status {}
+
 /// A [`Usage`] error with this message.
 pub(crate) fn usage(message: String) -> anyhow::Error {
     Usage(message).into()

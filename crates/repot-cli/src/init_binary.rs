@@ -15,6 +15,9 @@ static EMBEDDED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/init"));
 /// The init for payloads, empty unless this program was built with `REPOT_EMBED_PAYLOAD`.
 static EMBEDDED_PAYLOAD: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/init-payload"));
 
+/// The runner, empty unless this program was built with `REPOT_EMBED_RUN`.
+static EMBEDDED_RUN: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/run"));
+
 /// repot's `/init`.
 #[derive(Debug, Clone)]
 pub struct InitBinary {
@@ -99,6 +102,30 @@ pub fn features(bytes: &[u8]) -> Vec<&'static str> {
     });
     let words: Vec<&str> = lists.flat_map(|list| list.split(' ')).collect();
     [PAYLOAD, CHAIN, MANIFESTS].into_iter().filter(|feature| words.contains(feature)).collect()
+}
+
+/// The runner of images that hold one program: `REPOT_RUN`, else the built-in one, else the first one beside
+/// the inits.
+pub fn find_runner() -> Result<InitBinary> {
+    if let Some(path) = env::var_os("REPOT_RUN") {
+        return load(Path::new(&path));
+    }
+    if !EMBEDDED_RUN.is_empty() {
+        return check(EMBEDDED_RUN.into(), "built into this program".to_string());
+    }
+    let beside = |place: &PathBuf| {
+        place.with_file_name(if place.ends_with("repot-init") { "repot-run" } else { "run" })
+    };
+    let places: Vec<_> = places().iter().map(beside).collect();
+    if let Some(path) = places.iter().find(|path| path.is_file()) {
+        return load(path);
+    }
+    let looked: Vec<_> = places.iter().map(|path| path.display().to_string()).collect();
+    bail!(
+        "no repot runner found: none of these exist: {}. Build it with `cargo xtask dist` in the source tree of \
+         repot, or set REPOT_RUN",
+        looked.join(", ")
+    );
 }
 
 /// Whether a program is a repot init: an ELF program that contains the path of the configuration.

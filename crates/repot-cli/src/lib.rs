@@ -19,6 +19,7 @@
 pub mod cli;
 pub mod codec;
 pub mod commands;
+pub mod container;
 pub mod errors;
 pub mod image;
 pub mod init_binary;

@@ -106,6 +106,17 @@ impl Programs<'_> {
     }
 }
 
+/// The first init of a root that can run: its own `/init`, or one of those that `/init` of repot looks for. A
+/// shell is none.
+#[must_use]
+pub fn init_of(tree: &Tree) -> Option<String> {
+    let format = of_tree(tree);
+    let root = Programs { tree, program: &format, config: "", repot: true };
+    let inits = [c"/init"].into_iter().chain(INITS).filter(|path| *path != c"/bin/sh");
+    let mut able = inits.filter(|path| program::test(&root, path.to_bytes(), None, Machine::UNKNOWN).is_ok());
+    able.next().map(|path| path.to_string_lossy().into_owned())
+}
+
 /// The ELF machine of a program for another machine, which may be the interpreter of the one that was tested.
 fn foreign(why: &Why) -> Option<u16> {
     match why {

@@ -25,8 +25,9 @@ use rustix::fd::AsFd;
 use self::layer::Layer;
 use self::limits::Weight;
 use self::notes::Notes;
-use self::oci::{Choice, Store};
+use self::oci::{Choice, Loaded, Store};
 use self::tarball::Tarball;
+use crate::container::Config;
 use crate::tree::{Attributes, Contents, Tree};
 
 /// A root that was read.
@@ -36,6 +37,8 @@ pub struct Source {
     pub tree: Tree,
     /// What must stay in front of the image, byte by byte: microcode and ACPI tables of an initramfs.
     pub front: Option<Contents>,
+    /// How a container image is run; `None` for other sources.
+    pub config: Option<Config>,
     /// Warnings for the user.
     pub warnings: Vec<String>,
 }
@@ -97,7 +100,7 @@ pub fn open_as(root: &Path, choice: &Choice, scratch: &Path, owners: Owners) -> 
     };
     let mut warnings: Vec<String> = scan.mounts.iter().map(left_out).collect();
     warnings.extend(scan.notes.warnings());
-    Ok(Source { tree: scan.tree, front: None, warnings })
+    Ok(Source { tree: scan.tree, front: None, config: None, warnings })
 }
 
 /// Reads an archive of any kind.
@@ -106,7 +109,12 @@ pub(crate) fn archive(input: File, name: &str, choice: &Choice, scratch: &Path) 
     let file = Arc::new(seekable(input, name, scratch, &mut weight)?);
     if initramfs::is_one(&file) {
         let read = initramfs::open(&file, name, scratch, &mut weight)?;
-        return Ok(Source { tree: read.tree, front: read.front, warnings: read.notes.warnings() });
+        return Ok(Source {
+            tree: read.tree,
+            front: read.front,
+            config: None,
+            warnings: read.notes.warnings(),
+        });
     }
     let tarball = Tarball::open(file, name, scratch, &mut weight)?;
     let store = Store::Archive(tarball.clone());
@@ -144,8 +152,8 @@ fn seekable(mut input: File, name: &str, scratch: &Path, weight: &mut Weight) ->
 }
 
 fn image(store: &Store, choice: &Choice, scratch: &Path, weight: &mut Weight) -> Result<Source> {
-    let (tree, acls, notes) = store.load(choice, scratch, weight)?;
-    Ok(finished(tree, &acls, notes))
+    let Loaded { tree, acls, notes, config } = store.load(choice, scratch, weight)?;
+    Ok(Source { config: Some(config), ..finished(tree, &acls, notes) })
 }
 
 fn finished(mut tree: Tree, acls: &[acl::Text], notes: Notes) -> Source {
@@ -157,5 +165,5 @@ fn finished(mut tree: Tree, acls: &[acl::Text], notes: Notes) -> Source {
              directory itself to keep them"
         ));
     }
-    Source { tree, front: None, warnings }
+    Source { tree, front: None, config: None, warnings }
 }

@@ -90,6 +90,23 @@ pub fn init_payload(arch: Arch) -> Result<PathBuf> {
     .run()
 }
 
+/// Builds the runner of `repot pack --run` for one architecture.
+///
+/// # Errors
+/// If the build fails.
+pub fn runner(arch: Arch) -> Result<PathBuf> {
+    Build {
+        what: "repot-run",
+        arch,
+        profile: "init",
+        select: &["--package=repot-run"],
+        program: "repot-run",
+        name: "run",
+        env: Vec::new(),
+    }
+    .run()
+}
+
 /// Builds `examples/init.rs` of the library, an init with `std`.
 ///
 /// # Errors
@@ -112,11 +129,11 @@ pub fn example() -> Result<PathBuf> {
 /// # Errors
 /// If the build fails.
 pub fn tool() -> Result<PathBuf> {
-    let (init, payload) = (init(Arch::X86_64)?, init_payload(Arch::X86_64)?);
+    let (init, payload, run) = (init(Arch::X86_64)?, init_payload(Arch::X86_64)?, runner(Arch::X86_64)?);
     if triple(Arch::X86_64)?.0.ends_with("musl") {
         debian::need(&[debian::MUSL_GCC])?;
     }
-    let embedded = [("REPOT_EMBED", &init), ("REPOT_EMBED_PAYLOAD", &payload)];
+    let embedded = [("REPOT_EMBED", &init), ("REPOT_EMBED_PAYLOAD", &payload), ("REPOT_EMBED_RUN", &run)];
     Build {
         what: "repot",
         arch: Arch::X86_64,

@@ -19,8 +19,9 @@ pub(super) fn minimum() -> Result<Outcome> {
         run(cargo.env("CARGO_TARGET_DIR", &target))
     };
     check(&["--package=repot", "--package=repot-cli", "--all-features"])?;
-    // Alone, because the tool's features bring `std`, whose panic handler collides with the init's.
+    // Alone, because the tool's features bring `std`, whose panic handler collides with theirs.
     check(&["--package=repot-init", "--all-features"])?;
+    check(&["--package=repot-run"])?;
     Ok(Outcome::Passed)
 }
 

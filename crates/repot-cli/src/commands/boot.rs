@@ -1,16 +1,19 @@
 //! `repot boot`: boots an image in QEMU, with its console on this terminal.
 
+mod exit;
+mod watch;
+
 use std::env;
 use std::ffi::OsString;
+use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::Write;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
-use crate::cli::Boot;
+use crate::cli::{Boot, Network};
 use crate::report::size;
 use crate::survey::{Survey, segments};
 
@@ -25,17 +28,22 @@ struct Machine {
     arguments: &'static [&'static str],
 }
 
-/// Runs the command: replaces this process with QEMU, which exits with the guest.
+/// Runs the command: boots the image and waits for the end of the guest.
 pub fn run(args: &Boot) -> Result<()> {
     let machine = machine()?;
     ensure!(args.image.is_file(), "image {} does not exist", args.image.display());
+    if let Some(share) = &args.share {
+        ensure!(share.is_dir(), "{} is not a directory", share.display());
+    }
     // Reading the image takes as long as unpacking it, so skip it if its result is not needed.
     let survey = if args.memory.is_none() || args.shell { Some(survey(&args.image)?) } else { None };
     let memory = args.memory.unwrap_or_else(|| survey.as_ref().map_or(MEMORY, |(_, need)| memory(*need)));
     let kernel = kernel(args.kernel.as_deref())?;
     let acceleration = acceleration(args.no_kvm, &machine);
     let shell = args.shell.then(|| shell(survey.as_ref().is_none_or(|(survey, _)| survey.repot()), args));
-    let line = command_line(&machine, acceleration.emulated, shell, &args.append);
+    let network = args.network == Network::User || !args.publish.is_empty();
+    let more = [shell, exit::PARAMETER.filter(|_| machine.is_pc()), network.then_some("ip=dhcp")];
+    let line = command_line(&machine, acceleration.emulated, &more, &args.append);
     let mut command = Command::new(machine.qemu);
     command
         .args(machine.arguments)
@@ -46,37 +54,47 @@ pub fn run(args: &Boot) -> Result<()> {
         .arg("-initrd")
         .arg(&args.image)
         .args(["-append", &line]);
-    let ends = match &args.console {
-        None => {
-            command.args(["-nographic", "-serial", "mon:stdio"]);
-            "press Ctrl-A X to quit".to_string()
-        }
-        Some(path) => {
-            // QEMU does not say why it cannot write the file.
-            File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
-            let mut port = OsString::from("file:");
-            port.push(path);
-            command.args(["-display", "none", "-serial"]).arg(port);
-            format!("console in {}", path.display())
-        }
+    let ends = if args.console.is_none() {
+        command.args(["-nographic", "-serial", "mon:stdio"]);
+        "press Ctrl-A X to quit".to_string()
+    } else {
+        command.args(["-display", "none", "-serial", "stdio"]).stdin(Stdio::null());
+        args.console.as_ref().map_or(String::new(), |path| format!("console in {}", path.display()))
     };
-    command.args(&args.qemu);
+    let exit = exit::Port::new(&machine)?;
+    command.args(exit.arguments()).args(devices(args)).args(&args.qemu);
     let (kernel, memory, how) = (kernel.display(), size::mib(memory), acceleration.description);
     eprintln!("repot: booting {kernel} with {memory}, {how}; {ends}");
-    let error = command.exec();
-    if error.kind() == std::io::ErrorKind::NotFound {
-        bail!("{} is not installed (Debian: apt install {})", machine.qemu, machine.package);
-    }
-    Err(anyhow!(error).context(format!("cannot run {}", machine.qemu)))
+    watch::run(command, &machine, &exit, args)
 }
 
-fn command_line(machine: &Machine, emulated: bool, shell: Option<&str>, append: &[String]) -> String {
+/// QEMU's arguments for the network and the shared directory.
+fn devices(args: &Boot) -> Vec<OsString> {
+    let mut devices: Vec<OsString> = Vec::new();
+    if args.network == Network::User || !args.publish.is_empty() {
+        let mut user = "user,id=net0".to_string();
+        for (here, guest) in &args.publish {
+            // Writing to a String cannot fail.
+            let _ = write!(user, ",hostfwd=tcp:127.0.0.1:{here}-:{guest}");
+        }
+        devices.extend(["-netdev", &user, "-device", "virtio-net-pci,netdev=net0"].map(OsString::from));
+    }
+    if let Some(directory) = &args.share {
+        // A comma in a value is doubled.
+        let path = directory.display().to_string().replace(',', ",,");
+        let local = format!("local,path={path},mount_tag=share,security_model=none");
+        devices.extend(["-virtfs", &local].map(OsString::from));
+    }
+    devices
+}
+
+fn command_line(machine: &Machine, emulated: bool, more: &[Option<&str>], append: &[String]) -> String {
     let mut line = format!("console={} panic=-1", machine.console);
-    if emulated && machine.qemu == "qemu-system-x86_64" {
+    if emulated && machine.is_pc() {
         // On a busy host the emulated timer is late, and the kernel would panic about it.
         line += " no_timer_check";
     }
-    for words in shell.into_iter().chain(append.iter().map(String::as_str)) {
+    for words in more.iter().copied().flatten().chain(append.iter().map(String::as_str)) {
         line += " ";
         line += words;
     }
@@ -88,6 +106,12 @@ fn shell(repot: bool, args: &Boot) -> &'static str {
     let elsewhere =
         args.append.iter().flat_map(|words| words.split(' ')).any(|word| word.starts_with("rdinit="));
     if repot || elsewhere { "repot.init=/bin/sh" } else { "rdinit=/bin/sh" }
+}
+
+impl Machine {
+    fn is_pc(&self) -> bool {
+        self.qemu == "qemu-system-x86_64"
+    }
 }
 
 fn machine() -> Result<Machine> {

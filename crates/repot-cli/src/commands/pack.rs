@@ -1,5 +1,7 @@
 //! `repot pack`: turns a root file system into an image that boots, in one command.
 
+mod run;
+
 use std::env;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
@@ -44,7 +46,9 @@ pub fn run(args: &Pack) -> Result<()> {
     source.warnings.extend(leave_out(args, &mut source.tree));
     edit(args, &mut source)?;
     let front = source.front.take();
-    let mut image = Image::new(source.tree, &init, &args.config, epoch)?;
+    let mut settings = args.config.clone();
+    let program = run::install(args, &mut source, &init, &mut settings)?;
+    let mut image = Image::new(source.tree, &init, &settings, epoch)?;
     let (modules, warning) = add_modules(args, &mut image)?;
     let mut warnings = source.warnings;
     warnings.extend(warning);
@@ -55,7 +59,7 @@ pub fn run(args: &Pack) -> Result<()> {
     let mut packed = packed.map_err(output::cause)?;
     warnings.append(&mut packed.warnings);
     let format = Format { json: args.json, stdout_taken: output::is_stdout(&args.output) };
-    finish(format, &Packed { warnings, modules, ..packed })
+    finish(format, &Packed { warnings, modules, run: program, ..packed })
 }
 
 /// Where the owners of a directory come from.
@@ -113,6 +117,8 @@ struct Packed {
     compression: Compression,
     /// The program that runs in the end.
     init: Option<String>,
+    /// The program that the runner runs, in one line.
+    run: Option<String>,
     payload: Option<WithPayload>,
     /// The modules for `/init`, by kernel.
     modules: Vec<Modules>,
@@ -174,6 +180,7 @@ fn whole(args: &Pack, level: u32, image: &Image, output: Counted) -> Result<Pack
         compressed: counted.bytes,
         compression: args.compress,
         init,
+        run: None,
         payload: None,
         modules: Vec::new(),
         ram: Footprint::of(image.tree()).need(counted.bytes),
@@ -206,6 +213,7 @@ fn payload(args: &Pack, level: u32, image: Image, output: Counted) -> Result<Pac
         compression: args.compress,
         init,
         modules: Vec::new(),
+        run: None,
         ram: footprint.payload(counted.bytes, facts.compressed),
         payload: Some(WithPayload {
             ram_without: footprint.need(facts.compressed),
@@ -221,7 +229,10 @@ impl Summary for Packed {
     fn text(&self) -> String {
         let (data, compressed) = (size::human(self.data), size::human(self.compressed));
         let entries = format!("{} ({} inodes)", self.entries, self.inodes);
-        let init = self.init.clone().unwrap_or_else(|| "none".into());
+        let init = match (&self.run, &self.init) {
+            (Some(program), _) => row("program", program.clone()),
+            (None, init) => row("init", init.clone().unwrap_or_else(|| "none".into())),
+        };
         let after = size::mib(self.ram.after);
         let Some(WithPayload { facts, outside, ram_without, ram_zram }) = &self.payload else {
             let mut rows = vec![
@@ -229,7 +240,7 @@ impl Summary for Packed {
                 row("entries", entries),
                 row("data", data),
                 row("compressed", format!("{compressed} ({})", self.compression)),
-                row("init", init),
+                init,
             ];
             rows.extend(self.modules.iter().map(driver));
             rows.extend([row("RAM to boot", self.ram.to_string()), row("RAM after the move", after)]);
@@ -240,7 +251,7 @@ impl Summary for Packed {
             row("entries", format!("{entries}, {outside} outside the payload")),
             row("data", data),
             row("compressed", format!("{compressed} ({}), {} frames", self.compression, facts.frames)),
-            row("init", init),
+            init,
         ];
         rows.extend(self.modules.iter().map(driver));
         rows.extend([

@@ -22,6 +22,7 @@ use super::layer::Layer;
 use super::limits::{self, Limited, Weight};
 use super::notes::Notes;
 use super::tarball::Tarball;
+use crate::container::Config;
 use crate::tree::{Attributes, Tree};
 
 /// The location of the files of an image.
@@ -42,6 +43,16 @@ pub struct Choice {
     pub architecture: String,
 }
 
+/// A container image that was read.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    pub(super) tree: Tree,
+    pub(super) acls: Vec<acl::Text>,
+    pub(super) notes: Notes,
+    /// How it is run.
+    pub(super) config: Config,
+}
+
 impl Store {
     /// Whether this is a container image and not a root file system.
     pub fn is_image(&self) -> Result<bool> {
@@ -56,13 +67,8 @@ impl Store {
     }
 
     /// Applies the layers of the chosen image. Layers are decompressed into unnamed files in `scratch`.
-    pub fn load(
-        &self,
-        choice: &Choice,
-        scratch: &Path,
-        weight: &mut Weight,
-    ) -> Result<(Tree, Vec<acl::Text>, Notes)> {
-        let layers = choose(images::all(self)?, choice).with_context(|| self.name())?;
+    pub(super) fn load(&self, choice: &Choice, scratch: &Path, weight: &mut Weight) -> Result<Loaded> {
+        let (layers, config) = choose(&images::all(self)?, choice).with_context(|| self.name())?;
         ensure!(!layers.is_empty(), "{}: the image has no layers", self.name());
         ensure!(
             layers.len() <= limits::LAYERS,
@@ -80,7 +86,7 @@ impl Store {
             acls.append(&mut layer.acls);
             notes.append(layer.notes);
         }
-        Ok((tree, acls, notes))
+        Ok(Loaded { tree, acls, notes, config })
     }
 
     fn layer(&self, path: &str, scratch: &Path, weight: &mut Weight) -> Result<Tarball> {

@@ -5,12 +5,13 @@ use anyhow::{Result, anyhow, bail};
 use super::Choice;
 use super::images::Image;
 use super::reference::{Architecture, Reference};
+use crate::container::Config;
 
-/// The layers of the chosen image.
-pub(super) fn choose(images: Vec<Image>, choice: &Choice) -> Result<Vec<String>> {
+/// The layers of the chosen image, and how it is run.
+pub(super) fn choose(images: &[Image], choice: &Choice) -> Result<(Vec<String>, Config)> {
     let wanted = (!choice.architecture.is_empty()).then(|| Architecture::parse(&choice.architecture));
     let named: Vec<&Image> = match &choice.image {
-        Some(name) => best(images.iter(), |image| names_fit(name, image, &images)),
+        Some(name) => best(images.iter(), |image| names_fit(name, image, images)),
         None => images.iter().collect(),
     };
     let called = choice.image.as_ref().map_or(String::new(), |name| format!(" called {name}"));
@@ -22,7 +23,10 @@ pub(super) fn choose(images: Vec<Image>, choice: &Choice) -> Result<Vec<String>>
         _ => Some(0),
     });
     match *fitting {
-        [image] => image.layers.clone().map_err(|why| anyhow!(why)),
+        [image] => {
+            let layers = image.layers.clone().map_err(|why| anyhow!(why))?;
+            Ok((layers, image.config.clone()))
+        }
         [] => {
             let wanted = wanted.map_or(String::new(), |wanted| wanted.to_string());
             bail!("no image for {wanted}{called}; it has {}: choose one with --arch", list(&named))

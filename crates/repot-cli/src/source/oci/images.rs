@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use super::reference::Architecture;
 use super::{Store, blob};
+use crate::container::Config;
 
 /// Maximum depth of indexes that point to indexes.
 const INDEX_DEPTH: usize = 4;
@@ -27,6 +28,8 @@ pub(super) struct Image {
     pub(super) architecture: Option<Architecture>,
     /// The paths of its layers, lowest first, or why they are not known.
     pub(super) layers: Result<Vec<String>, String>,
+    /// How it is run.
+    pub(super) config: Config,
 }
 
 #[derive(Debug, Deserialize)]
@@ -50,6 +53,8 @@ struct Platform {
     architecture: String,
     os: String,
     variant: Option<String>,
+    /// Only in the configuration of an image.
+    config: Option<Config>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -132,6 +137,7 @@ fn below(store: &Store, at: &Descriptor, above: &mut Above, images: &mut Vec<Ima
             digests: above.digests.clone(),
             architecture: at.platform.as_ref().map(architecture),
             layers: Err(format!("{path} is missing: this platform of the image was not saved")),
+            config: Config::default(),
         });
         Ok(())
     };
@@ -151,6 +157,7 @@ fn image(store: &Store, at: &Descriptor, above: &Above, manifest: Manifest) -> R
     if platform.as_ref().is_some_and(|platform| platform.os != "linux") {
         return Ok(None);
     }
+    let config = platform.as_mut().and_then(|platform| platform.config.take()).unwrap_or_default();
     let platform = at.platform.as_ref().or(platform.as_ref());
     let layers = manifest.layers.iter().map(usable).collect::<Result<_>>();
     Ok(Some(Image {
@@ -158,11 +165,12 @@ fn image(store: &Store, at: &Descriptor, above: &Above, manifest: Manifest) -> R
         digests,
         architecture: platform.map(architecture),
         layers: layers.map_err(|error| format!("{error:#}")),
+        config,
     }))
 }
 
 fn from_saved(store: &Store, saved: Saved) -> Result<Option<Image>> {
-    let platform = match &saved.config {
+    let mut platform = match &saved.config {
         Some(path) if store.has(path)? => store.parse::<Platform>(path).ok(),
         _ => None,
     };
@@ -179,6 +187,7 @@ fn from_saved(store: &Store, saved: Saved) -> Result<Option<Image>> {
         digests: hex.map(|hex| format!("sha256:{hex}")).into_iter().collect(),
         architecture: platform.as_ref().map(architecture),
         layers: Ok(saved.layers),
+        config: platform.as_mut().and_then(|platform| platform.config.take()).unwrap_or_default(),
     }))
 }
 

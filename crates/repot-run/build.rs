@@ -1,0 +1,14 @@
+//! Leaves the unwind tables out of the runner, like `crates/repot-init/build.rs`.
+
+use std::env::var;
+use std::path::Path;
+
+fn main() {
+    println!("cargo:rerun-if-changed=../repot-init/no-unwind.ld");
+    // Only lld, which `.cargo/config.toml` names for musl, inserts into its own layout without complaint.
+    let is_lld = var("RUSTC_LINKER").is_ok_and(|linker| linker.ends_with("rust-lld"));
+    if let (true, Ok(package)) = (is_lld, var("CARGO_MANIFEST_DIR")) {
+        let script = Path::new(&package).join("../repot-init/no-unwind.ld");
+        println!("cargo:rustc-link-arg-bins=-T{}", script.display());
+    }
+}

@@ -1,0 +1,237 @@
+//! The runner as PID 1 of a PID namespace: what the program gets, and how its end becomes the end of all.
+use std::time::Duration;
+
+use repot_harness::debian;
+use repot_tests::programs;
+use repot_tests::sandbox::{End, Running, Setup};
+use repot_tests::stage::prepare;
+use repot_tests::trees::Fs;
+use rustix::process::Signal;
+
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Starts the runner on a root with BusyBox. `lines` follow the first line of the description.
+fn start(lines: &str) -> Running {
+    start_with(&format!("repot-run 1\n{lines}"), |_| ())
+}
+
+fn start_with(description: &str, build: impl FnOnce(&repot_tests::stage::Stage) + Send) -> Running {
+    debian::need(&[debian::BUSYBOX]).expect("BusyBox");
+    let busybox = std::env::var_os("PATH")
+        .and_then(|path| {
+            std::env::split_paths(&path).map(|dir| dir.join("busybox")).find(|file| file.is_file())
+        })
+        .expect("BusyBox in PATH");
+    let prepared = prepare(Fs::Tmpfs, |stage| {
+        stage.program(".repot-runner", programs::repot_run());
+        stage.file(".repot-run", description.as_bytes());
+        stage.program("bin/busybox", &busybox);
+        for applet in [
+            "sh", "cat", "echo", "env", "id", "kill", "ls", "mkdir", "ps", "pwd", "readlink", "sleep", "stat",
+        ] {
+            stage.link(&format!("bin/{applet}"), "busybox");
+        }
+        stage.dir("etc");
+        build(stage);
+    });
+    prepared.start(&Setup {
+        program: "/.repot-runner".into(),
+        argv: vec!["/.repot-runner".into()],
+        ..Setup::default()
+    })
+}
+
+/// A shell script as the program.
+fn script(text: &str) -> String {
+    format!("arg sh\narg -c\narg {}\n", text.replace('\\', "\\\\").replace('\n', "\\n"))
+}
+
+/// Runs until the end, and returns the exit code and everything that was printed.
+fn run(mut running: Running) -> (i32, String) {
+    match running.wait_until(DEADLINE, None, &mut |_| unreachable!()) {
+        End::Exited(code) => (code, running.log()),
+        other => panic!("{other:?}: {}", running.log()),
+    }
+}
+
+fn wait_for(running: &mut Running, text: &str) {
+    let end = running.wait_until(DEADLINE, Some(text), &mut |_| unreachable!());
+    assert_eq!(end, End::Printed, "{}", running.log());
+}
+
+#[test]
+fn program_gets_its_user_directory_environment_and_session() {
+    let text =
+        "id; pwd; echo \"$A|$PATH|$HOME|$TERM\"; read -r line < /proc/$$/stat; echo \"stat $line\"; exit 7";
+    let lines = script(text) + "env A=b\\nc\nenv PATH=/bin\nworkdir /etc\nuser 101 102 4 5\n";
+    let (code, log) = run(start(&lines));
+    assert_eq!(code, 7, "{log}");
+    assert!(log.contains("uid=101 gid=102 groups=4,5"), "{log}");
+    assert!(log.contains("\n/etc\n"), "{log}");
+    assert!(log.contains("b\nc|/bin|/|linux"), "{log}");
+    // Process group and session are the program's own, and its parent is PID 1.
+    let stat = log.lines().find_map(|line| line.strip_prefix("stat ")).expect("stat");
+    let mut fields = stat.split(' ');
+    let pid = fields.next().expect("PID");
+    let (parent, group, session) = (fields.nth(2), fields.next(), fields.next());
+    assert_eq!((parent, group, session), (Some("1"), Some(pid), Some(pid)), "{stat}");
+}
+
+#[test]
+fn what_programs_expect_is_mounted_once() {
+    let text = "cat /proc/mounts; ls -a /; stat -c %a /tmp; readlink /dev/fd; cat /etc/hosts";
+    let running = start_with(&format!("repot-run 1\n{}", script(text)), |stage| {
+        stage.mount(Fs::Tmpfs, "sys");
+        stage.file("run/kept", b"");
+    });
+    let (code, log) = run(running);
+    assert_eq!(code, 0, "{log}");
+    for point in ["/proc proc", "/dev devtmpfs", "/dev/pts devpts", "/dev/shm tmpfs", "/dev/mqueue mqueue"] {
+        assert!(log.contains(&format!(" {point} ")), "{point}: {log}");
+    }
+    // The image's own mount of /sys stays alone, and so does its /run.
+    assert!(!log.contains(" /sys sysfs ") && !log.contains(" /run "), "{log}");
+    assert!(log.contains("1777\n/proc/self/fd\n127.0.0.1\tlocalhost"), "{log}");
+    // What the tool put into the image is gone.
+    assert!(!log.contains(".repot"), "{log}");
+}
+
+#[test]
+fn stop_signal_ends_the_program_in_its_own_way() {
+    for asked in [Signal::TERM, Signal::INT, Signal::POWER] {
+        let text = "trap 'echo asked; exit 3' QUIT; echo ready; while :; do sleep 0.01; done";
+        let mut running = start(&(script(text) + "stop 3\n"));
+        wait_for(&mut running, "ready");
+        running.signal(asked);
+        let (code, log) = run(running);
+        assert_eq!(code, 3, "{asked:?}: {log}");
+        assert!(log.contains("asked"), "{log}");
+    }
+}
+
+#[test]
+fn other_signals_are_passed_on() {
+    let text = "trap 'echo one' USR1; trap 'echo two; exit 0' HUP; echo ready; while :; do sleep 0.01; done";
+    let mut running = start(&script(text));
+    wait_for(&mut running, "ready");
+    running.signal(Signal::USR1);
+    wait_for(&mut running, "one");
+    running.signal(Signal::HUP);
+    let (code, log) = run(running);
+    assert_eq!((code, log.contains("two")), (0, true), "{log}");
+}
+
+#[test]
+fn program_that_ignores_the_stop_signal_is_killed_after_the_grace_period() {
+    let mut running =
+        start(&(script("trap '' TERM; echo ready; while :; do sleep 0.01; done") + "grace 1\n"));
+    wait_for(&mut running, "ready");
+    running.signal(Signal::TERM);
+    let (code, log) = run(running);
+    assert_eq!(code, 137, "{log}");
+    assert!(log.contains("not ended within 1 s; killing it"), "{log}");
+}
+
+#[test]
+fn stopped_program_is_continued_when_it_is_asked_to_end() {
+    let mut running = start(&script("echo ready; kill -STOP $$; echo continued; sleep 1000"));
+    wait_for(&mut running, "ready");
+    running.signal(Signal::TERM);
+    let (code, log) = run(running);
+    assert_eq!(code, 143, "{log}");
+}
+
+/// Orphans in sessions of their own, whose children end while nobody waits for them.
+#[test]
+fn orphans_are_reaped() {
+    let text = "
+        for i in 1 2 3 4 5 6 7 8; do
+            setsid() { sh -c 'sh -c \"sleep 0.01 & exit 0\" & exit 0' & }
+            setsid
+        done
+        wait
+        while ps -o stat,args | grep -q '^Z'; do sleep 0.01; done
+        while ps -o args | grep -q '^sleep 0.0[1]'; do sleep 0.001; done
+        ps -o stat,args";
+    let running = start_with(&format!("repot-run 1\n{}", script(text)), |stage| {
+        stage.link("bin/grep", "busybox");
+    });
+    let (code, log) = run(running);
+    assert_eq!(code, 0, "{log}");
+    assert!(log.contains("STAT"), "{log}");
+    assert!(!log.lines().any(|line| line.starts_with('Z')), "zombies: {log}");
+}
+
+#[test]
+fn processes_that_are_left_are_ended_with_the_program() {
+    let text = "(trap '' TERM; echo left; sleep 1000) & sleep 1000 & exit 4";
+    let (code, log) = run(start(&(script(text) + "grace 1\n")));
+    assert_eq!(code, 4, "{log}");
+}
+
+/// A process that forks faster than it can be killed one by one.
+#[test]
+fn program_that_forks_for_ever_is_ended() {
+    let text = "f() { (f) & }; trap '' TERM; f; sleep 0.2; exit 9";
+    let (code, log) = run(start(&(script(text) + "grace 1\n")));
+    assert_eq!(code, 9, "{log}");
+}
+
+#[test]
+fn program_that_cannot_start_is_named_with_the_exit_code_of_a_shell() {
+    for (lines, code, why) in [
+        ("arg nosuch\n", 127, "execve \"nosuch\": ENOENT"),
+        ("arg /bin/nosuch\n", 127, "execve \"/bin/nosuch\": ENOENT"),
+        ("arg /etc\n", 126, "execve \"/etc\": EACCES"),
+        ("arg /etc/text\n", 126, "execve \"/etc/text\": ENOEXEC"),
+        ("arg sh\nworkdir /nowhere\n", 127, "chdir \"/nowhere\": ENOENT"),
+    ] {
+        let running = start_with(&format!("repot-run 1\n{lines}"), |stage| {
+            stage.program("etc/text", std::path::Path::new("/etc/hostname"));
+        });
+        let (seen, log) = run(running);
+        assert_eq!(seen, code, "{lines}: {log}");
+        assert!(log.contains(why), "{lines}: {log}");
+    }
+}
+
+#[test]
+fn environment_that_the_kernel_refuses_is_reported() {
+    let lines = format!("arg sh\nenv BIG={}\n", "x".repeat(1 << 20));
+    let (code, log) = run(start(&lines));
+    assert_eq!(code, 126, "{log}");
+    assert!(log.contains("execve \"sh\": E2BIG"), "{log}");
+}
+
+#[test]
+fn description_that_cannot_be_used_is_reported_by_line() {
+    let (code, log) = run(start_with("repot-run 2\narg sh\n", |_| ()));
+    assert_eq!(code, 125, "{log}");
+    assert!(log.contains("/.repot-run:1: expected \"repot-run 1\", found \"repot-run 2\""), "{log}");
+    let (code, log) = run(start("arg sh\ncolor red\n"));
+    assert_eq!(code, 125, "{log}");
+    assert!(log.contains("/.repot-run:3: unknown key \"color\""), "{log}");
+}
+
+#[test]
+fn exit_code_is_written_where_it_is_asked_for() {
+    let text = "exit 5";
+    let (code, log) = run(start(&(script(text) + "exit /dev/nosuch\n")));
+    assert_eq!(code, 5, "{log}");
+    assert!(log.contains("exit code not written to \"/dev/nosuch\": ENOENT"), "{log}");
+    // The standard output of the runner is the test's pipe.
+    let (code, log) = run(start(&(script(text) + "exit /proc/1/fd/1\n")));
+    assert_eq!(code, 5, "{log}");
+    assert!(log.contains("\n5\n") || log.starts_with("5\n"), "{log}");
+}
+
+#[test]
+fn program_is_started_again_until_somebody_asks_for_the_end() {
+    let text =
+        "echo run >> /tmp/runs; cat /tmp/runs | while read l; do echo -n +; done; echo ' up'; sleep 0.05";
+    let mut running = start(&(script(text) + "onexit restart\n"));
+    wait_for(&mut running, "++ up");
+    running.signal(Signal::TERM);
+    let (_, log) = run(running);
+    assert!(log.contains("exited with 0"), "{log}");
+}
