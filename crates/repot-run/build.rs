@@ -10,5 +10,8 @@ fn main() {
     if let (true, Ok(package)) = (is_lld, var("CARGO_MANIFEST_DIR")) {
         let script = Path::new(&package).join("../repot-init/no-unwind.ld");
         println!("cargo:rustc-link-arg-bins=-T{}", script.display());
+        // 500 addresses to relocate take 200 bytes instead of 12,000. The C library relocates them since musl
+        // 1.2.4.
+        println!("cargo:rustc-link-arg-bins=--pack-dyn-relocs=relr");
     }
 }

@@ -70,9 +70,9 @@ fn run(invocation: &Invocation) -> i32 {
     }
     // From here on no signal is lost: each waits until the supervisor takes it.
     sys::block_signals();
-    prepare::console();
     prepare::mounts();
     log::open();
+    prepare::console();
     // Ctrl-Alt-Del becomes SIGINT to this process.
     let _ = reboot(RebootCommand::CadOff);
     let (program, found) = describe();
