@@ -87,13 +87,15 @@ fn format() -> Result<Outcome> {
     run(&mut cargo(&["fmt", "--all", "--check"])).map(passed)
 }
 
-/// Everything but the init and the runner, so that the features of shared dependencies are the same for clippy and rustdoc.
+/// Everything but the init and the runner, so that the features of shared dependencies are the same for
+/// clippy and rustdoc.
 const ALL_BUT_INIT: [&str; 6] =
     ["--quiet", "--workspace", "--exclude", "repot-init", "--exclude", "repot-run"];
 
 fn clippy() -> Result<Outcome> {
     run(cargo(&["clippy"]).args(ALL_BUT_INIT).args(["--all-targets", "--", "-D", "warnings"]))?;
-    // They define their own panic handler, so they are checked as they are built: alone, for their own target.
+    // They define their own panic handler, so they are checked as they are built: alone, for their own
+    // target.
     run(alone("clippy", "repot-run")?.args(["--", "-D", "warnings"]))?;
     run(alone("clippy", "repot-init")?.args(["--", "-D", "warnings"])).map(passed)
 }

@@ -131,8 +131,8 @@ fn become_program(program: &Program, candidates: &[CString], env: &[&CStr]) -> (
 fn become_user(user: &User) -> Result<(), (usize, Errno)> {
     let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
     if user.uid != 0 {
-        // The console belongs to root, and a program that opens /dev/stdout opens it anew by its path. Anything
-        // but a terminal, such as /dev/null, belongs to others too.
+        // The console belongs to root, and a program that opens /dev/stdout opens it anew by its path.
+        // Anything but a terminal, such as /dev/null, belongs to others too.
         for stream in sys::streams().into_iter().filter(|stream| isatty(stream)) {
             let _ = fchown(stream, Some(uid), None);
         }

@@ -77,13 +77,13 @@ impl<R: BufRead> Decoder<R> {
             invalid("a block is larger than 8 MiB (or a segment follows lz4, which has no end mark)")
         })?;
         let mut packed = vec![0; size];
-        self.input.read_exact(&mut packed).map_err(|error| match error.kind() {
+        self.input.read_exact(&mut packed).map_err(|error| {
+            if error.kind() != io::ErrorKind::UnexpectedEof {
+                return error;
+            }
             // The magic of what follows was taken for a size.
-            io::ErrorKind::UnexpectedEof => io::Error::new(
-                io::ErrorKind::UnexpectedEof,
-                "truncated in a block (or a segment follows lz4, which has no end mark)",
-            ),
-            _ => error,
+            let why = "truncated in a block (or a segment follows lz4, which has no end mark)";
+            io::Error::new(io::ErrorKind::UnexpectedEof, why)
         })?;
         self.block.resize(BLOCK, 0);
         let len = lz4_flex::block::decompress_into(&packed, &mut self.block).map_err(invalid)?;

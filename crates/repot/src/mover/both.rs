@@ -1,5 +1,5 @@
-//! What is in both trees while a move runs: files of which a part has been freed, and directories that are not
-//! empty yet.
+//! What is in both trees while a move runs: files of which a part has been freed, and directories that are
+//! not empty yet.
 //!
 //! A name that is in both trees says nothing about the two entries: another process may have created one of
 //! them. So entries are recognized by their inode numbers. The numbers of an entry are noted before anything
