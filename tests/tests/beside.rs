@@ -102,8 +102,8 @@ fn with(prepared: &Prepared, mut act: impl FnMut(&[u8]) -> Verdict) -> (Running,
     (running, end)
 }
 
-const OLD: [u8; 3 << 20] = [1; 3 << 20];
-const LATE: [u8; 2 << 20] = [2; 2 << 20];
+static OLD: [u8; 3 << 20] = [1; 3 << 20];
+static LATE: [u8; 2 << 20] = [2; 2 << 20];
 
 /// Sizes of the first and of the second file, with and without an announcement of others.
 const CONFLICTS: [(usize, usize, &str); 7] = [

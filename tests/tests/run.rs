@@ -48,10 +48,9 @@ fn script(text: &str) -> String {
 
 /// Runs until the end, and returns the exit code and everything that was printed.
 fn run(mut running: Running) -> (i32, String) {
-    match running.wait_until(DEADLINE, None, &mut |_| unreachable!()) {
-        End::Exited(code) => (code, running.log()),
-        other => panic!("{other:?}: {}", running.log()),
-    }
+    let end = running.wait_until(DEADLINE, None, &mut |_| unreachable!());
+    let End::Exited(code) = end else { panic!("{end:?}: {}", running.log()) };
+    (code, running.log())
 }
 
 fn wait_for(running: &mut Running, text: &str) {

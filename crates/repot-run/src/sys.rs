@@ -216,6 +216,7 @@ pub(crate) fn reported(pipe: BorrowedFd<'_>) -> Option<(usize, Errno)> {
 }
 
 /// Sets the loopback interface up (netdevice(7)).
+#[allow(clippy::cast_possible_truncation)] // Small constants, whose types differ between C libraries.
 pub(crate) fn loopback_up() -> Result<(), Errno> {
     // SAFETY: an interface request of zeros is valid; the name is shorter than its field; both requests read
     // and write only this structure.
@@ -242,6 +243,7 @@ pub(crate) fn loopback_up() -> Result<(), Errno> {
 }
 
 /// Connects to a vsock port of the host (vsock(7)).
+#[allow(clippy::cast_possible_truncation)] // A small constant and a small size.
 pub(crate) fn vsock(port: u32) -> Result<OwnedFd, Errno> {
     // SAFETY: an address of zeros is valid, and its size is the one that is passed.
     unsafe {
