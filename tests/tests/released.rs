@@ -9,7 +9,7 @@ use repot_harness::{command, place};
 use repot_tests::programs;
 
 /// The init is part of every image, and the kernel unpacks it before anything else can run.
-const INIT_LIMIT: u64 = 400_000;
+const INIT_LIMIT: u64 = 300_000;
 /// The limit of the init that can also unpack payloads.
 const PAYLOAD_LIMIT: u64 = 700_000;
 

@@ -32,6 +32,7 @@ pub mod ram;
 pub mod report;
 pub mod source;
 pub mod survey;
+mod sys;
 pub mod tree;
 
 pub use commands::run;

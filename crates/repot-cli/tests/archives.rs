@@ -155,6 +155,21 @@ fn numbers_may_be_blank_binary_or_negative() {
     refused(&archive(&[Raw::new(b'0', b"x", b"").with(108, b"root\0\0\0\0")]), "invalid owner");
 }
 
+/// Go writes what is not UTF-8 only into the records, and cuts it off in the header.
+#[test]
+fn a_name_in_the_records_says_what_is_a_directory() {
+    let members = [
+        Raw::records(b'x', &[("path", b"names/x")]),
+        Raw::new(b'0', b"names/", b"data"),
+        Raw::new(0, b"old/", b""),
+    ];
+    expect(
+        &members,
+        &["/names 40755 0:0 0 a directory", "/names/x 100644 7:8 9 \"data\"", "/old 40644 7:8 9 a directory"],
+        &[],
+    );
+}
+
 #[test]
 fn attributes_come_from_every_kind_of_record() {
     let members = [

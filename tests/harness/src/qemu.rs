@@ -184,7 +184,7 @@ fn handle(child: &Child) -> Result<OwnedFd> {
 ///
 /// # Errors
 /// If the child cannot be waited for or killed.
-pub fn wait(child: &mut Child, limit: Duration) -> Result<Option<ExitStatus>> {
+fn wait(child: &mut Child, limit: Duration) -> Result<Option<ExitStatus>> {
     let handle = handle(child)?;
     let timeout = Timespec { tv_sec: i64::try_from(limit.as_secs())?, tv_nsec: 0 };
     let ended = loop {

@@ -5,10 +5,12 @@ use crate::kernels::Kernel;
 use crate::{place, qemu};
 use anyhow::{Context, Result, ensure};
 use std::ffi::OsStr;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
+
+/// The exit code of `repot boot --timeout` when the time is up.
+const TIMED_OUT: i32 = 124;
 
 /// A built `repot`.
 #[derive(Debug)]
@@ -80,24 +82,21 @@ impl Tool {
         let (console, report) = (boot.folder.join("console.txt"), boot.folder.join("report.json"));
         let port = format!("file:{}", report.display());
         let begun = Instant::now();
-        let mut child = Command::new(&self.program)
+        let output = Command::new(&self.program)
             .args(["boot", "--no-kvm", "--memory", &format!("{}M", boot.memory_mib), "--append", boot.append])
             .arg("--kernel")
             .arg(&boot.kernel.image)
             .arg("--console")
             .arg(&console)
+            .args(["--timeout", &boot.limit.as_secs().to_string()])
             .arg(boot.image)
             .args(["--", "-serial", &port])
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
+            .output()
             .with_context(|| format!("cannot run {}", self.program.display()))?;
-        let stderr = child.stderr.take();
-        let status = qemu::wait(&mut child, boot.limit)?;
-        let mut messages = String::new();
-        stderr.context("repot has no standard error")?.read_to_string(&mut messages)?;
-        ensure!(status.is_none_or(|status| status.success()), "repot boot failed: {messages}");
-        qemu::Run::read(&console, &report, begun.elapsed(), status.is_none())
+        let (status, messages) = (output.status, String::from_utf8_lossy(&output.stderr));
+        let late = status.code() == Some(TIMED_OUT);
+        ensure!(status.success() || late, "repot boot failed: {messages}");
+        qemu::Run::read(&console, &report, begun.elapsed(), late)
     }
 }

@@ -12,6 +12,7 @@ mod image;
 mod layouts;
 mod payload_image;
 mod programs;
+mod run_images;
 mod scenario;
 mod secret;
 mod segments;
@@ -33,7 +34,7 @@ const SHOWN: usize = 12;
 
 /// One boot, ready to run.
 pub struct Boot {
-    /// SCENARIO/KERNEL-ROOTFSTYPE-MODE, image/NAME, layouts/NAME, or
+    /// SCENARIO/KERNEL-ROOTFSTYPE-MODE, image/NAME, layouts/NAME, run/NAME, or
     /// formats/KERNEL-NAME.
     pub name: String,
     run: Box<dyn FnOnce() -> Result<()> + Send>,
@@ -63,6 +64,7 @@ pub fn all() -> Result<Vec<Boot>> {
     let mut boots = tool_images::boots();
     boots.extend(layouts::boots());
     boots.extend(formats::boots());
+    boots.extend(run_images::boots());
     for case in case::all()? {
         boots.push(Boot { name: case.name(), run: Box::new(move || case.boot()) });
     }

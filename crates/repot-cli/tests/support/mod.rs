@@ -43,7 +43,11 @@ impl Work {
 
     pub(crate) fn repot(&self, args: &[&str]) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_repot"));
-        command.args(args).current_dir(self.dir.path()).env("REPOT_INIT", self.path("init"));
+        command
+            .args(args)
+            .current_dir(self.dir.path())
+            .env("REPOT_INIT", self.path("init"))
+            .env("REPOT_RUN", self.path("init"));
         command.env_remove("SOURCE_DATE_EPOCH").output().unwrap()
     }
 

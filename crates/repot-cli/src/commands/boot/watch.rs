@@ -10,13 +10,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
 
 use super::Machine;
 use super::exit::Port;
 use crate::cli::Boot;
 use crate::errors::Status;
+use crate::sys;
 
 /// How the kernel begins the report of its own death (kernel/panic.c).
 const PANIC: &[u8] = b"Kernel panic - not syncing";
@@ -33,8 +32,6 @@ enum Event {
     Panic(String),
     /// QEMU has closed the console, or the console could not be written.
     Closed(io::Result<()>),
-    /// A signal asks this program to end.
-    Signal(i32),
 }
 
 /// Runs QEMU until the guest ends, the time is up or the text was seen.
@@ -43,6 +40,7 @@ pub(super) fn run(mut command: Command, machine: &Machine, exit: &Port, args: &B
         None => Box::new(io::stdout()),
         Some(path) => Box::new(create(path)?),
     };
+    sys::end_with_this_thread(&mut command);
     let mut child = match command.stdout(Stdio::piped()).spawn() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             bail!("{} is not installed (Debian: apt install {})", machine.qemu, machine.package)
@@ -52,7 +50,6 @@ pub(super) fn run(mut command: Command, machine: &Machine, exit: &Port, args: &B
     let (sender, events) = channel();
     let output = child.stdout.take().context("QEMU has no output")?;
     let expected = args.expect.clone().map(String::into_bytes);
-    forward_signals(sender.clone())?;
     let _reader = thread::spawn(move || {
         let result = copy(output, console, expected.as_deref(), &sender);
         let _ = sender.send(Event::Closed(result));
@@ -89,8 +86,6 @@ fn wait(events: &Receiver<Event>, deadline: Option<Instant>, args: &Boot) -> Res
                 let console = args.console.as_deref().unwrap_or(Path::new("standard output"));
                 return Err(error).with_context(|| format!("cannot write {}", console.display()));
             }
-            // As a shell reports a program that a signal has ended.
-            Ok(Event::Signal(signal)) => return Err(Status(u8::try_from(128 + signal).unwrap_or(1)).into()),
             Err(RecvTimeoutError::Timeout) if deadline.is_some() => return Ok(Ended::TimedOut),
             Err(RecvTimeoutError::Timeout) => {}
         }
@@ -135,17 +130,6 @@ fn stop(child: &mut Child, events: &Receiver<Event>) {
     }
     // Fails only if it has ended already.
     let _ = child.kill();
-}
-
-/// A guest must not outlive this program.
-fn forward_signals(sender: Sender<Event>) -> Result<()> {
-    let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM]).context("cannot wait for signals")?;
-    thread::spawn(move || {
-        for signal in signals.forever() {
-            let _ = sender.send(Event::Signal(signal));
-        }
-    });
-    Ok(())
 }
 
 /// Copies the console, and reports what it shows.

@@ -138,9 +138,10 @@ impl Entries {
             None => held,
         };
         let size = size.with_context(|| format!("\"{shown}\": invalid size"))?;
-        let mut stored = self.stored(&header, size)?;
+        let kind = header.kind_of(&name);
+        let mut stored = self.stored(&header, kind, size)?;
         let end = |at: u64| at.checked_add(stored).filter(|end| *end <= self.len);
-        let map = match header.kind() {
+        let map = match kind {
             b'S' => Some(self.old_map(&header).with_context(|| format!("\"{shown}\""))?),
             b'0' if sparse::described(&records) => {
                 ensure!(end(self.at).is_some(), "truncated at byte {}, in the data of \"{shown}\"", self.len);
@@ -169,8 +170,8 @@ impl Entries {
 
     /// Bytes of data of a member. Many programs give a size to members that have no data, and only those
     /// that write PAX give data to links.
-    fn stored(&self, header: &Header, size: u64) -> Result<u64> {
-        let empty = match header.kind() {
+    fn stored(&self, header: &Header, kind: u8, size: u64) -> Result<u64> {
+        let empty = match kind {
             b'1' if !self.pax => header.dialect() != Dialect::Ustar || self.header_follows()?,
             b'1' => false,
             b'2'..=b'6' => self.header_follows()?,

@@ -43,13 +43,18 @@ impl Header {
         }
     }
 
-    /// The type of the member. Version 7 had none for directories.
+    /// The type of the member, but for a directory of version 7.
     pub(super) fn kind(&self) -> u8 {
         match self.0[156] {
-            0 | b'0' if self.name().ends_with(b"/") => b'5',
             0 | b'7' => b'0',
             other => other,
         }
+    }
+
+    /// The type of a member with this name. Version 7 had no type for directories, only names that end with a
+    /// slash. The name is that of the records, if they have one: the one in the header may be cut off.
+    pub(super) fn kind_of(&self, name: &[u8]) -> u8 {
+        if matches!(self.0[156], 0 | b'0') && name.ends_with(b"/") { b'5' } else { self.kind() }
     }
 
     pub(super) fn name(&self) -> Vec<u8> {

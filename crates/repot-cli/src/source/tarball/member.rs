@@ -31,7 +31,7 @@ impl Member {
     /// The type of the member, as in its header.
     #[must_use]
     pub fn kind(&self) -> u8 {
-        self.header.kind()
+        self.header.kind_of(&self.name)
     }
 
     /// Whether it is the rest of a file that begins in another volume. In PAX archives global records say so.
