@@ -1,6 +1,7 @@
 //! What the kernel makes of odd images, and whether `repot inspect` knows: `cargo xtask formats`.
 //!
-//! Every statement that `inspect` makes about the kernel has a boot here. A few of the boots are tests.
+//! What `inspect` says about segments, and about members that meet others, has a boot here. A few of the
+//! boots are tests.
 
 mod cases;
 mod elf;
@@ -172,8 +173,9 @@ fn page(rows: &[(&str, Vec<String>, String)]) -> Result<String> {
     }
     let mut text = format!(
         "# What the kernel makes of odd images\n\n`cargo xtask formats` builds these images, boots each on every \
-         kernel, and writes this page. Every statement of `repot inspect` about the kernel has a boot here, and the \
-         command fails if one of them is wrong. Some of the boots are tests too (`cargo xtask boots formats/`).\n\n\
+         kernel, and writes this page. The command fails if a kernel, or `repot inspect`, is not as the page says. \
+         Without a boot are what `inspect` says about damaged headers, wrong checksums, and names that are empty or longer \
+         than PATH_MAX. Some of the boots are tests too (`cargo xtask boots formats/`).\n\n\
          The kernels: {}.\n\n| image | {} | `repot inspect` |\n|---|---|---|---|---|---|\n",
         packages.join(", "),
         SERIES.join(" | ")
