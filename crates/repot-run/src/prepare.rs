@@ -15,7 +15,7 @@ use rustix::io::{Errno, read as read_some};
 use rustix::process::{Resource, Rlimit, setrlimit};
 use rustix::system::{sethostname, uname};
 
-use crate::log::warn;
+use crate::log::{is_machine, warn};
 use crate::network;
 
 /// The maximum size of a description, in bytes. The kernel takes at most 2 MiB of arguments and environment
@@ -28,8 +28,7 @@ const TMPFS: u64 = 0x0102_1994;
 
 /// Opens the console as the standard streams, where they are not open.
 pub(crate) fn console() {
-    // Before /proc is mounted nobody knows whether the console of the machine is ours to open.
-    repot::handoff::console(false);
+    repot::handoff::console(is_machine());
 }
 
 /// Mounts what is not mounted yet. `/run` and `/tmp` are as the image has them if the root is in memory; on
