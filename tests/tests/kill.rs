@@ -68,6 +68,10 @@ fn killed_before_any_call_every_byte_is_in_one_tree() {
         for _ in 0..80 {
             let (nth, prepared) = (number(calls), prepared(fs, threads));
             let Some(torn) = kill_before_call(&prepared, prepared.start(&setup()), nth) else { continue };
+            // After the switch the new tree is `/`, and no descriptor leads to it.
+            if torn.new.len() <= 1 && torn.old.len() <= 1 {
+                continue;
+            }
             halfway += u32::from(torn.new.len() > 1 && torn.old.len() > 1);
             check(
                 &prepared,
