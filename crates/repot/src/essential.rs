@@ -1,7 +1,6 @@
 //! The file systems that every program expects: `/proc`, `/dev` and the like.
 
 use alloc::ffi::CString;
-use alloc::format;
 use core::ffi::CStr;
 
 use rustix::fs::{
@@ -70,11 +69,6 @@ const LINKS: [(&CStr, &CStr); 4] = [
 ];
 
 impl Essential {
-    /// The one of this name.
-    pub fn named(name: &[u8]) -> Option<&'static Essential> {
-        ESSENTIAL.iter().find(|essential| essential.name.as_bytes() == name)
-    }
-
     /// Mounts it, and makes its mount point if that is missing. Does nothing if something is mounted there
     /// already. A kernel without devtmpfs gets a tmpfs with the usual nodes.
     ///
@@ -136,11 +130,4 @@ fn fill() {
         }
     }
     let _ = symlinkat(c"pts/ptmx", CWD, c"/dev/ptmx");
-}
-
-/// The names of all of them, for messages.
-pub fn names() -> alloc::string::String {
-    ESSENTIAL.iter().fold(alloc::string::String::new(), |names, essential| {
-        if names.is_empty() { essential.name.into() } else { format!("{names}, {}", essential.name) }
-    })
 }
