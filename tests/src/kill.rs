@@ -31,11 +31,12 @@ pub fn kill_before_call(prepared: &Prepared, mut running: Running, nth: u64) -> 
         if call.nth < nth || call.program > 1 {
             return Verdict::Continue;
         }
-        twin = Twin::of(pid, &prepared.view);
+        // Another thread may have made its call before the kill arrived; no descriptors are left by then.
+        twin.get_or_insert_with(|| Twin::of(pid, &prepared.view));
         Verdict::Kill
     });
     match end {
-        End::Killed(9) => Some(torn(prepared, twin)),
+        End::Killed(9) => twin.map(|twin| torn(prepared, &twin)),
         End::Init(_) => None,
         other @ (End::Exited(_) | End::Killed(_) | End::Printed | End::Late) => {
             panic!("{other:?}; it printed:\n{}", running.log())
@@ -58,13 +59,12 @@ pub fn kill_after(prepared: &Prepared, mut running: Running, delay: std::time::D
     running.freeze();
     let twin = Twin::of(running.pid(), &prepared.view);
     drop(running);
-    Some(torn(prepared, twin))
+    Some(torn(prepared, &twin))
 }
 
-fn torn(prepared: &Prepared, twin: Option<Twin>) -> Torn {
+fn torn(prepared: &Prepared, twin: &Twin) -> Torn {
     let old = snapshot(&prepared.view).expect("a snapshot of the old root");
-    let new = twin.map(|twin| snapshot(twin.root()).expect("a snapshot of the new root"));
-    Torn { old, new: new.unwrap_or_default() }
+    Torn { old, new: twin.tree() }
 }
 
 impl Torn {
