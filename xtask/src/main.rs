@@ -63,7 +63,7 @@ enum Command {
     },
     /// Run the boots whose name contains FILTER: those of tests/vm/boots, and images that the tool packs
     #[command(
-        after_help = "Examples:\n  cargo xtask boots\n  cargo xtask boots matrix/6.12-ramfs\n  cargo xtask boots image/"
+        after_help = "Examples:\n  cargo xtask boots\n  cargo xtask boots matrix/6.12-ramfs\n  cargo xtask boots --all in-use/"
     )]
     Boots {
         /// Part of a boot's name: SCENARIO/KERNEL-ROOTFSTYPE-MODE, or image/NAME
@@ -72,6 +72,9 @@ enum Command {
         /// Virtual machines at a time
         #[arg(long, short, default_value_t = 2)]
         jobs: usize,
+        /// With the boots of long tables of which the tests run a sample
+        #[arg(long)]
+        all: bool,
     },
     /// Boot with less and less memory, and write docs/memory-sweep.md
     #[command(disable_help_flag = true)]
@@ -120,7 +123,7 @@ fn main() -> ExitCode {
         Command::Fuzz(choice) => fuzz::fuzz(&choice),
         Command::Lint(choice) => lint::lint(&choice),
         Command::Dist { target } => dist::dist(target),
-        Command::Boots { filter, jobs } => test::boots(&filter, jobs),
+        Command::Boots { filter, jobs, all } => test::boots(&filter, jobs, all),
         Command::Sweep(rest) => program(&["--package=repot-vm", "--bin=memory-sweep"], &[], &rest),
         Command::Formats(rest) => program(&["--package=repot-vm", "--bin=kernel-formats"], &[], &rest),
         Command::Bench(rest) => program(&["--package=repot-bench"], &[], &rest),

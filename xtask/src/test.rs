@@ -65,9 +65,12 @@ pub(crate) fn test(choice: &Choice) -> Result<bool> {
     Ok(score.failed == 0)
 }
 
-/// Runs the boots alone.
-pub(crate) fn boots(filter: &str, jobs: usize) -> Result<()> {
+/// Runs the boots alone; those of long tables too if `all`.
+pub(crate) fn boots(filter: &str, jobs: usize, all: bool) -> Result<()> {
     let mut cargo = cargo_test();
+    if all {
+        cargo.env("REPOT_ALL_BOOTS", "1");
+    }
     cargo.args(["--test=boots", "--", "--test-threads", &jobs.to_string(), filter]);
     let status = cargo.stdin(Stdio::null()).status().context("cannot run cargo test")?;
     ensure!(status.success(), "the boots ended with {status}");

@@ -111,7 +111,8 @@ pub(crate) fn kept_flags() -> IFlags {
 /// The attributes that the old root can hold besides mode, owner and times.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Attributes {
-    /// Whether the old root keeps extended attributes; tmpfs does, ramfs does not.
+    /// Whether the old root has extended attributes. tmpfs keeps them. ramfs does not, but with a security
+    /// module each of its inodes has a label.
     pub(crate) xattrs: bool,
     /// Whether the old root keeps inode flags.
     pub(crate) flags: bool,
@@ -290,14 +291,23 @@ fn copy_xattrs(from: At<'_>, to: At<'_>, mut refused: impl FnMut(&CStr, Errno)) 
     for name in names().filter(|name| !is_label(name)).chain(labels) {
         let Ok(name) = CStr::from_bytes_with_nul(name) else { continue };
         value.resize(MAX, 0);
-        let copied = get(from, name, &mut value)
-            .on(from.call("fgetxattr", "lgetxattr"), name.to_bytes())
-            .and_then(|length| set_or_refuse(to, name, &value[..length], &mut refused));
+        let copied = match get(from, name, &mut value) {
+            // SELinux lists its label before it has a policy, when there is none to read.
+            Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(()),
+            read => read
+                .on(from.call("fgetxattr", "lgetxattr"), name.to_bytes())
+                .and_then(|length| set_or_refuse(to, name, &value[..length], &mut refused)),
+        };
         if outcome.is_ok() {
             outcome = copied;
         }
     }
     outcome
+}
+
+/// Whether an open entry has extended attributes.
+pub(crate) fn has_xattrs(entry: BorrowedFd<'_>) -> bool {
+    matches!(list(At::Open(entry), &mut [0]), Ok(1..) | Err(Errno::RANGE))
 }
 
 /// The path of an entry that must not be opened, for system calls that take only paths. The working directory

@@ -29,7 +29,7 @@ use rustix::process::{getegid, geteuid};
 use crate::error::{Call, Error, Fault, Step, Torn};
 use crate::facts::{Facts, RootFs};
 use crate::manifest;
-use crate::metadata::{Attributes, Meta};
+use crate::metadata::{Attributes, Meta, has_xattrs};
 use crate::newroot::NewRoot;
 use crate::plan::Plan;
 use crate::progress::Progress;
@@ -164,7 +164,7 @@ pub(crate) fn merge(
 fn prepare(new: &NewRoot<'_>, facts: &Facts, root: Meta) -> Result<Moved, Fault> {
     let old = &new.site.old;
     let attributes = Attributes {
-        xattrs: facts.rootfs != RootFs::Ramfs,
+        xattrs: facts.rootfs != RootFs::Ramfs || has_xattrs(old.as_fd()),
         flags: facts.flags,
         creator: (geteuid().as_raw(), getegid().as_raw()),
     };

@@ -42,8 +42,6 @@ pub(crate) struct Expect {
     pub(crate) log_without: Vec<String>,
     /// Page cache in KiB that may remain besides the tree and cannot be dropped.
     pub(crate) memory_over_tree: Option<u64>,
-    /// Memory in KiB that the sampler may see above its first sample.
-    pub(crate) extra_memory: Option<u64>,
     /// Files below `/proc/sys/vm` and their contents.
     pub(crate) settings: BTreeMap<String, String>,
     /// The old root's superblock is gone.

@@ -41,7 +41,7 @@ pub(crate) fn boots() -> Vec<Boot> {
             Ok(())
         });
         let name = case.rows.first()?.name.replace([' ', ',', '/'], "-");
-        Some(Boot { name: format!("formats/{series}-{name}"), run })
+        Some(Boot { name: format!("formats/{series}-{name}"), long: false, run })
     };
     CASES.iter().enumerate().filter_map(boot).collect()
 }

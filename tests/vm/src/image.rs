@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use repot_cli::codec::{Compression, Encoder};
 use repot_cli::modules::{self, Choice};
 use repot_cli::newc::{Item, Reader};
-use repot_harness::{kernels, place};
+use repot_harness::{command, debian, place};
 use repot_snapshot::plant::{Fs, Plant, hostile_archive, plant};
 use repot_snapshot::{Kind, Snapshot, snapshot};
 use repot_tests::payload_image::noise;
@@ -16,6 +16,7 @@ use std::fs::{File, Permissions, create_dir_all};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// A packed tree.
 #[derive(Debug)]
@@ -187,16 +188,12 @@ fn skeleton(root: &Path, scenario: &Scenario, init: &Path, probe: &Path) -> Resu
     if scenario.forgets {
         std::fs::write(root.join(repot_probe::FORGET), b"")?;
     }
-    // One image for all kernels.
-    for series in scenario.kernels.iter().filter(|_| !scenario.modules.is_empty()) {
-        let modules = kernels::drivers(series, &scenario.modules)?;
-        let folder = root.join("modules").join(&modules.release);
-        create_dir_all(&folder)?;
-        for file in &modules.files {
-            let name = file.file_name().context("a module has a name")?;
-            std::fs::copy(file, folder.join(name))
-                .with_context(|| format!("cannot copy {}", file.display()))?;
-        }
+    if scenario.policy {
+        debian::need(&[("secilc", "secilc")])?;
+        let source = place::checkout().join("tests/vm/policy.cil");
+        // The version that the oldest kernel knows.
+        let words = ["-c", "31", "-f", "/dev/null", "-o"];
+        command::run(Command::new("secilc").args(words).arg(root.join("policy")).arg(source))?;
     }
     if let Some(config) = &scenario.config {
         std::fs::write(root.join("etc/repot.conf"), config)?;

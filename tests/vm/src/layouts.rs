@@ -80,6 +80,7 @@ const LAYOUTS: [Layout; 4] = [
 pub(crate) fn boots() -> Vec<Boot> {
     let boot = |layout: &'static Layout| Boot {
         name: format!("layouts/{}", layout.name),
+        long: false,
         run: Box::new(move || run(layout)),
     };
     LAYOUTS.iter().map(boot).collect()

@@ -9,6 +9,7 @@ mod case;
 mod expect;
 pub mod formats;
 mod image;
+mod in_use;
 mod layouts;
 mod payload_image;
 mod programs;
@@ -34,9 +35,11 @@ const SHOWN: usize = 12;
 
 /// One boot, ready to run.
 pub struct Boot {
-    /// SCENARIO/KERNEL-ROOTFSTYPE-MODE, image/NAME, layouts/NAME, run/NAME, or
-    /// formats/KERNEL-NAME.
+    /// SCENARIO/KERNEL-ROOTFSTYPE-MODE, image/NAME, layouts/NAME, run/NAME,
+    /// in-use/ROW-KERNEL-ROOTFSTYPE, or formats/KERNEL-NAME.
     pub name: String,
+    /// It runs only where all boots are asked for.
+    pub long: bool,
     run: Box<dyn FnOnce() -> Result<()> + Send>,
 }
 
@@ -65,8 +68,9 @@ pub fn all() -> Result<Vec<Boot>> {
     boots.extend(layouts::boots());
     boots.extend(formats::boots());
     boots.extend(run_images::boots());
+    boots.extend(in_use::boots()?);
     for case in case::all()? {
-        boots.push(Boot { name: case.name(), run: Box::new(move || case.boot()) });
+        boots.push(Boot { name: case.name(), long: false, run: Box::new(move || case.boot()) });
     }
     Ok(boots)
 }

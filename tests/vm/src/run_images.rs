@@ -70,6 +70,7 @@ const IMAGES: [Image; 4] = [
 pub(crate) fn boots() -> Vec<Boot> {
     let boot = |image: &'static Image| Boot {
         name: format!("run/{}", image.name),
+        long: false,
         run: Box::new(move || {
             debian::need(&[debian::QEMU, debian::BUSYBOX])?;
             boot(image)

@@ -69,9 +69,9 @@ pub(crate) struct Scenario {
     /// More paths with a copy of the probe.
     #[serde(default)]
     pub(crate) also_init: Vec<String>,
-    /// Modules of each kernel, for the step `modules`.
+    /// The image has a policy of SELinux, `/policy`.
     #[serde(default)]
-    pub(crate) modules: Vec<String>,
+    pub(crate) policy: bool,
     /// The image has neither `/dev/console` nor `/dev/null`.
     #[serde(default)]
     pub(crate) no_console: bool,

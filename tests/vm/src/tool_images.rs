@@ -80,6 +80,7 @@ struct Made {
 pub(crate) fn boots() -> Vec<Boot> {
     let boot = |image: &'static Image| Boot {
         name: format!("image/{}", image.name),
+        long: false,
         run: Box::new(move || {
             debian::need(&[&[debian::QEMU], &TOOLS[..]].concat())?;
             debian::need_root("building the images of the boots")?;

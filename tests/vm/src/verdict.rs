@@ -152,15 +152,6 @@ impl Failures {
                 self.say(format!("{held} KiB of page cache for a tree of {tree} KiB"));
             }
         }
-        if let Some(limit) = expect.extra_memory {
-            match &after.peak {
-                None => self.say("no sampler was running".to_owned()),
-                Some(peak) if peak.high - peak.start > limit => {
-                    self.say(format!("{} KiB extra at the peak: {peak:?}", peak.high - peak.start));
-                }
-                Some(_) => {}
-            }
-        }
     }
 
     fn mounts(&mut self, expect: &Expect, before: Option<&Account>, after: &Account) {

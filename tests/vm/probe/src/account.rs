@@ -51,8 +51,6 @@ pub struct Account {
     /// Anonymous device numbers below the root's that no file system has. The old root's number is one of
     /// them exactly if its superblock is gone.
     pub free_devices: Vec<u32>,
-    /// What the sampler saw while the init under test ran, if the step `sample` started it.
-    pub peak: Option<Peak>,
 }
 
 /// The process of the probe, as the init under test executed it.
@@ -140,19 +138,4 @@ impl Mount {
             super_options: right.get(2).map_or(String::new(), |options| (*options).to_owned()),
         })
     }
-}
-
-/// Extremes of `/proc/meminfo` in KiB while the sampler ran.
-#[derive(Debug, Default, Clone, Serialize, Deserialize)]
-pub struct Peak {
-    /// Number of samples.
-    pub samples: u64,
-    /// `Cached`, `Slab` and `AnonPages` together at the start: what the tree and its inodes take.
-    pub start: u64,
-    /// The maximum of that sum.
-    pub high: u64,
-    /// The minimum of `MemFree`.
-    pub free_low: u64,
-    /// `MemFree` at the start.
-    pub free_start: u64,
 }

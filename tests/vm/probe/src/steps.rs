@@ -61,13 +61,6 @@ pub enum Step {
         /// What it becomes.
         to: String,
     },
-    /// Loads modules of the image, from `/modules/RELEASE`.
-    Modules(Vec<String>),
-    /// Makes the file `at` the backing file of `/dev/loop0`.
-    Loop {
-        /// The backing file.
-        at: String,
-    },
     /// A hard link to `from`. Symlinks are not followed.
     Link {
         /// The existing path.
@@ -100,6 +93,13 @@ pub enum Step {
         /// Last modification.
         mtime: (i64, i64),
     },
+    /// Writes the contents of the file `from` to a file of the kernel, in one call.
+    Load {
+        /// The file.
+        from: String,
+        /// The file of the kernel.
+        to: String,
+    },
     /// Inode flags by `chattr`'s letters: `a`, `i`, `d`, `A`.
     Flags {
         /// Path.
@@ -121,8 +121,6 @@ pub enum Step {
         /// How long it runs.
         milliseconds: u64,
     },
-    /// Starts a process that records the extremes of memory use until the real init reads them.
-    Sample {},
     /// Reports the account `before`.
     Report {},
     /// Executes the init under test with the arguments and environment of this program.

@@ -83,18 +83,6 @@ pub fn is_open(number: i32) -> bool {
     unsafe { libc::fcntl(number, libc::F_GETFD) != -1 }
 }
 
-/// Gives the loop device `device` a backing file.
-pub fn set_loop(device: impl AsFd, file: impl AsFd) -> io::Result<()> {
-    use std::os::fd::AsRawFd;
-    const LOOP_SET_FD: u32 = 0x4c00;
-    let (device, file) = (device.as_fd().as_raw_fd(), file.as_fd().as_raw_fd());
-    // SAFETY: the argument is a descriptor, and the kernel writes no memory of this process.
-    if unsafe { libc::ioctl(device, LOOP_SET_FD as _, file) } == -1 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(())
-}
-
 /// Duplicates `file` to the given number, where it stays open across exec.
 pub fn duplicate(file: impl AsFd, number: i32) -> io::Result<()> {
     use std::os::fd::AsRawFd;

@@ -1,7 +1,7 @@
 //! The account. Everything is read in such an order that no look changes the next one.
 
 use crate::outside::detached;
-use crate::{sampler, trial};
+use crate::trial;
 use repot_probe::account::{Account, Mount, Process, Statfs};
 use repot_probe::sys::kernel_log;
 use repot_snapshot::text::escape;
@@ -110,7 +110,6 @@ pub(crate) fn account(argv: &[CString]) -> Result<Account, String> {
         pivot_root: trial::pivot_root(),
         userns: trial::user_namespace(),
         free_devices,
-        peak: sampler::found(&proc)?,
     })
 }
 

@@ -11,7 +11,6 @@ mod forget;
 mod look;
 mod outside;
 mod perform;
-mod sampler;
 mod sys;
 mod trial;
 

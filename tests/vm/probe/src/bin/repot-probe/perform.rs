@@ -1,6 +1,6 @@
 //! The steps before the init under test runs. See [`repot_probe::steps`].
 
-use crate::{look, outside, sampler};
+use crate::{look, outside};
 use repot_probe::account::Line;
 use repot_probe::steps::{FILE, Step};
 use rustix::fs::{AtFlags, CWD, IFlags, Mode, OFlags, Timespec, Timestamps, XattrFlags};
@@ -40,8 +40,9 @@ fn one(step: &Step, argv: &[CString]) -> Result<(), String> {
         Step::Bind { from, at } => mount_bind(from.as_str(), at.as_str()).map_err(text),
         Step::Remount { at, flags } => remount(at, flags),
         Step::Propagate { at, to } => propagate(at, to),
-        Step::Modules(names) => names.iter().try_for_each(|name| module(name)),
-        Step::Loop { at } => attach_loop(at),
+        Step::Load { from, to } => {
+            std::fs::read(from).and_then(|bytes| std::fs::write(to, bytes)).map_err(text)
+        }
         Step::Link { from, to } => rustix::fs::linkat(CWD, from, CWD, to, AtFlags::empty()).map_err(text),
         Step::Symlink { path, target } => std::os::unix::fs::symlink(target, path).map_err(text),
         Step::Xattr { path, name, hex } => {
@@ -64,7 +65,6 @@ fn one(step: &Step, argv: &[CString]) -> Result<(), String> {
         }
         Step::LeaveFree(kib) => leave_free(*kib),
         Step::Helper { path, milliseconds } => helper(path, *milliseconds),
-        Step::Sample {} => sampler::start(),
         Step::Report {} => look::account(argv).and_then(|seen| outside::say(&Line::Before(Box::new(seen)))),
         Step::Exec(path) => Err(execute(path, argv)),
     }
@@ -98,19 +98,6 @@ fn propagate(at: &str, to: &str) -> Result<(), String> {
         other => return Err(format!("no such propagation: {other}")),
     };
     mount_change(at, flags).map_err(text)
-}
-
-fn module(name: &str) -> Result<(), String> {
-    let release = rustix::system::uname().release().to_string_lossy().into_owned();
-    let path = format!("/modules/{release}/{name}.ko");
-    let file = File::open(&path).map_err(|error| format!("{path}: {error}"))?;
-    rustix::system::finit_module(&file, c"", 0).map_err(text)
-}
-
-fn attach_loop(at: &str) -> Result<(), String> {
-    let file = File::options().read(true).write(true).open(at).map_err(text)?;
-    let device = File::options().read(true).write(true).open("/dev/loop0").map_err(text)?;
-    repot_probe::sys::set_loop(&device, &file).map_err(text)
 }
 
 fn sparse(path: &str, size: u64, data: &[(u64, u64)]) -> std::io::Result<()> {
