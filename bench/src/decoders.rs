@@ -63,7 +63,7 @@ fn archive(tree: &Tree) -> Result<Archive> {
     let init = root.join("sbin/init");
     fs::copy(programs::guest()?, &init).context("cannot copy the guest")?;
     fs::set_permissions(&init, Permissions::from_mode(0o755))?;
-    payload_images::pack(&root, &image)?;
+    payload_images::pack(&root, &image, &[format!("--level={}", payload_images::LEVEL)])?;
     const SCRIPT: &str = "set -e; cd \"$0\"; cpio -id --quiet '.repot-payload/*' < image.cpio; \
                           cat .repot-payload/0* > archive.zst; grep ^frames= .repot-payload/index; rm -r root image.cpio";
     let frames = command::read(Command::new("sh").args(["-c", SCRIPT]).arg(&stage))?;

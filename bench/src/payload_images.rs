@@ -25,7 +25,7 @@ use std::time::Duration;
 
 const SERIES: &str = "6.12";
 /// The compression level of both images.
-const LEVEL: u32 = 9;
+pub(super) const LEVEL: u32 = 9;
 const STEP: u32 = 8;
 const LIMIT: Duration = Duration::from_secs(300);
 /// The limit for a boot with ample memory.
@@ -146,7 +146,7 @@ fn images(tree: &Tree) -> Result<Images> {
     }
     let kept = place::kept("bench/payload")?;
     let payload = kept.join(format!("{}-payload.cpio", tree.name));
-    pack(&root, &payload)?;
+    pack(&root, &payload, &[format!("--level={LEVEL}")])?;
     put(&guest, &root.join("init"))?;
     let (archive, compressed) = (kept.join("plain.cpio"), kept.join(format!("{}-plain.cpio.zst", tree.name)));
     programs::pack_plain(&root, &archive)?;
@@ -164,19 +164,18 @@ fn images(tree: &Tree) -> Result<Images> {
     Ok(Images { payload, plain: compressed, mib })
 }
 
-/// Packs a root as `repot pack --payload` does.
-pub(super) fn pack(root: &Path, image: &Path) -> Result<()> {
+/// Packs a root as `repot pack --payload` does, with more arguments.
+pub(super) fn pack(root: &Path, image: &Path, more: &[String]) -> Result<()> {
     let plain = |path: &Path| path.to_str().map(str::to_owned).context("a path that is no text");
-    let words = [
+    let words = vec![
         "repot".to_owned(),
         "pack".into(),
         plain(root)?,
         "--payload".into(),
         format!("--init={}", plain(&build::init_payload(build::Arch::X86_64)?)?),
-        format!("--level={LEVEL}"),
         format!("--output={}", plain(image)?),
     ];
-    repot_cli::run(&Cli::try_parse_from(words)?)
+    repot_cli::run(&Cli::try_parse_from([words.as_slice(), more].concat())?)
 }
 
 fn put(from: &Path, to: &Path) -> Result<()> {

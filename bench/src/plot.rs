@@ -36,9 +36,10 @@ pub(crate) fn bars(path: &Path, title: &str, bars: &[(String, f64, String)]) -> 
         for (at, (name, value, note)) in (0i32..).zip(bars) {
             let top = 50 + at * 30;
             let end = 230 + pixels(400.0 * value / longest);
-            let colour = if name.starts_with("repot") {
+            let is_ours = ["repot", "payload"].iter().any(|ours| name.starts_with(ours));
+            let colour = if is_ours {
                 COLOURS[0]
-            } else if name.starts_with("floor") {
+            } else if ["floor", "kernel and tree"].iter().any(|floor| name.starts_with(floor)) {
                 COLOURS[7]
             } else {
                 COLOURS[4]

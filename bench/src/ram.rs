@@ -6,7 +6,7 @@
 mod image;
 
 use super::contenders::Peer;
-use super::{document, machine, text, trees};
+use super::{document, machine, plot, text, trees};
 use anyhow::{Context, Result};
 use image::Image;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -21,7 +21,7 @@ const SERIES: &str = "6.12";
 const STEP: u32 = 8;
 /// The search gives up above this size, in MiB.
 const MOST: u32 = 3072;
-const LIMIT: Duration = Duration::from_secs(240);
+const LIMIT: Duration = Duration::from_secs(300);
 const ROOTS: [&str; 2] = ["ramfs", "tmpfs"];
 
 /// One cell of the table.
@@ -30,12 +30,16 @@ struct Case<'a> {
     root: &'a str,
     /// Machines that were killed because they took too long. A search with such machines is uncertain.
     late: AtomicUsize,
+    /// Free memory of the smallest machine that booted, in MiB, and that machine.
+    free: Mutex<Option<(u32, u32)>>,
 }
 
 /// The result of a search.
 #[derive(Debug, Clone, Copy, Default)]
 struct Found {
     mib: Option<u32>,
+    /// What is not free in that machine at the first instruction of the real init, in MiB.
+    used: Option<u32>,
     late: usize,
 }
 
@@ -56,13 +60,16 @@ pub(crate) fn ram(names: &[String], only: &[String], peers: &[Peer], quick: bool
         [] => ["debian", "large"].contains(&tree.name.as_str()),
         names => names.contains(&tree.name),
     };
+    let is_whole = !quick && names.is_empty() && only.is_empty();
     let kernel = kernel(SERIES)?;
     let mut page = String::from("# The smallest machine\n\n");
     let _ = writeln!(
         page,
-        "MiB of memory of the smallest virtual machine in which the real init finds the whole tree, measured by \
-         `cargo xtask bench ram` in steps of {STEP} MiB, on Linux {SERIES} in QEMU with 2 CPUs. The images are compressed with \
-         zstd. \"no re-homing\" is the same image with the real init as /init. Results vary by one step from search to search.\n"
+        "MiB of memory of the smallest virtual machine in which the real init finds the whole tree and reads all of it, measured \
+         by `cargo xtask bench ram` in steps of {STEP} MiB, on Linux {SERIES} in QEMU with 2 CPUs. The images are compressed with \
+         zstd. \"no re-homing\" is the same image with the real init as /init. \"kernel and tree alone\" is what is not free in \
+         the payload's smallest machine at the first instruction of the real init. Results vary by one step from search to \
+         search.\n"
     );
     for tree in trees::all().into_iter().filter(wanted) {
         tree.prepare()?;
@@ -70,7 +77,7 @@ pub(crate) fn ram(names: &[String], only: &[String], peers: &[Peer], quick: bool
         let images = image::all(&tree, only, peers)?;
         let cases: Vec<Case<'_>> = images
             .iter()
-            .flat_map(|image| ROOTS.map(|root| Case { image, root, late: AtomicUsize::new(0) }))
+            .flat_map(|image| ROOTS.map(|root| Case { image, root, late: AtomicUsize::new(0), free: Mutex::new(None) }))
             .collect();
         let found = search_all(&cases, &kernel)?;
         let rows: Vec<Vec<String>> = images
@@ -80,13 +87,38 @@ pub(crate) fn ram(names: &[String], only: &[String], peers: &[Peer], quick: bool
                 let cells = found[at * ROOTS.len()..][..ROOTS.len()].iter();
                 std::iter::once(image.about.clone()).chain(cells.map(Found::to_string)).collect()
             })
+            .chain(floor(&images, &found))
             .collect();
         let table = text::table(&["", "ramfs", "tmpfs"], &rows);
         println!("{}\n\n{table}", tree.about);
-        let _ = writeln!(page, "## {}\n\n{table}", tree.about);
+        let _ = writeln!(page, "## {}\n\n{table}\n![](ram-{}.svg)\n", tree.about, tree.name);
+        if is_whole {
+            drawing(&tree, &rows)?;
+        }
     }
     let _ = writeln!(page, "{}", machine::about()?);
-    if quick || !names.is_empty() || !only.is_empty() { Ok(()) } else { document::write("ram.md", &page) }
+    if is_whole { document::write("ram.md", &page) } else { Ok(()) }
+}
+
+/// What the kernel and the tree take alone: what is in use in the payload's smallest machines at the first
+/// instruction of the real init, when the payload and its /init are gone.
+fn floor(images: &[Image], found: &[Found]) -> Option<Vec<String>> {
+    let at = images.iter().position(|image| image.name == image::PAYLOAD)?;
+    let cells = found[at * ROOTS.len()..][..ROOTS.len()].iter();
+    let cells = cells.map(|found| found.used.map_or_else(String::new, |used| used.to_string()));
+    Some(std::iter::once("kernel and tree alone".to_owned()).chain(cells).collect())
+}
+
+/// Draws a table on a ramfs root, the largest machine first.
+fn drawing(tree: &trees::Tree, rows: &[Vec<String>]) -> Result<()> {
+    let mib = |cell: &String| cell.split(' ').next()?.parse::<u32>().ok();
+    let mut bars: Vec<(String, f64, String)> = rows
+        .iter()
+        .filter_map(|row| Some((row[0].clone(), mib(&row[1])?.into(), format!("{} MiB", row[1]))))
+        .collect();
+    bars.sort_by(|one, other| other.1.total_cmp(&one.1));
+    let title = format!("{}: smallest machine, MiB, Linux {SERIES}, ramfs root", tree.about);
+    plot::bars(&document::path(&format!("ram-{}.svg", tree.name))?, &title, &bars)
 }
 
 /// The smallest memory of each case, in the order of the cases.
@@ -103,7 +135,8 @@ fn search_all(cases: &[Case<'_>], kernel: &Kernel) -> Result<Vec<Found>> {
             let mib = search(case, kernel, &bar)?;
             bar.inc(1);
             if let Ok(mut found) = found.lock() {
-                found[at] = Found { mib, late: case.late.load(Ordering::Relaxed) };
+                let used = case.free.lock().ok().and_then(|free| *free).map(|(memory, free)| memory - free);
+                found[at] = Found { mib, used, late: case.late.load(Ordering::Relaxed) };
             }
         }
         Ok(())
@@ -180,6 +213,12 @@ fn boots(case: &Case<'_>, kernel: &Kernel, memory_mib: u32) -> Result<bool> {
     let told = super::guest_output::GuestOutput::new(run.report.replace('\r', "").as_bytes());
     case.late.fetch_add(usize::from(run.cut_off), Ordering::Relaxed);
     let whole = told.word("tally") == Some(case.image.tally.as_str());
+    let free = told.word("free").and_then(|mib| mib.parse().ok()).filter(|_| whole);
+    if let (Some(free), Ok(mut smallest)) = (free, case.free.lock())
+        && smallest.is_none_or(|(memory, _)| memory_mib < memory)
+    {
+        *smallest = Some((memory_mib, free));
+    }
     std::fs::write(folder.join("memory"), format!("{memory_mib} {whole}\n"))
         .context("cannot note the memory")?;
     Ok(whole)

@@ -27,6 +27,7 @@ names! {
     SYS_clock_gettime "clock_gettime", SYS_clock_nanosleep "clock_nanosleep", SYS_openat "openat",
     SYS_mkdirat "mkdirat", SYS_mknodat "mknodat", SYS_fchownat "fchownat", SYS_newfstatat "newfstatat",
     SYS_unlinkat "unlinkat", SYS_renameat2 "renameat2", SYS_linkat "linkat", SYS_symlinkat "symlinkat",
+    SYS_swapon "swapon", SYS_swapoff "swapoff", SYS_finit_module "finit_module",
     SYS_readlinkat "readlinkat", SYS_fchmodat "fchmodat", SYS_faccessat "faccessat", SYS_ppoll "ppoll",
     SYS_utimensat "utimensat", SYS_pipe2 "pipe2", SYS_prlimit64 "prlimit64", SYS_copy_file_range "copy_file_range",
     SYS_getrandom "getrandom", SYS_memfd_create "memfd_create", SYS_statx "statx", SYS_rseq "rseq",

@@ -20,7 +20,7 @@ use crate::programs;
 use crate::sandbox::{End, Running, Setup};
 use crate::stage::{Prepared, Stage, prepare};
 use crate::trees::{Fs, one_of_each};
-use repot_snapshot::{Rules, difference, snapshot};
+use repot_snapshot::{Rules, Snapshot, difference, snapshot};
 
 /// The errors of each call.
 pub const ERRORS: [Errno; 5] = [Errno::NOMEM, Errno::NOSPC, Errno::IO, Errno::PERM, Errno::NOSYS];
@@ -176,7 +176,7 @@ const BEFORE_MAIN: [i64; 2] = [libc::SYS_arch_prctl, libc::SYS_set_tid_address];
 const BEFORE_MAIN: [i64; 1] = [libc::SYS_set_tid_address];
 
 /// The decision about all other calls.
-fn without_fault(fs: Fs, call: &Call) -> Verdict {
+pub(crate) fn without_fault(fs: Fs, call: &Call) -> Verdict {
     let refused = fs == Fs::Ramfs && call.number == libc::SYS_pivot_root && call.program == 1;
     if refused { Verdict::Fail(Errno::INVAL) } else { Verdict::Continue }
 }
@@ -227,7 +227,7 @@ fn run_once(point: &Point) -> Outcome {
     });
     match end {
         _ if !failed => Outcome::NotReached,
-        End::Init(_) => examine(&prepared, &running),
+        End::Init(_) => examine(&prepared, &running, &|_| ()),
         // In a PID namespace, power-off is SIGINT.
         End::Killed(2) => Outcome::GaveUp(running.log()),
         End::Late => Outcome::Late,
@@ -237,12 +237,15 @@ fn run_once(point: &Point) -> Outcome {
     }
 }
 
-fn examine(prepared: &Prepared, running: &Running) -> Outcome {
+/// Compares the tree and the mounts with those before. `trim` removes from both trees what is not compared.
+pub(crate) fn examine(prepared: &Prepared, running: &Running, trim: &dyn Fn(&mut Snapshot)) -> Outcome {
     let log = running.log();
     let wrong = |what: String| Outcome::Wrong(format!("{what}\nit printed:\n{log}"));
     let (before, after) = (&prepared.mounts, running.mounts());
-    let root = snapshot(running.root()).expect("a snapshot");
-    let lost = difference(&prepared.before, &root, RULES);
+    let (mut wanted, mut root) = (prepared.before.clone(), snapshot(running.root()).expect("a snapshot"));
+    trim(&mut wanted);
+    trim(&mut root);
+    let lost = difference(&wanted, &root, RULES);
     if !lost.is_empty() {
         return wrong(lost);
     }

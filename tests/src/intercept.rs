@@ -63,6 +63,15 @@ impl Call {
             at = (at / 4096 + 1) * 4096;
         }
     }
+
+    /// Writes to where an argument points, in the memory of the waiting caller.
+    ///
+    /// # Errors
+    /// If that memory cannot be written.
+    pub fn put(&self, argument: usize, bytes: &[u8]) -> io::Result<()> {
+        let memory = File::options().write(true).open(format!("/proc/{}/mem", self.thread.as_raw_pid()))?;
+        memory.write_all_at(bytes, self.args[argument])
+    }
 }
 
 /// The decision about a call.
@@ -74,6 +83,8 @@ pub enum Verdict {
     Fail(Errno),
     /// It is not executed and returns this value, which no kernel would return.
     Return(i64),
+    /// It is not executed and returns a duplicate of this descriptor of the test.
+    Give(i32),
     /// It is not executed: the process is killed.
     Kill,
 }
@@ -137,6 +148,7 @@ impl Interceptor {
             }
             Verdict::Fail(error) => sys::answer(self.listener.as_fd(), waiting.id, Answer::Fail(error)),
             Verdict::Return(value) => sys::answer(self.listener.as_fd(), waiting.id, Answer::Return(value)),
+            Verdict::Give(descriptor) => sys::give(self.listener.as_fd(), waiting.id, descriptor),
             Verdict::Kill => Ok(pidfd_send_signal(process, Signal::KILL)?),
         }
     }

@@ -19,3 +19,4 @@ pub mod stage;
 mod sys;
 pub mod trees;
 pub mod twin;
+pub mod zram;

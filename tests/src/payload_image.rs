@@ -37,7 +37,7 @@ fn scratch() -> tempfile::TempDir {
     tempfile::tempdir().expect("a directory")
 }
 
-/// Fills a tmpfs by `build`, and packs it as a payload with these settings.
+/// Fills a tmpfs by `build`, and packs it as a payload with these settings and options.
 ///
 /// # Panics
 /// If that fails.
@@ -86,7 +86,8 @@ pub fn pack_directory(root: &Path, output: &Path, settings: &[&str]) {
         vec!["repot".to_owned(), "pack".into(), path(root), "--payload".into(), "-o".into(), path(output)];
     words.extend(["--init".into(), path(programs::repot_init_payload()), "--level".into(), "3".into()]);
     for setting in settings {
-        words.extend(["--config".to_owned(), (*setting).to_owned()]);
+        let option = setting.starts_with("--");
+        words.push(if option { (*setting).to_owned() } else { format!("--config={setting}") });
     }
     let cli = Cli::try_parse_from(words).expect("options");
     repot_cli::run(&cli).expect("packed");

@@ -260,6 +260,22 @@ pub(crate) enum Answer {
     Return(i64),
 }
 
+/// Answers a call with a duplicate of `descriptor`, a number of this process.
+pub(crate) fn give(listener: BorrowedFd<'_>, id: u64, descriptor: i32) -> io::Result<()> {
+    let request = libc::seccomp_notif_addfd {
+        id,
+        flags: u32::try_from(libc::SECCOMP_ADDFD_FLAG_SEND).expect("one bit"),
+        srcfd: descriptor.cast_unsigned(),
+        newfd: 0,
+        newfd_flags: libc::O_CLOEXEC.cast_unsigned(),
+    };
+    // SAFETY: the request and the structure belong together.
+    let done =
+        unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_ADDFD, &raw const request) };
+    // As below.
+    if done >= 0 || last() == Errno::NOENT { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Answers a call.
 pub(crate) fn answer(listener: BorrowedFd<'_>, id: u64, answer: Answer) -> io::Result<()> {
     let go_on = u32::try_from(libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE).expect("one bit");

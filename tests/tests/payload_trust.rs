@@ -111,6 +111,46 @@ fn nothing_beside_the_payload_gets_in() {
     }
 }
 
+/// The modules of the index are covered: as they were packed, and no others.
+#[test]
+fn the_modules_that_were_packed_are_covered() {
+    let kernels = tempfile::tempdir().expect("a folder");
+    let folder = kernels.path().join("6.12.1");
+    fs::create_dir(&folder).expect("a folder");
+    fs::write(folder.join("modules.dep"), "zram.ko:\n").expect("a file");
+    fs::write(folder.join("zram.ko"), "a module").expect("a file");
+    let option = format!("--modules={}", folder.display());
+    let packed = pack(&[MOVE, QUICK_END, &option], |stage| stage.plant(&one_of_each()));
+    let config = format!("{CONFIG}{}", digest(&packed));
+    run(staged(&packed, &config, |_| ()), &Setup::default()).check_moved();
+    type Change = fn(&Stage);
+    let cases: &[(&str, Change)] = &[
+        ("/6.12.1/zram.ko", |stage| stage.file(".repot-modules/6.12.1/zram.ko", b"another module")),
+        ("/6.12.1/zram.ko", |stage| set_user_id(stage, ".repot-modules/6.12.1/zram.ko")),
+        ("/6.12.1/zram.ko", |stage| {
+            let (from, to) = (".repot-modules/6.12.1/zram.ko", ".repot-modules/module");
+            fs::rename(stage.path(from), stage.path(to)).expect("renamed");
+            stage.link(from, "../module");
+        }),
+        ("/6.12.1/zram.order", |stage| stage.file(".repot-modules/6.12.1/zram.order", b"evil.ko\nzram.ko\n")),
+        ("/6.12.1/evil.ko", |stage| stage.file(".repot-modules/6.12.1/evil.ko", b"a module")),
+        ("/7.0.0/zram.ko", |stage| {
+            stage.dir(".repot-modules/7.0.0");
+            stage.file(".repot-modules/7.0.0/zram.ko", b"a module");
+        }),
+        ("/file", |stage| stage.file(".repot-modules/file", b"")),
+    ];
+    for (path, change) in cases {
+        let prepared = staged(&packed, &config, change);
+        let mut running = prepared.start(&Setup::default());
+        let end = running.wait();
+        let log = running.log();
+        assert_eq!(end, End::Killed(2), "{path}: {log}");
+        assert!(log.contains(&format!("\".repot-modules{path}\"")), "{path}: {log}");
+        assert_untouched(&prepared);
+    }
+}
+
 /// What every image has is covered, and what is allowed by name overrides.
 #[test]
 fn what_the_digest_covers_is_unpacked() {

@@ -2,11 +2,11 @@
 
 use crate::contenders::Peer;
 use crate::guest_output::GuestOutput;
-use crate::programs;
+use crate::{payload_images, programs};
 use crate::trees::Tree;
 use anyhow::{Context, Result};
 use repot_cli::codec::{Compression, Encoder};
-use repot_harness::{build, command, place};
+use repot_harness::{build, command, kernels, place};
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 use std::fs::{self, File, Permissions};
 use std::io::{Write, copy};
@@ -39,6 +39,8 @@ struct Kind {
 enum Init {
     Program(PathBuf),
     Script(&'static str),
+    /// The whole image is written by `repot pack --payload` with these arguments.
+    Payload(Vec<String>),
 }
 
 /// A script that copies first and deletes later. Its tmpfs needs 90% of the memory; the default is half.
@@ -57,6 +59,19 @@ macro_rules! script {
 const TAR: &str = script!("$b tar -cf - \"$@\" | $b tar -C /mnt -xpf -");
 const CP: &str = script!("$b cp -a \"$@\" /mnt/");
 
+/// The payload that shows what the kernel and the tree alone take.
+pub(super) const PAYLOAD: &str = "payload";
+
+fn level(level: u32) -> Vec<String> {
+    vec![format!("--level={level}")]
+}
+
+/// Swap in compressed memory, by the modules of the kernel that boots.
+fn zram() -> Result<Vec<String>> {
+    let modules = kernels::modules(super::SERIES)?;
+    Ok(vec![format!("--modules={}", modules.display()), "--config=zram=auto".into()])
+}
+
 /// An image for each contender, or for the named ones.
 pub(super) fn all(tree: &Tree, only: &[String], peers: &[Peer]) -> Result<Vec<Image>> {
     let guest = programs::guest()?;
@@ -70,6 +85,9 @@ pub(super) fn all(tree: &Tree, only: &[String], peers: &[Peer]) -> Result<Vec<Im
     let mut kinds = vec![
         kind("none", "no re-homing", Init::Program(guest.clone()), 6),
         kind("repot", "repot", Init::Program(repot), 6),
+        kind(PAYLOAD, "payload", Init::Payload(level(payload_images::LEVEL)), 4),
+        kind("zram", "payload with zram", Init::Payload([level(payload_images::LEVEL), zram()?].concat()), 2),
+        kind("zram-19", "payload with zram, --level 19", Init::Payload([level(19), zram()?].concat()), 2),
         kind("classic", "classic algorithm", Init::Program(guest), 8),
         kind("tar", "BusyBox tar | tar, then switch_root", Init::Script(TAR), 10),
         kind("cp", "BusyBox cp -a, then switch_root", Init::Script(CP), 10),
@@ -83,13 +101,16 @@ pub(super) fn all(tree: &Tree, only: &[String], peers: &[Peer]) -> Result<Vec<Im
     put(&programs::guest()?, &root.join("sbin/init"))?;
     fs::create_dir_all(root.join("bin"))?;
     put(&command::find("busybox")?, &root.join("bin/busybox"))?;
-    // The kernel's built-in archive has these entries, so they are part of the tally.
+    // The kernel's built-in archive has the first two, and `repot pack` adds what is missing of the others, so
+    // they are part of the tally.
     fs::create_dir_all(root.join("root"))?;
     fs::set_permissions(root.join("root"), Permissions::from_mode(0o700))?;
-    if !root.join("dev/console").exists() {
-        let mode = Mode::RUSR | Mode::WUSR;
-        mknodat(CWD, root.join("dev/console"), FileType::CharacterDevice, mode, makedev(5, 1))
-            .context("cannot make /dev/console")?;
+    for (name, major, minor) in [("console", 5, 1), ("null", 1, 3), ("kmsg", 1, 11)] {
+        let path = root.join("dev").join(name);
+        if !path.exists() {
+            mknodat(CWD, &path, FileType::CharacterDevice, Mode::RUSR | Mode::WUSR, makedev(major, minor))
+                .with_context(|| format!("cannot make {}", path.display()))?;
+        }
     }
     let base = compressed(&root)?;
     let images = kinds.iter().map(|kind| image(tree, &root, &base, kind)).collect::<Result<_>>()?;
@@ -115,6 +136,7 @@ fn image(tree: &Tree, root: &Path, base: &[u8], kind: &Kind) -> Result<Image> {
     fs::create_dir_all(first.join("etc"))?;
     fs::set_permissions(&first, root.metadata()?.permissions())?;
     let word = if kind.name == "classic" { "classic" } else { "machine" };
+    let archive = place::kept("bench/ram")?.join(format!("{}-{}.cpio", tree.name, kind.name));
     for folder in [root, &first] {
         match &kind.init {
             Init::Program(path) => put(path, &folder.join("init"))?,
@@ -122,16 +144,20 @@ fn image(tree: &Tree, root: &Path, base: &[u8], kind: &Kind) -> Result<Image> {
                 fs::write(folder.join("init"), text).context("cannot write /init")?;
                 fs::set_permissions(folder.join("init"), Permissions::from_mode(0o755))?;
             }
+            Init::Payload(_) => put(&build::init_payload(build::Arch::X86_64)?, &folder.join("init"))?,
         }
         fs::write(folder.join("etc/bench-machine"), word).context("cannot write /etc/bench-machine")?;
     }
     let said = command::read(Command::new(programs::guest()?).arg("tally").arg(root))?;
     let tally = GuestOutput::new(said.as_bytes()).word("tally").context("no tally")?.to_owned();
     let bytes = tally.split(' ').nth(1).and_then(|bytes| bytes.parse::<u64>().ok()).context("no tally")?;
-    let archive = place::kept("bench/ram")?.join(format!("{}-{}.cpio", tree.name, kind.name));
-    programs::pack_plain(&first, &archive)?;
-    let mut out = File::options().append(true).open(&archive).context("cannot open the image")?;
-    out.write_all(base).context("cannot write the image")?;
+    if let Init::Payload(words) = &kind.init {
+        payload_images::pack(root, &archive, words)?;
+    } else {
+        programs::pack_plain(&first, &archive)?;
+        let mut out = File::options().append(true).open(&archive).context("cannot open the image")?;
+        out.write_all(base).context("cannot write the image")?;
+    }
     Ok(Image {
         tree: tree.name.clone(),
         name: kind.name.clone(),

@@ -202,6 +202,10 @@ pub struct Append {
     /// Add a setting to /etc/repot.conf, such as size=70% or mode=bind
     #[arg(long, value_name = "KEY=VALUE", value_parser = config::parse)]
     pub config: Vec<Setting>,
+    /// Add the modules that zram= needs, from the folder of a kernel such as /lib/modules/6.12.0, or
+    /// with "auto" from this machine's. For several kernels, repeat it
+    #[arg(long, value_name = "DIR|auto", value_parser = modules::parse)]
+    pub modules: Vec<modules::Choice>,
     /// Use this init instead of the built-in one
     #[arg(long, value_name = "FILE")]
     pub init: Option<PathBuf>,

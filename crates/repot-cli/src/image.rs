@@ -60,11 +60,8 @@ impl Image {
         for modules in all.iter().filter(|modules| !modules.names.is_empty()) {
             let folder = self.tree.directory(Tree::ROOT, modules::DIRECTORY.as_bytes(), &attributes);
             let folder = self.tree.directory(folder, modules.release.as_bytes(), &attributes);
-            let order = modules.names.iter().map(|name| format!("{name}\n")).collect::<String>();
-            let list = format!("{}.order", repot::zram::DRIVER);
-            self.file(folder, list.as_bytes(), 0o400, order.into_bytes().into());
-            for (name, bytes) in modules.names.iter().zip(&modules.files) {
-                self.file(folder, name.as_bytes(), 0o400, bytes.as_slice().into());
+            for (name, bytes) in modules.members() {
+                self.file(folder, name.as_bytes(), 0o400, bytes);
             }
         }
     }

@@ -7,12 +7,17 @@ use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
+use repot::options::{Options, Zram};
+use repot::payload::index;
 use repot::zram::DRIVER;
 use serde::Serialize;
+use sha2::{Digest, Sha256};
 
 use crate::codec::any;
+use crate::report;
 use crate::tree::{Kind, Tree};
 
 /// The maximum size of a module, uncompressed, and of an index of depmod.
@@ -42,6 +47,40 @@ pub struct Modules {
     /// Their contents.
     #[serde(skip)]
     pub files: Vec<Vec<u8>>,
+}
+
+impl Modules {
+    /// The files below `.repot-modules/RELEASE`: the order, then the modules.
+    pub fn members(&self) -> impl Iterator<Item = (String, Arc<[u8]>)> {
+        let order = self.names.iter().map(|name| format!("{name}\n")).collect::<String>();
+        let modules = self.names.iter().cloned().zip(self.files.iter().map(|file| file.as_slice().into()));
+        std::iter::once((format!("{DRIVER}.order"), order.into_bytes().into())).chain(modules)
+    }
+
+    /// What the index of a payload says of them.
+    pub fn indexed(&self) -> impl Iterator<Item = index::Module> {
+        // Without modules there is no folder.
+        let members = self.members().filter(|_| !self.names.is_empty());
+        members.map(|(name, bytes)| index::Module {
+            digest: Sha256::digest(&bytes).into(),
+            path: format!("{}/{name}", self.release).into_bytes(),
+        })
+    }
+
+    /// Release and names, for a table.
+    pub(crate) fn row(&self) -> (String, String) {
+        let names = if self.names.is_empty() { "built in".into() } else { self.names.join(", ") };
+        report::row("modules", format!("{}: {names}", self.release))
+    }
+}
+
+/// Collects what this `/etc/repot.conf` needs, with a warning if it does not use zram.
+pub fn configured(choices: &[Choice], tree: &Tree, config: &str) -> Result<(Vec<Modules>, Option<String>)> {
+    let options = Options::read(Some(config.as_bytes()), &[]);
+    let modules = collect(choices, tree, options.zram_algorithm.as_deref())?;
+    let unused =
+        "--modules without zram=: add --config zram=auto, or repot.zram=auto on the kernel command line";
+    Ok((modules, (options.zram == Zram::No).then(|| unused.into())))
 }
 
 /// Collects what zram needs. `algorithm` is `zram.algorithm=`, if it is set.

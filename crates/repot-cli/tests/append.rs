@@ -64,6 +64,36 @@ fn the_init_of_the_image_runs_next_and_its_hard_links_keep_their_contents() {
 }
 
 #[test]
+fn modules_are_added_and_an_image_of_repot_gets_them_too() {
+    let work = Work::new();
+    work.kernel_modules("6.12.1", "6.12.1");
+    initramfs(&work, "cat");
+    let said = work.done(&["append", "initramfs", "-o", "first", "--modules", "kernels/6.12.1"]);
+    assert!(said.contains("6.12.1: zsmalloc.ko, lz4_compress.ko, zram.ko"), "{said}");
+    assert!(said.contains("--modules without zram="), "{said}");
+    work.done(&["append", "initramfs", "-o", "plain"]);
+    let more = ["append", "plain", "-o", "second", "--modules", "kernels/6.12.1", "--config", "zram=auto"];
+    let said = work.done(&more);
+    assert!(!said.contains("--modules without zram="), "{said}");
+    for image in ["first", "second"] {
+        fs::write(work.path("segment"), last_segment(&work, image)).unwrap();
+        let read = |name: &str| {
+            text(&work.run("bsdtar", &["-xOf", "segment", &format!(".repot-modules/6.12.1/{name}")]))
+        };
+        assert_eq!(read("zram.order"), "zsmalloc.ko\nlz4_compress.ko\nzram.ko\n");
+        assert!(read("zsmalloc.ko").starts_with("\x7fELFzsmalloc"), "{image}");
+        assert_eq!(work.inspect(image)["end_marker"], "whole", "{image}");
+    }
+    // This machine's, which has none for its kernel, and not those of an empty root.
+    let release = text(&work.run("uname", &["-r"]));
+    if !std::path::Path::new("/lib/modules").join(release.trim()).join("modules.dep").exists() {
+        let said = work.fails(&["append", "initramfs", "-o", "third", "--modules", "auto"]);
+        assert!(said.contains("--modules DIR"), "{said}");
+        assert!(!work.path("third").exists());
+    }
+}
+
+#[test]
 fn with_rdinit_the_image_keeps_its_init() {
     let work = Work::new();
     initramfs(&work, "cat");

@@ -340,26 +340,11 @@ fn a_tree_deeper_than_any_name_is_refused() {
     assert!(error.contains("newc cannot hold a name of more than 4095 bytes"), "{error}");
 }
 
-/// Writes the folder of a kernel as depmod does. The modules name the release that they are for.
-fn kernel_modules(work: &Work, release: &str, made_for: &str) {
-    let folder = work.path(&format!("kernels/{release}"));
-    fs::create_dir_all(folder.join("kernel")).unwrap();
-    let module = |name: &str| format!("\x7fELF{name}\0vermagic={made_for} SMP mod_unload \0");
-    for name in ["zram", "zsmalloc", "lz4-compress", "zstd"] {
-        fs::write(folder.join(format!("kernel/{name}.ko")), module(name)).unwrap();
-    }
-    work.run("xz", &[&format!("kernels/{release}/kernel/zsmalloc.ko")]);
-    let dep = "kernel/zram.ko: kernel/lz4-compress.ko kernel/zsmalloc.ko.xz\nkernel/zsmalloc.ko.xz:\n\
-               kernel/lz4-compress.ko: kernel/zsmalloc.ko.xz\nkernel/zstd.ko:\n";
-    fs::write(folder.join("modules.dep"), dep).unwrap();
-    fs::write(folder.join("modules.builtin"), "kernel/lib/other.ko\n").unwrap();
-}
-
 #[test]
 fn the_modules_of_each_kernel_are_packed_in_order_and_uncompressed() {
     let work = Work::new();
-    kernel_modules(&work, "6.12.1", "6.12.1");
-    kernel_modules(&work, "6.1.2-old", "6.1.2-old");
+    work.kernel_modules("6.12.1", "6.12.1");
+    work.kernel_modules("6.1.2-old", "6.1.2-old");
     work.init_with_payload();
     for payload in [&[][..], &["--payload", "--init", "init-payload"]] {
         let args = ["pack", "root", "-o", "image", "--config", "zram=auto", "--json"];
@@ -384,7 +369,7 @@ fn the_modules_of_each_kernel_are_packed_in_order_and_uncompressed() {
 #[test]
 fn modules_are_taken_from_the_root_itself() {
     let work = Work::new();
-    kernel_modules(&work, "6.12.1", "6.12.1");
+    work.kernel_modules("6.12.1", "6.12.1");
     fs::create_dir_all(work.path("root/lib")).unwrap();
     fs::rename(work.path("kernels"), work.path("root/lib/modules")).unwrap();
     let said = work.done(&["pack", "root", "-o", "image", "--modules", "auto"]);
@@ -395,7 +380,7 @@ fn modules_are_taken_from_the_root_itself() {
 #[test]
 fn a_driver_that_is_built_in_needs_no_module() {
     let work = Work::new();
-    kernel_modules(&work, "6.12.1", "6.12.1");
+    work.kernel_modules("6.12.1", "6.12.1");
     let folder = work.path("kernels/6.12.1");
     fs::write(folder.join("modules.builtin"), "kernel/drivers/block/zram/zram.ko\n").unwrap();
     fs::write(folder.join("modules.dep"), "kernel/zstd.ko:\n").unwrap();
@@ -406,10 +391,10 @@ fn a_driver_that_is_built_in_needs_no_module() {
 #[test]
 fn modules_that_cannot_be_used_are_refused() {
     let work = Work::new();
-    kernel_modules(&work, "6.12.1", "6.12.2");
-    kernel_modules(&work, "7.0.0", "7.0.0");
+    work.kernel_modules("6.12.1", "6.12.2");
+    work.kernel_modules("7.0.0", "7.0.0");
     fs::remove_file(work.path("kernels/7.0.0/kernel/lz4-compress.ko")).unwrap();
-    kernel_modules(&work, "7.1.0", "7.1.0");
+    work.kernel_modules("7.1.0", "7.1.0");
     fs::write(work.path("kernels/7.1.0/modules.dep"), "kernel/zstd.ko:\n").unwrap();
     fs::create_dir_all(work.path("kernels/empty")).unwrap();
     for (folder, why) in [

@@ -293,8 +293,8 @@ fn outside(
 ) -> Result<Vec<String>, Fault> {
     match payload {
         #[cfg(feature = "payload")]
-        Found::Index(..) if !options.payload.is_empty() && !options.payload_overlay => {
-            outside::look(site, program)
+        Found::Index(index, _) if !options.payload.is_empty() && !options.payload_overlay => {
+            outside::look(site, program, &index.modules)
         }
         _ => {
             let _ = (site, options, program);

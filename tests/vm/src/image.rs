@@ -36,6 +36,7 @@ impl Image {
             Tree::Small => {}
             Tree::Hostile => hostile(scenario, &root)?,
             Tree::Large => large(&root.join("large"), 200)?,
+            Tree::Repeated => repeated(&root.join("repeated"), 240)?,
             Tree::Heavy => large(&root.join("zz"), 48)?,
             Tree::Crowd => crowd(&root.join("zz"))?,
             Tree::Tail => tail(&root.join("zz"))?,
@@ -233,6 +234,16 @@ fn large(path: &Path, mib: u64) -> Result<()> {
         }
         file.write_all_at(&window, number << 20)
             .with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// The same half MiB of noise again and again.
+fn repeated(path: &Path, times: u64) -> Result<()> {
+    let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
+    let part = noise(1, 512 << 10);
+    for at in (0..times).map(|number| number * (512 << 10)) {
+        file.write_all_at(&part, at).with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(())
 }

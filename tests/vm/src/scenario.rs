@@ -110,6 +110,8 @@ pub(crate) enum Tree {
     Hostile,
     /// One file of 200 MiB.
     Large,
+    /// One file of 120 MiB, which compresses well as a whole, but not page by page.
+    Repeated,
     /// One file of 48 MiB at the end of the archive.
     Heavy,
     /// 20,000 empty files at the end of the archive.

@@ -15,11 +15,12 @@ use crate::codec::{Compression, Encoder};
 use crate::image::config::{self, Setting};
 use crate::image::{NODES, REAL_INIT};
 use crate::init_binary::{self, InitBinary};
+use crate::modules::{self, Modules};
 use crate::newc::{Header, Writer};
 use crate::output::{self, BLOCK, Counted, Output};
 use crate::report::{Format, Summary, finish, row, table};
 use crate::survey::{Survey, segments};
-use crate::tree::{Id, Kind, Tree};
+use crate::tree::{Attributes, Id, Kind, Tree};
 
 /// Runs the command.
 pub fn run(args: &Append) -> Result<()> {
@@ -43,7 +44,9 @@ pub fn run(args: &Append) -> Result<()> {
     };
     let compression = compression(&survey).with_context(|| shown.clone())?;
     let mut segment = Segment::new(survey.tree());
-    segment.fill(&survey, &init, args).with_context(|| shown.clone())?;
+    let text = segment.fill(&survey, &init, args).with_context(|| shown.clone())?;
+    let (modules, unused) = drivers(args, &text)?;
+    segment.modules(&modules)?;
 
     let output = Output::create(&args.output)?;
     let cannot_read = || format!("cannot read {shown}");
@@ -57,8 +60,9 @@ pub fn run(args: &Append) -> Result<()> {
 
     let format = Format { json: args.json, stdout_taken: output::is_stdout(&args.output) };
     let image = args.output.display().to_string();
-    let warnings = warnings(&survey);
-    finish(format, &Appended { image, offset, compression, rdinit: args.rdinit.clone(), warnings })
+    let warnings = warnings(&survey).into_iter().chain(unused).collect();
+    let rdinit = args.rdinit.clone();
+    finish(format, &Appended { image, offset, compression, rdinit, modules, warnings })
 }
 
 /// What was appended.
@@ -71,22 +75,35 @@ struct Appended {
     compression: Compression,
     /// The path for `rdinit=`, unless repot is `/init`.
     rdinit: Option<String>,
+    /// The modules for `/init`, by kernel.
+    modules: Vec<Modules>,
     warnings: Vec<String>,
 }
 
 impl Summary for Appended {
     fn text(&self) -> String {
         let boots_with = self.rdinit.as_ref().map_or("/init".into(), |path| format!("rdinit={path}"));
-        table(&[
+        let mut rows = vec![
             row("image", self.image.clone()),
             row("segment", format!("at byte {}, {}", self.offset, self.compression)),
             row("boots with", boots_with),
-        ])
+        ];
+        rows.extend(self.modules.iter().map(Modules::row));
+        table(&rows)
     }
 
     fn warnings(&self) -> &[String] {
         &self.warnings
     }
+}
+
+/// The modules that `--modules` asks for, and a warning if the configuration does not use them. The modules of
+/// the image itself are compressed in it, so "auto" means this machine's.
+fn drivers(args: &Append, config: &str) -> Result<(Vec<Modules>, Option<String>)> {
+    if args.modules.is_empty() {
+        return Ok((Vec::new(), None));
+    }
+    modules::configured(&args.modules, &Tree::new(Attributes::default()), config)
 }
 
 /// What the kernel will not read of the image that was extended.
@@ -152,7 +169,8 @@ impl<'a> Segment<'a> {
         Segment { tree, writer: Writer::new(Vec::new()), ino: 0 }
     }
 
-    fn fill(&mut self, survey: &Survey, init: &InitBinary, args: &Append) -> Result<()> {
+    /// Adds everything but modules, and returns the configuration of the whole image.
+    fn fill(&mut self, survey: &Survey, init: &InitBinary, args: &Append) -> Result<String> {
         let mut settings = Vec::new();
         let name = match &args.rdinit {
             Some(path) => path.trim_start_matches('/').to_string(),
@@ -161,7 +179,7 @@ impl<'a> Segment<'a> {
         let chained = if args.rdinit.is_some() {
             self.chain_elsewhere(survey)?
         } else {
-            self.chain(survey, init, !args.config.is_empty())?
+            self.chain(survey, init, !args.config.is_empty() || !args.modules.is_empty())?
         };
         let named = args.config.iter().any(|setting| setting.key == "init");
         if let Some(path) = chained.filter(|_| !named) {
@@ -183,13 +201,24 @@ impl<'a> Segment<'a> {
             self.directories("etc")?;
             self.member(config::PATH.as_bytes(), 0o100_644, text.as_bytes())?;
         }
+        Ok(text)
+    }
+
+    fn modules(&mut self, all: &[Modules]) -> Result<()> {
+        for modules in all.iter().filter(|modules| !modules.names.is_empty()) {
+            let folder = format!("{}/{}", repot::modules::DIRECTORY, modules.release);
+            self.directories(&folder)?;
+            for (name, bytes) in modules.members() {
+                self.member(format!("{folder}/{name}").as_bytes(), 0o100_400, &bytes)?;
+            }
+        }
         Ok(())
     }
 
     /// Keeps the image's own `/init` under another name, to run after the move.
     fn chain(&mut self, survey: &Survey, init: &InitBinary, settings: bool) -> Result<Option<String>> {
         let same = survey.kept.as_deref() == Some(&*init.bytes);
-        ensure!(!same || settings, "/init is already repot, and --config changes nothing: nothing to do");
+        ensure!(!same || settings, "/init is already repot, and neither --config nor --modules adds anything: nothing to do");
         if same || survey.repot() {
             return Ok(None);
         }

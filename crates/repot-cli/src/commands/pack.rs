@@ -8,7 +8,6 @@ use std::os::unix::ffi::OsStrExt;
 
 use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
-use repot::options::{Options, Zram};
 use serde::Serialize;
 
 use crate::cli::Pack;
@@ -54,7 +53,7 @@ pub fn run(args: &Pack) -> Result<()> {
     warnings.extend(warning);
     warnings.append(&mut image.warnings);
     let packed = in_front(front, output).and_then(|output| {
-        if args.payload { payload(args, level, image, output) } else { whole(args, level, &image, output) }
+        if args.payload { payload(args, level, image, &modules, output) } else { whole(args, level, &image, output) }
     });
     let mut packed = packed.map_err(output::cause)?;
     warnings.append(&mut packed.warnings);
@@ -145,12 +144,9 @@ fn add_modules(args: &Pack, image: &mut Image) -> Result<(Vec<Modules>, Option<S
         return Ok((Vec::new(), None));
     }
     let config = configuration(image.tree())?;
-    let options = Options::read(Some(config.as_bytes()), &[]);
-    let modules = modules::collect(&args.modules, image.tree(), options.zram_algorithm.as_deref())?;
+    let (modules, unused) = modules::configured(&args.modules, image.tree(), &config)?;
     image.add_modules(&modules);
-    let unused =
-        "--modules without zram=: add --config zram=auto, or repot.zram=auto on the kernel command line";
-    Ok((modules, (options.zram == Zram::No).then(|| unused.into())))
+    Ok((modules, unused))
 }
 
 /// `/etc/repot.conf`.
@@ -189,11 +185,19 @@ fn whole(args: &Pack, level: u32, image: &Image, output: Counted) -> Result<Pack
 }
 
 /// Packs an image whose root stays compressed until `/init` unpacks it.
-fn payload(args: &Pack, level: u32, image: Image, output: Counted) -> Result<Packed> {
+fn payload(
+    args: &Pack,
+    level: u32,
+    image: Image,
+    modules: &[Modules],
+    output: Counted,
+) -> Result<Packed> {
     let (init, warnings) = check(image.tree())?;
     let progress = progress(image.tree());
     let (inner, mut outer) = image.split()?;
-    let payload = payload::write(&inner, level, output.out.directory(), &mut |bytes| progress.inc(bytes))?;
+    let mut payload =
+        payload::write(&inner, level, output.out.directory(), &mut |bytes| progress.inc(bytes))?;
+    payload.index.modules = modules.iter().flat_map(Modules::indexed).collect();
     let index = payload.index.clone();
     outer.add_payload(payload);
     let cannot_write = || format!("cannot write {}", args.output.display());
@@ -242,7 +246,7 @@ impl Summary for Packed {
                 row("compressed", format!("{compressed} ({})", self.compression)),
                 init,
             ];
-            rows.extend(self.modules.iter().map(driver));
+            rows.extend(self.modules.iter().map(Modules::row));
             rows.extend([row("RAM to boot", self.ram.to_string()), row("RAM after the move", after)]);
             return table(&rows);
         };
@@ -253,7 +257,7 @@ impl Summary for Packed {
             row("compressed", format!("{compressed} ({}), {} frames", self.compression, facts.frames)),
             init,
         ];
-        rows.extend(self.modules.iter().map(driver));
+        rows.extend(self.modules.iter().map(Modules::row));
         rows.extend([
             row("RAM to boot", self.ram.to_string()),
             row("with zram=auto", ram_zram.to_string()),
@@ -267,12 +271,6 @@ impl Summary for Packed {
     fn warnings(&self) -> &[String] {
         &self.warnings
     }
-}
-
-/// The modules of a kernel.
-fn driver(modules: &Modules) -> (String, String) {
-    let names = if modules.names.is_empty() { "built in".into() } else { modules.names.join(", ") };
-    row("modules", format!("{}: {names}", modules.release))
 }
 
 /// The compression level, checked.

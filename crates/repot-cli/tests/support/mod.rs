@@ -37,6 +37,21 @@ impl Work {
         fs::write(self.path("init-payload"), elf).unwrap();
     }
 
+    /// Writes the folder of a kernel as depmod does. The modules name the release that they are for.
+    pub(crate) fn kernel_modules(&self, release: &str, made_for: &str) {
+        let folder = self.path(&format!("kernels/{release}"));
+        fs::create_dir_all(folder.join("kernel")).unwrap();
+        let module = |name: &str| format!("\x7fELF{name}\0vermagic={made_for} SMP mod_unload \0");
+        for name in ["zram", "zsmalloc", "lz4-compress", "zstd"] {
+            fs::write(folder.join(format!("kernel/{name}.ko")), module(name)).unwrap();
+        }
+        self.run("xz", &[&format!("kernels/{release}/kernel/zsmalloc.ko")]);
+        let dep = "kernel/zram.ko: kernel/lz4-compress.ko kernel/zsmalloc.ko.xz\nkernel/zsmalloc.ko.xz:\n\
+                   kernel/lz4-compress.ko: kernel/zsmalloc.ko.xz\nkernel/zstd.ko:\n";
+        fs::write(folder.join("modules.dep"), dep).unwrap();
+        fs::write(folder.join("modules.builtin"), "kernel/lib/other.ko\n").unwrap();
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }

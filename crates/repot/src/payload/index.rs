@@ -35,6 +35,27 @@ pub struct Index {
     pub chunks: Vec<Chunk>,
     /// The frames, in order: directories; files and other entries; hard links.
     pub frames: Vec<Frame>,
+    /// The kernel modules beside the payload, which the digest of the index covers too.
+    pub modules: Vec<Module>,
+}
+
+/// A file below `.repot-modules`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Module {
+    /// The SHA-256 of its contents.
+    pub digest: [u8; 32],
+    /// Its path below `.repot-modules`: `RELEASE/NAME`.
+    pub path: Vec<u8>,
+}
+
+impl Module {
+    /// Whether a path can be in an index: a release and a name, without control characters.
+    pub fn is_path(path: &[u8]) -> bool {
+        let mut parts = path.split(|byte| *byte == b'/');
+        let plain = |part: &[u8]| !matches!(part, b"" | b"." | b"..") && !part.iter().any(|byte| *byte < b' ');
+        let two = parts.next().is_some_and(plain) && parts.next().is_some_and(plain);
+        two && parts.next().is_none()
+    }
 }
 
 /// A chunk. Its file name is its number, with at least six digits.

@@ -1,6 +1,7 @@
 //! `cargo xtask faults`: each system call of a run fails once with each of five errors, and a table shows the
 //! results.
 
+mod swap;
 mod unpacking;
 
 use std::collections::BTreeMap;
@@ -37,12 +38,19 @@ struct Choice {
     /// Let the calls of a run fail that unpacks a payload, and write docs/faults-payload.md
     #[arg(long)]
     payload: bool,
+    /// Let the calls fail that load a driver and make swap in compressed memory, and write docs/faults-zram.md
+    #[arg(long, conflicts_with = "payload")]
+    zram: bool,
 }
 
 fn main() -> Result<()> {
     let choice = Choice::parse();
     debian::need_root("the fault sweep")?;
-    if choice.payload { unpacking::sweep(&choice) } else { sweep(&choice) }
+    match &choice {
+        Choice { payload: true, .. } => unpacking::sweep(&choice),
+        Choice { zram: true, .. } => swap::sweep(&choice),
+        Choice { .. } => sweep(&choice),
+    }
 }
 
 fn sweep(choice: &Choice) -> Result<()> {

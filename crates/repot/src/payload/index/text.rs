@@ -7,7 +7,7 @@ use core::fmt::{self, Write};
 
 use twox_hash::XxHash64;
 
-use super::{CHUNK_SIZE, Chunk, Frame, Index, hexadecimal, name};
+use super::{CHUNK_SIZE, Chunk, Frame, Index, Module, hexadecimal, name};
 use crate::display::Hex;
 
 /// The XXH64 of `bytes` with seed 0, as `xxhsum -H1` prints it.
@@ -113,9 +113,8 @@ impl Index {
         let frames = lines.number("frames", "expected frames=NUMBER")?;
         let total = index.parse_chunks(&mut lines, chunks)?;
         let (end, content) = index.parse_frames(&mut lines, frames, total)?;
-        if !lines.rest.is_empty() {
-            lines.number += 1;
-            return lines.flaw("unexpected line");
+        while !lines.rest.is_empty() {
+            index.modules.push(module(&mut lines)?);
         }
         if end != total || frames < 2 {
             return lines.flaw("the frames do not cover all chunks");
@@ -164,7 +163,7 @@ impl Index {
 
     /// The index as text.
     pub fn text(&self) -> String {
-        let Index { entries, bytes, pages, inodes, largest, xattrs, chunks, frames } = self;
+        let Index { entries, bytes, pages, inodes, largest, xattrs, chunks, frames, modules } = self;
         let mut text = alloc::format!(
             "format=1\nentries={entries}\nbytes={bytes}\npages={pages}\ninodes={inodes}\nlargest={largest}\nxattrs={xattrs}\n\
              chunks={}\nframes={}\n",
@@ -177,6 +176,9 @@ impl Index {
         for Frame { start, size, content, more } in frames {
             let key = if *more { "more" } else { "frame" };
             let _ = writeln!(text, "{key}={start} {size} {content}");
+        }
+        for Module { digest, path } in modules {
+            let _ = writeln!(text, "module={} {}", Hex(digest), String::from_utf8_lossy(path));
         }
         let sum = xxh64(text.as_bytes());
         let _ = writeln!(text, "xxh64={sum:016x}");
@@ -203,6 +205,16 @@ fn chunk(lines: &mut Lines<'_>, at: u64, of: u64) -> Result<Chunk, Flaw> {
         return lines.flaw("every chunk must have 262144 bytes, only the last may be shorter");
     }
     Ok(chunk)
+}
+
+fn module(lines: &mut Lines<'_>) -> Result<Module, Flaw> {
+    let value = lines.value("module", "unexpected line")?;
+    let read = || {
+        let (digest, path) = value.split_at_checked(64)?;
+        let path = path.strip_prefix(b" ").filter(|path| Module::is_path(path))?.to_vec();
+        Some(Module { digest: hexadecimal(digest)?, path })
+    };
+    read().map_or_else(|| lines.flaw("expected module=SHA256 RELEASE/NAME"), Ok)
 }
 
 fn frame(lines: &mut Lines<'_>, end: u64, total: u64) -> Result<Frame, Flaw> {
@@ -246,6 +258,18 @@ mod tests {
                 Frame { start: 100, size: CHUNK_SIZE - 100, content: 8192, more: false },
                 Frame { start: CHUNK_SIZE, size: 5, content: 1024, more: false },
             ],
+            modules: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn modules_follow_the_frames() {
+        let module = |path: &str| Module { digest: [9; 32], path: path.as_bytes().to_vec() };
+        let index = Index { modules: vec![module("6.12.0/zram.ko"), module("6.12.0/zram.order")], ..sample() };
+        assert_eq!(Index::parse(index.text().as_bytes()), Ok(index));
+        for path in ["zram.ko", "../zram.ko", "6.12.0/", "6.12.0/./zram.ko", "/zram.ko", "a/b\rc"] {
+            let index = Index { modules: vec![module(path)], ..sample() };
+            assert!(Index::parse(index.text().as_bytes()).is_err(), "{path}");
         }
     }
 
