@@ -77,7 +77,9 @@ pub(crate) fn ram(names: &[String], only: &[String], peers: &[Peer], quick: bool
         let images = image::all(&tree, only, peers)?;
         let cases: Vec<Case<'_>> = images
             .iter()
-            .flat_map(|image| ROOTS.map(|root| Case { image, root, late: AtomicUsize::new(0), free: Mutex::new(None) }))
+            .flat_map(|image| {
+                ROOTS.map(|root| Case { image, root, late: AtomicUsize::new(0), free: Mutex::new(None) })
+            })
             .collect();
         let found = search_all(&cases, &kernel)?;
         let rows: Vec<Vec<String>> = images

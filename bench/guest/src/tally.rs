@@ -42,7 +42,8 @@ fn directory(tally: &mut Tally, buffer: &mut [u8], top: &Path, path: &Path, devi
         let meta = path.symlink_metadata()?;
         let name = path.strip_prefix(top).unwrap_or(&path);
         // The configuration is different in each run of the same tree, and only some images have markers.
-        let aside = ["etc/repot.conf", ".repot-begin", ".repot-end"].iter().any(|path| name == Path::new(path));
+        let aside =
+            ["etc/repot.conf", ".repot-begin", ".repot-end"].iter().any(|path| name == Path::new(path));
         if meta.dev() != device || aside {
             continue;
         }

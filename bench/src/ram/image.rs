@@ -2,8 +2,8 @@
 
 use crate::contenders::Peer;
 use crate::guest_output::GuestOutput;
-use crate::{payload_images, programs};
 use crate::trees::Tree;
+use crate::{payload_images, programs};
 use anyhow::{Context, Result};
 use repot_cli::codec::{Compression, Encoder};
 use repot_harness::{build, command, kernels, place};

@@ -218,7 +218,10 @@ impl<'a> Segment<'a> {
     /// Keeps the image's own `/init` under another name, to run after the move.
     fn chain(&mut self, survey: &Survey, init: &InitBinary, settings: bool) -> Result<Option<String>> {
         let same = survey.kept.as_deref() == Some(&*init.bytes);
-        ensure!(!same || settings, "/init is already repot, and neither --config nor --modules adds anything: nothing to do");
+        ensure!(
+            !same || settings,
+            "/init is already repot, and neither --config nor --modules adds anything: nothing to do"
+        );
         if same || survey.repot() {
             return Ok(None);
         }

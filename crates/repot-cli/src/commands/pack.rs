@@ -53,7 +53,11 @@ pub fn run(args: &Pack) -> Result<()> {
     warnings.extend(warning);
     warnings.append(&mut image.warnings);
     let packed = in_front(front, output).and_then(|output| {
-        if args.payload { payload(args, level, image, &modules, output) } else { whole(args, level, &image, output) }
+        if args.payload {
+            payload(args, level, image, &modules, output)
+        } else {
+            whole(args, level, &image, output)
+        }
     });
     let mut packed = packed.map_err(output::cause)?;
     warnings.append(&mut packed.warnings);
@@ -185,13 +189,7 @@ fn whole(args: &Pack, level: u32, image: &Image, output: Counted) -> Result<Pack
 }
 
 /// Packs an image whose root stays compressed until `/init` unpacks it.
-fn payload(
-    args: &Pack,
-    level: u32,
-    image: Image,
-    modules: &[Modules],
-    output: Counted,
-) -> Result<Packed> {
+fn payload(args: &Pack, level: u32, image: Image, modules: &[Modules], output: Counted) -> Result<Packed> {
     let (init, warnings) = check(image.tree())?;
     let progress = progress(image.tree());
     let (inner, mut outer) = image.split()?;

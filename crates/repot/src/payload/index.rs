@@ -52,7 +52,8 @@ impl Module {
     /// Whether a path can be in an index: a release and a name, without control characters.
     pub fn is_path(path: &[u8]) -> bool {
         let mut parts = path.split(|byte| *byte == b'/');
-        let plain = |part: &[u8]| !matches!(part, b"" | b"." | b"..") && !part.iter().any(|byte| *byte < b' ');
+        let plain =
+            |part: &[u8]| !matches!(part, b"" | b"." | b"..") && !part.iter().any(|byte| *byte < b' ');
         let two = parts.next().is_some_and(plain) && parts.next().is_some_and(plain);
         two && parts.next().is_none()
     }

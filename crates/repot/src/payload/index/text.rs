@@ -265,7 +265,8 @@ mod tests {
     #[test]
     fn modules_follow_the_frames() {
         let module = |path: &str| Module { digest: [9; 32], path: path.as_bytes().to_vec() };
-        let index = Index { modules: vec![module("6.12.0/zram.ko"), module("6.12.0/zram.order")], ..sample() };
+        let index =
+            Index { modules: vec![module("6.12.0/zram.ko"), module("6.12.0/zram.order")], ..sample() };
         assert_eq!(Index::parse(index.text().as_bytes()), Ok(index));
         for path in ["zram.ko", "../zram.ko", "6.12.0/", "6.12.0/./zram.ko", "/zram.ko", "a/b\rc"] {
             let index = Index { modules: vec![module(path)], ..sample() };
