@@ -101,8 +101,8 @@ pub(super) fn all(tree: &Tree, only: &[String], peers: &[Peer]) -> Result<Vec<Im
     put(&programs::guest()?, &root.join("sbin/init"))?;
     fs::create_dir_all(root.join("bin"))?;
     put(&command::find("busybox")?, &root.join("bin/busybox"))?;
-    // The kernel's built-in archive has the first two, and `repot pack` adds what is missing of the others, so
-    // they are part of the tally.
+    // The kernel's built-in archive has the first two, and `repot pack` adds what is missing of the others,
+    // so they are part of the tally.
     fs::create_dir_all(root.join("root"))?;
     fs::set_permissions(root.join("root"), Permissions::from_mode(0o700))?;
     for (name, major, minor) in [("console", 5, 1), ("null", 1, 3), ("kmsg", 1, 11)] {

@@ -97,8 +97,8 @@ impl Summary for Appended {
     }
 }
 
-/// The modules that `--modules` asks for, and a warning if the configuration does not use them. The modules of
-/// the image itself are compressed in it, so "auto" means this machine's.
+/// The modules that `--modules` asks for, and a warning if the configuration does not use them. The modules
+/// of the image itself are compressed in it, so "auto" means this machine's.
 fn drivers(args: &Append, config: &str) -> Result<(Vec<Modules>, Option<String>)> {
     if args.modules.is_empty() {
         return Ok((Vec::new(), None));

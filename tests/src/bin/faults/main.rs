@@ -38,7 +38,7 @@ struct Choice {
     /// Let the calls of a run fail that unpacks a payload, and write docs/faults-payload.md
     #[arg(long)]
     payload: bool,
-    /// Let the calls fail that load a driver and make swap in compressed memory, and write docs/faults-zram.md
+    /// Let the calls fail that make swap in compressed memory, and write docs/faults-zram.md
     #[arg(long, conflicts_with = "payload")]
     zram: bool,
 }
