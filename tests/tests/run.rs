@@ -1,4 +1,5 @@
 //! The runner as PID 1 of a PID namespace: what the program gets, and how its end becomes the end of all.
+use std::process::Command;
 use std::time::Duration;
 
 use repot_harness::debian;
@@ -27,7 +28,8 @@ fn start_with(description: &str, build: impl FnOnce(&repot_tests::stage::Stage) 
         stage.file(".repot-run", description.as_bytes());
         stage.program("bin/busybox", &busybox);
         for applet in [
-            "sh", "cat", "echo", "env", "id", "kill", "ls", "mkdir", "ps", "pwd", "readlink", "sleep", "stat",
+            "sh", "cat", "echo", "env", "grep", "id", "kill", "ls", "mkdir", "ps", "pwd", "readlink",
+            "setsid", "sleep", "stat", "wc",
         ] {
             stage.link(&format!("bin/{applet}"), "busybox");
         }
@@ -68,12 +70,12 @@ fn program_gets_its_user_directory_environment_and_session() {
     assert!(log.contains("uid=101 gid=102 groups=4,5"), "{log}");
     assert!(log.contains("\n/etc\n"), "{log}");
     assert!(log.contains("b\nc|/bin|/|linux"), "{log}");
-    // Process group and session are the program's own, and its parent is PID 1.
+    // The process group is the program's own, the session is that of PID 1, its parent.
     let stat = log.lines().find_map(|line| line.strip_prefix("stat ")).expect("stat");
     let mut fields = stat.split(' ');
     let pid = fields.next().expect("PID");
     let (parent, group, session) = (fields.nth(2), fields.next(), fields.next());
-    assert_eq!((parent, group, session), (Some("1"), Some(pid), Some(pid)), "{stat}");
+    assert_eq!((parent, group, session), (Some("1"), Some(pid), Some("1")), "{stat}");
 }
 
 #[test]
@@ -140,22 +142,92 @@ fn stopped_program_is_continued_when_it_is_asked_to_end() {
     assert_eq!(code, 143, "{log}");
 }
 
-/// Orphans in sessions of their own, whose children end while nobody waits for them.
+/// Also the real-time signals, the last included. The shell itself needs SIGCHLD, and SIGALRM ends it.
+#[test]
+fn every_signal_is_passed_on() {
+    let signals = [1, 3, 10, 12, 20, 21, 22, 28, 29, 34, 35, 50, 63, 64];
+    let list = signals.map(|signal| signal.to_string()).join(" ");
+    let text = format!(
+        "for s in {list}; do trap \"echo got $s.\" $s; done; trap 'exit 0' TERM; echo ready; \
+         while :; do sleep 0.01; done"
+    );
+    let mut running = start(&script(&text));
+    wait_for(&mut running, "ready");
+    for signal in signals {
+        let pid = running.pid().as_raw_pid().to_string();
+        let sent = Command::new("kill").args([&format!("-{signal}"), &pid]).status().expect("kill(1)");
+        assert!(sent.success(), "{signal}");
+        wait_for(&mut running, &format!("got {signal}."));
+    }
+    running.signal(Signal::TERM);
+    let (code, log) = run(running);
+    assert_eq!(code, 0, "{log}");
+}
+
+#[test]
+fn death_by_a_signal_is_128_and_its_number() {
+    for signal in [1, 6, 9, 11, 15, 34, 64] {
+        let (code, log) = run(start(&script(&format!("kill -{signal} $$"))));
+        assert_eq!(code, 128 + signal, "{log}");
+        assert!(log.contains(&format!("was killed by signal {signal}")), "{log}");
+    }
+    for code in [0, 1, 124, 128, 255] {
+        assert_eq!(run(start(&script(&format!("exit {code}")))).0, code);
+    }
+}
+
+/// A process that is stopped takes no SIGTERM until it continues.
+#[test]
+fn stopped_and_orphaned_processes_end_before_the_grace_period() {
+    let text = "
+        setsid sh -c 'kill -STOP $$; sleep 1000' &
+        (sh -c 'kill -STOP $$; sleep 1000' &)
+        while [ $(ps -o stat | grep -c ^T) -lt 2 ]; do sleep 0.01; done
+        echo stopped; exit 6";
+    let begun = std::time::Instant::now();
+    let (code, log) = run(start(&(script(text) + "grace 50\n")));
+    assert_eq!(code, 6, "{log}");
+    assert!(begun.elapsed() < Duration::from_secs(45), "waited for the grace period: {log}");
+}
+
+#[test]
+fn program_that_closes_its_streams_ends_as_any_other() {
+    let (code, log) = run(start(&script("exec 0<&- 1>&- 2>&-; exit 8")));
+    assert_eq!(code, 8, "{log}");
+}
+
+#[test]
+fn environment_of_a_megabyte_is_passed_on() {
+    let variables: String =
+        (0..10_000).map(|number| format!("env V{number}={}\n", "x".repeat(100))).collect();
+    let (code, log) = run(start(&(script("env | grep -c '^V.*=x'; env | wc -c") + &variables)));
+    assert_eq!(code, 0, "{log}");
+    assert!(log.contains("10000\n"), "{log}");
+}
+
+/// The bar of the memory of PID 1 while the program runs.
+#[test]
+fn pid_1_takes_at_most_300_kib() {
+    let (code, log) = run(start(&script("cat /proc/1/status")));
+    assert_eq!(code, 0, "{log}");
+    let field = log.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
+    let kib: u64 = field.trim().trim_end_matches(" kB").parse().expect("a number");
+    assert!(kib <= 300, "{kib} KiB");
+}
+
+/// Orphans whose children end while nobody waits for them, some of them in sessions of their own.
 #[test]
 fn orphans_are_reaped() {
     let text = "
         for i in 1 2 3 4 5 6 7 8; do
-            setsid() { sh -c 'sh -c \"sleep 0.01 & exit 0\" & exit 0' & }
-            setsid
+            sh -c 'sh -c \"sleep 0.01 & exit 0\" & exit 0' &
+            setsid sh -c 'setsid sh -c \"sleep 0.01 & exit 0\" & exit 0' &
         done
         wait
         while ps -o stat,args | grep -q '^Z'; do sleep 0.01; done
         while ps -o args | grep -q '^sleep 0.0[1]'; do sleep 0.001; done
         ps -o stat,args";
-    let running = start_with(&format!("repot-run 1\n{}", script(text)), |stage| {
-        stage.link("bin/grep", "busybox");
-    });
-    let (code, log) = run(running);
+    let (code, log) = run(start(&script(text)));
     assert_eq!(code, 0, "{log}");
     assert!(log.contains("STAT"), "{log}");
     assert!(!log.lines().any(|line| line.starts_with('Z')), "zombies: {log}");

@@ -1,4 +1,4 @@
-//! Starts the program in a session of its own, with the console as its terminal.
+//! Starts the program as its user, with the console as its terminal.
 
 use alloc::ffi::CString;
 use alloc::vec::Vec;
@@ -12,11 +12,11 @@ use rustix::fd::AsFd;
 use rustix::fs::{Gid, Uid, fchown};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Pid, chdir, ioctl_tiocsctty, setsid};
+use rustix::process::{Pid, chdir};
 use rustix::termios::isatty;
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
-use crate::sys;
+use crate::{sys, terminal};
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +56,7 @@ impl fmt::Display for NotStarted {
 }
 
 /// The calls of the child that can fail, by the number that it reports.
-const CALLS: [&str; 6] = ["setsid", "setgroups", "setgid", "setuid", "chdir", "execve"];
+const CALLS: [&str; 5] = ["setgroups", "setgid", "setuid", "chdir", "execve"];
 
 /// Starts the program.
 pub(crate) fn start(program: &Program) -> Result<Pid, NotStarted> {
@@ -113,19 +113,15 @@ fn candidates(program: &CStr, env: &[&CStr]) -> Vec<CString> {
 
 /// Becomes the program. Returns only the call that failed, by its number in `CALLS`, and the error.
 fn become_program(program: &Program, candidates: &[CString], env: &[&CStr]) -> (usize, Errno) {
+    terminal::foreground();
     sys::unblock_signals();
-    if let Err(errno) = setsid() {
-        return (0, errno);
-    }
-    // Without a terminal there is no job control, and nothing else is missing.
-    let _ = ioctl_tiocsctty(sys::streams()[0]);
     if let Err((call, errno)) = become_user(&program.user) {
         return (call, errno);
     }
     if let Err(errno) = chdir(&program.workdir) {
-        return (4, errno);
+        return (3, errno);
     }
-    (5, execute(candidates, &program.args, env))
+    (4, execute(candidates, &program.args, env))
 }
 
 fn become_user(user: &User) -> Result<(), (usize, Errno)> {
@@ -141,10 +137,10 @@ fn become_user(user: &User) -> Result<(), (usize, Errno)> {
     match set_thread_groups(&groups) {
         // In a user namespace without a mapping for groups there is nothing to drop.
         Err(Errno::PERM) if groups.is_empty() => {}
-        other => other.map_err(|errno| (1, errno))?,
+        other => other.map_err(|errno| (0, errno))?,
     }
-    set_thread_res_gid(gid, gid, gid).map_err(|errno| (2, errno))?;
-    set_thread_res_uid(uid, uid, uid).map_err(|errno| (3, errno))
+    set_thread_res_gid(gid, gid, gid).map_err(|errno| (1, errno))?;
+    set_thread_res_uid(uid, uid, uid).map_err(|errno| (2, errno))
 }
 
 /// Executes the first candidate that exists, as execvp(3) does.

@@ -16,7 +16,7 @@ use rustix::mount::{MountFlags, UnmountFlags, mount_remount, unmount};
 use rustix::system::{RebootCommand, reboot};
 
 use crate::log::{error, info, is_machine};
-use crate::{child, prepare, supervise, sys};
+use crate::{child, prepare, supervise, sys, terminal};
 
 /// Whether somebody has asked for the end, by SIGTERM, SIGINT or SIGPWR.
 static ASKED: AtomicBool = AtomicBool::new(false);
@@ -39,6 +39,7 @@ pub(crate) fn end(program: &Program, code: i32) -> ! {
     if program.onexit == OnExit::Shell {
         shell(program);
     }
+    terminal::drain();
     sync();
     unmount_all();
     if let Some(port) = port(&program.exit)

@@ -14,6 +14,7 @@ mod network;
 mod prepare;
 mod supervise;
 mod sys;
+mod terminal;
 
 use alloc::format;
 use core::time::Duration;
@@ -73,6 +74,7 @@ fn run(invocation: &Invocation) -> i32 {
     prepare::mounts();
     log::open();
     prepare::console();
+    terminal::take();
     // Ctrl-Alt-Del becomes SIGINT to this process.
     let _ = reboot(RebootCommand::CadOff);
     let (program, found) = describe();
