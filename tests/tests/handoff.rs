@@ -106,6 +106,40 @@ fn boots_without_open_descriptors_and_device_nodes() {
     assert_eq!(descriptors(&moved.running), BTreeSet::new());
 }
 
+/// `mount=` makes the file systems that the real init expects, on the new root, and never over a mount.
+#[test]
+fn file_systems_are_mounted_once_before_the_real_init() {
+    let prepared = prepare(Fs::Tmpfs, |stage| {
+        stage.install("mode=move\nmount=devpts,proc,sysfs,shm,run\n");
+        stage.mount(Fs::Tmpfs, "sys");
+        // A mount behind a symbolic link.
+        stage.dir("var/run");
+        stage.mount(Fs::Ramfs, "var/run");
+        stage.link("run", "var/run");
+    });
+    let moved = run(prepared, &Setup::default());
+    let mounts = String::from_utf8(moved.running.proc("mounts")).expect("text");
+    let at = |point: &str| {
+        let of = |line: &str| {
+            let mut fields = line.split(' ').skip(1);
+            (fields.next() == Some(point)).then(|| fields.next().map(str::to_owned)).flatten()
+        };
+        mounts.lines().filter_map(of).collect::<Vec<_>>()
+    };
+    for (point, types) in [
+        ("/", vec!["tmpfs"]),
+        ("/proc", vec!["proc"]),
+        ("/sys", vec!["tmpfs"]),
+        ("/dev/pts", vec!["devpts"]),
+        ("/dev/shm", vec!["tmpfs"]),
+        ("/var/run", vec!["ramfs"]),
+        ("/dev", vec![]),
+        ("/tmp", vec![]),
+    ] {
+        assert_eq!(at(point), types, "{point}: {mounts}");
+    }
+}
+
 #[test]
 fn closed_descriptors_become_the_new_roots_console() {
     let prepared = prepare(Fs::Tmpfs, |stage| {

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount};
 
 use crate::error::{Call, Fault};
+use crate::log::{Level, Log};
 
 /// A file system and its place.
 #[derive(Clone, Copy, Debug)]
@@ -68,6 +69,15 @@ const LINKS: [(&CStr, &CStr); 4] = [
     (c"/dev/stderr", c"/proc/self/fd/2"),
 ];
 
+/// Mounts those of these names, in the order in which they depend on each other. What fails is logged.
+pub(crate) fn mount_all(names: &[&str], log: &Log) {
+    for essential in ESSENTIAL.iter().filter(|essential| names.contains(&essential.name)) {
+        if let Err(fault) = essential.mount() {
+            log.line(Level::Warning, format_args!("mount={}: {fault}", essential.name));
+        }
+    }
+}
+
 impl Essential {
     /// Mounts it, and makes its mount point if that is missing. Does nothing if something is mounted there
     /// already. A kernel without devtmpfs gets a tmpfs with the usual nodes.
@@ -102,7 +112,8 @@ impl Essential {
 
 /// Whether something is mounted at `path`.
 pub fn is_mounted(path: &CStr) -> bool {
-    statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BASIC_STATS)
+    // A symbolic link is followed, as mount(2) does.
+    statx(CWD, path, AtFlags::empty(), StatxFlags::BASIC_STATS)
         .is_ok_and(|status| status.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
 }
 

@@ -28,7 +28,7 @@ use crate::runtime::{FEATURES, Invocation};
 use crate::site::Site;
 use crate::streams;
 use crate::switch::{self, Ready};
-use crate::{modules, sys, zram};
+use crate::{essential, modules, sys, zram};
 
 /// `/` is as good as it gets, and an init can be executed.
 #[derive(Debug)]
@@ -44,6 +44,7 @@ pub struct Outcome {
     pub nanoseconds: u64,
     /// The image's own init among them.
     chain: Option<CString>,
+    mount: Vec<&'static str>,
     log: Log,
     machine: bool,
 }
@@ -54,12 +55,11 @@ impl Outcome {
         summary(&self.plan, self.ready.as_ref(), self.nanoseconds, init.to_bytes())
     }
 
-    /// Executes the first init that works, with the arguments and the environment of this program. Logs each
-    /// that does not.
-    ///
-    /// Opens `/dev/console` for standard streams that are closed, and closes every other descriptor. Returns
-    /// if no init works.
+    /// Mounts what `mount=` asks for, and executes the first init that works, with the arguments and the
+    /// environment of this program. Logs what does not work. Opens `/dev/console` for standard streams that
+    /// are closed, and closes every other descriptor. Returns if no init works.
     pub fn execute(self, invocation: &Invocation) {
+        essential::mount_all(&self.mount, &self.log);
         handoff::console(self.machine);
         sys::wipe_stack();
         let before = |init: &CStr| self.log.line(Level::Info, format_args!("{}", self.summary(init)));
@@ -164,7 +164,7 @@ pub fn rehome_with(learned: &dyn Fn(Known<'_>)) -> Result<Outcome, Failure> {
     let inits = ready.as_ref().map_or(&plan.inits, |ready| &ready.inits);
     let inits = inits.iter().filter_map(|path| CString::new(path.as_slice()).ok()).collect();
     let (chain, machine, nanoseconds) = (chain(&options), facts.machine, sys::now() - start);
-    Ok(Outcome { plan, ready, inits, nanoseconds, chain, log, machine })
+    Ok(Outcome { plan, ready, inits, nanoseconds, chain, mount: options.mount, log, machine })
 }
 
 /// Carries out a plan whose method is not [`Method::Stay`]: new root, tree, mounts, switch.
@@ -252,7 +252,7 @@ impl Unseen {
         let plan = Plan::stay(reason, facts::wanted(&options).map(<[u8]>::to_vec).collect());
         let inits = plan.inits.iter().filter_map(|path| CString::new(path.as_slice()).ok()).collect();
         let (chain, nanoseconds) = (chain(&options), sys::now() - start);
-        Outcome { plan, ready: None, inits, nanoseconds, chain, log, machine }
+        Outcome { plan, ready: None, inits, nanoseconds, chain, mount: options.mount, log, machine }
     }
 }
 

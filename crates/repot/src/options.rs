@@ -112,6 +112,8 @@ pub struct Options {
     pub chain: Option<Vec<u8>>,
     /// `repot.init=`, or `init=` of the kernel.
     pub init: Option<Vec<u8>>,
+    /// `mount=`: names of [`crate::essential::ESSENTIAL`] to mount before the real init is executed.
+    pub mount: Vec<&'static str>,
     /// `onerror=`
     pub onerror: OnError,
     /// `truncated=continue`: boot although the kernel did not unpack everything.

@@ -4,6 +4,7 @@ use alloc::string::ToString;
 use alloc::vec::Vec;
 
 use super::{Amount, Mode, OnError, Options, Verbosity, Zram};
+use crate::essential::ESSENTIAL;
 use crate::payload::index;
 
 /// A key of the configuration.
@@ -82,6 +83,16 @@ pub(super) const KEYS: &[Key] = &[
         accepts: "an absolute path",
         set: |options, value| {
             options.chain = Some(path(value)?);
+            Some(())
+        },
+    },
+    Key {
+        name: "mount",
+        accepts: "proc, sysfs, devtmpfs, devpts, shm, mqueue, cgroup2, run and tmp, separated by commas",
+        set: |options, value| {
+            let names = value?.split(|byte| *byte == b',').filter(|name| !name.is_empty());
+            let known = |name: &[u8]| ESSENTIAL.iter().find(|known| known.name.as_bytes() == name);
+            options.mount = names.map(|name| Some(known(name)?.name)).collect::<Option<_>>()?;
             Some(())
         },
     },

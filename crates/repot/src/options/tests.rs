@@ -16,6 +16,17 @@ fn the_command_line_overrides_the_file() {
 }
 
 #[test]
+fn mounts_are_known_names() {
+    assert_eq!(read("mount=proc,,devtmpfs\n", "").mount, ["proc", "devtmpfs"]);
+    // The last list counts, as with every key.
+    assert_eq!(read("mount=proc", "repot.mount=tmp").mount, ["tmp"]);
+    assert!(read("mount=proc", "repot.mount=").mount.is_empty());
+    let options = read("mount=proc,nfs\n", "");
+    assert!(options.mount.is_empty());
+    assert!(options.warnings[0].contains("invalid value \"proc,nfs\" for mount"), "{:?}", options.warnings);
+}
+
+#[test]
 fn the_file_can_disable_the_command_line() {
     let line = "repot.mode=stay init=/b transparent-hugepage-tmpfs=advise";
     let options = read("cmdline=ignore\ninit=/a\n", line);
