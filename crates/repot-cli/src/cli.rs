@@ -85,6 +85,7 @@ the corruption, and the exit code is 1.")]
   repot boot image.zst --timeout 2m --expect 'login:'
       for scripts: exits with 0 once the console shows the text
   repot boot vm.img --publish 8080:80                a web server
+  repot boot vm.img --exec 'nginx -t'                another program of the same image; exits with its code
   repot boot image.zst --console log.txt -- -serial file:report.txt
       write the console to a file, and give the guest a second serial port
 
@@ -156,6 +157,13 @@ pub struct Boot {
     /// Run /bin/sh as the init
     #[arg(long)]
     pub shell: bool,
+    /// Run this command instead of the image's own program or init, and exit with its exit code. Quotes work
+    /// as in a shell, but nothing is expanded
+    #[arg(long, value_name = "COMMAND", conflicts_with = "shell")]
+    pub exec: Option<String>,
+    /// QEMU's machine, if it is not the usual one of this architecture
+    #[arg(long, value_enum)]
+    pub machine: Option<Machine>,
     /// Write the console of the guest to a file instead of this terminal
     #[arg(long, value_name = "FILE")]
     pub console: Option<PathBuf>,
@@ -177,6 +185,13 @@ pub struct Boot {
     /// More arguments for QEMU
     #[arg(last = true, value_name = "QEMU ARGUMENT")]
     pub qemu: Vec<OsString>,
+}
+
+/// A machine that QEMU emulates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Machine {
+    /// A PC without legacy devices, with a PCI Express bus (x86_64)
+    Microvm,
 }
 
 /// The network of a guest.

@@ -34,6 +34,14 @@ pub struct Config {
     stop_signal: Option<String>,
     volumes: Option<BTreeMap<String, IgnoredAny>>,
     exposed_ports: Option<BTreeMap<String, IgnoredAny>>,
+    /// Docker's extension; its test is `NONE` where an image switches off that of its base.
+    healthcheck: Option<Healthcheck>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Healthcheck {
+    test: Vec<String>,
 }
 
 /// What the command line says about the program.
@@ -127,6 +135,14 @@ pub fn summary(program: &Program) -> String {
     let ports: Vec<_> = program.ports.iter().map(|port| String::from_utf8_lossy(port)).collect();
     let ports = if ports.is_empty() { String::new() } else { format!(", port {}", ports.join(", ")) };
     format!("{args} (user {}:{}, in {}{ports})", user.uid, user.gid, shown(program.workdir.to_bytes()))
+}
+
+/// What the configuration asks for and the runner does not do.
+#[must_use]
+pub fn ignored(config: &Config) -> Option<String> {
+    let test = &config.healthcheck.as_ref()?.test;
+    let is_set = test.first().is_some_and(|kind| kind != "NONE");
+    is_set.then(|| "the image's HEALTHCHECK is ignored: the runner runs one program".into())
 }
 
 /// Whether an image says what to run at all.

@@ -5,6 +5,7 @@
 //! bytes are kept, to recognize programs.
 
 mod bootconfig;
+mod described;
 mod entries;
 mod manifests;
 mod notes;
@@ -88,6 +89,8 @@ pub struct Survey {
     pub end_marker: EndMarker,
     /// `/etc/repot.conf`.
     pub config: String,
+    /// The description of the program for the runner, outside a payload.
+    pub description: Option<Vec<u8>>,
     /// The contents of the member given to [`Survey::keeping`].
     pub kept: Option<Vec<u8>>,
     /// The chunks of a payload.
@@ -315,6 +318,8 @@ impl Survey {
         }
         if header.name == config::PATH.as_bytes() {
             self.config = String::from_utf8_lossy(&read_whole(data)?).into_owned();
+        } else if header.name == repot::run::DESCRIPTION.as_bytes() {
+            self.description = Some(read_whole(data)?);
         } else if header.mode & 0o111 != 0 || self.keep.as_ref() == Some(&header.name) {
             self.program_file(id, header, data)?;
         }

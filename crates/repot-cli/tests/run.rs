@@ -52,10 +52,12 @@ fn container_image_without_an_init_runs_its_program() {
         "Entrypoint": ["serve"], "Cmd": ["-g", "daemon off;"], "Env": ["PATH=/usr/bin", "TEXT=a\nb"],
         "WorkingDir": "/data", "User": "web", "StopSignal": "SIGQUIT", "Volumes": {"/vol/deep": {}},
         "ExposedPorts": {"80/tcp": {}}, "Labels": {"a": "b"},
+        "Healthcheck": {"Test": ["CMD", "true"], "Interval": 5},
     });
     layout(&work, &[], &config);
     let shown = work.done(&["pack", "oci", "-o", "image", "--arch", "amd64"]);
     assert!(shown.contains("serve -g daemon off; (user 101:102, in /data, port 80/tcp)"), "{shown}");
+    assert!(shown.contains("warning: the image's HEALTHCHECK is ignored"), "{shown}");
     let expected = "repot-run 1\narg serve\narg -g\narg daemon off;\nenv PATH=/usr/bin\nenv TEXT=a\\nb\nenv HOME=/srv\n\
                     workdir /data\nuser 101 102 5\nstop 3\ngrace 10\nonexit poweroff\nport 80/tcp\n";
     assert_eq!(file(&work, "image", ".repot-run"), expected);
@@ -64,6 +66,35 @@ fn container_image_without_an_init_runs_its_program() {
     for name in ["data", "vol/deep", ".repot-runner"] {
         assert!(names.lines().any(|line| line == name), "{name}: {names}");
     }
+}
+
+#[test]
+fn inspect_shows_the_program_also_in_a_payload() {
+    let work = Work::new();
+    work.init_with_payload();
+    let config =
+        serde_json::json!({"Cmd": ["serve", "a b"], "User": "web", "StopSignal": "3", "Env": ["A=1"]});
+    layout(&work, &[], &config);
+    for words in ["", " --payload --init init-payload"] {
+        let line = format!("pack oci -o image --arch amd64{words}");
+        work.done(&line.split(' ').collect::<Vec<_>>());
+        let found = work.inspect("image");
+        let program = &found["program"];
+        assert_eq!(program["args"], serde_json::json!(["serve", "a b"]), "{found}");
+        assert_eq!((&program["uid"], &program["groups"]), (&101.into(), &serde_json::json!([5])), "{found}");
+        assert_eq!((&program["stop"], &program["onexit"]), (&3.into(), &"poweroff".into()), "{found}");
+        assert_eq!(program["env"][0], "A=1", "{found}");
+        let shown = work.done(&["inspect", "image"]);
+        assert!(shown.contains("program") && shown.contains("serve a b (user 101:102, in /)"), "{shown}");
+    }
+    work.done(&["pack", "root", "-o", "image"]);
+    assert!(work.inspect("image")["program"].is_null());
+    // A description that the runner would refuse is a problem.
+    fs::write(work.path("root/.repot-run"), "repot-run 1\ncolor red\n").unwrap();
+    work.done(&["pack", "root", "-o", "image"]);
+    let found = work.inspect("image");
+    let problems = found["problems"].to_string();
+    assert!(problems.contains("/.repot-run:2: unknown key"), "{problems}");
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use repot::marker;
@@ -63,6 +64,26 @@ pub fn run(args: &Append) -> Result<()> {
     let warnings = warnings(&survey).into_iter().chain(unused).collect();
     let rdinit = args.rdinit.clone();
     finish(format, &Appended { image, offset, compression, rdinit, modules, warnings })
+}
+
+/// Copies an image and adds these members behind it: paths, modes and contents.
+pub(super) fn members(
+    input: &mut File,
+    survey: &mut Survey,
+    members: &[(&str, u32, &[u8])],
+    path: &Path,
+) -> Result<()> {
+    let mut segment = Segment::new(survey.tree());
+    for (name, mode, contents) in members {
+        segment.member(name.as_bytes(), *mode, contents)?;
+    }
+    segment.member(marker::BEGIN.as_bytes(), 0o100_444, b"")?;
+    let segment = segment.finish()?;
+    // Every kernel reads uncompressed members.
+    let new = New { segment, compression: Compression::None, bootconfig: survey.bootconfig.take() };
+    let bytes = input.seek(SeekFrom::End(0))?;
+    input.seek(SeekFrom::Start(0))?;
+    new.write(input, bytes, Output::create(path)?).map(drop).map_err(output::cause)
 }
 
 /// What was appended.

@@ -1,5 +1,6 @@
 //! `repot boot`: boots an image in QEMU, with its console on this terminal.
 
+mod exec;
 mod exit;
 mod watch;
 
@@ -13,7 +14,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::cli::{Boot, Network};
+use crate::cli::{self, Boot, Network};
 use crate::report::size;
 use crate::survey::{Survey, segments};
 
@@ -30,7 +31,7 @@ struct Machine {
 
 /// Runs the command: boots the image and waits for the end of the guest.
 pub fn run(args: &Boot) -> Result<()> {
-    let machine = machine()?;
+    let machine = machine(args.machine)?;
     ensure!(args.image.is_file(), "image {} does not exist", args.image.display());
     if let Some(share) = &args.share {
         ensure!(share.is_dir(), "{} is not a directory", share.display());
@@ -39,10 +40,13 @@ pub fn run(args: &Boot) -> Result<()> {
     let survey = if args.memory.is_none() || args.shell { Some(survey(&args.image)?) } else { None };
     let memory = args.memory.unwrap_or_else(|| survey.as_ref().map_or(MEMORY, |(_, need)| memory(*need)));
     let kernel = kernel(args.kernel.as_deref())?;
+    let exec = args.exec.as_deref().map(|command| exec::image(&args.image, command)).transpose()?;
+    let image = exec.as_ref().map_or_else(|| args.image.clone(), exec::Image::path);
     let acceleration = acceleration(args.no_kvm, &machine);
     let shell = args.shell.then(|| shell(survey.as_ref().is_none_or(|(survey, _)| survey.repot()), args));
     let network = args.network == Network::User || !args.publish.is_empty();
-    let more = [shell, exit::PARAMETER.filter(|_| machine.is_pc()), network.then_some("ip=dhcp")];
+    let runner = exec.as_ref().map(|image| &*image.parameters);
+    let more = [shell, runner, exit::PARAMETER.filter(|_| machine.is_pc()), network.then_some("ip=dhcp")];
     let line = command_line(&machine, acceleration.emulated, &more, &args.append);
     let mut command = Command::new(machine.qemu);
     command
@@ -52,10 +56,12 @@ pub fn run(args: &Boot) -> Result<()> {
         .arg("-kernel")
         .arg(&kernel)
         .arg("-initrd")
-        .arg(&args.image)
+        .arg(&image)
         .args(["-append", &line]);
     let ends = if args.console.is_none() {
-        command.args(["-nographic", "-serial", "mon:stdio"]);
+        // The firmware writes to a serial console only with -nographic.
+        let display = if exec.is_some() { &["-display", "none"][..] } else { &["-nographic"] };
+        command.args(display).args(["-serial", "mon:stdio"]);
         "press Ctrl-A X to quit".to_string()
     } else {
         command.args(["-display", "none", "-serial", "stdio"]).stdin(Stdio::null());
@@ -94,6 +100,10 @@ fn command_line(machine: &Machine, emulated: bool, more: &[Option<&str>], append
         // On a busy host the emulated timer is late, and the kernel would panic about it.
         line += " no_timer_check";
     }
+    if emulated && machine.is_microvm() {
+        // It lacks the speaker port by which the kernel would measure the TSC, and hangs without one.
+        line += " tsc_early_khz=1000000";
+    }
     for words in more.iter().copied().flatten().chain(append.iter().map(String::as_str)) {
         line += " ";
         line += words;
@@ -112,12 +122,23 @@ impl Machine {
     fn is_pc(&self) -> bool {
         self.qemu == "qemu-system-x86_64"
     }
+
+    fn is_microvm(&self) -> bool {
+        self.arguments == MICROVM
+    }
 }
 
-fn machine() -> Result<Machine> {
+/// With a PCI Express bus, since distributions build the driver of the other bus (virtio_mmio) as a module.
+const MICROVM: &[&str] = &["-M", "microvm,pcie=on"];
+
+fn machine(asked: Option<cli::Machine>) -> Result<Machine> {
     let of = |qemu, package, console, arguments| Machine { qemu, package, console, arguments };
     Ok(match env::consts::ARCH {
-        "x86_64" | "x86" => of("qemu-system-x86_64", "qemu-system-x86", "ttyS0", &["-M", "q35"]),
+        "x86_64" | "x86" => {
+            let arguments = if asked == Some(cli::Machine::Microvm) { MICROVM } else { &["-M", "q35"] };
+            of("qemu-system-x86_64", "qemu-system-x86", "ttyS0", arguments)
+        }
+        other if asked.is_some() => bail!("--machine microvm is for x86_64, and this is {other}"),
         "aarch64" => of("qemu-system-aarch64", "qemu-system-arm", "ttyAMA0", &["-M", "virt"]),
         "riscv64" => of("qemu-system-riscv64", "qemu-system-misc", "ttyS0", &["-M", "virt"]),
         other => bail!("no QEMU machine type is known for {other}"),

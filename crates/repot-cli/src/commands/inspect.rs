@@ -1,5 +1,7 @@
 //! `repot inspect`: shows what is in an image, what memory it needs, and what is wrong with it.
 
+mod described;
+
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
@@ -31,6 +33,8 @@ struct Findings {
     /// Whether `/init` is repot.
     repot: bool,
     init: Option<String>,
+    /// The program that the runner runs.
+    program: Option<described::Described>,
     end_marker: EndMarker,
     /// Bytes of the boot configuration behind the image.
     bootconfig: u64,
@@ -85,7 +89,8 @@ fn findings(
     root: Option<&Root>,
     damage: Option<&anyhow::Error>,
 ) -> Findings {
-    let boot = boot(survey, root);
+    let mut boot = boot(survey, root);
+    let program = described::read(survey, root, &mut boot.problems);
     let largest = |(bytes, name): &(u64, String)| Largest { name: name.clone(), bytes: *bytes };
     Findings {
         image,
@@ -99,6 +104,7 @@ fn findings(
         largest: survey.largest.iter().map(largest).collect(),
         repot: survey.repot(),
         init: boot.init,
+        program,
         end_marker: survey.end_marker,
         bootconfig: survey.bootconfig.as_ref().map_or(0, |bytes| bytes.len() as u64),
         payload: root.map(|root| root.facts.clone()),
@@ -166,6 +172,7 @@ impl Summary for Findings {
         }
         rows.extend(self.payload.iter().flat_map(payload));
         let (entries, inodes, links) = (self.entries, self.inodes, self.hard_links);
+        rows.extend(self.program.iter().map(|program| row("program", program.to_string())));
         rows.extend([
             row("entries", format!("{entries} ({inodes} inodes, {links} hard links)")),
             row("data", size::human(self.data)),

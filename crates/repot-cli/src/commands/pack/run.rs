@@ -40,6 +40,7 @@ pub(super) fn install(
         onexit: options.onexit,
     };
     let program = container::describe(&mut source.tree, &config, &request, init.architecture)?;
+    source.warnings.extend(container::ignored(&config));
     let runner = init_binary::find_runner()?;
     settings.retain(|setting| setting.key != "init");
     settings.push(container::install(&mut source.tree, &program, &runner));
