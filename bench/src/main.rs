@@ -12,6 +12,7 @@ mod document;
 mod guest_output;
 mod machine;
 mod memory;
+mod one_program;
 mod packing;
 mod payload_images;
 mod plot;
@@ -62,6 +63,8 @@ enum Part {
     Payload,
     /// Decoders of payloads, and the cost of frames and windows
     Decoders,
+    /// The runner: time to the program's first instruction, and the smallest machine
+    Run,
     /// Large folios with free memory that is warm, cold, or in single pages
     Cold,
 }
@@ -125,6 +128,7 @@ fn bench(bench: &Bench) -> Result<()> {
     match part {
         None => races::races(choice, terms),
         Some(Part::Ram) => ram::ram(&choice.tree, &choice.only, &choice.peer, choice.quick),
+        Some(Part::Run) => one_program::run(choice.rounds, choice.quick),
         Some(Part::Copy) => copying::copying(choice.quick),
         Some(Part::Decoders) => decoders::decoders(&choice.tree, choice.rounds, choice.quick),
         Some(Part::Cold) => cold::cold(&choice.tree, choice.rounds, terms, choice.quick),

@@ -79,6 +79,9 @@ enum Command {
     /// Boot with less and less memory, and write docs/memory-sweep.md
     #[command(disable_help_flag = true)]
     Sweep(Rest),
+    /// Run container images by runc and as machines, and write docs/containers.md
+    #[command(disable_help_flag = true)]
+    Containers(Rest),
     /// Boot odd images on every kernel, and write docs/kernel-formats.md
     #[command(disable_help_flag = true)]
     Formats(Rest),
@@ -125,6 +128,7 @@ fn main() -> ExitCode {
         Command::Dist { target } => dist::dist(target),
         Command::Boots { filter, jobs, all } => test::boots(&filter, jobs, all),
         Command::Sweep(rest) => program(&["--package=repot-vm", "--bin=memory-sweep"], &[], &rest),
+        Command::Containers(rest) => program(&["--package=repot-vm", "--bin=run-containers"], &[], &rest),
         Command::Formats(rest) => program(&["--package=repot-vm", "--bin=kernel-formats"], &[], &rest),
         Command::Bench(rest) => program(&["--package=repot-bench"], &[], &rest),
         Command::Packing(rest) => program(&["--package=repot-bench"], &["packing"], &rest),

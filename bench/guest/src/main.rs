@@ -24,6 +24,7 @@ fn main() -> ExitCode {
         [_, "floor", old, new, threads] => floor::relocate(Path::new(old), Path::new(new), threads),
         [_, "copy", from, to, rest @ ..] => copy::measure(Path::new(from), Path::new(to), rest),
         [_, "hold", what, rest] => hold::hold(what, rest),
+        [_, "first"] => arrival::first(),
         [_, "tally", root] => tally::tell(Path::new(root)),
         ["/init", ..] if std::process::id() == 1 && arrival::machine() == Some("classic") => boot::boot(),
         _ if std::process::id() == 1 => arrival::arrive(),

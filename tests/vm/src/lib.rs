@@ -6,6 +6,7 @@
 //! with what the scenario expects. [`sweep`] repeats one boot with less and less memory.
 
 mod case;
+pub mod containers;
 mod expect;
 pub mod formats;
 mod image;
@@ -17,6 +18,7 @@ mod run_images;
 mod scenario;
 mod secret;
 mod segments;
+mod served;
 pub mod sweep;
 mod tool_images;
 mod verdict;
@@ -36,7 +38,7 @@ const SHOWN: usize = 12;
 /// One boot, ready to run.
 pub struct Boot {
     /// SCENARIO/KERNEL-ROOTFSTYPE-MODE, image/NAME, layouts/NAME, run/NAME,
-    /// in-use/ROW-KERNEL-ROOTFSTYPE, or formats/KERNEL-NAME.
+    /// served/NAME, container/NAME, in-use/ROW-KERNEL-ROOTFSTYPE, or formats/KERNEL-NAME.
     pub name: String,
     /// It runs only where all boots are asked for.
     pub long: bool,
@@ -69,6 +71,8 @@ pub fn all() -> Result<Vec<Boot>> {
     boots.extend(formats::boots());
     boots.extend(run_images::boots());
     boots.extend(in_use::boots()?);
+    boots.extend(containers::boots());
+    boots.extend(served::boots());
     for case in case::all()? {
         boots.push(Boot { name: case.name(), long: false, run: Box::new(move || case.boot()) });
     }
