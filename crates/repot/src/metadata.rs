@@ -70,6 +70,11 @@ pub(crate) struct Meta {
 }
 
 impl Meta {
+    /// Whether the contents may have changed since `before` was read.
+    pub(crate) fn was_written(&self, before: &Meta) -> bool {
+        (self.size, self.modified) != (before.size, before.modified)
+    }
+
     /// Reads the status of an entry. Follows no symbolic link and changes no access time.
     pub(crate) fn read(at: At<'_>) -> Result<Meta, Fault> {
         let mask = StatxFlags::BASIC_STATS;

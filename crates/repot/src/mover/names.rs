@@ -229,12 +229,12 @@ impl Mover<'_> {
             self.links.moved(meta.inode, created);
         }
         match moved {
-            // Another process has truncated it meanwhile.
+            // Another process has truncated it meanwhile, and may have written it again.
             Err(fault)
                 if self.settings.beside
                     && fault.errno == Errno::IO
                     && !copy.freed
-                    && Meta::read(At::Open(old)).is_ok_and(|now| now.size < meta.size) =>
+                    && Meta::read(At::Open(old)).is_ok_and(|now| now.was_written(meta)) =>
             {
                 Ok(false)
             }
