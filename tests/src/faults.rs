@@ -26,7 +26,8 @@ use repot_snapshot::{Rules, Snapshot, difference, snapshot};
 pub const ERRORS: [Errno; 5] = [Errno::NOMEM, Errno::NOSPC, Errno::IO, Errno::PERM, Errno::NOSYS];
 
 /// The first init may not be the one that runs.
-const RULES: Rules = Rules { read: &["init", "sbin/init", "bin/init", "etc/repot.conf"], ..Rules::EXACT };
+const RULES: Rules =
+    Rules { read: &["init", "sbin/init", "bin/init", "etc/repot.conf"], gone: &["init"], ..Rules::EXACT };
 
 /// The time limit of a run.
 pub const DEADLINE: Duration = Duration::from_secs(10);

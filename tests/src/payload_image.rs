@@ -112,7 +112,7 @@ pub fn carried(before: &Snapshot) -> Snapshot {
 }
 
 /// What is compared.
-pub const RULES: Rules = Rules { atime: Atime::Ignored, holes: Holes::Ignored, read: &[] };
+pub const RULES: Rules = Rules { atime: Atime::Ignored, holes: Holes::Ignored, read: &[], gone: &[] };
 
 /// What the image adds, or stores with other times.
 const ADDED: [&[u8]; 4] = [b".repot-begin", b".repot-end", b"init", b"etc/repot.conf"];

@@ -23,8 +23,10 @@ pub struct Rehomed {
     pub mounts: Table,
 }
 
-/// What is compared after a boot: everything except the access times of files that the boot itself reads.
-pub const AFTER_BOOT: Rules = Rules { read: &READ_AT_BOOT, ..Rules::EXACT };
+/// What is compared after a boot: everything except the access times of files that the boot itself reads, and
+/// repot's own files, which are gone once they have served.
+pub const AFTER_BOOT: Rules =
+    Rules { read: &READ_AT_BOOT, gone: &["init", ".repot-begin", ".repot-end"], ..Rules::EXACT };
 
 /// Prepares an `fs` with the programs, `mode=move` and what `build` adds, and runs `/init` on it.
 ///

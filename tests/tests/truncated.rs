@@ -23,7 +23,7 @@ fn with(config: &str, build: impl FnOnce(&Stage) + Send) -> Prepared {
 }
 
 fn assert_untouched(prepared: &Prepared) {
-    let rules = Rules { atime: Atime::Ignored, ..AFTER_BOOT };
+    let rules = Rules { atime: Atime::Ignored, gone: &[], ..AFTER_BOOT };
     let said = difference(&prepared.before, &snapshot(&prepared.view).expect("a snapshot"), rules);
     assert_eq!(said, "", "it was touched");
 }

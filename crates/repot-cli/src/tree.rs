@@ -3,6 +3,7 @@
 //! Every source fills a tree, edits change it, and it is written as an archive. Inodes are in one table, and
 //! directories map names to their numbers. So hard links are names with the same number.
 
+pub mod access;
 pub mod beneath;
 mod contents;
 mod edit;

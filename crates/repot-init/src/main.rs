@@ -30,7 +30,8 @@ fn run(process: &Process) -> i32 {
         return 0;
     }
     match rehome_with(&|known| process.learn(known)) {
-        Ok(outcome) => {
+        Ok(mut outcome) => {
+            outcome.vacate_init(&process.invocation);
             outcome.execute(&process.invocation);
             last::no_init(process)
         }

@@ -34,11 +34,14 @@ pub struct Rules<'a> {
     pub holes: Holes,
     /// Paths that something reads between the snapshots, so that their access times may differ.
     pub read: &'a [&'a str],
+    /// Paths that may be missing in the second snapshot.
+    pub gone: &'a [&'a str],
 }
 
 impl Rules<'static> {
     /// Compares everything.
-    pub const EXACT: Rules<'static> = Rules { atime: Atime::Exact, holes: Holes::Exact, read: &[] };
+    pub const EXACT: Rules<'static> =
+        Rules { atime: Atime::Exact, holes: Holes::Exact, read: &[], gone: &[] };
 }
 
 /// What differs between the tree `before` and the tree `after`, one line for each difference. Empty if they
@@ -48,6 +51,7 @@ pub fn difference(before: &Snapshot, after: &Snapshot, rules: Rules<'_>) -> Stri
     let mut lines = String::new();
     for (path, old) in before {
         match after.get(path) {
+            None if rules.gone.iter().any(|gone| gone.as_bytes() == path) => {}
             None => line(&mut lines, path, format_args!("missing, was a {:?}", old.kind)),
             Some(new) => compare(&mut lines, path, old, new, rules),
         }

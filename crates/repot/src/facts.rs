@@ -239,7 +239,8 @@ fn try_look(site: &Site, options: &Options) -> Result<Facts, Fault> {
     let meminfo = doubts.note(site.proc_file("meminfo")).unwrap_or_default();
     let program = program(site);
     let outside = doubts.note(outside(site, options, &payload, program)).unwrap_or_default();
-    let manifests = if in_memory { doubts.note(manifests(site)) } else { None };
+    let manifests = manifests(site);
+    let manifests = if in_memory { doubts.note(manifests) } else { manifests.ok() };
     let (manifests, manifest) = manifests.unwrap_or_default();
     let candidates = candidates(site, options, program);
     // Last, because others may start at any time.
@@ -329,7 +330,12 @@ fn candidates(site: &Site, options: &Options, running: Option<((u32, u32), u64)>
         path: path.to_vec(),
         why: program::test(&site.root.as_fd(), path, running, machine).err(),
     };
-    wanted(options).map(test).collect()
+    let mut candidates: Vec<_> = wanted(options).map(test).collect();
+    if options.chain.is_some() && candidates.first().is_some_and(|chain| chain.why.is_some()) {
+        // An earlier run of repot has given the image's own init its name back.
+        candidates.insert(1, test(b"/init"));
+    }
+    candidates
 }
 
 /// The attribute manifests. Retried once: a root without its capabilities may not work.

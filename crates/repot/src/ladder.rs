@@ -3,11 +3,11 @@
 //! The ladder is move, bind, stay. A payload is no system before it is unpacked, so it has no next best
 //! thing: it is tried a second time, with one thread.
 
+mod outcome;
+
 use alloc::ffi::CString;
 use alloc::format;
 use alloc::string::{String, ToString};
-use alloc::vec::Vec;
-use core::ffi::CStr;
 use core::fmt;
 
 use rustix::io::Errno;
@@ -16,62 +16,19 @@ use crate::carry::{self, Carried};
 use crate::error::{Error, Fault, Step, What};
 use crate::facts::packed::{Found, is_packed};
 use crate::facts::{self, Facts, processes};
-use crate::handoff::{self, NotExecuted};
 use crate::log::{Level, Log};
 use crate::newroot::{self, NewRoot};
-use crate::options::Options;
+use crate::options::{Keep, Options};
 use crate::plan::{Method, Plan, Refusal, plan};
-use crate::progress::Progress;
+use crate::progress::{Progress, Total};
 use crate::relocate;
-use crate::report::{decided, found, so_far, summary};
-use crate::runtime::{FEATURES, Invocation};
+use crate::report::{decided, found, so_far};
+use crate::runtime::FEATURES;
 use crate::site::Site;
 use crate::streams;
 use crate::switch::{self, Ready};
-use crate::{essential, modules, sys, zram};
-
-/// `/` is as good as it gets, and an init can be executed.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct Outcome {
-    /// What was done, and why.
-    pub plan: Plan,
-    /// What came of it; `None` if the root stayed as it was.
-    pub ready: Option<Ready>,
-    /// The inits to execute, best first.
-    pub inits: Vec<CString>,
-    /// How long it took, in nanoseconds.
-    pub nanoseconds: u64,
-    /// The image's own init among them.
-    chain: Option<CString>,
-    mount: Vec<&'static str>,
-    log: Log,
-    machine: bool,
-}
-
-impl Outcome {
-    /// The line for the log, with the init that comes next.
-    pub fn summary(&self, init: &CStr) -> String {
-        summary(&self.plan, self.ready.as_ref(), self.nanoseconds, init.to_bytes())
-    }
-
-    /// Mounts what `mount=` asks for, and executes the first init that works, with the arguments and the
-    /// environment of this program. Logs what does not work. Opens `/dev/console` for standard streams that
-    /// are closed, and closes every other descriptor. Returns if no init works.
-    pub fn execute(self, invocation: &Invocation) {
-        essential::mount_all(&self.mount, &self.log);
-        handoff::console(self.machine);
-        sys::wipe_stack();
-        let before = |init: &CStr| self.log.line(Level::Info, format_args!("{}", self.summary(init)));
-        // On 5.10 an exec that failed has closed the log.
-        let failed = |failed: &NotExecuted<'_>| {
-            Log::open(self.machine).line(Level::Error, format_args!("{failed}"));
-        };
-        let inits = self.inits.iter().map(CString::as_c_str);
-        handoff::execute(inits, self.chain.as_deref(), invocation, &before, &failed);
-        core::mem::forget(self.log);
-    }
-}
+use crate::{leftovers, modules, sys, zram};
+pub use outcome::Outcome;
 
 /// Why nothing must be executed, or what is wrong with the root.
 #[derive(Debug)]
@@ -146,6 +103,8 @@ pub fn rehome_with(learned: &dyn Fn(Known<'_>)) -> Result<Outcome, Failure> {
     let Seen { site, options, mut facts, log } = seen;
     let mut plan = plan(&facts, &options).map_err(Failure::Refused)?;
     let zram = zram::provide(&site, &options, &mut facts, &mut plan).map_err(Failure::Refused)?;
+    let total = Total::of(&site, &facts);
+    let own_init = leftovers::own_init(&site, &facts);
     // Nothing else needs them, and they would take memory.
     if matches!(plan.method, Method::Move | Method::Payload)
         && let Err(fault) = modules::remove(&site.old)
@@ -157,14 +116,17 @@ pub fn rehome_with(learned: &dyn Fn(Known<'_>)) -> Result<Outcome, Failure> {
     log.line(Level::Debug, format_args!("{}", found(&facts)));
     log.line(Level::Debug, format_args!("{}", decided(&plan)));
     warn(&log, &plan.warnings);
-    let ready = climb_down(&log, &site, &mut facts, &mut plan).map_err(Failure::Torn)?;
+    let ready = climb_down(&log, &site, &mut facts, &mut plan, total).map_err(Failure::Torn)?;
+    warn(&log, &leftovers::remove(&site, &facts, plan.method, options.keep));
     if let Some(device) = zram {
         log.line(Level::Info, format_args!("{device}"));
     }
     let inits = ready.as_ref().map_or(&plan.inits, |ready| &ready.inits);
     let inits = inits.iter().filter_map(|path| CString::new(path.as_slice()).ok()).collect();
     let (chain, machine, nanoseconds) = (chain(&options), facts.machine, sys::now() - start);
-    Ok(Outcome { plan, ready, inits, nanoseconds, chain, mount: options.mount, log, machine })
+    let vacated = options.keep == Keep::Nothing && leftovers::is_final(&facts, plan.method);
+    let own_init = own_init.filter(|_| vacated);
+    Ok(Outcome { plan, ready, inits, nanoseconds, chain, own_init, mount: options.mount, log, machine })
 }
 
 /// Carries out a plan whose method is not [`Method::Stay`]: new root, tree, mounts, switch.
@@ -252,7 +214,7 @@ impl Unseen {
         let plan = Plan::stay(reason, facts::wanted(&options).map(<[u8]>::to_vec).collect());
         let inits = plan.inits.iter().filter_map(|path| CString::new(path.as_slice()).ok()).collect();
         let (chain, nanoseconds) = (chain(&options), sys::now() - start);
-        Outcome { plan, ready: None, inits, nanoseconds, chain, mount: options.mount, log, machine }
+        Outcome { plan, ready: None, inits, nanoseconds, chain, own_init: None, mount: options.mount, log, machine }
     }
 }
 
@@ -303,12 +265,18 @@ fn warn(log: &Log, warnings: &[String]) {
 }
 
 /// Carries out the plan, or what comes next; the plan then says what was done.
-fn climb_down(log: &Log, site: &Site, facts: &mut Facts, plan: &mut Plan) -> Result<Option<Ready>, Error> {
+fn climb_down(
+    log: &Log,
+    site: &Site,
+    facts: &mut Facts,
+    plan: &mut Plan,
+    total: Total,
+) -> Result<Option<Ready>, Error> {
     let made = |new: &NewRoot<'_>| warn(log, &new.warnings);
     let mut retried = false;
     while plan.method != Method::Stay {
         let meanwhile = |progress: &Progress| {
-            log.line(Level::Info, format_args!("{}", so_far(progress, facts)));
+            log.line(Level::Info, format_args!("{}", so_far(progress, total)));
         };
         let error = match carry_out(site, facts, plan, &made, &meanwhile) {
             Ok(ready) => {

@@ -65,6 +65,7 @@ pub mod essential;
 pub mod facts;
 pub mod handoff;
 pub mod ladder;
+mod leftovers;
 pub mod log;
 pub mod manifest;
 pub mod marker;

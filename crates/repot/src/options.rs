@@ -70,6 +70,18 @@ pub enum Zram {
     Size(Amount),
 }
 
+/// What of repot's own files stays in the final root.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Keep {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// `/init`, and `/init.real` beside it.
+    Init,
+    /// The markers and the attribute manifests too.
+    All,
+}
+
 /// A size or a count, as in tmpfs(5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Amount {
@@ -122,6 +134,8 @@ pub struct Options {
     pub threads: Option<u32>,
     /// `log=`
     pub log: Verbosity,
+    /// `keep=`
+    pub keep: Keep,
     /// `wipe=yes`: overwrite contents before they are freed.
     pub wipe: bool,
     /// `others=ignore`: with `mode=move`, move although other processes run.

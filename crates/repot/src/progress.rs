@@ -1,6 +1,42 @@
 //! The progress of a move, readable from any thread while it runs.
 
+use core::ffi::CStr;
 use core::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::fd::AsFd;
+
+use crate::facts::Facts;
+use crate::facts::packed::Found;
+use crate::site::Site;
+use crate::walk::open;
+use crate::walk::survey::{Survey, survey};
+
+/// What the counters reach, as [`Progress`] counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Total {
+    pub(crate) entries: u64,
+    pub(crate) bytes: u64,
+}
+
+impl Total {
+    /// To be called before the tree changes: what is removed instead of moved is counted here.
+    pub(crate) fn of(site: &Site, facts: &Facts) -> Total {
+        let Survey { entries, contents, .. } = facts.survey;
+        let mut total = Total { entries, bytes: contents };
+        let mut removed: &[&CStr] = &[c".repot-modules"];
+        if let Found::Index(index, _) = &facts.payload {
+            total = Total { entries: entries + index.entries, bytes: contents + index.bytes };
+            removed = &[c".repot-modules", c".repot-payload"];
+        }
+        for name in removed {
+            let found = open(&site.old, name).and_then(|folder| survey(folder.as_fd(), 0));
+            let Ok(Survey { entries, contents, .. }) = found else { continue };
+            total.entries = total.entries.saturating_sub(entries + 1);
+            total.bytes = total.bytes.saturating_sub(contents);
+        }
+        total
+    }
+}
 
 /// Counters of a move.
 #[derive(Debug, Default)]

@@ -6,11 +6,9 @@ use alloc::vec::Vec;
 
 use crate::display::{Bytes, Quoted};
 use crate::facts::Facts;
-use crate::facts::packed::Found;
 use crate::plan::{Method, Plan};
-use crate::progress::Progress;
+use crate::progress::{Progress, Total};
 use crate::switch::Ready;
-use crate::walk::survey::Survey;
 
 /// The summary of a boot.
 pub(crate) fn summary(plan: &Plan, ready: Option<&Ready>, nanoseconds: u64, init: &[u8]) -> String {
@@ -52,7 +50,7 @@ pub(crate) fn found(facts: &Facts) -> String {
         survey.directories,
         survey.hard_links,
         survey.special,
-        Bytes(survey.bytes),
+        Bytes(survey.contents),
         Bytes(survey.largest),
         Bytes(memory.available),
         Bytes(memory.total),
@@ -75,21 +73,7 @@ pub(crate) fn decided(plan: &Plan) -> String {
 }
 
 /// The progress of a long move.
-pub(crate) fn so_far(progress: &Progress, facts: &Facts) -> String {
+pub(crate) fn so_far(progress: &Progress, total: Total) -> String {
     let (entries, bytes) = (progress.entries(), progress.bytes());
-    let (of_entries, of_bytes) = totals(facts);
-    format!("moved {entries} of {of_entries} entries, {} of {}", Bytes(bytes), Bytes(of_bytes))
-}
-
-/// The number of entries and bytes that will be in the new root.
-fn totals(facts: &Facts) -> (u64, u64) {
-    let Survey { entries, bytes, .. } = facts.survey;
-    match &facts.payload {
-        Found::Index(index, _) => {
-            let chunks = u64::try_from(index.chunks.len()).unwrap_or(0);
-            let others = (entries.saturating_sub(chunks), bytes.saturating_sub(index.compressed()));
-            (index.entries + others.0, index.bytes + others.1)
-        }
-        Found::None | Found::Useless(_) => (entries, bytes),
-    }
+    format!("moved {entries} of {} entries, {} of {}", total.entries, Bytes(bytes), Bytes(total.bytes))
 }

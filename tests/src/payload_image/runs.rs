@@ -46,7 +46,7 @@ pub fn refused(packed: &Packed, change: impl Fn(&Stage) + Send + Sync) -> (Prepa
 /// # Panics
 /// If it is not.
 pub fn assert_untouched(prepared: &Prepared) {
-    let rules = Rules { atime: Atime::Ignored, ..AFTER_BOOT };
+    let rules = Rules { atime: Atime::Ignored, gone: &[], ..AFTER_BOOT };
     let said = difference(&prepared.before, &snapshot(&prepared.view).expect("a snapshot"), rules);
     assert_eq!(said, "", "it was touched");
 }

@@ -99,10 +99,13 @@ fn fail_if_any(failures: &[String], files: &Path) -> Result<()> {
 /// change.
 const READ: [&str; 5] = ["init", "sbin/init", "repot", "dev/console", repot_probe::steps::FILE];
 
+/// What repot removes once it has served: `/init`, if that is repot, and the markers.
+const SERVED: [&str; 3] = ["init", ".repot-begin", ".repot-end"];
+
 /// What differs between two trees. The access times of programs that were `executed` may.
 fn differences(before: &Snapshot, after: &Snapshot, executed: &[&str]) -> Vec<String> {
     let read = [&READ[..], executed].concat();
-    let rules = Rules { atime: Atime::Exact, holes: Holes::NotMore, read: &read };
+    let rules = Rules { atime: Atime::Exact, holes: Holes::NotMore, read: &read, gone: &SERVED };
     difference(before, after, rules).lines().map(str::to_owned).collect()
 }
 

@@ -18,8 +18,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// What an image has besides the source.
-const ADDED: [&str; 7] = [".repot-begin", ".repot-end", "dev", "dev/console", "dev/kmsg", "dev/null", "init"];
+/// What the new root has besides the source: repot itself and its files are gone.
+const ADDED: [&str; 4] = ["dev", "dev/console", "dev/kmsg", "dev/null"];
 
 /// The programs that write the sources, and their Debian packages.
 const TOOLS: [debian::Tool; 4] = [("bzip2", "bzip2"), ("cpio", "cpio"), debian::BUSYBOX, ("umoci", "umoci")];
@@ -102,13 +102,8 @@ fn make(image: &'static Image, tool: &Tool, probe: &Path) -> Result<Made> {
     std::fs::copy(probe, root.join(init)).context("the probe")?;
     let tree: Vec<Plant> = image.source.tree();
     plant(File::open(&root).context("cannot open the root")?, Fs::Tmpfs, &tree);
-    let mut tree = dated(&root, |_| 0)?;
+    let tree = dated(&root, |_| 0)?;
     write(image, tool, &folder)?;
-    if matches!(image.source, Source::Gnu | Source::Busybox | Source::Slashes | Source::Initramfs) {
-        // repot takes its place.
-        let init = tree.remove(&b"init"[..]).context("no init")?;
-        tree.insert(b"init.real".to_vec(), init);
-    }
     Ok(Made { image, path: folder.join("image"), folder, tree, kernel })
 }
 
@@ -263,19 +258,17 @@ fn failures(made: &Made, after: &Account) -> Vec<String> {
         Source::Gnu | Source::Busybox | Source::Slashes | Source::Initramfs => {
             &["root", "early", "etc", "etc/repot.conf"]
         }
-        // /init is the one of the source.
         Source::Rdinit => &["root", "early", "etc", "etc/repot.conf", "repot"],
     };
     let compared = |tree: &Snapshot| -> Snapshot {
         let mut tree = tree.clone();
         tree.retain(|path, _| {
             let is = |name: &&str| name.as_bytes() == path.as_slice();
-            let own_init = path == b"init" && made.image.source == Source::Rdinit;
-            own_init || !(ADDED.iter().any(is) || others.iter().any(is) || repot::manifest::is_name(path))
+            !(ADDED.iter().any(is) || others.iter().any(is))
         });
         tree
     };
-    let found = differences(&compared(&made.tree), &compared(&after.tree), &["init.real"]);
+    let found = differences(&compared(&made.tree), &compared(&after.tree), &["init"]);
     failures.extend(shorten(&found));
     failures
 }

@@ -45,7 +45,8 @@ impl Image {
 /// the entries that the kernel would otherwise create with other attributes.
 fn outer(tree: &mut Tree, mtime: u32) -> Result<Tree> {
     let attributes = tree.inode(Tree::ROOT).attributes.clone();
-    let mut outer = Tree::new(Attributes { xattrs: Default::default(), ..attributes });
+    let permissions = attributes.archived_permissions();
+    let mut outer = Tree::new(Attributes { permissions, xattrs: Default::default(), ..attributes });
     for name in [&b"init"[..], marker::BEGIN.as_bytes()] {
         if let Some(id) = tree.unlink(Tree::ROOT, name) {
             copy(tree, id, &mut outer, Tree::ROOT, name);
@@ -95,6 +96,7 @@ fn copy(tree: &Tree, id: Id, to: &mut Tree, into: Id, name: &[u8]) -> Id {
     let mut inode = tree.inode(id).clone();
     if matches!(inode.kind, Kind::Directory(_)) {
         inode.kind = Kind::Directory(Entries::new());
+        inode.attributes.permissions = inode.attributes.archived_permissions();
         inode.attributes.xattrs.clear();
     }
     let id = to.add(inode);

@@ -46,7 +46,7 @@ pub(super) fn header(path: &[u8], inode: &Inode, link: Option<&[u8]>) -> Vec<u8>
         pax::write(&mut records, b"linkpath", target);
     }
     header.set_entry_type(kind);
-    header.set_mode(attributes.permissions & 0o7777);
+    header.set_mode(attributes.archived_permissions());
     for (id, key) in [(attributes.uid, &b"uid"[..]), (attributes.gid, b"gid")] {
         let held = if id > OWNER { 0 } else { u64::from(id) };
         if key == b"uid" {

@@ -95,7 +95,9 @@ fn attributes(tree: &mut Tree, text: &[u8], notes: &mut Notes) {
             }
             Some(manifest::Line::Attribute(name, value)) => {
                 if let Some(id) = at {
-                    tree.inode_mut(id).attributes.xattrs.insert(name, value);
+                    let attributes = &mut tree.inode_mut(id).attributes;
+                    attributes.xattrs.insert(name, value);
+                    attributes.restore_permissions();
                 }
             }
             Some(manifest::Line::Blank) => {}

@@ -87,7 +87,7 @@ impl<W: Write> Walk<'_, W> {
         let mut header = Header {
             // A file in the root that is called TRAILER!!! must not end the archive.
             name: if path == TRAILER { [b"./", path].concat() } else { path.to_vec() },
-            mode: inode.mode(),
+            mode: inode.file_type() | inode.attributes.archived_permissions(),
             uid: inode.attributes.uid,
             gid: inode.attributes.gid,
             nlink: self.names.get(&id).copied().unwrap_or(1),

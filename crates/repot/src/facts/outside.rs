@@ -110,7 +110,7 @@ fn in_root(name: &CStr, meta: &Meta, program: Option<((u32, u32), u64)>) -> bool
     meta.kind == kind
 }
 
-/// A file that gives nobody rights: these files stay in the new root.
+/// A file that gives nobody rights: with `keep=all` these files stay in the new root.
 fn is_plain(meta: &Meta) -> bool {
     meta.kind == FileType::RegularFile && !meta.mode.intersects(Mode::SUID | Mode::SGID)
 }

@@ -64,6 +64,8 @@ pub(crate) struct FileCopy<'a> {
     capability: Option<Capability>,
     /// Bytes that are in both files.
     pub(crate) duplicated: u64,
+    /// Bytes that were copied.
+    copied: u64,
 }
 
 impl<'a> FileCopy<'a> {
@@ -82,6 +84,7 @@ impl<'a> FileCopy<'a> {
             freed: false,
             capability: None,
             duplicated: 0,
+            copied: 0,
         }
     }
 
@@ -151,6 +154,10 @@ impl<'a> FileCopy<'a> {
             }
         }
         self.copy(buffer, 0..end, sparse)?;
+        if sparse {
+            // The total of the progress counts whole pages of sparse files.
+            self.settings.progress.add_bytes(allocated.saturating_sub(self.copied));
+        }
         self.attributes()?;
         if truncates && let Some(old) = &shrinking {
             self.release(buffer, old, 0..end)?;
@@ -213,6 +220,7 @@ impl<'a> FileCopy<'a> {
             self.settings.folios.timed(range.end - range.start, || part(range))?
         }
         self.duplicated += copied;
+        self.copied += copied;
         self.settings.progress.copied(copied);
         Ok(copied)
     }

@@ -3,7 +3,7 @@
 use alloc::string::ToString;
 use alloc::vec::Vec;
 
-use super::{Amount, Mode, OnError, Options, Verbosity, Zram};
+use super::{Amount, Keep, Mode, OnError, Options, Verbosity, Zram};
 use crate::essential::ESSENTIAL;
 use crate::payload::index;
 
@@ -152,6 +152,19 @@ pub(super) const KEYS: &[Key] = &[
             options.ignore_others = match value? {
                 b"respect" => false,
                 b"ignore" => true,
+                _ => return None,
+            };
+            Some(())
+        },
+    },
+    Key {
+        name: "keep",
+        accepts: "no, init or all",
+        set: |options, value| {
+            options.keep = match value? {
+                b"no" => Keep::Nothing,
+                b"init" => Keep::Init,
+                b"all" => Keep::All,
                 _ => return None,
             };
             Some(())

@@ -23,6 +23,9 @@ pub struct Survey {
     pub special: u64,
     /// Memory used by file contents, in bytes.
     pub bytes: u64,
+    /// The contents of files without their holes, in bytes, as [`Progress`](crate::progress::Progress) counts
+    /// them.
+    pub contents: u64,
     /// The size of the largest file, in bytes, holes included.
     pub largest: u64,
     /// Files with holes.
@@ -44,6 +47,7 @@ impl core::ops::AddAssign for Survey {
         self.hard_links += other.hard_links;
         self.special += other.special;
         self.bytes += other.bytes;
+        self.contents += other.contents;
         self.largest = self.largest.max(other.largest);
         self.sparse += other.sparse;
         self.long_symlinks += other.long_symlinks;
@@ -82,7 +86,9 @@ impl Visitor for Count {
         found.hard_links += u64::from(meta.links > 1);
         if kind == FileType::RegularFile {
             // Each name counts its share of the inode. The sum is right, and no inode has to be remembered.
-            found.bytes += meta.allocated.div_ceil(u64::from(meta.links.max(1)));
+            let links = u64::from(meta.links.max(1));
+            found.bytes += meta.allocated.div_ceil(links);
+            found.contents += meta.allocated.min(meta.size) / links;
             found.largest = found.largest.max(meta.size);
             found.sparse += u64::from(meta.allocated < meta.size);
         } else if kind == FileType::Symlink {

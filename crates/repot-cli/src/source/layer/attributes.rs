@@ -57,6 +57,7 @@ pub(super) fn of(member: &Member, path: &[u8], notes: &mut Notes) -> Result<Desc
     for text in &member.solaris_acls {
         described.solaris(text, path, notes);
     }
+    described.attributes.restore_permissions();
     Ok(described)
 }
 
