@@ -1,4 +1,4 @@
-//! What repot itself brings into the root is gone when the real init runs; attributes arrive without a move too.
+//! What repot brings into the root is gone when the real init runs; attributes arrive without a move too.
 use std::os::unix::fs::PermissionsExt;
 
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -11,8 +11,8 @@ use repot_tests::stage::{Prepared, Stage, prepare};
 use repot_tests::trees::Fs;
 use rustix::io::Errno;
 
-/// What `repot pack` adds, with a manifest for `bin/ping`: an attribute, and an ACL whose mode is in the archive
-/// without the mask's rights.
+/// What `repot pack` adds, with a manifest for `bin/ping`: an attribute, and an ACL whose mode in the archive
+/// is without the mask's rights.
 fn packed(stage: &Stage, config: &str) {
     stage.install(config);
     stage.file(".repot-begin", b"");
@@ -57,7 +57,8 @@ fn a_moved_root_is_the_one_that_was_packed() {
     }
 }
 
-/// A root in a namespace is not the initial one: nothing is removed, and what is in memory gets its attributes.
+/// A root in a namespace is not the initial one, so nothing is removed. What is in memory gets its
+/// attributes.
 #[test]
 fn attributes_arrive_where_the_root_stays() {
     for mode in ["bind", "stay", "auto"] {

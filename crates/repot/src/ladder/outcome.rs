@@ -42,8 +42,8 @@ impl Outcome {
         summary(&self.plan, self.ready.as_ref(), self.nanoseconds, init.to_bytes())
     }
 
-    /// Removes this program from the root if it was executed as `/init`, unless `keep=` keeps it. The image's own init gets
-    /// that name back if the tool has put it aside as `/init.real`. Logs what fails.
+    /// Removes this program from the root if it was executed as `/init`, unless `keep=` keeps it. The image's
+    /// own init gets that name back if the tool has put it aside as `/init.real`. Logs what fails.
     ///
     /// Only for a program that nobody executes again: the real init finds the root that was packed.
     pub fn vacate_init(&mut self, invocation: &Invocation) {
