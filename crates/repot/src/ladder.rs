@@ -332,6 +332,8 @@ fn recourse(method: Method, error: &Error, retried: bool) -> Recourse {
 
 #[cfg(test)]
 mod tests {
+    use alloc::vec::Vec;
+
     use super::*;
     use crate::error::Torn;
 
