@@ -81,7 +81,7 @@ fn decided(prepared: Prepared, number: i64, decide: impl Fn(&Call) -> Verdict) -
     let decide = |call: &Call| if call.number == number { decide(call) } else { Verdict::Continue };
     let end = running.wait_until(DEADLINE, None, &mut { decide });
     assert_eq!(end, End::Init("ready".into()), "{}", running.log());
-    (snapshot(&running.root()).expect("a snapshot"), running.log())
+    (snapshot(running.root()).expect("a snapshot"), running.log())
 }
 
 #[test]
