@@ -164,7 +164,7 @@ fn the_images_own_init_is_called_as_this_program_was() {
     // It has the name /init again where repot was called by that one.
     for (own, executed) in [("/init", "/init"), ("/linuxrc", "/init.real")] {
         let prepared = prepare(Fs::Ramfs, |stage| {
-            stage.install(&format!("mode=move\ncmdline=ignore\nchain=/init.real\ninit=/sbin/init\n"));
+            stage.install("mode=move\ncmdline=ignore\nchain=/init.real\ninit=/sbin/init\n");
             fs::copy(stage.path("sbin/init"), stage.path("init.real")).expect("a copy of the real init");
         });
         let argv = [own, "word"].map(str::to_owned).to_vec();
