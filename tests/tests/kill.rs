@@ -14,7 +14,8 @@ fn prepared(fs: Fs, threads: u64) -> Prepared {
 
 fn prepared_with(fs: Fs, threads: u64, config: &str) -> Prepared {
     prepare(fs, |stage| {
-        stage.install(&format!("mode=move\nthreads={threads}\n{config}"));
+        // Every byte counts here, also those of repot itself.
+        stage.install(&format!("mode=move\nkeep=init\nthreads={threads}\n{config}"));
         stage.plant(&one_of_each());
         let file = |path: &str, len| Plant {
             path: path.into(),

@@ -214,7 +214,17 @@ impl Unseen {
         let plan = Plan::stay(reason, facts::wanted(&options).map(<[u8]>::to_vec).collect());
         let inits = plan.inits.iter().filter_map(|path| CString::new(path.as_slice()).ok()).collect();
         let (chain, nanoseconds) = (chain(&options), sys::now() - start);
-        Outcome { plan, ready: None, inits, nanoseconds, chain, own_init: None, mount: options.mount, log, machine }
+        Outcome {
+            plan,
+            ready: None,
+            inits,
+            nanoseconds,
+            chain,
+            own_init: None,
+            mount: options.mount,
+            log,
+            machine,
+        }
     }
 }
 

@@ -7,7 +7,7 @@
 //!
 //! It starts no thread, because there may be no memory for one.
 
-use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 use core::ffi::CStr;
 use core::sync::atomic::AtomicU64;
 
@@ -52,7 +52,8 @@ impl Moved {
         let Moved { links, attributes, flags, root, both } = self;
         let skipped = Skipped::default();
         let returning = Links::new(old.as_fd(), new.as_fd())?;
-        let moved_inodes: BTreeMap<u64, NewInode> = links.pairs().into_iter().collect();
+        // Sorted. A map made of them would bring a whole sort into the init.
+        let moved_inodes: Vec<(u64, NewInode)> = links.pairs();
         if !moved_inodes.is_empty() {
             collect_remaining_names(old, &moved_inodes, &returning)?;
             for (old_inode, new_inode) in &moved_inodes {
@@ -128,13 +129,14 @@ fn restore(
 /// Collects names in the old tree whose inodes have moved: links each as the number of its new inode.
 fn collect_remaining_names(
     old: &OwnedFd,
-    moved_inodes: &BTreeMap<u64, NewInode>,
+    moved_inodes: &[(u64, NewInode)],
     returning: &Links,
 ) -> Result<(), Fault> {
     let failed = Mutex::new(None);
     let (staging, key) = returning.staging();
     let collect = |dir: &OwnedFd, name: &CStr, inode: u64| {
-        if let Some(new) = moved_inodes.get(&inode) {
+        if let Ok(place) = moved_inodes.binary_search_by_key(&inode, |(old, _)| *old) {
+            let new = &moved_inodes[place].1;
             match linkat(dir, name, staging, key(new.inode), AtFlags::empty()) {
                 Ok(()) | Err(Errno::EXIST | Errno::NOENT) => {}
                 Err(errno) => _ = failed.lock().get_or_insert(errno),
