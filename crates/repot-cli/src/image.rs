@@ -148,7 +148,8 @@ impl Image {
     }
 
     fn configuration(&mut self, settings: &[Setting], kept: Option<String>) -> Result<()> {
-        let existing = self.tree.find(config::PATH.as_bytes());
+        // The init finds it through links too.
+        let existing = self.tree.resolve(config::PATH.as_bytes());
         let mut text = match existing.map(|id| &self.tree.inode(id).kind) {
             None => String::new(),
             Some(Kind::File(contents)) if contents.len() <= 1 << 20 => {

@@ -13,13 +13,13 @@ pub(crate) mod place;
 mod program;
 pub mod segments;
 pub mod spool;
+mod texts;
 
 use std::collections::HashMap;
 use std::io::Read;
 
 use anyhow::Result;
 use repot::facts::program::{Program, Why};
-use repot::options::Options;
 use repot::{manifest, marker};
 use serde::Serialize;
 
@@ -28,9 +28,8 @@ use self::notes::{Notes, Surprise};
 use self::place::{Lost, Place, Placed};
 use self::segments::{Segment, Visit};
 use self::spool::Spool;
+use self::texts::Texts;
 use crate::codec::Compression;
-use crate::image::config;
-use crate::init_binary;
 use crate::newc::{Header, Item, Totals};
 use crate::ram::{Footprint, Need};
 use crate::report::name::shown;
@@ -87,8 +86,6 @@ pub struct Survey {
     pub largest: Vec<(u64, String)>,
     /// The end marker.
     pub end_marker: EndMarker,
-    /// `/etc/repot.conf`.
-    pub config: String,
     /// The description of the program for the runner, outside a payload.
     pub description: Option<Vec<u8>>,
     /// The contents of the member given to [`Survey::keeping`].
@@ -111,6 +108,8 @@ pub struct Survey {
     /// For an inode with hard links, the name whose member carried the contents.
     sources: HashMap<Id, Vec<u8>>,
     programs: HashMap<Id, Result<Program, Why>>,
+    /// Files that may be `/etc/repot.conf`, which may be a link, or lie below one.
+    texts: Texts,
     /// Members of the current archive.
     archive: Totals,
     weight: limits::Weight,
@@ -140,26 +139,6 @@ impl Survey {
     pub fn features(&self) -> Option<&[&'static str]> {
         let id = self.tree().resolve(b"init")?;
         self.repots.get(&id).map(Vec::as_slice)
-    }
-
-    /// What the image holds and `/init`, which is repot, cannot use.
-    #[must_use]
-    pub fn missing_features(&self) -> Vec<String> {
-        let Some(features) = self.features() else { return Vec::new() };
-        let chain = Options::read(Some(self.config.as_bytes()), &[]).chain.is_some();
-        let held = [
-            (!self.payload.is_empty(), init_binary::PAYLOAD, "a payload, and /init cannot unpack it"),
-            (chain, init_binary::CHAIN, "chain= in /etc/repot.conf, and /init does not know it"),
-            (
-                self.manifests.several(),
-                init_binary::MANIFESTS,
-                "attributes in .repot-xattrs-*, and /init does not read them",
-            ),
-        ];
-        let missing = held.iter().filter(|(holds, feature, _)| *holds && !features.contains(feature));
-        missing
-            .map(|(.., what)| format!("the image has {what}: use the init of this repot (repot append)"))
-            .collect()
     }
 
     /// Number of entries that get extended attributes from a manifest.
@@ -238,6 +217,11 @@ impl Survey {
         };
         self.surprise(place, header, offset);
         let id = place.id();
+        if let Place::Existing(id) = place {
+            self.texts.forget(id);
+            self.programs.remove(&id);
+            self.repots.remove(&id);
+        }
         if header.is_symlink() {
             self.placed.tree.inode_mut(id).kind = Kind::Symlink(target.into());
         } else if header.is_file() && header.filesize > 0 {
@@ -265,6 +249,7 @@ impl Survey {
         let (surprise, why) = match lost {
             Lost::Early => (Surprise::Early, "comes before its directory and is lost"),
             Lost::Directory => (Surprise::Directory, "is lost: a directory with entries has this name"),
+            Lost::Link => (Surprise::Link, "is lost: the first name of its inode was lost or replaced"),
         };
         self.notes
             .add(surprise, || format!("\"{}\" {why} (byte {offset} of its archive)", shown(&header.name)));
@@ -316,10 +301,10 @@ impl Survey {
         if header.nlink > 1 {
             self.sources.insert(id, header.name.clone());
         }
-        if header.name == config::PATH.as_bytes() {
-            self.config = String::from_utf8_lossy(&read_whole(data)?).into_owned();
-        } else if header.name == repot::run::DESCRIPTION.as_bytes() {
+        if header.name == repot::run::DESCRIPTION.as_bytes() {
             self.description = Some(read_whole(data)?);
+        } else if Texts::wants(header) {
+            self.texts.keep(id, &read_whole(data)?);
         } else if header.mode & 0o111 != 0 || self.keep.as_ref() == Some(&header.name) {
             self.program_file(id, header, data)?;
         }
@@ -330,7 +315,6 @@ impl Survey {
 impl Visit for Survey {
     fn segment(&mut self, segment: Segment) -> Result<()> {
         let Segment { offset, compression, unreadable } = segment;
-        self.placed.new_archive();
         self.archive = Totals::default();
         self.segments.push(SegmentFacts {
             offset,
@@ -366,7 +350,7 @@ impl Visit for Survey {
                 });
             }
             Item::Trailer => {
-                self.placed.new_archive();
+                self.placed.trailer();
                 self.archive = Totals::default();
                 if let Some(segment) = self.segments.last_mut() {
                     segment.trailer = true;

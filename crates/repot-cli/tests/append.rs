@@ -115,7 +115,7 @@ fn images_that_cannot_be_extended_are_refused() {
     work.done(&["pack", "root", "-o", "packed"]);
     assert!(
         work.fails(&["append", "packed", "-o", "image"])
-            .contains("/init is already repot, and --config changes nothing")
+            .contains("/init is already repot, and neither --config nor --modules adds anything")
     );
     work.done(&["append", "packed", "-o", "image", "--config", "mode=bind"]);
 }
@@ -219,4 +219,88 @@ fn an_init_that_is_named_replaces_the_chain() {
     work.done(&["append", "initramfs", "-o", "image", "--config", "init=/bin/shell"]);
     fs::write(work.path("segment"), last_segment(&work, "image")).unwrap();
     assert_eq!(text(&work.run("bsdtar", &["-xOf", "segment", "etc/repot.conf"])), "init=/bin/shell\n");
+}
+
+/// `/init` finds `/etc/repot.conf` through links, and so does `append`.
+#[test]
+fn settings_are_kept_wherever_the_file_is() {
+    for (name, layout) in [
+        (
+            "a linked directory",
+            "mkdir -p root/usr/etc && ln -s usr/etc root/etc && echo size=77% > root/usr/etc/repot.conf",
+        ),
+        (
+            "an absolute link",
+            "mkdir -p root/opt root/etc && echo size=77% > root/opt/x-repot.conf && ln -s /opt/x-repot.conf root/etc/repot.conf",
+        ),
+        (
+            "a hard link",
+            "mkdir -p root/etc && echo size=77% > root/etc/a && ln root/etc/a root/etc/repot.conf",
+        ),
+    ] {
+        let work = Work::new();
+        work.run("sh", &["-c", layout]);
+        initramfs(&work, "gzip -c");
+        work.done(&["append", "initramfs", "-o", "image", "--config", "wipe=yes"]);
+        work.done(&["pack", "image", "-o", "packed", "-c", "none"]);
+        let script =
+            "mkdir x && cd x && cpio -idm --quiet --no-absolute-filenames < ../packed; cat etc/repot.conf";
+        let found = text(&work.run("sh", &["-c", script]));
+        assert_eq!(found, "size=77%\nchain=/init.real\nwipe=yes\n", "{name}");
+        // The same from the directory, into an image and a payload.
+        for payload in [false, true] {
+            work.init_with_payload();
+            let mut args =
+                vec!["pack", "root", "-o", "direct", "--config", "wipe=yes", "--init", "init-payload"];
+            args.push(if payload { "--payload" } else { "--compress=none" });
+            let packed = work.repot(&args);
+            if payload && name == "a linked directory" {
+                assert!(text(&packed.stderr).contains("/etc is a symbolic link"), "{}", text(&packed.stderr));
+                continue;
+            }
+            assert!(packed.status.success(), "{name}: {}", text(&packed.stderr));
+            let script = "rm -rf y && mkdir y && cd y && cpio -idm --quiet --no-absolute-filenames < ../direct; cat \
+                          etc/repot.conf";
+            let found = text(&work.run("sh", &["-c", script]));
+            assert!(found.starts_with("size=77%\n") && found.ends_with("wipe=yes\n"), "{name}: {found}");
+        }
+    }
+    let work = Work::new();
+    work.run(
+        "sh",
+        &["-c", "mkdir root/etc && echo size=77% > root/etc/other && ln -s other root/etc/repot.conf"],
+    );
+    initramfs(&work, "cat");
+    let error = work.fails(&["append", "initramfs", "-o", "image", "--config", "wipe=yes"]);
+    assert!(error.contains("/etc/repot.conf is a link to a file that is not called repot.conf"), "{error}");
+    assert!(work.inspect("initramfs").to_string().contains("its settings are not shown"));
+}
+
+/// A later file without settings takes back those of an earlier one.
+#[test]
+fn an_empty_file_has_no_settings() {
+    let work = Work::new();
+    let script =
+        "mkdir root/etc over over/etc && echo size=77% > root/etc/repot.conf && : > over/etc/repot.conf";
+    work.run("sh", &["-c", script]);
+    initramfs(&work, "cat");
+    work.run("sh", &["-c", "(cd over && find . | cpio -o -H newc --quiet) >> initramfs"]);
+    work.done(&["append", "initramfs", "-o", "image", "--config", "wipe=yes"]);
+    fs::write(work.path("segment"), last_segment(&work, "image")).unwrap();
+    let text = text(&work.run("sh", &["-c", "cpio -i --to-stdout --quiet etc/repot.conf < segment"]));
+    assert!(text.ends_with("chain=/init.real\nwipe=yes\n") && !text.contains("size"), "{text}");
+}
+
+/// An image that was made of `docker export` without `pack` has an empty file at /dev/console.
+#[test]
+fn what_is_no_device_node_is_replaced() {
+    let work = Work::new();
+    fs::write(work.path("root/dev/console"), "").unwrap();
+    initramfs(&work, "cat");
+    let said = work.done(&["append", "initramfs", "-o", "image"]);
+    assert!(said.contains("/dev/console was an empty file: replaced with the device 5:1"), "{said}");
+    fs::write(work.path("segment"), last_segment(&work, "image")).unwrap();
+    let listing = text(&work.run("sh", &["-c", "cpio -tvn --quiet < segment"]));
+    assert!(listing.contains("5,   1"), "{listing}");
+    assert!(!work.inspect("image")["problems"].to_string().contains("/dev/console"));
 }

@@ -124,6 +124,46 @@ fn names_are_paths_and_nothing_leads_out() {
     refused(&archive(&[Raw::link(b'1', b"x", b"../x")]), "a name with \"..\" would lead out");
 }
 
+/// tar keeps what is there, and so does `pack`, with a warning. In a layer the later member counts.
+#[test]
+fn a_directory_with_entries_and_a_file_above_stay() {
+    let members = [
+        Raw::new(b'5', b"d", b""),
+        Raw::new(b'0', b"d/f", b"1"),
+        Raw::new(b'0', b"d", b"new"),
+        Raw::link(b'2', b"d", b"x"),
+        Raw::new(b'0', b"file", b"22"),
+        Raw::new(b'0', b"file/below/x", b"3"),
+    ];
+    let warnings = [
+        "\"d\" and 1 more: left out, as by tar: a directory with entries has its name",
+        "\"file/below/x\": left out, as by tar: its directory is a file",
+    ];
+    let source = read(&archive(&members)).unwrap();
+    assert!(
+        warnings.iter().all(|line| source.warnings.iter().any(|had| had == line)),
+        "{:?}",
+        source.warnings
+    );
+    let size = |name: &[u8]| {
+        let Kind::File(contents) = &source.tree.inode(source.tree.find(name).unwrap()).kind else {
+            return 99;
+        };
+        contents.len()
+    };
+    assert_eq!((size(b"d/f"), size(b"file")), (1, 2));
+}
+
+/// GNU tar reads records up to a NUL.
+#[test]
+fn zeros_behind_records_are_ignored() {
+    let mut padded = Raw::records(b'x', &[("mtime", b"77")]);
+    padded.data.extend([0; 9]);
+    let padded = padded.clone().with(124, format!("{:011o}\0", padded.data.len()).as_bytes());
+    let source = read(&archive(&[padded, Raw::new(b'0', b"a", b"x")])).unwrap();
+    assert_eq!(source.tree.inode(source.tree.find(b"a").unwrap()).attributes.mtime, 77);
+}
+
 #[test]
 fn numbers_may_be_blank_binary_or_negative() {
     let members = [

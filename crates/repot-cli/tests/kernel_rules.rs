@@ -121,3 +121,42 @@ fn attribute_manifests_add_up() {
     fs::write(work.path("over"), [both, over].concat()).unwrap();
     assert_eq!(work.inspect("over")["xattrs"], 1);
 }
+
+/// The kernel remembers the first name of an inode, and links the others to whatever has that name by then.
+#[test]
+fn a_hard_link_is_made_to_a_name() {
+    let lost = problems(&[&[("none/f", FILE, 1, b""), ("g", FILE, 1, b"data")]]);
+    assert!(
+        lost[1].starts_with("\"g\" is lost: the first name of its inode was lost or replaced"),
+        "{lost:?}"
+    );
+    let lost = problems(&[&[("f", FILE, 1, b"x"), ("f", DIR, 0, b""), ("g", FILE, 1, b"data")]]);
+    assert!(lost[0].starts_with("\"g\" is lost: the first name"), "{lost:?}");
+    // The kernel removes the name before it links to it.
+    let lost = problems(&[&[("f", FILE, 1, b"x"), ("f", FILE, 1, b"x")]]);
+    assert!(lost[0].starts_with("\"f\" is lost: the first name"), "{lost:?}");
+    assert_eq!(problems(&[&[("f", FILE, 1, b"x"), ("f", LINK, 0, b"y"), ("g", FILE, 1, b"")]]), [""; 0]);
+}
+
+/// What `pack` makes of an initramfs is what the kernel makes of it.
+#[test]
+fn hard_links_reach_across_segments_without_a_trailer() {
+    let work = Work::new();
+    let mut first = archive(&[("a", FILE, 1, b"data")]);
+    first.truncate(112 + 4);
+    let second = archive(&[("b", 0o100_600, 1, b""), ("c", FILE, 2, b"")]);
+    for (name, bytes) in [("first", first), ("second", second)] {
+        fs::write(work.path(name), bytes).unwrap();
+    }
+    let script = "gzip -c first > image && truncate -s %4 image && gzip -c second >> image";
+    work.run("sh", &["-c", script]);
+    work.done(&["pack", "image", "-o", "packed", "-c", "none"]);
+    let listing = support::text(&work.run("sh", &["-c", "cpio -tvn --quiet < packed"]));
+    let of = |name: &str| {
+        let line = listing.lines().find(|line| line.ends_with(&format!(" {name}"))).unwrap_or_default();
+        line.split_whitespace().take(2).collect::<Vec<_>>().join(" ")
+    };
+    // The last name sets owner and mode.
+    assert_eq!((of("a").as_str(), of("b").as_str()), ("-rw------- 2", "-rw------- 2"), "{listing}");
+    assert_eq!(support::text(&work.run("sh", &["-c", "cpio -i --to-stdout --quiet a < packed"])), "data");
+}

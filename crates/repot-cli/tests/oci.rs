@@ -247,6 +247,13 @@ fn images_of_docker_are_found_by_every_name() {
     let digest = index["manifests"][0]["digest"].as_str().unwrap().to_string();
     assert_eq!(pack(&digest), "is-alpine-latest-");
     assert_eq!(pack(&format!("alpine@{digest}")), "is-alpine-latest-");
+    // The start of a digest: that of the manifest, and that of the configuration, as `docker images` shows
+    // it.
+    let saved: serde_json::Value = serde_json::from_slice(&work.read("d/manifest.json")).unwrap();
+    let config = saved[0]["Config"].as_str().unwrap().rsplit('/').next().unwrap().to_string();
+    for id in [&digest[..19], &digest[7..19], &config[..12], &format!("sha256:{}", &config[..12])] {
+        assert_eq!(pack(id), "is-alpine-latest-", "{id}");
+    }
     let error = work.fails(&["pack", "d", "-o", "image", "--arch", "amd64", "--image", "latest"]);
     assert!(
         error.contains("alpine:latest (linux/amd64), busybox:latest (linux/amd64): choose one with --image"),
@@ -272,7 +279,13 @@ fn variants_of_an_architecture_are_chosen() {
     saved(&work, &[("x:1", "arm", "v6"), ("x:1", "arm", "v7"), ("x:1", "arm64", "v8")]);
     let error = work.fails(&["pack", "d", "-o", "image", "--arch", "arm"]);
     assert!(error.contains("x:1 (linux/arm/v6), x:1 (linux/arm/v7): choose one with --arch"), "{error}");
-    for (arch, found) in [("arm/v7", "is-x-1-v7"), ("linux/arm/v6", "is-x-1-v6"), ("arm64", "is-x-1-v8")] {
+    for (arch, found) in [
+        ("arm/v7", "is-x-1-v7"),
+        ("armhf", "is-x-1-v7"),
+        ("linux/arm/v6", "is-x-1-v6"),
+        ("arm64", "is-x-1-v8"),
+        ("aarch64", "is-x-1-v8"),
+    ] {
         work.done(&["pack", "d", "-o", "image", "--arch", arch, "--image", "x:1"]);
         assert!(names(&work, "image").contains(&found.to_string()), "{arch}");
     }

@@ -101,3 +101,85 @@ fn under_fakeroot_the_tar_of_the_system_reads() {
         command.env("REPOT_INIT", work.path("init")).env("FAKEROOTKEY", "1").env("PATH", "/nowhere").output();
     assert!(out.unwrap().status.success());
 }
+
+/// Builds a root with owners and device nodes that only exist for the wrapper.
+const BUILD: &str = "set -e; mkdir -p r/dev r/bin; echo x > r/bin/own; chown -R 0:0 r; chown 7:8 r/bin/own; chmod \
+                     4711 r/bin/own; ln r/bin/own r/bin/also; mknod r/dev/ttyS0 c 4 64; mkfifo r/p; ";
+
+/// Whether the listing of an image has what [`BUILD`] makes.
+#[track_caller]
+fn is_built(work: &Work, image: &str) {
+    let listing = listing(work, image);
+    let line = |name: &str| {
+        let found = listing.lines().find(|line| line.ends_with(&format!(" {name}"))).unwrap_or_default();
+        found.split_whitespace().take(4).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(line("."), "drwxr-xr-x 1 0 0", "{listing}");
+    assert_eq!((line("bin/own"), line("bin/also")), ("-rws--x--x 2 7 8".into(), "-rws--x--x 2 7 8".into()));
+    assert_eq!(line("dev/ttyS0"), "crw-r--r-- 1 0 0", "{listing}");
+    assert_eq!(line("p"), "prw-r--r-- 1 0 0", "{listing}");
+}
+
+/// Runs a script in the directory as an ordinary user.
+fn as_user(work: &Work, script: &str) -> std::process::Output {
+    work.run("chown", &["-R", "1000:1000", "."]);
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", "1000", "--regid", "1000", "--clear-groups", "sh", "-c", script]);
+    command.env("REPOT", env!("CARGO_BIN_EXE_repot")).env("REPOT_INIT", work.path("init"));
+    command.env("HOME", work.dir.path()).env("PSEUDO_PREFIX", "/usr");
+    command.env("PSEUDO_LOCALSTATEDIR", work.path("state.pseudo"));
+    command.current_dir(work.dir.path()).output().unwrap()
+}
+
+fn has(program: &str) -> bool {
+    let found = rustix::process::geteuid().is_root()
+        && Command::new("sh")
+            .args(["-c", &format!("command -v {program}")])
+            .output()
+            .is_ok_and(|out| out.status.success());
+    if !found {
+        eprintln!("skipped: needs root and {program}");
+    }
+    found
+}
+
+/// The real fakeroot, as an ordinary user: in its session, and later with the state that it saved.
+#[test]
+fn fakeroot_decides_what_an_ordinary_user_packs() {
+    let work = Work::new();
+    if !has("fakeroot") || !fakeroot_works(&work) {
+        return;
+    }
+    let script = format!(
+        "fakeroot -s state sh -c '{BUILD} exec $REPOT pack r -o inside -c none' && $REPOT pack r --fakeroot state -o \
+         later -c none"
+    );
+    let out = as_user(&work, &script);
+    assert!(out.status.success(), "{}", text(&out.stderr));
+    is_built(&work, "inside");
+    is_built(&work, "later");
+}
+
+/// The program under test lies where an ordinary user can start it.
+fn fakeroot_works(work: &Work) -> bool {
+    as_user(work, "$REPOT --version").status.success()
+}
+
+/// The real pseudo of Yocto, as an ordinary user: in its session, and later with its database.
+#[test]
+fn pseudo_decides_what_an_ordinary_user_packs() {
+    let work = Work::new();
+    if !has("pseudo") || !fakeroot_works(&work) {
+        return;
+    }
+    let script = format!(
+        "mkdir state.pseudo && pseudo sh -c '{BUILD} exec $REPOT pack r -o inside -c none' && pseudo $REPOT pack r -o \
+         later -c none; code=$?; pseudo -S; exit $code"
+    );
+    let out = as_user(&work, &script);
+    assert!(out.status.success(), "{}", text(&out.stderr));
+    is_built(&work, "inside");
+    is_built(&work, "later");
+    let error = work.fails(&["pack", "r", "-o", "image", "--fakeroot", "state.pseudo/files.db"]);
+    assert!(error.contains("is a database, probably of pseudo: pack under pseudo"), "{error}");
+}

@@ -24,11 +24,12 @@ pub const MUSL_GCC: Tool = ("musl-gcc", "musl-tools");
 pub const FILE: Tool = ("file", "file");
 
 /// Programs that read and write the same formats as `repot`: the tests compare with them.
-pub const TESTS: [Tool; 14] = [
+pub const TESTS: [Tool; 15] = [
     ("bsdtar", "libarchive-tools"),
     BUSYBOX,
     ("bzip2", "bzip2"),
     ("cpio", "cpio"),
+    ("fakeroot", "fakeroot"),
     ("gzip", "gzip"),
     ("lz4", "lz4"),
     ("mandoc", "mandoc"),

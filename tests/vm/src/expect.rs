@@ -31,6 +31,8 @@ pub(crate) struct Expect {
     pub(crate) signals_default: bool,
     /// Size and number of inodes of `/`.
     pub(crate) size_kib: Option<u64>,
+    /// The size of `/` in percent of MemTotal.
+    pub(crate) size_percent: Option<u64>,
     pub(crate) inodes: Option<u64>,
     /// Options that the file system on `/` must have.
     pub(crate) options: Vec<String>,

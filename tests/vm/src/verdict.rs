@@ -112,6 +112,7 @@ impl Failures {
         self.same("swaps", &expect.swaps, devices.map(str::to_owned).collect());
         self.log(expect, after);
         self.memory(expect, after);
+        self.limits(expect, after);
         for (name, wanted) in &expect.settings {
             self.same(name, &Some(Some(wanted)), after.settings.get(name));
         }
@@ -150,6 +151,19 @@ impl Failures {
             let (held, tree) = (of("Shmem") + of("Unevictable"), tree_kib(&after.tree));
             if held > tree + limit {
                 self.say(format!("{held} KiB of page cache for a tree of {tree} KiB"));
+            }
+        }
+    }
+
+    fn limits(&mut self, expect: &Expect, after: &Account) {
+        let size = after.statfs.blocks * after.statfs.block / 1024;
+        self.same("size of / in KiB", &expect.size_kib, size);
+        self.same("inodes of /", &expect.inodes, after.statfs.inodes);
+        if let Some(percent) = expect.size_percent {
+            let total = after.memory.get("MemTotal").copied().unwrap_or(0);
+            // A kernel that knows the option counts the memory of its own init too.
+            if (size * 100).abs_diff(total * percent) > total {
+                self.say(format!("size of /: expected {percent} % of {total} KiB, found {size} KiB"));
             }
         }
     }

@@ -48,6 +48,9 @@ pub fn run(args: &Append) -> Result<()> {
     let text = segment.fill(&survey, &init, args).with_context(|| shown.clone())?;
     let (modules, unused) = drivers(args, &text)?;
     segment.modules(&modules)?;
+    let mut warnings = warnings(&survey);
+    warnings.append(&mut segment.warnings);
+    warnings.extend(unused);
 
     let output = Output::create(&args.output)?;
     let cannot_read = || format!("cannot read {shown}");
@@ -61,7 +64,6 @@ pub fn run(args: &Append) -> Result<()> {
 
     let format = Format { json: args.json, stdout_taken: output::is_stdout(&args.output) };
     let image = args.output.display().to_string();
-    let warnings = warnings(&survey).into_iter().chain(unused).collect();
     let rdinit = args.rdinit.clone();
     finish(format, &Appended { image, offset, compression, rdinit, modules, warnings })
 }
@@ -183,11 +185,12 @@ struct Segment<'a> {
     tree: &'a Tree,
     writer: Writer<Vec<u8>>,
     ino: u32,
+    warnings: Vec<String>,
 }
 
 impl<'a> Segment<'a> {
     fn new(tree: &'a Tree) -> Segment<'a> {
-        Segment { tree, writer: Writer::new(Vec::new()), ino: 0 }
+        Segment { tree, writer: Writer::new(Vec::new()), ino: 0, warnings: Vec::new() }
     }
 
     /// Adds everything but modules, and returns the configuration of the whole image.
@@ -217,11 +220,27 @@ impl<'a> Segment<'a> {
         self.member(name.as_bytes(), 0o100_755, &init.bytes)?;
         self.member(marker::BEGIN.as_bytes(), 0o100_444, b"")?;
         self.nodes()?;
-        let text = settings.iter().fold(survey.config.clone(), |text, setting| config::set(&text, setting));
-        if text != survey.config {
-            self.directories("etc")?;
-            self.member(config::PATH.as_bytes(), 0o100_644, text.as_bytes())?;
+        self.configuration(survey, &settings)
+    }
+
+    /// Writes `/etc/repot.conf` with these settings, and returns its text. A link is replaced, and the file
+    /// that it led to stays.
+    fn configuration(&mut self, survey: &Survey, settings: &[Setting]) -> Result<String> {
+        let before = survey.config();
+        let text = settings.iter().fold(before.to_string(), |text, setting| config::set(&text, setting));
+        if text == before {
+            return Ok(text);
         }
+        ensure!(
+            !survey.config_is_unknown(),
+            "/etc/repot.conf is a link to a file that is not called repot.conf: make it a file"
+        );
+        self.directories("etc")?;
+        if self.tree.resolve(config::PATH.as_bytes()).is_some() {
+            // The kernel would write through every hard link. Another type makes it remove the name first.
+            self.member(config::PATH.as_bytes(), 0o120_777, b"/dev/null")?;
+        }
+        self.member(config::PATH.as_bytes(), 0o100_644, text.as_bytes())?;
         Ok(text)
     }
 
@@ -288,11 +307,27 @@ impl<'a> Segment<'a> {
         Ok(self.tree.child(Tree::ROOT, b"init").map(|_| "/init".to_string()))
     }
 
+    /// Adds the device nodes that the image does not have, or has as something else: `docker export` leaves
+    /// an empty file at `/dev/console`, into which all output would go.
     fn nodes(&mut self) -> Result<()> {
-        let missing: Vec<_> = NODES
-            .iter()
-            .filter(|(name, ..)| self.tree.resolve(&[b"dev/", *name].concat()).is_none())
-            .collect();
+        let is_missing = |(name, major, minor, _): &&(&[u8], u32, u32, u32)| {
+            let found = self.tree.resolve(&[b"dev/", *name].concat());
+            match found.map(|id| &self.tree.inode(id).kind) {
+                Some(Kind::Character(has, also)) => (has, also) != (major, minor),
+                // The kernel keeps a directory with entries.
+                Some(Kind::Directory(entries)) => entries.is_empty(),
+                Some(_) | None => true,
+            }
+        };
+        let missing: Vec<_> = NODES.iter().filter(is_missing).collect();
+        for (name, major, minor, _) in &missing {
+            let path = [b"dev/", *name].concat();
+            if let Some(id) = self.tree.resolve(&path) {
+                let (name, kind) = (name.escape_ascii(), self.tree.inode(id).kind.noun());
+                self.warnings
+                    .push(format!("/dev/{name} was {kind}: replaced with the device {major}:{minor}"));
+            }
+        }
         if !missing.is_empty() {
             self.directories("dev")?;
         }

@@ -129,13 +129,18 @@ fn boot(survey: &Survey, root: Option<&Root>) -> Boot {
         Some(root) => root.outer.get(&id).map_or_else(|| unpacked(id), |id| survey.program(*id)),
         None => survey.program(id),
     };
-    Programs { tree, program: &program, config: &survey.config, repot: survey.repot() }.boot()
+    Programs { tree, program: &program, config: survey.config(), repot: survey.repot() }.boot()
 }
 
 fn problems(survey: &Survey, root: Option<&Root>, boot: Vec<String>, damaged: bool) -> Vec<String> {
     let mut problems = survey.problems.clone();
     problems.extend(survey.surprises());
     problems.extend(survey.missing_features());
+    if survey.config_is_unknown() {
+        problems.push(
+            "/etc/repot.conf is a link to a file that is not called repot.conf: its settings are not shown here".into(),
+        );
+    }
     if survey.segments.is_empty() && !damaged {
         problems.push("the image is empty".into());
     }

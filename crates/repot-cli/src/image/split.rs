@@ -57,10 +57,13 @@ fn outer(tree: &mut Tree, mtime: u32) -> Result<Tree> {
         copy_whole(tree, id, &mut outer, Tree::ROOT, modules::DIRECTORY.as_bytes());
     }
     tree.unlink(Tree::ROOT, DIRECTORY.as_bytes());
-    if let Some(id) = tree.find(config::PATH.as_bytes()) {
+    if tree.find(config::PATH.as_bytes()).is_some() {
         let etc = tree.find(b"etc").context("the root has no /etc")?;
         let into = copy(tree, etc, &mut outer, Tree::ROOT, b"etc");
-        copy(tree, id, &mut outer, into, b"repot.conf");
+        // A link would lead into the payload, where /init cannot read yet: the file itself stays outside.
+        if let Some(id) = tree.resolve(config::PATH.as_bytes()) {
+            copy(tree, id, &mut outer, into, b"repot.conf");
+        }
         tree.unlink(etc, b"repot.conf");
     } else if tree.resolve(config::PATH.as_bytes()).is_some() {
         bail!(

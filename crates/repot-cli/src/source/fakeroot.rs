@@ -39,7 +39,12 @@ impl State {
     /// Reads the file that `fakeroot -s FILE` has written.
     pub fn read(path: &Path) -> Result<State> {
         let shown = path.display();
-        let text = fs::read_to_string(path).with_context(|| format!("cannot read {shown}"))?;
+        let bytes = fs::read(path).with_context(|| format!("cannot read {shown}"))?;
+        ensure!(
+            !bytes.starts_with(b"SQLite format 3"),
+            "{shown} is a database, probably of pseudo: pack under pseudo, with the same PSEUDO_LOCALSTATEDIR"
+        );
+        let text = String::from_utf8(bytes).with_context(|| format!("{shown} is not text"))?;
         let mut state = State::default();
         for (number, line) in text.lines().enumerate() {
             let (key, pretended) = entry(line)

@@ -149,6 +149,11 @@ impl Reader<'_> {
                     .add("a directory with entries has its name, so the kernel keeps that", &header.name);
                 return Ok(());
             }
+            Err(Lost::Link) => {
+                let why = "the first name of its inode was lost or replaced, so the kernel loses it too";
+                self.notes.add(why, &header.name);
+                return Ok(());
+            }
         };
         let contents = if header.is_file() && header.filesize > 0 {
             self.contents(header, data)?
@@ -185,7 +190,6 @@ impl Reader<'_> {
 
 impl Visit for Reader<'_> {
     fn segment(&mut self, _: Segment) -> Result<()> {
-        self.placed.new_archive();
         Ok(())
     }
 
@@ -195,7 +199,7 @@ impl Visit for Reader<'_> {
             Item::Skipped(header, why) => {
                 self.notes.add(&format!("the kernel skips it: {why}"), &header.name);
             }
-            Item::Trailer => self.placed.new_archive(),
+            Item::Trailer => self.placed.trailer(),
         }
         Ok(())
     }

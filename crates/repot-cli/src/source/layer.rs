@@ -78,6 +78,9 @@ impl<'a> Layer<'a> {
             self.remember(Tree::ROOT, acls);
             return Ok(());
         }
+        if self.is_in_the_way(parent, name, member) {
+            return Ok(());
+        }
         let parent = self.parent(parent)?;
         if self.whiteout(parent, name) {
             return Ok(());
@@ -106,6 +109,30 @@ impl<'a> Layer<'a> {
             touched.insert(id);
         }
         Ok(())
+    }
+
+    /// Whether tar would not extract the member of a root, because something else has its name or that of its
+    /// directory. In a layer it replaces what lower layers have, as container engines do.
+    fn is_in_the_way(&mut self, parent: &[u8], name: &[u8], member: &Member) -> bool {
+        if self.touched.is_some() {
+            return false;
+        }
+        let mut above = parent.split(|&byte| byte == b'/').scan(Vec::new(), |path, name| {
+            path.extend([b"/", name].concat());
+            Some(self.tree.resolve(path))
+        });
+        let has_file = above.any(|id| id.is_some_and(|id| self.tree.entries(id).is_none()));
+        let existing = self.tree.resolve(parent).and_then(|parent| self.tree.child(parent, name));
+        let full = existing.is_some_and(|id| self.tree.entries(id).is_some_and(|all| !all.is_empty()));
+        let why = if has_file {
+            "left out, as by tar: its directory is a file"
+        } else if full && !matches!(member.kind(), b'5' | b'D') {
+            "left out, as by tar: a directory with entries has its name"
+        } else {
+            return false;
+        };
+        self.notes.add(why, &member.name);
+        true
     }
 
     /// The inode of a hard link. If the member has data, they are the contents of the file.

@@ -8,6 +8,9 @@ pub type Records = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// Parses the records of an entry, whatever their keys.
 pub fn parse(bytes: &[u8]) -> Result<Records> {
+    // Some programs fill the block up and count the zeros too.
+    let end = bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+    let bytes = &bytes[..end];
     let records = pax::records(bytes);
     let owned = records.map(|record| record.map(|(key, value)| (key.to_vec(), value.to_vec())));
     owned.collect::<Option<_>>().context("corrupt PAX record")

@@ -11,6 +11,8 @@ pub(super) enum Surprise {
     Skipped,
     /// A member has the name of a directory with entries.
     Directory,
+    /// A member is a hard link to a name that does not exist.
+    Link,
     /// A member overwrites a file that has other names.
     Shared,
     /// A directory takes the place of a symbolic link.
@@ -43,6 +45,9 @@ impl Notes {
                 Surprise::Skipped => format!("the kernel skips {count} members in total"),
                 Surprise::Directory => {
                     format!("{count} members in total have the name of a directory with entries and are lost")
+                }
+                Surprise::Link => {
+                    format!("{count} members in total are hard links to names that were lost, and are lost")
                 }
                 Surprise::Shared => format!("{count} members in total overwrite files with other hard links"),
                 Surprise::Unlinked => format!("{count} directories in total replace symbolic links"),

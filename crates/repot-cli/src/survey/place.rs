@@ -13,6 +13,8 @@ pub(crate) enum Lost {
     Early,
     /// A directory with entries has its name.
     Directory,
+    /// It is one more name of an inode whose first name does not exist, or is a directory by now.
+    Link,
 }
 
 /// Where a member went.
@@ -33,11 +35,12 @@ impl Place {
     }
 }
 
-/// The tree, and the inodes with hard links of the current archive.
+/// The tree, and the first names of the inodes with hard links of the current archive.
 #[derive(Debug)]
 pub(crate) struct Placed {
     pub(crate) tree: Tree,
-    links: HashMap<(u32, u32, u32, u32), Id>,
+    /// The kernel remembers names, not inodes, and also those of members that it could not create.
+    links: HashMap<(u32, u32, u32, u32), Vec<u8>>,
     /// Names of inodes beyond the first.
     names: HashMap<Id, u64>,
 }
@@ -50,8 +53,9 @@ impl Default for Placed {
 }
 
 impl Placed {
-    /// Forgets the hard links: they do not reach across archives.
-    pub(crate) fn new_archive(&mut self) {
+    /// Forgets the hard links: they do not reach across `TRAILER!!!`. They do reach across segments without
+    /// one.
+    pub(crate) fn trailer(&mut self) {
         self.links.clear();
     }
 
@@ -88,20 +92,16 @@ impl Placed {
             self.tree.inode_mut(id).attributes = attributes;
             return Ok(Place::New(id));
         }
-        let parent = self.tree.resolve(parent).filter(|id| self.tree.entries(*id).is_some());
-        let parent = parent.ok_or(Lost::Early)?;
-        let existing = self.tree.child(parent, last);
-        let entries = existing.and_then(|id| self.tree.entries(id));
-        if !header.is_dir() && entries.is_some_and(|entries| !entries.is_empty()) {
-            return Err(Lost::Directory);
+        if linkable(header) {
+            if let Some(first) = self.links.get(&key(header)).cloned() {
+                return self.link(parent, last, &first, header, attributes);
+            }
+            self.links.insert(key(header), name.to_vec());
         }
-        if linkable(header)
-            && let Some(&id) = self.links.get(&key(header))
-        {
-            let replaced = self.tree.link(parent, last, id);
-            *self.names.entry(id).or_default() += 1;
-            self.forget(replaced);
-            return Ok(Place::New(id));
+        let parent = self.directory(parent).ok_or(Lost::Early)?;
+        let existing = self.tree.child(parent, last);
+        if !header.is_dir() && existing.is_some_and(|id| self.has_entries(id)) {
+            return Err(Lost::Directory);
         }
         // The kernel removes what has another type, and a symbolic link always. The rest it writes to in
         // place.
@@ -112,19 +112,49 @@ impl Placed {
             if header.is_file() {
                 self.tree.inode_mut(id).kind = kind(header);
             }
-            if linkable(header) {
-                self.links.insert(key(header), id);
-            }
             return Ok(Place::Existing(id));
         }
         let symlink = existing.is_some_and(|id| matches!(self.tree.inode(id).kind, Kind::Symlink(_)));
         let id = self.tree.add(Inode { attributes, kind: kind(header) });
         let replaced = self.tree.link(parent, last, id);
         self.forget(replaced);
-        if linkable(header) {
-            self.links.insert(key(header), id);
-        }
         Ok(if symlink && header.is_dir() { Place::Unlinked(id) } else { Place::New(id) })
+    }
+
+    /// Links a member to what has the `first` name of its inode by now. The kernel removes the new name
+    /// before that, and changes the owner and the mode of files each time.
+    fn link(
+        &mut self,
+        parent: &[u8],
+        last: &[u8],
+        first: &[u8],
+        header: &Header,
+        attributes: Attributes,
+    ) -> Result<Place, Lost> {
+        let parent = self.directory(parent).ok_or(Lost::Early)?;
+        if self.tree.child(parent, last).is_some_and(|id| self.has_entries(id)) {
+            return Err(Lost::Directory);
+        }
+        let removed = self.tree.unlink(parent, last);
+        self.forget(removed);
+        let (directory, name) = split(first);
+        let id = self.directory(directory).and_then(|directory| self.tree.child(directory, name));
+        let id = id.filter(|id| self.tree.entries(*id).is_none()).ok_or(Lost::Link)?;
+        self.tree.link(parent, last, id);
+        *self.names.entry(id).or_default() += 1;
+        let inode = self.tree.inode_mut(id);
+        if header.is_file() && matches!(inode.kind, Kind::File(_)) {
+            inode.attributes = attributes;
+        }
+        Ok(Place::New(id))
+    }
+
+    fn directory(&self, path: &[u8]) -> Option<Id> {
+        self.tree.resolve(path).filter(|id| self.tree.entries(*id).is_some())
+    }
+
+    fn has_entries(&self, id: Id) -> bool {
+        self.tree.entries(id).is_some_and(|entries| !entries.is_empty())
     }
 }
 

@@ -4,6 +4,7 @@ use std::io::Read;
 
 use anyhow::Result;
 use repot::facts::program::Program;
+use repot::options::Options;
 
 use super::{READ_WHOLE, Survey, read_up_to};
 use crate::init_binary;
@@ -19,6 +20,26 @@ const ELF_HEADER: usize = 64;
 pub(crate) const KEPT: u64 = 512 << 20;
 
 impl Survey {
+    /// What the image holds and `/init`, which is repot, cannot use.
+    #[must_use]
+    pub fn missing_features(&self) -> Vec<String> {
+        let Some(features) = self.features() else { return Vec::new() };
+        let chain = Options::read(Some(self.config().as_bytes()), &[]).chain.is_some();
+        let held = [
+            (!self.payload.is_empty(), init_binary::PAYLOAD, "a payload, and /init cannot unpack it"),
+            (chain, init_binary::CHAIN, "chain= in /etc/repot.conf, and /init does not know it"),
+            (
+                self.manifests.several(),
+                init_binary::MANIFESTS,
+                "attributes in .repot-xattrs-*, and /init does not read them",
+            ),
+        ];
+        let missing = held.iter().filter(|(holds, feature, _)| *holds && !features.contains(feature));
+        missing
+            .map(|(.., what)| format!("the image has {what}: use the init of this repot (repot append)"))
+            .collect()
+    }
+
     pub(super) fn program_file(&mut self, id: Id, header: &Header, data: &mut dyn Read) -> Result<()> {
         let size = u64::from(header.filesize);
         let keep = self.keep.as_ref() == Some(&header.name);

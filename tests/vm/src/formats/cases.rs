@@ -196,6 +196,53 @@ pub(super) const CASES: &[Case] = &[
     ),
     case(Some("7"), members, MEMBERS),
     case(Some("6.12"), names, NAMES),
+    case(Some("5.10"), links, LINKS),
+];
+
+/// Hard links to names that meet what became of them, also in a segment behind one without `TRAILER!!!`.
+fn links(parts: &Parts) -> Result<Vec<u8>> {
+    let first = plain(&parts.members(&[
+        Member::linked("none/f", FILE, 8, b""),
+        Member::linked("g", FILE, 8, b"data"),
+        Member::linked("h", FILE, 9, b"old"),
+        Member::new("h", DIR, b""),
+        Member::linked("i", FILE, 9, b"data"),
+        Member::linked("j", FILE, 10, b"twice"),
+        Member::linked("j", FILE, 10, b"twice"),
+        Member::linked("k", FILE, 11, b"four"),
+        Member::linked("m", FILE, 12, b"older"),
+        Member::linked("n", FILE, 12, b"new"),
+    ]));
+    let mut image = Compress::Gzip.run(&first)?;
+    image.resize(image.len().next_multiple_of(4), 0);
+    Ok([image, Compress::Gzip.run(&archive(&[Member::linked("l", FILE, 11, b"")]))?].concat())
+}
+
+const LINKS: &[Row] = &[
+    row(
+        "a hard link to a name that was lost",
+        &["g"],
+        All("no `g`"),
+        "\"g\" is lost: the first name of its inode was lost or replaced",
+    ),
+    row(
+        "a hard link to a name that is a directory by now, and a hard link twice",
+        &["i", "j"],
+        All("no `i`, no `j`"),
+        "3 members in total are hard links to names that were lost",
+    ),
+    row(
+        "a hard link in the segment behind one without TRAILER!!!",
+        &["k", "l"],
+        All("`k` is a file of 4 bytes, `l` is a file of 4 bytes"),
+        "",
+    ),
+    row(
+        "two hard links with data",
+        &["m", "n"],
+        All("`m` is a file of 3 bytes, `n` is a file of 3 bytes"),
+        "",
+    ),
 ];
 
 /// Members that meet what earlier members left.

@@ -62,7 +62,7 @@ fn parameters(survey: &Survey) -> Result<String> {
         return Ok(format!("rdinit=/{RUNNER} {quiet}"));
     }
     let parameter = format!("repot.init=/{RUNNER}");
-    let options = Options::read(Some(survey.config.as_bytes()), &cmdline::parse(parameter.as_bytes()));
+    let options = Options::read(Some(survey.config().as_bytes()), &cmdline::parse(parameter.as_bytes()));
     ensure!(
         options.init.as_deref() == Some(format!("/{RUNNER}").as_bytes()),
         "the image ignores the command line (cmdline=ignore), so --exec cannot choose its program"

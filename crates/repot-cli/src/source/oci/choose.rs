@@ -7,6 +7,9 @@ use super::images::Image;
 use super::reference::{Architecture, Reference};
 use crate::container::Config;
 
+/// Digits of a digest that are enough to name an image.
+const ID: usize = 6;
+
 /// The layers of the chosen image, and how it is run.
 pub(super) fn choose(images: &[Image], choice: &Choice) -> Result<(Vec<String>, Config)> {
     let wanted = (!choice.architecture.is_empty()).then(|| Architecture::parse(&choice.architecture));
@@ -51,14 +54,19 @@ fn names_fit(wanted: &str, image: &Image, all: &[Image]) -> Option<u32> {
     if image.names.iter().any(|name| name == wanted) {
         return Some(0);
     }
+    // The start of a digest, as `docker images` shows it. A name that looks like one comes first.
+    let id = wanted.strip_prefix("sha256:").unwrap_or(wanted);
+    let is_id = id.len() >= ID && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let begins = |digest: &String| digest.strip_prefix("sha256:").is_some_and(|hex| hex.starts_with(id));
+    let by_id = (is_id && image.digests.iter().any(begins)).then_some(u32::MAX);
     let wanted = Reference::parse(wanted);
     let fits = || image.names.iter().filter_map(|name| wanted.fit(&Reference::parse(name))).min();
     if let Some(digest) = &wanted.digest {
-        return image.digests.contains(digest).then_some(0);
+        return image.digests.contains(digest).then_some(0).or(by_id);
     }
     // A layout of one image need not name it.
     let nameless = all.iter().all(|image| image.names.is_empty());
-    if nameless { Some(0) } else { Some(1 + fits()?) }
+    if nameless { Some(u32::from(by_id.is_none())) } else { fits().map(|fit| 1 + fit).or(by_id) }
 }
 
 /// The images in a message: name or digest, and architecture.

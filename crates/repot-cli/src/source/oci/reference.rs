@@ -81,6 +81,15 @@ pub(super) struct Architecture {
 impl Architecture {
     pub(super) fn parse(text: &str) -> Architecture {
         let text = text.strip_prefix("linux/").unwrap_or(text);
+        // What uname(1) and Debian call them.
+        let text = match text {
+            "x86_64" => "amd64",
+            "aarch64" => "arm64",
+            "i386" | "i686" => "386",
+            "armhf" | "armv7l" => "arm/v7",
+            "armel" | "armv6l" => "arm/v6",
+            text => text,
+        };
         match text.split_once('/') {
             Some((name, variant)) => Architecture { name: name.into(), variant: Some(variant.into()) },
             None => Architecture { name: text.into(), variant: None },
