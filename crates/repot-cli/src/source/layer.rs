@@ -117,11 +117,14 @@ impl<'a> Layer<'a> {
         if self.touched.is_some() {
             return false;
         }
-        let mut above = parent.split(|&byte| byte == b'/').scan(Vec::new(), |path, name| {
-            path.extend([b"/", name].concat());
-            Some(self.tree.resolve(path))
-        });
-        let has_file = above.any(|id| id.is_some_and(|id| self.tree.entries(id).is_none()));
+        // A path is a directory up to some point. Each look follows every link again, so few are made.
+        let ends: Vec<_> = (0..parent.len()).filter(|&at| parent[at] == b'/').chain([parent.len()]).collect();
+        let directory = |&end: &usize| {
+            let found = self.tree.resolve(&parent[..end]);
+            found.is_some_and(|id| self.tree.entries(id).is_some())
+        };
+        let first_other = ends.get(ends.partition_point(directory));
+        let has_file = first_other.is_some_and(|&end| self.tree.resolve(&parent[..end]).is_some());
         let existing = self.tree.resolve(parent).and_then(|parent| self.tree.child(parent, name));
         let full = existing.is_some_and(|id| self.tree.entries(id).is_some_and(|all| !all.is_empty()));
         let why = if has_file {
