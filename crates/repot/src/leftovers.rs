@@ -14,7 +14,7 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, FileType, futimens, renameat, unlinkat};
 use rustix::process::{chdir, fchdir};
 
-use crate::error::{Call, Fault, Step};
+use crate::error::{Call, Fault, Step, retry_once};
 use crate::facts::{Facts, RootFs};
 use crate::metadata::{At, Meta};
 use crate::options::Keep;
@@ -110,11 +110,12 @@ fn is(root: BorrowedFd<'_>, name: &CStr, fits: &dyn Fn(&Meta) -> bool) -> bool {
     Meta::read(At::Named(root, name)).is_ok_and(|meta| fits(&meta))
 }
 
-/// Keeps the times of a directory.
+/// Keeps the times of a directory, also if not everything could be changed.
 fn with_times(dir: &OwnedFd, change: &mut dyn FnMut() -> Result<(), Fault>) -> Result<(), Fault> {
     let meta = Meta::read(At::Open(dir.as_fd()))?;
-    change()?;
-    futimens(dir, &meta.times()).on("utimensat", b"/")
+    let changed = change();
+    retry_once(|| futimens(dir, &meta.times())).on("utimensat", b"/")?;
+    changed
 }
 
 /// Removes `/init`, a program of this size. If the image's own init is beside it, and the first to be
