@@ -5,7 +5,7 @@
 //! it, and the start-up code of `std` aborts if /dev/null is missing, which is exactly the situation here.
 #![allow(unsafe_code)]
 
-use core::ffi::{c_char, c_int};
+use core::ffi::c_int;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, Ordering};
 
@@ -13,9 +13,6 @@ use repot::log::{Level, Log};
 use repot::runtime::{Allocator, Invocation, is_torn, is_worker, sleep, worker_lost};
 
 use crate::process::Process;
-
-#[global_allocator]
-static MALLOC: Allocator = Allocator;
 
 /// The state for the panic handler.
 static PROCESS: AtomicPtr<Process> = AtomicPtr::new(ptr::null_mut());
@@ -51,29 +48,9 @@ fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
     }
 }
 
-// The prebuilt `alloc` refers to both, although nothing unwinds here: a panic never returns.
-#[unsafe(no_mangle)]
-extern "C" fn rust_eh_personality() {}
-#[cfg(target_env = "musl")]
-#[unsafe(no_mangle)]
-extern "C" fn _Unwind_Resume() -> ! {
-    loop {
-        sleep(3600);
-    }
-}
+repot::entry!(run);
 
-#[link(name = "c")]
-unsafe extern "C" {}
-// The streams of glibc refer to the unwinder.
-#[cfg(target_env = "gnu")]
-#[link(name = "gcc_eh")]
-unsafe extern "C" {}
-
-#[unsafe(no_mangle)]
-extern "C" fn main(_argc: c_int, argv: *mut *const c_char, envp: *const *const c_char) -> c_int {
-    // SAFETY: the C library passes on the arrays of the kernel. They end with a null pointer, live as long as
-    // the process and belong to the program.
-    let invocation = unsafe { Invocation::of_main(argv, envp) };
+fn run(invocation: Invocation) -> c_int {
     Allocator::set_aside();
     let mut process = Process::new(invocation);
     PROCESS.store(&raw mut process, Ordering::Relaxed);

@@ -1,22 +1,19 @@
-//! Everything that needs `unsafe`: what a program without the standard library defines itself, fork, signals
+//! Everything that needs `unsafe`: the entry point and the panic handler, fork, signals
 //! and a few system calls that rustix lacks.
 #![allow(unsafe_code)]
 
 use alloc::ffi::CString;
 use alloc::vec::Vec;
-use core::ffi::{CStr, c_char, c_int};
+use core::ffi::{CStr, c_char};
 use core::ptr;
 use core::time::Duration;
 
-use repot::runtime::{Allocator, Invocation, sleep};
+use repot::runtime::sleep;
 use rustix::fd::{BorrowedFd, FromRawFd, OwnedFd};
 use rustix::io::{Errno, read, write};
 use rustix::process::Pid;
 
 use crate::child::Outcome;
-
-#[global_allocator]
-static MALLOC: Allocator = Allocator;
 
 /// A bug must not end PID 1: the program goes on without a supervisor.
 #[panic_handler]
@@ -27,31 +24,7 @@ fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
     }
 }
 
-// The prebuilt `alloc` refers to both, although nothing unwinds here: a panic never returns.
-#[unsafe(no_mangle)]
-extern "C" fn rust_eh_personality() {}
-#[cfg(target_env = "musl")]
-#[unsafe(no_mangle)]
-extern "C" fn _Unwind_Resume() -> ! {
-    loop {
-        sleep(3600);
-    }
-}
-
-#[link(name = "c")]
-unsafe extern "C" {}
-// The streams of glibc refer to the unwinder.
-#[cfg(target_env = "gnu")]
-#[link(name = "gcc_eh")]
-unsafe extern "C" {}
-
-#[unsafe(no_mangle)]
-extern "C" fn main(_argc: c_int, argv: *mut *const c_char, envp: *const *const c_char) -> c_int {
-    // SAFETY: the C library passes on the arrays of the kernel. They end with a null pointer, live as long as
-    // the process and belong to the program.
-    let invocation = unsafe { Invocation::of_main(argv, envp) };
-    crate::run(&invocation)
-}
+repot::entry!(|invocation| crate::run(&invocation));
 
 pub(crate) const SIGCHLD: i32 = libc::SIGCHLD;
 pub(crate) const SIGCONT: i32 = libc::SIGCONT;

@@ -63,23 +63,16 @@ fn open_console(machine: bool) -> Result<OwnedFd, Errno> {
 fn wants_console(number: i32) -> bool {
     let stream = sys::stream(number);
     let Ok(status) = statx(stream, c"", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS) else { return true };
-    match file_type(&status) {
-        FileType::CharacterDevice => {
-            makedev(status.stx_rdev_major, status.stx_rdev_minor) == makedev(CONSOLE.0, CONSOLE.1)
-        }
-        // The kernel opens whatever is called /dev/console; `docker export` writes an empty file there.
-        FileType::RegularFile => {
-            let identity = |file: &Statx| (file.stx_dev_major, file.stx_dev_minor, file.stx_ino);
-            statx(CWD, c"/dev/console", AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BASIC_STATS)
-                .is_ok_and(|file| identity(&file) == identity(&status))
-        }
-        FileType::Directory
-        | FileType::Symlink
-        | FileType::Fifo
-        | FileType::Socket
-        | FileType::BlockDevice
-        | FileType::Unknown => false,
+    if file_type(&status) == FileType::CharacterDevice {
+        return makedev(status.stx_rdev_major, status.stx_rdev_minor) == makedev(CONSOLE.0, CONSOLE.1);
     }
+    // The kernel opens whatever is called /dev/console; `docker export` writes an empty file there. A file has
+    // been opened again in the new root by now; a FIFO that has moved is another one.
+    let identity = |file: &Statx| (file.stx_dev_major, file.stx_dev_minor, file.stx_ino);
+    let is_fifo = |file: &Statx| file_type(file) == FileType::Fifo;
+    statx(CWD, c"/dev/console", AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BASIC_STATS).is_ok_and(|file| {
+        identity(&file) == identity(&status) || is_fifo(&file) && is_fifo(&status) && status.stx_nlink == 0
+    })
 }
 
 fn file_type(status: &Statx) -> FileType {

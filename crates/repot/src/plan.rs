@@ -320,7 +320,7 @@ fn check_unused(facts: &Facts, options: &Options) -> Result<(), String> {
     if others.is_empty() || ignores_others(options) {
         return Ok(());
     }
-    Err(format!("{} other processes run from /: {}", others.len(), list(others)))
+    Err(run_from(others, "/"))
 }
 
 /// Whether the user wants the root moved beside other processes.
@@ -328,8 +328,20 @@ fn ignores_others(options: &Options) -> bool {
     options.ignore_others && options.mode == Mode::Move
 }
 
-/// The first eight.
+/// That these processes run from `place`.
+fn run_from(others: &[String], place: &str) -> String {
+    let run = match others.len() {
+        1 => String::from("another process runs"),
+        number => format!("{number} other processes run"),
+    };
+    format!("{run} from {place}: {}", list(others))
+}
+
+/// The first eight, and the number of the rest.
 fn list(names: &[String]) -> String {
-    let more = if names.len() > 8 { " ..." } else { "" };
-    format!("{}{more}", names.get(..8).unwrap_or(names).join(" "))
+    let shown = names.get(..8).unwrap_or(names);
+    match names.len() - shown.len() {
+        0 => shown.join(" "),
+        more => format!("{} and {more} more", shown.join(" ")),
+    }
 }

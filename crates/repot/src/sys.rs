@@ -6,6 +6,7 @@
 
 mod clock;
 mod crew;
+mod entry;
 mod futex;
 mod kernel_log;
 mod lease;

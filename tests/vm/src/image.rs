@@ -1,6 +1,6 @@
 //! The image of a scenario: a directory, the snapshot of it, and the archive.
 
-use crate::scenario::{Compress, Cut, Scenario, Tree};
+use crate::scenario::{Compress, Console, Cut, Scenario, Tree};
 use crate::{payload_image, secret, segments};
 use anyhow::{Context, Result, ensure};
 use repot_cli::codec::{Compression, Encoder};
@@ -199,17 +199,19 @@ fn skeleton(root: &Path, scenario: &Scenario, init: &Path, probe: &Path) -> Resu
     if let Some(config) = &scenario.config {
         std::fs::write(root.join("etc/repot.conf"), config)?;
     }
-    if scenario.no_console {
+    let console = root.join("dev/console");
+    match scenario.console {
         // The kernel's built-in archive has /dev/console. Only another type of file replaces it.
-        symlink("nowhere", root.join("dev/console"))?;
-    } else if scenario.console_file {
-        File::create(root.join("dev/console"))?;
-    } else {
-        device(root, "dev/console", 5, 1)?;
-        device(root, "dev/null", 1, 3)?;
-        if scenario.payload {
-            // Otherwise `repot pack` adds it.
-            device(root, "dev/kmsg", 1, 11)?;
+        Console::Missing => symlink("nowhere", console)?,
+        Console::File => drop(File::create(console)?),
+        Console::Fifo => mknodat(CWD, console, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)?,
+        Console::Device => {
+            device(root, "dev/console", 5, 1)?;
+            device(root, "dev/null", 1, 3)?;
+            if scenario.payload {
+                // Otherwise `repot pack` adds it.
+                device(root, "dev/kmsg", 1, 11)?;
+            }
         }
     }
     Ok(())

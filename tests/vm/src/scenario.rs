@@ -72,12 +72,9 @@ pub(crate) struct Scenario {
     /// The image has a policy of SELinux, `/policy`.
     #[serde(default)]
     pub(crate) policy: bool,
-    /// The image has neither `/dev/console` nor `/dev/null`.
+    /// What `/dev/console` is. Only with the device there is a `/dev/null`.
     #[serde(default)]
-    pub(crate) no_console: bool,
-    /// `/dev/console` is an empty file.
-    #[serde(default)]
-    pub(crate) console_file: bool,
+    pub(crate) console: Console,
     /// `/etc/repot.conf`.
     #[serde(default)]
     pub(crate) config: Option<String>,
@@ -120,6 +117,20 @@ pub(crate) enum Tree {
     Tail,
     /// 12 MiB of files full of markers, which are looked for in the memory of the guest.
     Secret,
+}
+
+/// What is called `/dev/console`.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Console {
+    #[default]
+    Device,
+    /// A symbolic link that leads nowhere.
+    Missing,
+    /// An empty file.
+    File,
+    /// A FIFO.
+    Fifo,
 }
 
 /// Which modules an image has.

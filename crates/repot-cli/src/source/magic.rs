@@ -5,16 +5,18 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 
 const DISK: &str = "mount it and pack the directory";
+const CONVERT: &str = "convert it with qemu-img, mount it and pack the directory";
 const UNPACK: &str = "unpack it and pack the directory";
 const DECOMPRESS: &str = "decompress it first";
+const NEWC: &str = "the kernel and repot read cpio -H newc only";
 
 /// Offset, magic, the name of the format, and what to do.
 const FORMATS: &[(u64, &[u8], &str, &str)] = &[
     (0, b"hsqs", "a squashfs image", "unpack it with unsquashfs and pack the directory"),
-    (0, b"QFI\xfb", "a qcow2 disk image", "convert it with qemu-img, mount it and pack the directory"),
-    (0, b"KDMV", "a VMDK disk image", "convert it with qemu-img, mount it and pack the directory"),
-    (0, b"vhdxfile", "a VHDX disk image", "convert it with qemu-img, mount it and pack the directory"),
-    (0, b"conectix", "a VHD disk image", "convert it with qemu-img, mount it and pack the directory"),
+    (0, b"QFI\xfb", "a qcow2 disk image", CONVERT),
+    (0, b"KDMV", "a VMDK disk image", CONVERT),
+    (0, b"vhdxfile", "a VHDX disk image", CONVERT),
+    (0, b"conectix", "a VHD disk image", CONVERT),
     (0, b"XFSB", "an XFS file system", DISK),
     (0, b"\x45\x3d\xcd\x28", "a cramfs image", DISK),
     (0, b"-rom1fs-", "a romfs image", DISK),
@@ -49,9 +51,9 @@ const FORMATS: &[(u64, &[u8], &str, &str)] = &[
     (0, b"!<arch>\ndebian-binary", "a Debian package", "unpack it with dpkg-deb -x and pack the directory"),
     (0, b"!<arch>", "an ar archive", UNPACK),
     (0, b"\xed\xab\xee\xdb", "an RPM package", "unpack it with rpm2cpio and pack the directory"),
-    (0, b"070707", "a cpio archive in the old format (odc)", "the kernel and repot read cpio -H newc only"),
-    (0, b"\xc7\x71", "a cpio archive in the binary format", "the kernel and repot read cpio -H newc only"),
-    (0, b"\x71\xc7", "a cpio archive in the binary format", "the kernel and repot read cpio -H newc only"),
+    (0, b"070707", "a cpio archive in the old format (odc)", NEWC),
+    (0, b"\xc7\x71", "a cpio archive in the binary format", NEWC),
+    (0, b"\x71\xc7", "a cpio archive in the binary format", NEWC),
     (0, b"LRZI", "compressed with lrzip, which repot does not support", DECOMPRESS),
     (0, b"GRZipII", "compressed with grzip, which repot does not support", DECOMPRESS),
     (0, b"LZIP", "compressed with lzip of an unknown version", DECOMPRESS),

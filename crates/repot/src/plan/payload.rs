@@ -56,9 +56,7 @@ pub(super) fn decide(
         return Err(format!("the initramfs is in use: {}", uses.join("; ")));
     }
     if !facts.others.is_empty() {
-        let (number, names) = (facts.others.len(), super::list(&facts.others));
-        warnings
-            .push(format!("{number} other processes run from the initramfs, which repot empties: {names}"));
+        warnings.push(super::run_from(&facts.others, "the initramfs, which repot empties"));
     }
     fit(facts, options, index, warnings).map(Some)
 }
