@@ -62,7 +62,7 @@ fn churn(root: BorrowedFd<'_>, stop: &AtomicBool) {
 fn a_process_that_creates_and_removes_files_all_the_time() {
     for number in 0..20 {
         let fs = Fs::ALL[number % 2];
-        let threads = 1 + number % 4;
+        let threads = 1 + number / 2 % 4;
         let prepared = prepare(fs, |stage| {
             stage.install(&format!("mode=move\nothers=ignore\nthreads={threads}\n"));
             stage.plant(&one_of_each());

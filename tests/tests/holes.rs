@@ -63,6 +63,7 @@ fn check(root: impl AsFd, files: &[Sparse], log: &str) {
         let file = File::from(openat(&root, *name, flags, Mode::empty()).expect("the file"));
         let meta = file.metadata().expect("its status");
         assert_eq!(meta.len(), *size, "{name}\n{log}");
+        assert_eq!(meta.nlink(), if *name == "linked" { 2 } else { 1 }, "{name}\n{log}");
         let pages: u64 = data.iter().map(|(start, length)| (start % 4096 + length).div_ceil(4096)).sum();
         assert_eq!(meta.blocks(), pages * 8, "{name}\n{log}");
         for &(start, length) in data {

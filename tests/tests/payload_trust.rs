@@ -204,7 +204,7 @@ fn the_directory_of_the_payload_holds_the_payload_alone() {
             fs::remove_file(stage.path(".repot-payload/index")).expect("removed");
             stage.dir(".repot-payload/index");
         }),
-        ("", |stage| {
+        ("ELOOP", |stage| {
             fs::rename(stage.path(".repot-payload"), stage.path("moved")).expect("renamed");
             stage.link(".repot-payload", "moved");
         }),

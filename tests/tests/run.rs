@@ -1,6 +1,6 @@
 //! The runner as PID 1 of a PID namespace: what the program gets, and how its end becomes the end of all.
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use repot_harness::debian;
 use repot_tests::programs;
@@ -235,9 +235,13 @@ fn orphans_are_reaped() {
 
 #[test]
 fn processes_that_are_left_are_ended_with_the_program() {
-    let text = "(trap '' TERM; echo left; sleep 1000) & sleep 1000 & exit 4";
+    let text = "(trap 'echo asked' TERM; : > /left; while :; do sleep 0.1; done) & sleep 1000 & \
+                until test -e /left; do sleep 0.05; done; exit 4";
+    let begun = Instant::now();
     let (code, log) = run(start(&(script(text) + "grace 1\n")));
     assert_eq!(code, 4, "{log}");
+    // Asked first, and killed when the time is over.
+    assert!(log.contains("asked") && begun.elapsed() >= Duration::from_secs(1), "{log}");
 }
 
 /// A process that forks faster than it can be killed one by one.

@@ -81,5 +81,8 @@ fn any_call_may_fail() {
         let results: Vec<_> = sample.iter().map(|point| (point, run(point))).collect();
         let bad: Vec<_> = results.iter().filter(|(_, outcome)| outcome.is_bad()).collect();
         assert!(bad.is_empty(), "{bad:#?}");
+        let count = |what: &Outcome| results.iter().filter(|(_, outcome)| outcome == what).count();
+        let (moved, missed) = (count(&Outcome::Moved), count(&Outcome::NotReached));
+        assert!(moved > 40 && missed == 0, "{fs:?}: {moved} moved, {missed} not reached");
     }
 }

@@ -61,12 +61,12 @@ enum Command {
         #[arg(long, value_name = "ARCH", default_value = "x86_64")]
         target: dist::Target,
     },
-    /// Run the boots whose name contains FILTER: those of tests/vm/boots, and images that the tool packs
+    /// Run the boots whose name contains FILTER (tests/README.md lists the kinds)
     #[command(
         after_help = "Examples:\n  cargo xtask boots\n  cargo xtask boots matrix/6.12-ramfs\n  cargo xtask boots --all in-use/"
     )]
     Boots {
-        /// Part of a boot's name: SCENARIO/KERNEL-ROOTFSTYPE-MODE, or image/NAME
+        /// Part of a boot's name: SCENARIO/KERNEL-ROOTFSTYPE-MODE, or image/, in-use/, run/ and so on, and a name
         #[arg(default_value = "")]
         filter: String,
         /// Virtual machines at a time

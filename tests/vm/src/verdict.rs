@@ -118,6 +118,9 @@ impl Failures {
         }
         self.mounts(expect, before, after);
         self.tree(case, expect, image, before, after);
+        if expect.old_root_gone.is_some() && before.is_none() {
+            self.say("the step `report` is missing, so the old root is not known".to_owned());
+        }
         if let (Some(wanted), Some(before)) = (&expect.old_root_gone, before) {
             let minor = before
                 .mounts

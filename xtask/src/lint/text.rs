@@ -12,9 +12,14 @@ const LINES: usize = 400;
 /// The last column of a comment.
 pub(super) const COLUMNS: usize = 110;
 
-/// Unsafe code stays where a reader expects it: in `sys.rs` and below it. The workspace denies it, so it is
+/// Unsafe code stays where a reader expects it: in `sys.rs` and below it. Every package denies it, so it is
 /// enough to look where it is allowed again.
 pub(super) fn unsafe_code() -> Result<()> {
+    let denies =
+        |text: &str| text.contains("[lints]\nworkspace = true") || text.contains("unsafe_code = \"deny\"");
+    for (path, text) in tracked()?.iter().filter(|(path, _)| path.ends_with("Cargo.toml")) {
+        ensure!(denies(text), "{} does not deny unsafe code", path.display());
+    }
     let other = |path: &Path| is_rust(path) && path.file_name().is_none_or(|name| name != "sys.rs");
     let places = found(&tracked()?, other, allows_unsafe);
     ensure!(places.is_empty(), "unsafe code allowed outside of sys.rs: {}", places.join(", "));
