@@ -164,8 +164,11 @@ pub(crate) fn difference(ours: &Tree, theirs: &Tree) -> Option<String> {
 
 /// A sparse file has data where the other has. A program may turn zeros into holes.
 fn holes(ours: &Entry, theirs: &Entry) -> Option<String> {
-    let (Some(ours), Some(theirs)) = (&ours.pages, &theirs.pages) else {
-        return ours.pages.is_some().then(|| "its holes are only ours".into());
+    let (ours, theirs) = match (&ours.pages, &theirs.pages) {
+        (Some(ours), Some(theirs)) => (ours, theirs),
+        (Some(_), None) => return Some("its holes are only ours".into()),
+        (None, Some(_)) => return Some("its holes are only theirs".into()),
+        (None, None) => return None,
     };
     theirs
         .iter()
