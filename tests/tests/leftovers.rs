@@ -45,9 +45,13 @@ fn a_moved_root_is_the_one_that_was_packed() {
         for (keep, left) in [
             ("", &[][..]),
             ("keep=init\n", &["init"]),
-            ("keep=all\n", &["begin", "end", "xattrs-00000001-x", "init"]),
+            ("keep=all\n", &["begin", "end", "modules", "modules/zram.ko", "xattrs-00000001-x", "init"]),
         ] {
-            let prepared = prepare(fs, |stage| packed(stage, &format!("mode=move\n{keep}")));
+            let prepared = prepare(fs, |stage| {
+                packed(stage, &format!("mode=move\n{keep}"));
+                stage.dir(".repot-modules");
+                stage.file(".repot-modules/zram.ko", b"a module");
+            });
             let mtime = prepared.before[&b""[..]].mtime;
             let moved = run(prepared, &Setup::default());
             assert_eq!(ours(&moved.after), left, "{fs:?} {keep} {}", moved.running.log());

@@ -66,7 +66,8 @@ enum Command {
         after_help = "Examples:\n  cargo xtask boots\n  cargo xtask boots matrix/6.12-ramfs\n  cargo xtask boots --all in-use/"
     )]
     Boots {
-        /// Part of a boot's name: SCENARIO/KERNEL-ROOTFSTYPE-MODE, or image/, in-use/, run/ and so on, and a name
+        /// Part of a boot's name: SCENARIO/KERNEL-ROOTFSTYPE-MODE, or image/, in-use/, run/ and so on, and a
+        /// name
         #[arg(default_value = "")]
         filter: String,
         /// Virtual machines at a time

@@ -6,13 +6,13 @@ use core::fmt;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Statx, StatxFlags, makedev, mknodat, openat, statx};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
 use rustix::process::chdir;
 
 use crate::display::Quoted;
 use crate::error::{Step, name_of, retry_once};
 #[cfg(doc)]
 use crate::options::Options;
+use crate::site::detached;
 use crate::sys::{self, Invocation};
 
 /// The kernel's console: character device 5:1.
@@ -46,10 +46,8 @@ fn open_console(machine: bool) -> Result<OwnedFd, Errno> {
     let console = if is_device {
         openat(CWD, c"/dev/console", flags, Mode::empty())?
     } else if machine {
-        let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
-        fsconfig_create(context.as_fd())?;
         // It goes away with the last descriptor of the console.
-        let mount = fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;
+        let mount = detached("tmpfs").map_err(|fault| fault.errno)?;
         let mode = Mode::RUSR | Mode::WUSR;
         mknodat(&mount, c"console", FileType::CharacterDevice, mode, makedev(CONSOLE.0, CONSOLE.1))?;
         openat(&mount, c"console", flags, Mode::empty())?
@@ -66,8 +64,8 @@ fn wants_console(number: i32) -> bool {
     if file_type(&status) == FileType::CharacterDevice {
         return makedev(status.stx_rdev_major, status.stx_rdev_minor) == makedev(CONSOLE.0, CONSOLE.1);
     }
-    // The kernel opens whatever is called /dev/console; `docker export` writes an empty file there. A file has
-    // been opened again in the new root by now; a FIFO that has moved is another one.
+    // The kernel opens whatever is called /dev/console; `docker export` writes an empty file there. A file
+    // has been opened again in the new root by now; a FIFO that has moved is another one.
     let identity = |file: &Statx| (file.stx_dev_major, file.stx_dev_minor, file.stx_ino);
     let is_fifo = |file: &Statx| file_type(file) == FileType::Fifo;
     statx(CWD, c"/dev/console", AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BASIC_STATS).is_ok_and(|file| {

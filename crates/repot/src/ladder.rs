@@ -103,10 +103,11 @@ pub fn rehome_with(learned: &dyn Fn(Known<'_>)) -> Result<Outcome, Failure> {
     let Seen { site, options, mut facts, log } = seen;
     let mut plan = plan(&facts, &options).map_err(Failure::Refused)?;
     let zram = zram::provide(&site, &options, &mut facts, &mut plan).map_err(Failure::Refused)?;
-    let total = Total::of(&site, &facts);
+    let total = Total::of(&site, &facts, options.keep);
     let own_init = leftovers::own_init(&site, &facts);
     // Nothing else needs them, and they would take memory.
-    if matches!(plan.method, Method::Move | Method::Payload)
+    if options.keep != Keep::All
+        && matches!(plan.method, Method::Move | Method::Payload)
         && let Err(fault) = modules::remove(&site.old)
     {
         plan.warnings.push(fault.at(Step::Facts).to_string());

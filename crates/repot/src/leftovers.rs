@@ -1,8 +1,8 @@
 //! Removes repot's own files from the final root once they have served, so that the real init finds the root
 //! that was packed: the markers, the attribute manifests, the modules, and `/init`.
 //!
-//! Nothing is removed before the root is complete. What another run of repot could still use stays: the
-//! markers of a truncated image, and manifests that the file system does not accept.
+//! Nothing but the modules is removed before the root is complete. What another run of repot could still use
+//! stays: the markers of a truncated image, and manifests that the file system does not accept.
 
 use alloc::ffi::CString;
 use alloc::format;
@@ -11,12 +11,12 @@ use alloc::vec::Vec;
 use core::ffi::CStr;
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, CWD, FileType, futimens, renameat, unlinkat};
+use rustix::fs::{AtFlags, CWD, FileType, renameat, unlinkat};
 use rustix::process::{chdir, fchdir};
 
-use crate::error::{Call, Fault, Step, retry_once};
+use crate::error::{Call, Fault, Step};
 use crate::facts::{Facts, RootFs};
-use crate::metadata::{At, Meta};
+use crate::metadata::{At, Meta, keep_times};
 use crate::options::Keep;
 use crate::plan::Method;
 use crate::site::Site;
@@ -95,7 +95,7 @@ fn remove_from(root: &OwnedFd, facts: &Facts, served: bool) -> Result<(), Fault>
     if served {
         names.extend(facts.manifests.iter().map(CString::as_c_str));
     }
-    with_times(root, &mut || names.iter().try_for_each(|name| remove_file(root.as_fd(), name)))
+    keep_times(root.as_fd(), &mut || names.iter().try_for_each(|name| remove_file(root.as_fd(), name)))
 }
 
 /// Removes a regular file. Nothing else has one of these names because of us.
@@ -110,14 +110,6 @@ fn is(root: BorrowedFd<'_>, name: &CStr, fits: &dyn Fn(&Meta) -> bool) -> bool {
     Meta::read(At::Named(root, name)).is_ok_and(|meta| fits(&meta))
 }
 
-/// Keeps the times of a directory, also if not everything could be changed.
-fn with_times(dir: &OwnedFd, change: &mut dyn FnMut() -> Result<(), Fault>) -> Result<(), Fault> {
-    let meta = Meta::read(At::Open(dir.as_fd()))?;
-    let changed = change();
-    retry_once(|| futimens(dir, &meta.times())).on("utimensat", b"/")?;
-    changed
-}
-
 /// Removes `/init`, a program of this size. If the image's own init is beside it, and the first to be
 /// executed, that gets the name: true.
 pub(crate) fn vacate_init(size: u64, chain: Option<&CStr>, inits: &[CString]) -> Result<bool, Fault> {
@@ -129,7 +121,7 @@ pub(crate) fn vacate_init(size: u64, chain: Option<&CStr>, inits: &[CString]) ->
     let returns = chain == Some(PUT_ASIDE)
         && inits.first().is_some_and(|init| init.as_c_str() == PUT_ASIDE)
         && is(CWD, PUT_ASIDE, &|meta| matches!(meta.kind, FileType::RegularFile | FileType::Symlink));
-    with_times(&root, &mut || {
+    keep_times(root.as_fd(), &mut || {
         if returns {
             return renameat(CWD, PUT_ASIDE, CWD, INIT).on("renameat", PUT_ASIDE.to_bytes());
         }

@@ -5,9 +5,9 @@ use core::fmt;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags, makedev, mknodat, openat};
 use rustix::io::{Errno, write};
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
 
 use crate::options::Verbosity;
+use crate::site::detached;
 use crate::sys;
 
 /// The level of a line, with the numbers of the kernel log.
@@ -129,9 +129,7 @@ fn put(to: BorrowedFd<'_>, bytes: &[u8]) {
 
 /// Opens /dev/kmsg without /dev, through a device node in a detached tmpfs.
 fn kernel_log() -> Result<OwnedFd, Errno> {
-    let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    fsconfig_create(context.as_fd())?;
-    let place = fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;
+    let place = detached("tmpfs").map_err(|fault| fault.errno)?;
     mknodat(&place, c"kmsg", FileType::CharacterDevice, Mode::RUSR | Mode::WUSR, makedev(1, 11))?;
     openat(&place, c"kmsg", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
 }

@@ -108,6 +108,17 @@ impl Meta {
     }
 }
 
+/// Changes entries of a directory and keeps its times, also if not everything could be changed.
+pub(crate) fn keep_times(
+    dir: BorrowedFd<'_>,
+    change: &mut dyn FnMut() -> Result<(), Fault>,
+) -> Result<(), Fault> {
+    let meta = Meta::read(At::Open(dir))?;
+    let changed = change();
+    retry_once(|| futimens(dir, &meta.times())).on("utimensat", b"/")?;
+    changed
+}
+
 /// The flags of chattr(1) that tmpfs keeps (since 6.0) and that a user may set.
 pub(crate) fn kept_flags() -> IFlags {
     IFlags::IMMUTABLE | IFlags::APPEND | IFlags::NODUMP | IFlags::NOATIME

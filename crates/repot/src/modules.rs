@@ -2,16 +2,17 @@
 //!
 //! `.repot-modules/RELEASE/DRIVER.order` names the files of a driver, one a line, dependencies first. The
 //! files are beside it. Only the folder of the running release is used, and all of them go when the root is
-//! re-homed: no other program knows them.
+//! re-homed, unless `keep=all` is set: no other program knows them.
 
 use alloc::vec::Vec;
 
-use rustix::fd::{BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, openat2, statat, unlinkat};
 use rustix::io::Errno;
 use rustix::system::{finit_module, uname};
 
 use crate::error::{Call, Fault, What};
+use crate::metadata::keep_times;
 use crate::site::read_whole;
 use crate::walk::open;
 use crate::walk::sweep::sweep;
@@ -63,8 +64,10 @@ pub(crate) fn remove(old: &OwnedFd) -> Result<(), Fault> {
         Err(Fault { errno: Errno::NOENT | Errno::NOTDIR | Errno::LOOP, .. }) => return Ok(()),
         folder => folder.map_err(|fault| fault.on(DIRECTORY.into()))?,
     };
-    sweep(&folder, None)?;
-    unlinkat(old, DIRECTORY, AtFlags::REMOVEDIR).on("unlinkat", DIRECTORY.as_bytes())
+    keep_times(old.as_fd(), &mut || {
+        sweep(&folder, None)?;
+        unlinkat(old, DIRECTORY, AtFlags::REMOVEDIR).on("unlinkat", DIRECTORY.as_bytes())
+    })
 }
 
 /// The names of the files of a driver, a line each.

@@ -78,7 +78,7 @@ pub enum Keep {
     Nothing,
     /// `/init`, and `/init.real` beside it.
     Init,
-    /// The markers and the attribute manifests too.
+    /// The markers, the attribute manifests and the modules too.
     All,
 }
 

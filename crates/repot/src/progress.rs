@@ -1,12 +1,12 @@
 //! The progress of a move, readable from any thread while it runs.
 
-use core::ffi::CStr;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fd::AsFd;
 
 use crate::facts::Facts;
 use crate::facts::packed::Found;
+use crate::options::Keep;
 use crate::site::Site;
 use crate::walk::open;
 use crate::walk::survey::{Survey, survey};
@@ -20,15 +20,16 @@ pub(crate) struct Total {
 
 impl Total {
     /// To be called before the tree changes: what is removed instead of moved is counted here.
-    pub(crate) fn of(site: &Site, facts: &Facts) -> Total {
+    pub(crate) fn of(site: &Site, facts: &Facts, keep: Keep) -> Total {
         let Survey { entries, contents, .. } = facts.survey;
         let mut total = Total { entries, bytes: contents };
-        let mut removed: &[&CStr] = &[c".repot-modules"];
+        let modules = (keep != Keep::All).then_some(c".repot-modules");
+        let mut payload = None;
         if let Found::Index(index, _) = &facts.payload {
             total = Total { entries: entries + index.entries, bytes: contents + index.bytes };
-            removed = &[c".repot-modules", c".repot-payload"];
+            payload = Some(c".repot-payload");
         }
-        for name in removed {
+        for name in modules.into_iter().chain(payload) {
             let found = open(&site.old, name).and_then(|folder| survey(folder.as_fd(), 0));
             let Ok(Survey { entries, contents, .. }) = found else { continue };
             total.entries = total.entries.saturating_sub(entries + 1);

@@ -4,8 +4,8 @@
 //! its profile has `panic = "abort"`. It needs [`Invocation`], and [`Allocator`] too: `std` aborts if memory
 //! runs out. A program without `std` defines three things:
 //!
-//! * Its entry point and allocator, with [`entry!`](crate::entry). An init calls [`Allocator::set_aside`] first:
-//!   if memory runs out during a move, the move then ends in order and is rolled back.
+//! * Its entry point and allocator, with [`entry!`](crate::entry). An init calls [`Allocator::set_aside`]
+//!   first: if memory runs out during a move, the move then ends in order and is rolled back.
 //! * A panic handler. On a worker ([`is_worker`]) it calls [`worker_lost`], which does not return: the main
 //!   thread then rolls the move back. On the main thread it may execute an init in place, unless [`is_torn`]
 //!   returns true: half of the tree has moved.

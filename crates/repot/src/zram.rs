@@ -17,7 +17,6 @@ use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, fsync};
 use rustix::fs::{FileType, Mode, OFlags, makedev, mkdirat, mknodat, openat, readlinkat, statat};
 use rustix::io::{Errno, pwrite};
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
 use rustix::process::{chdir, fchdir};
 
 use crate::display::Bytes;
@@ -26,7 +25,7 @@ use crate::facts::Facts;
 use crate::modules;
 use crate::options::{self, Options};
 use crate::plan::{Plan, Refusal};
-use crate::site::{Site, read_whole};
+use crate::site::{Site, detached, read_whole};
 use crate::sys;
 
 pub use ratio::thousandths;
@@ -93,7 +92,7 @@ pub(crate) fn look(site: &Site, options: &Options) -> Support {
         return Support::Missing(String::from("this is a container, and swap belongs to the whole machine"));
     }
     let found = site.proc_file("swaps").and_then(|swaps| {
-        let sysfs = mount("sysfs")?;
+        let sysfs = detached("sysfs")?;
         if !is_loaded(&sysfs) {
             modules::find(site.old.as_fd(), DRIVER)?;
         }
@@ -169,7 +168,7 @@ pub(crate) struct Device {
 /// # Errors
 /// The call that failed. No device is left behind then; modules that were loaded stay.
 fn make(site: &Site, wanted: &Wanted, page: u64) -> Result<Device, Fault> {
-    let sysfs = mount("sysfs")?;
+    let sysfs = detached("sysfs")?;
     if !is_loaded(&sysfs) {
         modules::load(site.old.as_fd(), &sysfs, DRIVER)?;
     }
@@ -254,7 +253,7 @@ impl Device {
             return Err(flaw("no device number"));
         };
         let device = makedev(u32::try_from(major).unwrap_or(0), u32::try_from(minor).unwrap_or(0));
-        let (place, path) = (mount("tmpfs")?, self.path());
+        let (place, path) = (detached("tmpfs")?, self.path());
         mkdirat(&place, c"dev", Mode::RWXU).on("mkdirat", b"dev")?;
         mknodat(&place, &*path, FileType::BlockDevice, Mode::RUSR | Mode::WUSR, device)
             .on("mknodat", path.to_bytes())?;
@@ -296,14 +295,6 @@ fn flaw(what: &'static str) -> Fault {
 
 fn is_loaded(sysfs: &OwnedFd) -> bool {
     statat(sysfs, c"class/zram-control", AtFlags::empty()).is_ok()
-}
-
-/// A new detached mount.
-fn mount(kind: &str) -> Result<OwnedFd, Fault> {
-    let path = kind.as_bytes();
-    let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).on("fsopen", path)?;
-    fsconfig_create(context.as_fd()).on("fsconfig", path)?;
-    fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty()).on("fsmount", path)
 }
 
 /// Calls `work` with `dir` as the working directory: swapon(2) takes a path alone. Then it is `/` again.

@@ -1,6 +1,6 @@
 //! Boots in which somebody else uses the old root: mounts, loop devices, processes, the kernel. Each file of
-//! `tests/vm/in-use` is a row of docs/in-use.md or a part of one, booted on every kernel, from a ramfs and from
-//! a tmpfs.
+//! `tests/vm/in-use` is a row of docs/in-use.md or a part of one, booted on every kernel, from a ramfs and
+//! from a tmpfs.
 
 use crate::{Boot, LIMIT, last_lines, programs, with_second_try};
 use anyhow::{Context, Result, ensure};
