@@ -83,6 +83,9 @@ enum Command {
     /// Run container images by runc and as machines, and write docs/containers.md
     #[command(disable_help_flag = true)]
     Containers(Rest),
+    /// Boot real systems without repot and with it, and write docs/matrix.md
+    #[command(disable_help_flag = true)]
+    Matrix(Rest),
     /// Boot odd images on every kernel, and write docs/kernel-formats.md
     #[command(disable_help_flag = true)]
     Formats(Rest),
@@ -130,6 +133,7 @@ fn main() -> ExitCode {
         Command::Boots { filter, jobs, all } => test::boots(&filter, jobs, all),
         Command::Sweep(rest) => program(&["--package=repot-vm", "--bin=memory-sweep"], &[], &rest),
         Command::Containers(rest) => program(&["--package=repot-vm", "--bin=run-containers"], &[], &rest),
+        Command::Matrix(rest) => program(&["--package=repot-vm", "--bin=matrix"], &[], &rest),
         Command::Formats(rest) => program(&["--package=repot-vm", "--bin=kernel-formats"], &[], &rest),
         Command::Bench(rest) => program(&["--package=repot-bench"], &[], &rest),
         Command::Packing(rest) => program(&["--package=repot-bench"], &["packing"], &rest),

@@ -5,6 +5,7 @@
 
 pub mod build;
 pub mod command;
+pub mod container;
 pub mod debian;
 pub mod kernels;
 pub mod place;

@@ -79,6 +79,14 @@ impl Tool {
     /// # Errors
     /// If the tool cannot be run or fails.
     pub fn boot(&self, boot: &Boot) -> Result<qemu::Run> {
+        self.boot_with(boot, &[])
+    }
+
+    /// Boots an image with more options of QEMU, and waits until the guest ends.
+    ///
+    /// # Errors
+    /// If the tool cannot be run or fails.
+    pub fn boot_with(&self, boot: &Boot, more: &[String]) -> Result<qemu::Run> {
         let (console, report) = (boot.folder.join("console.txt"), boot.folder.join("report.json"));
         let port = format!("file:{}", report.display());
         let begun = Instant::now();
@@ -91,6 +99,7 @@ impl Tool {
             .args(["--timeout", &boot.limit.as_secs().to_string()])
             .arg(boot.image)
             .args(["--", "-serial", &port])
+            .args(more)
             .stdin(Stdio::null())
             .output()
             .with_context(|| format!("cannot run {}", self.program.display()))?;

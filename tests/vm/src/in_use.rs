@@ -2,7 +2,7 @@
 //! `tests/vm/in-use` is a row of docs/in-use.md or a part of one, booted on every kernel, from a ramfs and
 //! from a tmpfs.
 
-use crate::{Boot, LIMIT, last_lines, programs, with_second_try};
+use crate::{Boot, LIMIT, busybox, last_lines, programs, with_second_try};
 use anyhow::{Context, Result, ensure};
 use repot_harness::tool::{self, Tool};
 use repot_harness::{command, debian, kernels, place};
@@ -125,11 +125,7 @@ impl Row {
 
     fn build(&self, folder: &Path) -> Result<()> {
         let root = folder.join("root");
-        let links = "mkdir -p root/bin root/etc root/dev root/proc root/sys; ln -s bin root/sbin; \
-                     cp $(which busybox) root/bin/busybox; \
-                     for name in $(busybox --list); do test -e root/bin/$name || ln -s busybox root/bin/$name; done; \
-                     rm -f root/bin/init; mknod root/dev/console c 5 1; mknod root/dev/null c 1 3";
-        command::read(Command::new("sh").current_dir(folder).args(["-ec", links]))?;
+        busybox::root(folder)?;
         let mut load = String::new();
         for series in kernels::series() {
             if self.modules.is_empty() || self.built_in.iter().any(|built_in| built_in == series) {

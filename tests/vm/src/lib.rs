@@ -5,6 +5,7 @@
 //! the guest, the [probe](repot_probe) is the real init. It reports what it finds, and the host compares that
 //! with what the scenario expects. [`sweep`] repeats one boot with less and less memory.
 
+mod busybox;
 mod case;
 pub mod containers;
 mod expect;
@@ -12,6 +13,7 @@ pub mod formats;
 mod image;
 mod in_use;
 mod layouts;
+pub mod matrix;
 mod payload_image;
 mod programs;
 mod run_images;
@@ -38,7 +40,8 @@ const SHOWN: usize = 12;
 /// One boot, ready to run.
 pub struct Boot {
     /// SCENARIO/KERNEL-ROOTFSTYPE-MODE, image/NAME, layouts/NAME, run/NAME,
-    /// served/NAME, container/NAME, in-use/ROW-KERNEL-ROOTFSTYPE, or formats/KERNEL-NAME.
+    /// served/NAME, container/NAME, in-use/ROW-KERNEL-ROOTFSTYPE, formats/KERNEL-NAME, or
+    /// system/NAME/MODE-KERNEL.
     pub name: String,
     /// It runs only where all boots are asked for.
     pub long: bool,
@@ -73,6 +76,7 @@ pub fn all() -> Result<Vec<Boot>> {
     boots.extend(in_use::boots()?);
     boots.extend(containers::boots());
     boots.extend(served::boots());
+    boots.extend(matrix::boots()?);
     for case in case::all()? {
         boots.push(Boot { name: case.name(), long: false, run: Box::new(move || case.boot()) });
     }
