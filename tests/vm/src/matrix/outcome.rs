@@ -11,6 +11,17 @@ pub(super) struct Row {
     pub(super) failed: Option<String>,
 }
 
+impl Row {
+    /// Reads `name: ok` or `name: FAIL message`. A name may contain a colon.
+    fn parse(line: &str) -> Option<Row> {
+        if let Some(name) = line.strip_suffix(": ok") {
+            return Some(Row { name: name.to_owned(), failed: None });
+        }
+        let (name, message) = line.split_once(": FAIL")?;
+        Some(Row { name: name.to_owned(), failed: Some(message.trim().to_owned()) })
+    }
+}
+
 /// The result of a boot.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Outcome {
@@ -33,14 +44,13 @@ impl Outcome {
     pub(super) fn parse(report: &str) -> (Vec<Row>, BTreeMap<String, String>, bool) {
         let (mut rows, mut facts, mut end) = (Vec::new(), BTreeMap::new(), false);
         for line in report.lines().map(str::trim_end) {
-            if let Some((name, result)) = line.strip_prefix("ROW ").and_then(|line| line.split_once(": ")) {
-                let failed =
-                    (result != "ok").then(|| result.strip_prefix("FAIL").unwrap_or(result).trim().to_owned());
-                rows.push(Row { name: name.to_owned(), failed });
+            if let Some(row) = line.strip_prefix("ROW ").and_then(Row::parse) {
+                rows.push(row);
             } else if let Some((name, value)) =
                 line.strip_prefix("FACT ").and_then(|line| line.split_once(": "))
             {
-                facts.insert(name.to_owned(), value.to_owned());
+                // A system that starts again reports some twice.
+                facts.entry(name.to_owned()).or_insert_with(|| value.to_owned());
             } else if line == "END" {
                 end = true;
             }
@@ -61,14 +71,14 @@ mod tests {
 
     #[test]
     fn rows_facts_and_the_end_are_read() {
-        let report =
-            "ROW runc: ok\r\nROW a: b: FAIL pivot_root .: invalid argument\r\nFACT up: 3.1\r\nEND\r\n";
+        let report = "ROW runc: ok\r\nROW a: b: ok\nROW c: d: FAIL pivot_root .: invalid argument\r\nFACT up: 3.1\r\nEND\r\n";
         let (rows, facts, end) = Outcome::parse(report);
         let row = |name: &str, failed: Option<&str>| Row {
             name: name.to_owned(),
             failed: failed.map(str::to_owned),
         };
-        assert_eq!(rows, [row("runc", None), row("a", Some("b: FAIL pivot_root .: invalid argument"))]);
+        let failed = row("c: d", Some("pivot_root .: invalid argument"));
+        assert_eq!(rows, [row("runc", None), row("a: b", None), failed]);
         assert_eq!(facts["up"], "3.1");
         assert!(end);
         assert!(!Outcome::parse("ROW runc: ok\nEN").2);

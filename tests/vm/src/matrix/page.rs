@@ -33,7 +33,8 @@ const TITLE: &str = "\
 
 `cargo xtask matrix` boots the systems below without repot (`plain`) and with it in each mode, and writes this page. The init
 of each system starts a script from a read-only disk, which tries one thing a row. `works` and `fails` are what was
-measured; a cell that was not measured with these programs says `not run`. The messages are below each table.
+measured; a cell that was not measured with these programs says `not run`. The messages are below each table. The machine
+is emulated, and its host may have had other work: take the seconds as an upper limit.
 ";
 
 /// A column of a table: a mode, and the boot if there is one.
@@ -125,7 +126,6 @@ fn section(system: &System, columns: &[Column]) -> Result<String> {
     }
     let fact =
         |name: &'static str| move |outcome: &Outcome| outcome.facts.get(name).cloned().unwrap_or_default();
-    line("seconds until the first row", each(&fact("seconds")))?;
     line("MiB in use at the first row", each(&fact("memory")))?;
     line("seconds of the whole boot", each(&|outcome| format!("{:.0}", outcome.seconds)))?;
     text += &notes(system, columns, &measured)?;

@@ -131,6 +131,13 @@ fn read(path: &Path) -> Result<System> {
 }
 
 impl System {
+    /// Everything that a result depends on, as text: not what the page says, nor what is expected.
+    pub(super) fn parts(&self) -> String {
+        let scripts = [&self.setup, &self.finish, &self.disk, &self.append, &self.rows];
+        let packages = (&self.packages, &self.programs, &self.modules, &self.pack, &self.qemu);
+        format!("{:?} {scripts:?} {packages:?} {} {} {}", self.base, self.own_init, self.memory, self.swap)
+    }
+
     /// Its boots.
     pub(super) fn turns(&self) -> impl Iterator<Item = Turn> {
         self.boots.iter().filter_map(|boot| {

@@ -46,7 +46,7 @@ fn key(system: &System, turn: &Turn) -> Result<String> {
     let rows = root::files().join("rows");
     let texts = [rows.join("start"), rows.join(&system.rows), root::files().join("install.sh")];
     let texts: Vec<String> = texts.iter().map(std::fs::read_to_string).collect::<Result<_, _>>()?;
-    Ok(root::digest((init, start, kernel, texts, &system.text)))
+    Ok(root::digest((init, start, kernel, texts, system.parts())))
 }
 
 /// Builds what is missing, boots, and keeps the result.
