@@ -101,10 +101,12 @@ pub(super) fn installed(packages: &[String]) -> Result<PathBuf> {
         debian::need(&[("debootstrap", "debootstrap"), ("unshare", "util-linux")])?;
         eprintln!("building a minimal root of Debian {SUITE} ...");
         let part = place::fresh("matrix/roots/part")?;
-        let mut debootstrap = Command::new("debootstrap");
+        // It mounts /proc and /sys in the root, and may not live to unmount them.
+        let mut debootstrap = Command::new("unshare");
+        debootstrap.args(["--mount", "--propagation", "private", "debootstrap", "--variant=minbase"]);
         // The key of the suite can be newer than this system. What tests use may be unsigned.
-        debootstrap.args(["--variant=minbase", "--arch=amd64", "--no-check-gpg", SUITE]).arg(&part);
-        read(debootstrap.arg(suite::mirror()?)).context("cannot build a Debian root")?;
+        debootstrap.args(["--arch=amd64", "--no-check-gpg", SUITE]).arg(&part).arg(suite::mirror()?);
+        read(&mut debootstrap).context("cannot build a Debian root")?;
         std::fs::rename(&part, &base)?;
     }
     if packages.is_empty() {
