@@ -1,4 +1,4 @@
-//! Real systems: inits, container engines and boot flows, each without repot and with it in every mode.
+//! Real systems: boot flows, systemd, container engines, each without repot and with it in every mode.
 //!
 //! Each file of `tests/vm/matrix` is a system: a root, and the boots of it. Its init starts a script from a
 //! read-only disk, which reports a row for each thing that it tried. `cargo xtask matrix` boots all of them
