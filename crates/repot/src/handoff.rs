@@ -5,7 +5,7 @@ use core::fmt;
 
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Statx, StatxFlags, makedev, mknodat, openat, statx};
-use rustix::io::{Errno, fcntl_dupfd_cloexec};
+use rustix::io::{Errno, FdFlags, fcntl_dupfd_cloexec, fcntl_getfd};
 use rustix::process::chdir;
 
 use crate::display::Quoted;
@@ -60,6 +60,10 @@ fn open_console(machine: bool) -> Result<OwnedFd, Errno> {
 
 fn wants_console(number: i32) -> bool {
     let stream = sys::stream(number);
+    // It was closed when this program was executed, or is ours.
+    if fcntl_getfd(stream).is_ok_and(|flags| flags.contains(FdFlags::CLOEXEC)) {
+        return true;
+    }
     let Ok(status) = statx(stream, c"", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS) else { return true };
     if file_type(&status) == FileType::CharacterDevice {
         return makedev(status.stx_rdev_major, status.stx_rdev_minor) == makedev(CONSOLE.0, CONSOLE.1);

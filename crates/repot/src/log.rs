@@ -4,7 +4,7 @@ use core::fmt;
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags, makedev, mknodat, openat};
-use rustix::io::{Errno, write};
+use rustix::io::{Errno, fcntl_dupfd_cloexec, write};
 
 use crate::options::Verbosity;
 use crate::site::detached;
@@ -131,5 +131,7 @@ fn put(to: BorrowedFd<'_>, bytes: &[u8]) {
 fn kernel_log() -> Result<OwnedFd, Errno> {
     let place = detached("tmpfs").map_err(|fault| fault.errno)?;
     mknodat(&place, c"kmsg", FileType::CharacterDevice, Mode::RUSR | Mode::WUSR, makedev(1, 11))?;
-    openat(&place, c"kmsg", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
+    let log = openat(&place, c"kmsg", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+    // The numbers below are for the console, also if they are closed.
+    fcntl_dupfd_cloexec(log, 3)
 }

@@ -125,20 +125,22 @@ fn set_flags(path: &str, letters: &str) -> Result<(), String> {
     rustix::fs::ioctl_setflags(&file, flags).map_err(text)
 }
 
-/// Leaves only `kib` of memory free. Huge pages are allocated whole and cannot be reclaimed.
+/// Leaves `kib` of memory free, and less than a huge page besides. Huge pages are allocated whole and cannot
+/// be reclaimed.
 fn leave_free(kib: u64) -> Result<(), String> {
     const HUGE: u64 = 2048;
     let proc = look::Proc::new()?;
     // The kernel's reserve would otherwise be most of what is left.
     proc.write("sys/vm/min_free_kbytes", "1024")?;
-    let mut pages = 0;
+    let mut pages = 0u64;
     loop {
         let free = *proc.memory()?.get("MemFree").ok_or("meminfo has no MemFree")?;
         let more = free.saturating_sub(kib) / HUGE;
-        if more == 0 {
+        if more == 0 && free >= kib {
             return Ok(());
         }
-        pages += more;
+        // Something else may have taken memory too.
+        pages = if free < kib { pages.saturating_sub(1) } else { pages + more };
         proc.write("sys/vm/nr_hugepages", &pages.to_string())?;
         let got = proc.text("sys/vm/nr_hugepages")?.trim().parse().unwrap_or(0);
         if got < pages {
