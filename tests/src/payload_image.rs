@@ -3,6 +3,7 @@ pub mod faults;
 pub mod runs;
 
 use repot::manifest::is_name;
+use repot::payload::index::Index;
 use std::fs::{self, File};
 use std::io::{BufReader, Read};
 use std::os::fd::OwnedFd;
@@ -30,6 +31,26 @@ pub struct Packed {
     /// The tree before.
     pub before: Snapshot,
     _source: OwnedFd,
+}
+
+impl Packed {
+    /// The index of the payload.
+    ///
+    /// # Panics
+    /// If there is none.
+    #[must_use]
+    pub fn index(&self) -> Index {
+        let mut reader = Reader::new(&self.image[..], 0);
+        while let Some(item) = reader.next_item().expect("an archive") {
+            let Item::Member(header) = item else { continue };
+            if header.name == b".repot-payload/index" {
+                let mut text = Vec::new();
+                reader.read_to_end(&mut text).expect("the index");
+                return Index::parse(&text).expect("an index");
+            }
+        }
+        panic!("no index")
+    }
 }
 
 /// A directory for the images of a test, removed at the end.

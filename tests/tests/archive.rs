@@ -31,10 +31,10 @@ proptest! {
 
     /// A changed index is refused, or it is written again as it was read.
     #[test]
-    fn an_index_has_one_form(at in 0usize..420, with in any::<u8>()) {
+    fn an_index_has_one_form(at in 0usize..440, with in any::<u8>()) {
         let (sum, digest) = ("5b".repeat(8), "5b".repeat(32));
         let mut text = format!(
-            "format=1\nentries=5\nbytes=900\npages=3\ninodes=5\nlargest=500\nxattrs=0\nchunks=2\nframes=4\n\
+            "format=2\nentries=5\nbytes=900\npages=3 2 1\npaged=900 1200\ninodes=5\nlargest=500\nxattrs=0\nchunks=2\nframes=4\n\
              chunk=000000 262144 {sum} {digest}\nchunk=000001 77 {sum} {digest}\nframe=0 100 1024\nframe=100 44 512\nmore=144 262000 8192\n\
              frame=262144 77 1024\n"
         ).into_bytes();

@@ -1,7 +1,7 @@
 //! Payload images: everything arrives, additions override, and requested digests must match.
 use std::fs::{self, File};
 use std::os::fd::AsFd;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -79,6 +79,46 @@ fn files_in_pieces_are_whole() {
         for fs in Fs::ALL {
             assert_arrived(&packed, &boot(fs, &packed));
         }
+    }
+}
+
+/// Blocks of zeros become holes, wherever a frame or a piece of a file ends, and the index counts the rest.
+#[test]
+fn holes_take_no_memory() {
+    const PIECE: u64 = 4 << 20;
+    // Name, size, and where there are data; each byte makes one page.
+    let files: [(&str, u64, &[u64]); 7] = [
+        ("empty", 100_000, &[]),
+        ("start", 3 * PIECE, &[0]),
+        ("end", 3 * PIECE + 77, &[3 * PIECE + 76]),
+        ("edges", 3 * PIECE, &[4095, 8192, PIECE - 1, PIECE, 2 * PIECE + 4096]),
+        ("pieces", 5 * PIECE, &[2 * PIECE + 1]),
+        ("small", 5000, &[4999]),
+        ("hole at the end", 70_001, &[4097]),
+    ];
+    let pages: usize = files.iter().map(|(_, _, data)| data.len()).sum();
+    let without = pack(&[MOVE], |_| ()).index().pages.numbers[0];
+    for threads in ["threads=1", "threads=8"] {
+        let packed = pack(&[MOVE, threads], |stage| {
+            for (name, size, data) in files {
+                let file = File::create(stage.path(name)).expect("a file");
+                file.set_len(size).expect("its size");
+                for at in data {
+                    file.write_all_at(b"x", *at).expect("data");
+                }
+            }
+        });
+        for fs in Fs::ALL {
+            let rehomed = boot(fs, &packed);
+            assert_arrived(&packed, &rehomed);
+            let root = rehomed.running.root();
+            for (name, _, data) in files {
+                let file = openat(&root, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+                let blocks = File::from(file.expect("the file")).metadata().expect("its status").blocks();
+                assert_eq!(blocks, 8 * data.len() as u64, "{name} {threads} {fs:?}");
+            }
+        }
+        assert_eq!(packed.index().pages.numbers[0], without + pages as u64, "{threads}");
     }
 }
 

@@ -1,7 +1,7 @@
 //! Payloads that are corrupt, wrong, or too large: the error names the chunk, and nothing is booted.
 use std::fs;
 
-use repot::payload::index::Index;
+use repot::payload::index::{Index, Pages};
 use repot_tests::payload_image::runs::{MOVE, QUICK_END, assert_untouched, refused, with_faults};
 use repot_tests::payload_image::{chunks, edit, of_several_chunks, pack, unpacked};
 use repot_tests::programs;
@@ -68,7 +68,7 @@ fn corruption_is_found_before_anything_is_unpacked() {
             });
         }),
         ("an index of a newer format", &["newer"], |stage| {
-            edit(&stage.path(".repot-payload/index"), |bytes| bytes[7] = b'2')
+            edit(&stage.path(".repot-payload/index"), |bytes| bytes[7] = b'3')
         }),
         ("an index that promises too much", &["does not fit", "more memory"], |stage| {
             edit(&stage.path(".repot-payload/index"), |bytes| {
@@ -77,7 +77,7 @@ fn corruption_is_found_before_anything_is_unpacked() {
                     frame.content = 1 << 50;
                 }
                 index.bytes = 1 << 50;
-                index.pages = 1 << 38;
+                index.pages.numbers = [1 << 38; 3];
                 *bytes = index.text().into_bytes();
             });
         }),
@@ -174,12 +174,16 @@ fn a_tmpfs_that_is_too_small_is_refused_before_anything_is_touched() {
 fn a_full_tmpfs_is_logged_by_entry_frame_and_chunk() {
     type Lie = fn(&mut Index);
     let cases: [(&str, Lie, &[&str]); 2] = [
-        ("size=4m", |index| index.pages = 600, &["payload: pwrite64 \"data/"]),
+        (
+            "size=4m",
+            |index| index.pages = Pages { numbers: [600, 150, 40], ..Pages::default() },
+            &["payload: pwrite64 \"data/"],
+        ),
         (
             "nr_inodes=45",
             |index| {
                 (index.entries, index.inodes) = (1, 1);
-                index.pages = index.pages.min(index.bytes / 4096);
+                index.pages = Pages { numbers: [index.bytes / 4096, 1, 1], ..Pages::default() };
             },
             &["payload: openat \"data/"],
         ),

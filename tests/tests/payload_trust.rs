@@ -1,11 +1,8 @@
 //! What a digest vouches for: with `payload=`, nothing beside the payload gets into the new root.
 use std::fs;
-use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 
 use repot::display::Hex;
-use repot::payload::index::Index;
-use repot_cli::newc::{Item, Reader};
 use repot_tests::payload_image::runs::{MOVE, QUICK_END, assert_untouched, with_faults};
 use repot_tests::payload_image::{Packed, chunks, edit, of_several_chunks, pack, unpacked};
 use repot_tests::programs;
@@ -28,17 +25,7 @@ fn packed() -> Packed {
 
 /// The line of the configuration that requires the digest of an image.
 fn digest(packed: &Packed) -> String {
-    let mut reader = Reader::new(&packed.image[..], 0);
-    while let Some(item) = reader.next_item().expect("an archive") {
-        let Item::Member(header) = item else { continue };
-        if header.name == b".repot-payload/index" {
-            let mut text = Vec::new();
-            reader.read_to_end(&mut text).expect("the index");
-            let index = Index::parse(&text).expect("an index");
-            return format!("payload=sha256:{}\n", Hex(&repot_cli::payload::digest(&index)));
-        }
-    }
-    panic!("no index")
+    format!("payload=sha256:{}\n", Hex(&repot_cli::payload::digest(&packed.index())))
 }
 
 fn staged(packed: &Packed, config: &str, change: impl FnOnce(&Stage) + Send) -> Prepared {

@@ -5,6 +5,7 @@
 mod chunks;
 mod frames;
 mod ordered;
+mod pages;
 mod tar_header;
 
 use std::path::Path;

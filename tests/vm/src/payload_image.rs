@@ -45,10 +45,15 @@ pub(crate) fn digest(archive: &Path) -> Result<String> {
 pub(crate) fn understate(archive: &Path) -> Result<()> {
     let mut bytes = std::fs::read(archive)?;
     let find = |key: &[u8]| bytes.windows(key.len()).position(|window| window == key);
-    let (start, end) = find(b"format=1\nentries=").zip(find(b"\nxxh64=")).context("no index")?;
+    let (start, end) = find(b"format=2\nentries=").zip(find(b"\nxxh64=")).context("no index")?;
     let place = start..end + "\nxxh64=0123456789abcdef\n".len();
     let mut index = Index::parse(&bytes[place.clone()]).map_err(|flaw| anyhow!("{flaw}"))?;
-    index.pages = 10u64.pow(index.pages.ilog10());
+    for number in &mut index.pages.numbers {
+        *number = 10u64.pow(number.ilog10());
+    }
+    for bytes in [&mut index.pages.zstd, &mut index.pages.lz4] {
+        *bytes = 10u64.pow(bytes.ilog10());
+    }
     let text = index.text();
     ensure!(text.len() == place.len(), "the index has another length");
     bytes[place].copy_from_slice(text.as_bytes());

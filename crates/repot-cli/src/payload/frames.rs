@@ -15,6 +15,7 @@ use zstd::zstd_safe::CParameter;
 
 use super::chunks::Chunks;
 use super::ordered::ordered;
+use super::pages::{Counted, Measure};
 use super::tar_header::{BLOCK, header, pad};
 use crate::report::name::shown;
 use crate::tree::{Contents, Id, Kind, Tree};
@@ -82,12 +83,15 @@ pub(super) fn write(tree: &Tree, level: i32, file: File, progress: &mut dyn FnMu
     all.push(Part::Entries { entries: links, last: true });
 
     let mut chunks = Chunks::new(file);
+    let mut pages = Counted::default();
     let work = |part: &Part| {
-        let archive = part.archive(tree, &first)?;
+        let mut measure = Measure::new()?;
+        let archive = part.archive(tree, &first, &mut measure)?;
         let packed = compress(&archive, level, part.window(tree)).context("cannot compress the payload")?;
-        Ok((packed, archive.len() as u64))
+        Ok((packed, archive.len() as u64, measure.finish()))
     };
-    ordered(&all, work, |part, (packed, content)| {
+    ordered(&all, work, |part, (packed, content, counted)| {
+        pages += counted;
         let start = chunks.position();
         chunks.write_all(&packed).context("cannot write a temporary file")?;
         let more = matches!(part, Part::Piece { .. });
@@ -97,6 +101,7 @@ pub(super) fn write(tree: &Tree, level: i32, file: File, progress: &mut dyn FnMu
     })?;
     let (file, chunks) = chunks.finish().context("cannot write a temporary file")?;
     index.chunks = chunks;
+    index.pages = pages.0;
     ensure!(
         index.text().len() <= LIMIT,
         "the payload is too large: its index would exceed {LIMIT} bytes, which is enough for about 10 GiB"
@@ -133,12 +138,10 @@ impl Parts<'_> {
             Kind::File(contents) => {
                 let bytes = contents.len();
                 self.index.bytes += bytes;
-                self.index.pages += bytes.div_ceil(4096);
                 self.index.largest = self.index.largest.max(bytes);
                 size = size.saturating_add(bytes);
             }
-            Kind::Symlink(target) => self.index.pages += u64::from(target.len() > SHORT_SYMLINK),
-            Kind::Character(..) | Kind::Block(..) | Kind::Fifo | Kind::Socket => {}
+            Kind::Symlink(_) | Kind::Character(..) | Kind::Block(..) | Kind::Fifo | Kind::Socket => {}
         }
         self.first.insert(id, path.into());
         if size > FRAME {
@@ -199,16 +202,25 @@ impl Part {
         }
     }
 
-    fn archive(&self, tree: &Tree, first: &HashMap<Id, Box<[u8]>>) -> Result<Vec<u8>> {
+    fn archive(&self, tree: &Tree, first: &HashMap<Id, Box<[u8]>>, measure: &mut Measure) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
         match self {
             Part::Entries { entries, last } => {
                 for (path, id) in entries {
                     let link = if *last { first.get(id).map(|path| &**path) } else { None };
                     bytes.append(&mut header(path, tree.inode(*id), link));
-                    if let (Some(contents), false) = (contents(tree, *id), last) {
+                    if *last {
+                        continue;
+                    }
+                    if let Some(contents) = contents(tree, *id) {
+                        let start = bytes.len();
                         copy(path, contents, 0, contents.len(), &mut bytes)?;
+                        measure.add(&bytes[start..])?;
                         pad(&mut bytes);
+                    } else if let Kind::Symlink(target) = &tree.inode(*id).kind
+                        && target.len() > SHORT_SYMLINK
+                    {
+                        measure.add(target)?;
                     }
                 }
                 if *last {
@@ -220,6 +232,7 @@ impl Part {
             Part::Piece { path, id, from, length } => {
                 if let Some(contents) = contents(tree, *id) {
                     copy(path, contents, *from, *length, &mut bytes)?;
+                    measure.add(&bytes)?;
                     pad(&mut bytes);
                 }
             }

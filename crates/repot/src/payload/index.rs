@@ -1,13 +1,15 @@
 //! The index of a payload: totals, chunks and frames.
 
 #[cfg(feature = "index")]
+mod lines;
+#[cfg(feature = "index")]
 mod text;
 
 use alloc::string::String;
 use alloc::vec::Vec;
 
 #[cfg(feature = "index")]
-pub use text::{Flaw, xxh64};
+pub use lines::{Flaw, xxh64};
 
 /// The maximum size of an index, in bytes; enough for a payload of 10 GiB.
 pub const LIMIT: usize = 5 << 20;
@@ -23,8 +25,8 @@ pub struct Index {
     pub entries: u64,
     /// The sum of the file sizes, each inode once, in bytes.
     pub bytes: u64,
-    /// Pages of 4 KiB that a tmpfs needs for files and long symbolic links.
-    pub pages: u64,
+    /// Pages that a tmpfs needs for files and long symbolic links.
+    pub pages: Pages,
     /// Inodes, the root included.
     pub inodes: u64,
     /// The largest file, in bytes.
@@ -37,6 +39,31 @@ pub struct Index {
     pub frames: Vec<Frame>,
     /// The kernel modules beside the payload, which the digest of the index covers too.
     pub modules: Vec<Module>,
+}
+
+/// Pages of memory. A page of zeros in a file is not written, so it is not counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pages {
+    /// The number of pages of each size of [`Pages::SIZES`].
+    pub numbers: [u64; 3],
+    /// Bytes that zram stores for the pages of 4 KiB, each compressed by itself, with zstd at its default
+    /// level.
+    pub zstd: u64,
+    /// The same with lz4.
+    pub lz4: u64,
+}
+
+impl Pages {
+    /// Page sizes of kernels, in bytes.
+    pub const SIZES: [u64; 3] = [4 << 10, 16 << 10, 64 << 10];
+    /// zram stores a page as it is if it does not compress to fewer bytes (`huge_class_size`, with pages of
+    /// 4 KiB).
+    pub const INCOMPRESSIBLE: u64 = 3264;
+
+    /// Bytes of the pages of 4 KiB.
+    pub fn bytes(&self) -> u64 {
+        self.numbers[0].saturating_mul(Self::SIZES[0])
+    }
 }
 
 /// A file below `.repot-modules`.
@@ -95,6 +122,18 @@ pub struct Piece {
     pub content: u64,
     /// Whether it is the last piece.
     pub last: bool,
+}
+
+impl Index {
+    /// The memory of all pages on a kernel with pages of `page` bytes, in bytes. An upper bound if the index
+    /// does not count such pages.
+    pub fn memory(&self, page: u64) -> u64 {
+        let counted = Pages::SIZES.iter().zip(&self.pages.numbers).find(|(size, _)| **size >= page);
+        match counted {
+            Some((size, number)) => number.saturating_mul(*size),
+            None => self.bytes.saturating_add(self.inodes.saturating_mul(page)),
+        }
+    }
 }
 
 impl Frame {

@@ -105,12 +105,7 @@ fn verified_index<'f>(facts: &'f Facts, options: &Options) -> Result<Option<&'f 
 /// The tmpfs and the number of threads for the payload and the rest of the initramfs.
 fn fit(facts: &Facts, options: &Options, index: &Index, warnings: &mut Vec<String>) -> Result<Fit, String> {
     let page = facts.page.max(1);
-    // With another page size, each inode wastes at most one more page.
-    let payload = if page == 4096 {
-        index.pages.saturating_mul(page)
-    } else {
-        index.bytes.saturating_add(index.inodes.saturating_mul(page))
-    };
+    let payload = index.memory(page);
     let chunks: u64 = index.chunks.iter().map(|chunk| chunk.size.next_multiple_of(page)).sum();
     let (tmpfs, fits) = tmpfs(&unpacked(facts, index, payload, chunks), options);
     fits.map_err(|why| format!("the payload does not fit: {why}"))?;
@@ -120,15 +115,26 @@ fn fit(facts: &Facts, options: &Options, index: &Index, warnings: &mut Vec<Strin
         inodes.saturating_add(index.frames[0].size).saturating_add(u64::from(threads) * WORKER)
     };
     let short = available < payload.saturating_add(besides(1)).saturating_add(swap::SYSTEM);
-    let zram = swap::wanted(facts, options, short, payload, warnings);
     let thousandths = zram::thousandths(index, swap::algorithm(facts, options));
-    let paged = |tree: u64| match &zram {
-        Some(device) if swap::pages_out(options) => swap::least(tree, device, thousandths),
-        _ => tree,
+    let need = |paged_out: Option<&Wanted>, threads: u32| {
+        let tree = paged_out.map_or(payload, |device| swap::least(payload, device, thousandths));
+        tree.saturating_add(besides(threads))
     };
     // Refuse only a payload that certainly does not fit: nothing else could be booted.
-    let minimum = paged(if page == 4096 { payload } else { index.bytes });
-    if available.saturating_add(HELD_BACK) < minimum {
+    let without = payload <= available.saturating_add(HELD_BACK);
+    let mut zram = swap::wanted(facts, options, short, payload, warnings);
+    if options.zram == Zram::Auto
+        && without
+        && zram.as_ref().is_some_and(|device| available < need(Some(device), 1))
+    {
+        warnings.push("zram=auto ignored: the pages of the payload do not compress enough".to_string());
+        zram = None;
+    }
+    let device = zram.as_ref().filter(|_| swap::pages_out(options));
+    // Where the kernel runs out of pages to page out, it searches for minutes and fails no call.
+    let fits = device.map_or(without, |device| need(Some(device), 1) <= available);
+    if !fits {
+        let minimum = device.map_or(payload, |device| need(Some(device), 1));
         let cure = if options.zram == Zram::No { ", or set zram=auto" } else { "" };
         return Err(format!(
             "the payload needs {} KiB of memory, but only {} KiB are available once its chunks are freed; \
@@ -137,17 +143,15 @@ fn fit(facts: &Facts, options: &Options, index: &Index, warnings: &mut Vec<Strin
             available >> 10
         ));
     }
-    let need = |threads: u32| paged(payload).saturating_add(besides(threads));
     let mut threads = options.threads.unwrap_or(facts.cpus).clamp(1, 8);
-    if available < payload.saturating_add(besides(threads)) {
+    if available < need(None, threads) {
         threads = 1;
     }
-    let unpaged = payload.saturating_add(besides(threads));
-    let tight = available < unpaged.saturating_add(facts.memory.total / 8 + PLENTY);
-    if available < need(threads) {
+    let tight = available < need(None, threads).saturating_add(facts.memory.total / 8 + PLENTY);
+    if available < need(device, threads) {
         warnings.push(format!(
             "unpacking needs about {} KiB of memory, but only {} KiB are available; trying anyway",
-            need(threads) >> 10,
+            need(device, threads) >> 10,
             available >> 10
         ));
     }

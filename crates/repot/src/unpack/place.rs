@@ -6,11 +6,12 @@
 use alloc::ffi::CString;
 use alloc::vec::Vec;
 use core::ffi::CStr;
+use core::ops::Range;
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, chmodat, chownat, fchmod,
-    fchown, futimens, linkat, makedev, mkdirat, mknodat, openat, openat2, symlinkat, utimensat,
+    fchown, ftruncate, futimens, linkat, makedev, mkdirat, mknodat, openat, openat2, symlinkat, utimensat,
 };
 use rustix::io::{Errno, pwrite};
 
@@ -95,7 +96,7 @@ impl<'a> Place<'a> {
         let kind = match entry.kind {
             Kind::File => {
                 let file = create_file(dir, &name, entry.mode)?;
-                write(&file, 0, entry.size, source, written)?;
+                write(&file, entry.size, 0..entry.size, source, written)?;
                 return finish_file(&file, entry, other_owner, skipped);
             }
             Kind::Symlink => {
@@ -141,7 +142,7 @@ impl<'a> Place<'a> {
             let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             openat(dir, &name, flags, Mode::empty()).call("openat")
         })?;
-        write(&file, offset, content.min(entry.size - offset), source, written)?;
+        write(&file, entry.size, offset..entry.size.min(offset + content), source, written)?;
         let done = open_files.done(header);
         if done {
             finish_file(&file, entry, true, skipped)?;
@@ -160,6 +161,8 @@ impl<'a> Place<'a> {
     }
 }
 
+/// The bytes that are written or left out together, the smallest size of a page.
+const HOLE: usize = 4096;
 const READ: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
     .union(OFlags::NOATIME)
@@ -191,31 +194,57 @@ fn create_file(dir: BorrowedFd<'_>, name: &CStr, mode: u32) -> Result<OwnedFd, F
     openat(dir, name, flags, Mode::from_raw_mode(mode)).call("openat")
 }
 
-/// Writes `length` bytes of the source to the file, from offset `from` on.
+/// Writes a range of the file from the source. Blocks of zeros become holes: the archive does not tell them
+/// apart, and a hole takes no memory.
 fn write(
     file: &OwnedFd,
-    from: u64,
-    length: u64,
+    size: u64,
+    range: Range<u64>,
     source: &mut dyn Source,
     written: &dyn Fn(u64),
 ) -> Result<(), Fault> {
-    let mut at = from;
-    contents(source, length, |piece| {
+    let (mut at, mut end) = (range.start, range.start);
+    contents(source, range.end - range.start, |piece| {
         let mut remaining = piece;
         while !remaining.is_empty() {
-            match pwrite(file, remaining, at) {
-                Ok(0) => return Err(Errno::NOSPC).call("pwrite64"),
-                Ok(count) => {
-                    remaining = &remaining[count..];
-                    at += count as u64;
-                }
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(errno).call("pwrite64"),
+            let (data, is_hole) = run(remaining, at);
+            if !is_hole {
+                write_all(file, data, at)?;
+                end = at + data.len() as u64;
             }
+            at += data.len() as u64;
+            remaining = &remaining[data.len()..];
         }
         written(piece.len() as u64);
         Ok(())
-    })
+    })?;
+    // Nothing that lies behind writes it.
+    if end < size && range.end == size { ftruncate(file, size).call("ftruncate") } else { Ok(()) }
+}
+
+/// The first blocks that are all to be written, or all to be left out.
+fn run(bytes: &[u8], at: u64) -> (&[u8], bool) {
+    let first = HOLE - usize::try_from(at % HOLE as u64).unwrap_or(0);
+    let (first, rest) = bytes.split_at(first.min(bytes.len()));
+    let is_hole = |block: &[u8]| block.iter().all(|byte| *byte == 0);
+    let hole = is_hole(first);
+    let more: usize = rest.chunks(HOLE).take_while(|block| is_hole(block) == hole).map(<[u8]>::len).sum();
+    (&bytes[..first.len() + more], hole)
+}
+
+fn write_all(file: &OwnedFd, mut bytes: &[u8], mut at: u64) -> Result<(), Fault> {
+    while !bytes.is_empty() {
+        match pwrite(file, bytes, at) {
+            Ok(0) => return Err(Errno::NOSPC).call("pwrite64"),
+            Ok(count) => {
+                bytes = &bytes[count..];
+                at += count as u64;
+            }
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno).call("pwrite64"),
+        }
+    }
+    Ok(())
 }
 
 /// Sets the attributes of a file after its contents, because writing and changing the owner clear mode bits

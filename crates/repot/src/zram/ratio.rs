@@ -1,36 +1,31 @@
-//! How well a payload compresses page by page.
+//! How well the pages of a payload compress.
 
 use super::Algorithm;
-use crate::payload::index::{Frame, Index};
+use crate::payload::index::Index;
 
-/// Thousandths of a compressed page per thousandth of the payload's own ratio. zram compresses each page of
-/// 4 KiB by itself, which is worse than frames of 4 MiB: see docs/zram.md for the measurement.
-const ZSTD: u64 = 1500;
-const OTHER: u64 = 2000;
 /// What the allocator of the device takes besides, in thousandths of a page.
 const BESIDES: u64 = 20;
 
-/// What a page of this payload takes in zram, in thousandths of its size.
+/// What a page of this payload takes in zram, in thousandths of its size. `pack` has compressed each page.
 pub fn thousandths(index: &Index, algorithm: Algorithm) -> u64 {
-    let factor = if algorithm == Algorithm::Zstd { ZSTD } else { OTHER };
-    let sum = |size: fn(&Frame) -> u64| index.frames.iter().map(size).sum::<u64>();
-    let (compressed, content) = (sum(|frame| frame.size), sum(|frame| frame.content).max(1));
-    (compressed.saturating_mul(factor) / content).saturating_add(BESIDES).min(1000)
+    let stored = if algorithm == Algorithm::Zstd { index.pages.zstd } else { index.pages.lz4 };
+    (stored.saturating_mul(1000) / index.pages.bytes().max(1)).saturating_add(BESIDES).min(1000)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::payload::index::Pages;
 
-    /// The Debian root of the bench, whose pages were measured by themselves: 42.1 % with zstd, 57.4 % with
-    /// lz4 (docs/zram.md).
+    /// The Debian root of the bench.
     #[test]
-    fn the_estimate_is_close_to_what_was_measured() {
-        let frame = Frame { start: 0, size: 59_139_000, content: 198_000_000, more: false };
-        let index = Index { frames: alloc::vec![frame], ..Index::default() };
-        assert_eq!(thousandths(&index, Algorithm::Zstd), 468);
-        assert_eq!(thousandths(&index, Algorithm::Other), 617);
-        let noise = Index { frames: alloc::vec![Frame { size: 198_000_000, ..frame }], ..index };
+    fn the_ratio_is_that_of_the_pages() {
+        let pages = Pages { numbers: [50_066, 16_270, 8_066], zstd: 86_749_593, lz4: 117_558_073 };
+        let index = Index { pages, ..Index::default() };
+        assert_eq!(thousandths(&index, Algorithm::Zstd), 443);
+        assert_eq!(thousandths(&index, Algorithm::Other), 593);
+        let noise = Index { pages: Pages { zstd: pages.bytes(), ..pages }, ..index };
         assert_eq!(thousandths(&noise, Algorithm::Zstd), 1000);
+        assert_eq!(thousandths(&Index::default(), Algorithm::Zstd), 20);
     }
 }

@@ -4,7 +4,7 @@ use super::{MIB, mode, options, planned, rehomed, with};
 use repot::facts::Facts;
 use repot::facts::packed::Found;
 use repot::options::{Amount, Mode, Options};
-use repot::payload::index::{CHUNK_SIZE, Chunk, Frame, Index};
+use repot::payload::index::{CHUNK_SIZE, Chunk, Frame, Index, Pages};
 use repot::plan::{Method, Refusal, plan};
 use repot::walk::survey::Survey;
 
@@ -17,7 +17,11 @@ pub(crate) fn payload(mib: u64) -> impl FnOnce(&mut Facts) {
         let index = Index {
             entries: 1000,
             bytes: mib * MIB,
-            pages: mib * MIB / 4096,
+            pages: Pages {
+                numbers: [mib * MIB / 4096; 3],
+                zstd: 43 * mib * MIB / 100,
+                lz4: 57 * mib * MIB / 100,
+            },
             inodes: 1000,
             chunks,
             frames: vec![frame],

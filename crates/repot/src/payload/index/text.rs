@@ -3,91 +3,14 @@
 //! Parsing is pure and strict: the init frees memory by the index, so it must be unambiguous.
 
 use alloc::string::String;
-use core::fmt::{self, Write};
+use core::fmt::Write;
 
-use twox_hash::XxHash64;
-
-use super::{CHUNK_SIZE, Chunk, Frame, Index, Module, hexadecimal, name};
+use super::lines::{Flaw, Lines, number, numbers, xxh64};
+use super::{CHUNK_SIZE, Chunk, Frame, Index, Module, Pages, hexadecimal, name};
 use crate::display::Hex;
 
-/// The XXH64 of `bytes` with seed 0, as `xxhsum -H1` prints it.
-pub fn xxh64(bytes: &[u8]) -> u64 {
-    XxHash64::oneshot(0, bytes)
-}
-
-/// Why an index was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Flaw {
-    /// The line number, from 1 on.
-    pub line: usize,
-    /// What is wrong with it.
-    pub what: &'static str,
-}
-
-impl core::error::Error for Flaw {}
-
-impl fmt::Display for Flaw {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "index:{}: {}", self.line, self.what)
-    }
-}
-
-/// The lines that are still to be read.
-struct Lines<'a> {
-    rest: &'a [u8],
-    number: usize,
-}
-
-impl<'a> Lines<'a> {
-    fn flaw<T>(&self, what: &'static str) -> Result<T, Flaw> {
-        Err(Flaw { line: self.number, what })
-    }
-
-    /// Reads the next line, which must have this key, and returns its value.
-    fn value(&mut self, key: &str, what: &'static str) -> Result<&'a [u8], Flaw> {
-        self.number += 1;
-        let end = self.rest.iter().position(|byte| *byte == b'\n');
-        let Some((line, rest)) = end.and_then(|end| self.rest.split_at_checked(end)) else {
-            return self.flaw(what);
-        };
-        self.rest = &rest[1..];
-        match line.strip_prefix(key.as_bytes()).and_then(|line| line.strip_prefix(b"=")) {
-            Some(value) => Ok(value),
-            None => self.flaw(what),
-        }
-    }
-
-    /// Removes the last line, which must hold the XXH64 of everything before it.
-    fn end(&mut self, text: &[u8]) -> Result<(), Flaw> {
-        let line = text.split_inclusive(|byte| *byte == b'\n').count();
-        let corrupt = Flaw { line, what: "the index is corrupt or truncated" };
-        let length = SUM.len() + 16 + 1;
-        let (above, last) = text.split_at(text.len().saturating_sub(length));
-        let sum = last
-            .strip_prefix(SUM)
-            .and_then(|last| hexadecimal(last.strip_suffix(b"\n")?))
-            .map(u64::from_be_bytes);
-        if sum != Some(xxh64(above)) {
-            return Err(corrupt);
-        }
-        self.rest = &self.rest[..self.rest.len().saturating_sub(length)];
-        Ok(())
-    }
-
-    fn number(&mut self, key: &str, what: &'static str) -> Result<u64, Flaw> {
-        let value = self.value(key, what)?;
-        number(value).map_or_else(|| self.flaw(what), Ok)
-    }
-}
-
-/// The key of the last line.
-const SUM: &[u8] = b"xxh64=";
-
-/// Parses a number in its only valid form: digits without leading zeros.
-fn number(text: &[u8]) -> Option<u64> {
-    let canonical = text.iter().all(u8::is_ascii_digit) && (text.len() == 1 || !text.starts_with(b"0"));
-    if canonical { core::str::from_utf8(text).ok()?.parse().ok() } else { None }
-}
+/// The version of the format.
+const FORMAT: u64 = 2;
 
 impl Index {
     /// Parses an index.
@@ -96,14 +19,16 @@ impl Index {
     /// The first line that is wrong.
     pub fn parse(text: &[u8]) -> Result<Index, Flaw> {
         let mut lines = Lines { rest: text, number: 0 };
-        if lines.number("format", "expected format=1")? != 1 {
-            return lines.flaw("format is newer than this program supports");
+        match lines.number("format", "expected format=2")? {
+            FORMAT => {}
+            1 => return lines.flaw("format=1 is older than this program supports: pack the image again"),
+            _ => return lines.flaw("format is newer than this program supports"),
         }
         lines.end(text)?;
         let mut index = Index {
             entries: lines.number("entries", "expected entries=NUMBER")?,
             bytes: lines.number("bytes", "expected bytes=NUMBER")?,
-            pages: lines.number("pages", "expected pages=NUMBER")?,
+            pages: pages(&mut lines)?,
             inodes: lines.number("inodes", "expected inodes=NUMBER")?,
             largest: lines.number("largest", "expected largest=NUMBER")?,
             xattrs: lines.number("xattrs", "expected xattrs=NUMBER")?,
@@ -119,14 +44,17 @@ impl Index {
         if end != total || frames < 2 {
             return lines.flaw("the frames do not cover all chunks");
         }
-        // Every entry takes at least one block of the archive, and every page holds at least one byte.
+        // Every entry takes at least one block of the archive, and every page holds at least one byte. A
+        // larger page holds one of the smaller ones, and no page is stored in more than its size.
         let Index { entries, bytes, pages, inodes, largest, xattrs, .. } = index;
         let possible = entries <= content / 512
             && bytes <= content
             && largest <= bytes
             && xattrs <= content.saturating_mul(2)
             && inodes <= entries + 1
-            && pages <= bytes / 4096 + inodes;
+            && pages.numbers[0] <= bytes / Pages::SIZES[0] + inodes
+            && pages.numbers.is_sorted_by(|smaller, larger| smaller >= larger)
+            && pages.zstd.max(pages.lz4) <= pages.bytes();
         if !possible {
             return lines.flaw("the totals exceed what the frames can hold");
         }
@@ -164,9 +92,10 @@ impl Index {
     /// The index as text.
     pub fn text(&self) -> String {
         let Index { entries, bytes, pages, inodes, largest, xattrs, chunks, frames, modules } = self;
+        let Pages { numbers: [small, medium, large], zstd, lz4 } = pages;
         let mut text = alloc::format!(
-            "format=1\nentries={entries}\nbytes={bytes}\npages={pages}\ninodes={inodes}\nlargest={largest}\nxattrs={xattrs}\n\
-             chunks={}\nframes={}\n",
+            "format={FORMAT}\nentries={entries}\nbytes={bytes}\npages={small} {medium} {large}\npaged={zstd} {lz4}\n\
+             inodes={inodes}\nlargest={largest}\nxattrs={xattrs}\nchunks={}\nframes={}\n",
             chunks.len(),
             frames.len()
         );
@@ -184,6 +113,14 @@ impl Index {
         let _ = writeln!(text, "xxh64={sum:016x}");
         text
     }
+}
+
+fn pages(lines: &mut Lines<'_>) -> Result<Pages, Flaw> {
+    const NUMBERS: &str = "expected pages= with the number of pages of 4, 16 and 64 KiB";
+    const BYTES: &str = "expected paged= with the bytes in zstd and in lz4";
+    let numbers = numbers(lines.value("pages", NUMBERS)?).map_or_else(|| lines.flaw(NUMBERS), Ok)?;
+    let [zstd, lz4] = self::numbers(lines.value("paged", BYTES)?).map_or_else(|| lines.flaw(BYTES), Ok)?;
+    Ok(Pages { numbers, zstd, lz4 })
 }
 
 fn chunk(lines: &mut Lines<'_>, at: u64, of: u64) -> Result<Chunk, Flaw> {
@@ -221,12 +158,8 @@ fn frame(lines: &mut Lines<'_>, end: u64, total: u64) -> Result<Frame, Flaw> {
     const WHAT: &str = "expected frame= or more= with OFFSET SIZE CONTENT";
     let more = lines.rest.starts_with(b"more=");
     let value = lines.value(if more { "more" } else { "frame" }, WHAT)?;
-    let mut words = value.split(|byte| *byte == b' ').map(number);
-    let mut read = || {
-        let frame = Frame { start: words.next()??, size: words.next()??, content: words.next()??, more };
-        words.next().is_none().then_some(frame)
-    };
-    let Some(frame) = read() else { return lines.flaw(WHAT) };
+    let Some([start, size, content]) = numbers(value) else { return lines.flaw(WHAT) };
+    let frame = Frame { start, size, content, more };
     let valid = frame.size > 0 && frame.content > 0 && frame.content.is_multiple_of(512);
     if !valid || frame.start != end || frame.size > total - end {
         return lines.flaw("frames must follow one another and hold whole blocks of 512 bytes");
@@ -246,7 +179,7 @@ mod tests {
         Index {
             entries: 12,
             bytes: 2_345,
-            pages: 4,
+            pages: Pages { numbers: [4, 3, 3], zstd: 900, lz4: 1_200 },
             inodes: 11,
             largest: 2_000,
             xattrs: 96,
@@ -352,25 +285,32 @@ mod tests {
         let lines = &text[..text.len() - "xxh64=0123456789abcdef\n".len()];
         assert_eq!(summed(lines), text);
         let line = |lines: &str| Index::parse(summed(lines).as_bytes()).map_err(|flaw| flaw.line);
-        assert_eq!(line(&alloc::format!("{lines}\n")), Err(15));
+        assert_eq!(line(&alloc::format!("{lines}\n")), Err(16));
         for (from, to, at) in [
-            ("format=1", "format=2", 1),
+            ("format=2", "format=3", 1),
+            ("format=2", "format=1", 1),
             ("entries=12", "entries=012", 2),
             ("entries=12", "entries=+12", 2),
             ("bytes=2345", "bytes=99999999999999999999", 3),
-            ("bytes=2345", "bytes=99999", 14),
-            ("chunk=000001 5", "chunk=000002 5", 11),
-            ("chunk=000000 262144", "chunk=000000 262143", 10),
-            ("chunk=000001 5", "chunk=000001 0", 11),
-            ("000000000000abcd", "000000000000abcD", 11),
-            ("000000000000abcd", "abcd", 11),
-            ("abab", "abaB", 11),
-            ("frame=100 ", "frame=101 ", 13),
-            ("frame=262144 5", "frame=262144 6", 14),
-            ("frame=262144 5", "frame=262144 4", 14),
-            ("frame=262144 5 1024", "frame=262144 5 1000", 14),
-            ("frame=262144 5", "more=262144 5", 14),
-            ("chunks=2", "chunks=18446744073709551615", 11),
+            ("bytes=2345", "bytes=99999", 15),
+            ("pages=4 3 3", "pages=4 3", 4),
+            ("pages=4 3 3", "pages=4 3 3 3", 4),
+            ("pages=4 3 3", "pages=4 3 4", 15),
+            ("pages=4 3 3", "pages=40 3 3", 15),
+            ("paged=900 1200", "paged=900", 5),
+            ("paged=900 1200", "paged=900 16385", 15),
+            ("chunk=000001 5", "chunk=000002 5", 12),
+            ("chunk=000000 262144", "chunk=000000 262143", 11),
+            ("chunk=000001 5", "chunk=000001 0", 12),
+            ("000000000000abcd", "000000000000abcD", 12),
+            ("000000000000abcd", "abcd", 12),
+            ("abab", "abaB", 12),
+            ("frame=100 ", "frame=101 ", 14),
+            ("frame=262144 5", "frame=262144 6", 15),
+            ("frame=262144 5", "frame=262144 4", 15),
+            ("frame=262144 5 1024", "frame=262144 5 1000", 15),
+            ("frame=262144 5", "more=262144 5", 15),
+            ("chunks=2", "chunks=18446744073709551615", 12),
         ] {
             assert!(lines.contains(from), "{from}");
             assert_eq!(line(&lines.replacen(from, to, 1)), Err(at), "{from} {to}");
