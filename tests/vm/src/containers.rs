@@ -171,8 +171,8 @@ const TITLE: &str = "\
 # Programs in containers and as machines
 
 `cargo xtask containers` builds ten container images from Debian packages, runs each in a container by runc and as a
-machine by `repot pack` and `repot boot`, and compares output and exit code. Each pair below was the same, byte by byte,
-but for the carriage returns of the console.
+machine by `repot pack` and `repot boot`, and compares output and exit code. Each program wrote to a terminal in both
+cases. Each pair below was the same, byte by byte.
 
 | package | program | lines | exit code |
 |---|---|---|---|
@@ -180,7 +180,14 @@ but for the carriage returns of the console.
 
 /// Runs an image twice, and returns what both runs agree on.
 fn compare(image: &Image) -> Result<Ran> {
-    debian::need(&[debian::QEMU, debian::DPKG_DEB, debian::APT, debian::RUNC, ("umoci", "umoci")])?;
+    debian::need(&[
+        debian::QEMU,
+        debian::DPKG_DEB,
+        debian::APT,
+        debian::RUNC,
+        ("umoci", "umoci"),
+        ("script", "bsdutils"),
+    ])?;
     debian::need_root("building container images")?;
     let folder = place::fresh(&format!("containers/{}", image.name))?;
     let mut config = vec!["--config.entrypoint", image.entrypoint];
@@ -233,18 +240,18 @@ pub(crate) fn build(folder: &Path, packages: &str, config: &[&str], more: &str) 
 fn bundle(folder: &Path) -> Result<()> {
     let mut umoci = Command::new("umoci");
     umoci.args(["unpack", "--image", "oci:image", "bundle"]).current_dir(folder);
-    repot_harness::command::read(&mut umoci)?;
-    // A terminal would need somebody at the other end.
-    let path = folder.join("bundle/config.json");
-    let mut config: serde_json::Value = serde_json::from_slice(&std::fs::read(&path)?)?;
-    config["process"]["terminal"] = false.into();
-    std::fs::write(path, config.to_string()).context("cannot write the bundle")
+    repot_harness::command::read(&mut umoci).map(drop)
 }
 
+/// Runs the container on a terminal of its own: through pipes runc mixes the two streams in any order.
 fn contained(image: &Image, folder: &Path) -> Result<Ran> {
-    let output = folder.join("output");
-    let id = format!("repot-{}-{}", std::process::id(), image.name);
-    run(Command::new("runc").args(["run", "-b", "bundle", &id]).current_dir(folder), &output)
+    let runc = format!("runc run -b bundle repot-{}-{}", std::process::id(), image.name);
+    let mut command = Command::new("script");
+    let ran = run(
+        command.args(["-qec", &runc, "/dev/null"]).current_dir(folder).stdin(Stdio::piped()),
+        &folder.join("output"),
+    )?;
+    Ok(Ran { output: ran.output.replace("\r\n", "\n"), ..ran })
 }
 
 fn booted(folder: &Path) -> Result<Ran> {
@@ -263,6 +270,7 @@ fn booted(folder: &Path) -> Result<Ran> {
     ]);
     // Nothing of the kernel's log among the lines of the program.
     command.args(["--append", "quiet loglevel=0", "--kernel"]).arg(&kernel.image).current_dir(folder);
+    command.stdin(Stdio::null());
     let Ran { code, .. } = run(&mut command, &folder.join("messages"))?;
     let console = std::fs::read(folder.join("console")).context("the console")?;
     Ok(Ran { output: String::from_utf8_lossy(&console).replace("\r\n", "\n"), code })
@@ -271,7 +279,11 @@ fn booted(folder: &Path) -> Result<Ran> {
 /// Runs a command with both streams in one file.
 fn run(command: &mut Command, output: &Path) -> Result<Ran> {
     let file = File::create(output)?;
-    let status: ExitStatus = command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file).status()?;
+    let mut child = command.stdout(file.try_clone()?).stderr(file).spawn()?;
+    // Kept open: at the end of its input, script(1) types Ctrl-D.
+    let input = child.stdin.take();
+    let status: ExitStatus = child.wait()?;
+    drop(input);
     let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
     Ok(Ran { output: String::from_utf8_lossy(&std::fs::read(output)?).into_owned(), code })
 }
