@@ -17,6 +17,15 @@ fn start(lines: &str) -> Running {
 }
 
 fn start_with(description: &str, build: impl FnOnce(&repot_tests::stage::Stage) + Send) -> Running {
+    start_as(&["/.repot-runner"], description, build)
+}
+
+/// Starts these words, which execute the runner.
+fn start_as(
+    words: &[&str],
+    description: &str,
+    build: impl FnOnce(&repot_tests::stage::Stage) + Send,
+) -> Running {
     debian::need(&[debian::BUSYBOX]).expect("BusyBox");
     let busybox = std::env::var_os("PATH")
         .and_then(|path| {
@@ -37,8 +46,8 @@ fn start_with(description: &str, build: impl FnOnce(&repot_tests::stage::Stage) 
         build(stage);
     });
     prepared.start(&Setup {
-        program: "/.repot-runner".into(),
-        argv: vec!["/.repot-runner".into()],
+        program: words[0].into(),
+        argv: words.iter().map(|word| (*word).into()).collect(),
         ..Setup::default()
     })
 }
@@ -108,6 +117,62 @@ fn stop_signal_ends_the_program_in_its_own_way() {
         assert_eq!(code, 3, "{asked:?}: {log}");
         assert!(log.contains("asked"), "{log}");
     }
+}
+
+/// The grace period begins with the first of them.
+#[test]
+fn asking_again_does_not_extend_the_grace_period() {
+    let mut running =
+        start(&(script("trap '' TERM; echo ready; while :; do sleep 0.01; done") + "grace 2\n"));
+    wait_for(&mut running, "ready");
+    let begun = Instant::now();
+    running.signal(Signal::TERM);
+    std::thread::sleep(Duration::from_millis(1500));
+    running.signal(Signal::INT);
+    let (code, log) = run(running);
+    assert_eq!(code, 137, "{log}");
+    assert!(begun.elapsed() < Duration::from_millis(3400), "{:?}: {log}", begun.elapsed());
+}
+
+/// Whoever executes the runner may block signals, or ignore them. The program starts as any other.
+#[test]
+fn program_gets_default_signals_and_its_exit_code_is_not_lost() {
+    let text = "trap '' CHLD HUP USR1 TTIN TTOU TSTP PIPE; exec /.repot-runner";
+    let description = format!("repot-run 1\n{}", script("grep ^Sig /proc/self/status; exit 6"));
+    let running = start_as(&["/bin/busybox", "sh", "-c", text], &description, |_| ());
+    let (code, log) = run(running);
+    assert_eq!(code, 6, "{log}");
+    for set in ["SigBlk", "SigIgn"] {
+        assert!(log.contains(&format!("{set}:\t0000000000000000\n")), "{log}");
+    }
+}
+
+/// As the initial PID 1 the runner is no parent that could continue its children, so the kernel lets SIGTSTP,
+/// SIGTTIN and SIGTTOU stop nothing (boot run/terminal). In a container they stop the program.
+#[test]
+fn program_that_is_stopped_continues_with_sigcont() {
+    for signal in [Signal::TSTP, Signal::TTIN, Signal::TTOU] {
+        let text = "trap 'exit 4' WINCH; main=$$
+            (until ps -o pid,stat | grep -q \"^ *$main  *T\"; do sleep 0.01; done; echo stopped) &
+            echo ready; while :; do sleep 0.01; done";
+        let mut running = start(&script(text));
+        wait_for(&mut running, "ready");
+        running.signal(signal);
+        wait_for(&mut running, "stopped");
+        running.signal(Signal::CONT);
+        running.signal(Signal::WINCH);
+        let (code, log) = run(running);
+        assert_eq!(code, 4, "{signal:?}: {log}");
+    }
+}
+
+/// Orphans need a PID 1 that reaps them. The runner has no mode as a subreaper.
+#[test]
+fn only_pid_1_runs_anything() {
+    let output = Command::new(programs::repot_run()).output().expect("the runner");
+    assert_eq!(output.status.code(), Some(2));
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(text.contains("this is not PID 1; nothing was done"), "{text}");
 }
 
 #[test]
@@ -309,4 +374,16 @@ fn program_is_started_again_until_somebody_asks_for_the_end() {
     running.signal(Signal::TERM);
     let (_, log) = run(running);
     assert!(log.contains("exited with 0"), "{log}");
+}
+
+#[test]
+fn program_that_exits_at_once_is_started_once_a_second() {
+    let begun = Instant::now();
+    let mut running =
+        start(&(script("echo x >> /tmp/runs; echo runs $(wc -l < /tmp/runs)") + "onexit restart\n"));
+    wait_for(&mut running, "runs 3");
+    assert!(begun.elapsed() >= Duration::from_secs(2), "{:?}", begun.elapsed());
+    running.signal(Signal::TERM);
+    let (_, log) = run(running);
+    assert!(!log.contains("runs 5"), "{log}");
 }

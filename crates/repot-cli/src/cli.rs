@@ -199,7 +199,7 @@ pub enum Machine {
 pub enum Network {
     /// None
     None,
-    /// A virtio network card behind QEMU's own NAT, configured by DHCP (ip=dhcp)
+    /// A virtio network card behind QEMU's own NAT: 10.0.2.15, gateway 10.0.2.2 (ip=)
     User,
 }
 
@@ -311,6 +311,10 @@ pub struct RunOptions {
     /// Its user: USER, UID, USER:GROUP or UID:GID, resolved in the image
     #[arg(long, value_name = "USER")]
     pub user: Option<String>,
+    /// Load this kernel module before it starts, such as virtio_net, from the folders of --modules. May be
+    /// repeated
+    #[arg(long, value_name = "MODULE")]
+    pub driver: Vec<String>,
     /// What happens when it ends
     #[arg(long, value_name = "ACTION", value_parser = values::onexit)]
     pub onexit: Option<OnExit>,

@@ -42,7 +42,7 @@ impl Image {
         let newest = tree.clamp_times(epoch.unwrap_or(u32::MAX));
         let mtime = epoch.unwrap_or(newest);
         let mut image = Image { tree, mtime, warnings: Vec::new() };
-        for generated in [marker::BEGIN, marker::END, modules::DIRECTORY] {
+        for generated in [marker::BEGIN, marker::END, modules::DIRECTORY, modules::RUNNER_DIRECTORY] {
             image.tree.unlink(Tree::ROOT, generated.as_bytes());
         }
         xattr_list::remove(&mut image.tree);
@@ -58,7 +58,7 @@ impl Image {
     pub fn add_modules(&mut self, all: &[Modules]) {
         let attributes = Attributes { permissions: 0o700, mtime: self.mtime, ..Attributes::default() };
         for modules in all.iter().filter(|modules| !modules.names.is_empty()) {
-            let folder = self.tree.directory(Tree::ROOT, modules::DIRECTORY.as_bytes(), &attributes);
+            let folder = self.tree.directory(Tree::ROOT, modules.directory().as_bytes(), &attributes);
             let folder = self.tree.directory(folder, modules.release.as_bytes(), &attributes);
             for (name, bytes) in modules.members() {
                 self.file(folder, name.as_bytes(), 0o400, bytes);

@@ -1,4 +1,5 @@
-//! `pack --modules`: the kernel modules that `/init` loads for swap in compressed memory.
+//! `pack --modules`: the kernel modules that `/init` loads for swap in compressed memory. `boot --network`:
+//! those that the runner loads.
 //!
 //! Input: the folders that depmod(8) has indexed, one a kernel release. Output: for each release the files to
 //! load, in order, uncompressed: not every kernel unpacks modules itself.
@@ -10,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
+use repot::modules::{DIRECTORY, RUNNER_DIRECTORY};
 use repot::options::{Options, Zram};
 use repot::payload::index;
 use repot::zram::DRIVER;
@@ -47,6 +49,9 @@ pub struct Modules {
     /// Their contents.
     #[serde(skip)]
     pub files: Vec<Vec<u8>>,
+    /// The name of the file that lists them, without `.order`.
+    #[serde(skip)]
+    list: &'static str,
 }
 
 impl Modules {
@@ -54,13 +59,20 @@ impl Modules {
     pub fn members(&self) -> impl Iterator<Item = (String, Arc<[u8]>)> {
         let order = self.names.iter().map(|name| format!("{name}\n")).collect::<String>();
         let modules = self.names.iter().cloned().zip(self.files.iter().map(|file| file.as_slice().into()));
-        std::iter::once((format!("{DRIVER}.order"), order.into_bytes().into())).chain(modules)
+        std::iter::once((format!("{}.order", self.list), order.into_bytes().into())).chain(modules)
     }
 
-    /// What the index of a payload says of them.
+    /// The folder of the image that has them, and the folders of other releases.
+    #[must_use]
+    pub fn directory(&self) -> &'static str {
+        if self.list == DRIVER { DIRECTORY } else { RUNNER_DIRECTORY }
+    }
+
+    /// What the index of a payload says of them. Those of the runner are inside the payload.
     pub fn indexed(&self) -> impl Iterator<Item = index::Module> {
         // Without modules there is no folder.
-        let members = self.members().filter(|_| !self.names.is_empty());
+        let is_outside = !self.names.is_empty() && self.directory() == DIRECTORY;
+        let members = self.members().filter(move |_| is_outside);
         members.map(|(name, bytes)| index::Module {
             digest: Sha256::digest(&bytes).into(),
             path: format!("{}/{name}", self.release).into_bytes(),
@@ -85,11 +97,19 @@ pub fn configured(choices: &[Choice], tree: &Tree, config: &str) -> Result<(Vec<
 
 /// Collects what zram needs. `algorithm` is `zram.algorithm=`, if it is set.
 pub fn collect(choices: &[Choice], tree: &Tree, algorithm: Option<&str>) -> Result<Vec<Modules>> {
+    each(choices, tree, |folder| of(folder, algorithm.unwrap_or("zstd")))
+}
+
+/// Collects something from all chosen folders.
+fn each(
+    choices: &[Choice],
+    tree: &Tree,
+    of: impl Fn(&Folder<'_>) -> Result<Modules>,
+) -> Result<Vec<Modules>> {
     let mut found: Vec<Modules> = Vec::new();
     for choice in choices {
         for folder in folders(choice, tree)? {
-            let modules = of(&folder, algorithm.unwrap_or("zstd"))
-                .with_context(|| format!("modules of the kernel {}", folder.release))?;
+            let modules = of(&folder).with_context(|| format!("modules of the kernel {}", folder.release))?;
             ensure!(
                 found.iter().all(|other| other.release != modules.release),
                 "two folders of modules are for the same kernel {}",
@@ -171,28 +191,44 @@ fn automatic(tree: &Tree) -> Result<Vec<Folder<'_>>> {
     Ok(folders)
 }
 
+/// The modules of zram.
 fn of(folder: &Folder<'_>, algorithm: &str) -> Result<Modules> {
-    let dep =
-        folder.read("modules.dep")?.context("there is no modules.dep: run depmod(8) for this folder")?;
+    // Before 6.12 the driver compresses with modules of the kernel's crypto API, which it does not depend on.
+    let other = (version(&folder.release) < (6, 12)).then_some(algorithm);
+    needed(folder, DRIVER, &other.into_iter().collect::<Vec<_>>(), &[DRIVER])
+}
+
+/// Drivers for the program of an image, which the runner loads. Without a choice: automatically.
+pub fn for_program(choices: &[Choice], tree: &Tree, drivers: &[String]) -> Result<Vec<Modules>> {
+    let drivers: Vec<&str> = drivers.iter().map(|driver| &**driver).collect();
+    let choices = if choices.is_empty() { &[Choice::Auto] } else { choices };
+    each(choices, tree, |folder| needed(folder, "program", &[], &drivers))
+}
+
+/// Drivers of a network for the program of an image, from the folder of a release.
+pub fn of_network(folder: &Path, release: &str, drivers: &[&str]) -> Result<Modules> {
+    needed(&Folder { release: release.into(), place: Place::Disk(folder.into()) }, "network", &[], drivers)
+}
+
+/// The modules `optional` and `wanted`, each after those that it needs.
+fn needed(folder: &Folder<'_>, list: &'static str, optional: &[&str], wanted: &[&str]) -> Result<Modules> {
+    let dep = folder.read("modules.dep")?;
+    let dep = dep.context("there is no modules.dep: run depmod(8) for this folder")?;
     let dep = String::from_utf8_lossy(&dep);
     let index = Index::parse(&dep);
     let builtin = folder.read("modules.builtin")?.unwrap_or_default();
     let builtin: BTreeSet<String> = String::from_utf8_lossy(&builtin).lines().map(name).collect();
     let mut order = Vec::new();
-    // Before 6.12 the driver compresses with modules of the kernel's crypto API, which it does not depend on.
-    if version(&folder.release) < (6, 12)
-        && let Some(path) = index.find(algorithm)
-    {
+    for path in optional.iter().filter_map(|module| index.find(module)) {
         index.visit(path, &mut order);
     }
-    match index.find(DRIVER) {
-        Some(path) => index.visit(path, &mut order),
-        None => ensure!(
-            builtin.contains(DRIVER),
-            "no module {DRIVER}, and it is not built in: this kernel has no swap in compressed memory"
-        ),
+    for module in wanted {
+        match index.find(module) {
+            Some(path) => index.visit(path, &mut order),
+            None => ensure!(builtin.contains(*module), "{}", missing(module)),
+        }
     }
-    let mut modules = Modules { release: folder.release.clone(), names: Vec::new(), files: Vec::new() };
+    let mut modules = Modules { release: folder.release.clone(), names: Vec::new(), files: Vec::new(), list };
     for path in order.into_iter().filter(|path| !builtin.contains(&name(path))) {
         let packed =
             folder.read(path)?.with_context(|| format!("modules.dep names {path}, which is missing"))?;
@@ -202,6 +238,12 @@ fn of(folder: &Folder<'_>, algorithm: &str) -> Result<Modules> {
         modules.files.push(module);
     }
     Ok(modules)
+}
+
+/// What is wrong with a kernel that lacks a module.
+fn missing(module: &str) -> String {
+    let zram = if module == DRIVER { ": this kernel has no swap in compressed memory" } else { "" };
+    format!("no module {module}, and it is not built in{zram}")
 }
 
 /// `modules.dep`: each module and those that it needs, as paths relative to the folder.

@@ -8,6 +8,7 @@
 extern crate alloc;
 
 mod child;
+mod drivers;
 mod end;
 mod log;
 mod network;

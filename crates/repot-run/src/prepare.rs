@@ -16,7 +16,7 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 use rustix::system::{sethostname, uname};
 
 use crate::log::{is_machine, warn};
-use crate::network;
+use crate::{drivers, network};
 
 /// The maximum size of a description, in bytes. The kernel takes at most 2 MiB of arguments and environment
 /// with the default stack.
@@ -83,8 +83,9 @@ fn is_empty(path: &CStr) -> bool {
     true
 }
 
-/// Sets what concerns the whole machine: host name, network, limits.
+/// Sets what concerns the whole machine: drivers, host name, network, limits.
 pub(crate) fn machine(program: &Program) {
+    drivers::load();
     hostname(program);
     network::prepare();
     // As service managers set it: a program that wants more raises it itself.
@@ -121,6 +122,7 @@ pub(crate) fn tidy() {
             let _ = unlinkat(CWD, &name, rustix::fs::AtFlags::empty());
         }
     }
+    drivers::remove();
 }
 
 #[allow(clippy::unnecessary_cast, clippy::cast_sign_loss)]

@@ -2,6 +2,8 @@
 //! and a few system calls that rustix lacks.
 #![allow(unsafe_code)]
 
+pub(crate) mod interface;
+
 use alloc::ffi::CString;
 use alloc::vec::Vec;
 use core::ffi::{CStr, c_char};
@@ -53,8 +55,13 @@ fn all_signals() -> libc::sigset_t {
 /// Blocks every signal. The kernel keeps blocked signals even for PID 1, which it protects from all others.
 pub(crate) fn block_signals() {
     let all = all_signals();
-    // SAFETY: a valid set.
-    unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const all, ptr::null_mut()) };
+    // SAFETY: a valid set, and the default handler.
+    unsafe {
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const all, ptr::null_mut());
+        // Whoever executed this program may have ignored it. Then the kernel reaps the children itself, and
+        // nobody learns their exit codes (wait(2)).
+        libc::signal(libc::SIGCHLD, libc::SIG_DFL);
+    }
 }
 
 /// Gives a child the signal mask and the handlers that a program expects.
@@ -188,33 +195,6 @@ pub(crate) fn reported(pipe: BorrowedFd<'_>) -> Option<(usize, Errno)> {
             _ => return None,
         }
     }
-}
-
-/// Sets the loopback interface up (netdevice(7)).
-#[allow(clippy::cast_possible_truncation)] // Small constants, whose types differ between C libraries.
-pub(crate) fn loopback_up() -> Result<(), Errno> {
-    // SAFETY: an interface request of zeros is valid; the name is shorter than its field; both requests read
-    // and write only this structure.
-    unsafe {
-        let socket = libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0);
-        if socket < 0 {
-            return Err(last_error());
-        }
-        let socket = OwnedFd::from_raw_fd(socket);
-        let raw = rustix::fd::AsRawFd::as_raw_fd(&socket);
-        let mut request: libc::ifreq = core::mem::zeroed();
-        for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
-            *to = from.cast_signed() as c_char;
-        }
-        if libc::ioctl(raw, libc::SIOCGIFFLAGS as _, &raw mut request) < 0 {
-            return Err(last_error());
-        }
-        request.ifr_ifru.ifru_flags |= (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
-        if libc::ioctl(raw, libc::SIOCSIFFLAGS as _, &raw mut request) < 0 {
-            return Err(last_error());
-        }
-    }
-    Ok(())
 }
 
 /// Connects to a vsock port of the host (vsock(7)).

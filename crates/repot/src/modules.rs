@@ -2,7 +2,8 @@
 //!
 //! `.repot-modules/RELEASE/DRIVER.order` names the files of a driver, one a line, dependencies first. The
 //! files are beside it. Only the folder of the running release is used, and all of them go when the root is
-//! re-homed, unless `keep=all` is set: no other program knows them.
+//! re-homed, unless `keep=all` is set: no other program knows them. The runner has a folder of its own in the
+//! same format, since its drivers are needed later.
 
 use alloc::vec::Vec;
 
@@ -19,6 +20,8 @@ use crate::walk::sweep::sweep;
 
 /// The directory of the modules, relative to the root.
 pub const DIRECTORY: &str = ".repot-modules";
+/// The directory of the modules that the runner loads before its program, relative to the root.
+pub const RUNNER_DIRECTORY: &str = ".repot-run.modules";
 /// The maximum size of an order file, in bytes.
 const LIMIT: usize = 64 * 1024;
 /// How the name of an order file ends.
@@ -32,7 +35,7 @@ const COMPRESSED: i32 = 4;
 /// # Errors
 /// The call that failed.
 pub(crate) fn find(old: BorrowedFd<'_>, driver: &str) -> Result<(), Fault> {
-    order(old, driver).map(drop)
+    order(old, DIRECTORY, driver).map(drop)
 }
 
 /// Loads a driver and what it needs. `sysfs` shows which modules are loaded or built in.
@@ -40,13 +43,22 @@ pub(crate) fn find(old: BorrowedFd<'_>, driver: &str) -> Result<(), Fault> {
 /// # Errors
 /// The call that failed; [`cure`] has what helps.
 pub(crate) fn load(old: BorrowedFd<'_>, sysfs: &OwnedFd, driver: &str) -> Result<(), Fault> {
-    for name in order(old, driver)?.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii) {
+    load_from(old, DIRECTORY, sysfs, driver)
+}
+
+/// Loads a driver of a directory in this format, [`RUNNER_DIRECTORY`] for instance.
+///
+/// # Errors
+/// The call that failed; [`cure`] has what helps.
+pub fn load_from(root: impl AsFd, directory: &str, sysfs: &OwnedFd, driver: &str) -> Result<(), Fault> {
+    let root = root.as_fd();
+    for name in order(root, directory, driver)?.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii) {
         if name.is_empty() || is_present(sysfs, name) {
             continue;
         }
-        let path = [&folder()[..], b"/", name].concat();
+        let path = [&folder(directory)[..], b"/", name].concat();
         let flags = if name.ends_with(b".ko") { 0 } else { COMPRESSED };
-        match finit_module(file(old, &path)?, c"", flags) {
+        match finit_module(file(root, &path)?, c"", flags) {
             Err(errno) if errno != Errno::EXIST => return Err(errno).on(INIT_MODULE, &path),
             _ => {}
         }
@@ -71,14 +83,14 @@ pub(crate) fn remove(old: &OwnedFd) -> Result<(), Fault> {
 }
 
 /// The names of the files of a driver, a line each.
-fn order(old: BorrowedFd<'_>, driver: &str) -> Result<Vec<u8>, Fault> {
-    let path = [&folder()[..], b"/", driver.as_bytes(), ORDER].concat();
+fn order(old: BorrowedFd<'_>, directory: &str, driver: &str) -> Result<Vec<u8>, Fault> {
+    let path = [&folder(directory)[..], b"/", driver.as_bytes(), ORDER].concat();
     file(old, &path).and_then(|file| read_whole(&file, LIMIT).on("read", &path))
 }
 
 /// The directory of the running release.
-fn folder() -> Vec<u8> {
-    [DIRECTORY.as_bytes(), b"/", uname().release().to_bytes()].concat()
+fn folder(directory: &str) -> Vec<u8> {
+    [directory.as_bytes(), b"/", uname().release().to_bytes()].concat()
 }
 
 fn file(old: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd, Fault> {
@@ -95,7 +107,7 @@ fn is_present(sysfs: &OwnedFd, name: &[u8]) -> bool {
 }
 
 /// What helps after a fault of this file, as a clause.
-pub(crate) fn cure(fault: &Fault) -> &'static str {
+pub fn cure(fault: &Fault) -> &'static str {
     if fault.what != What::Call(INIT_MODULE) {
         let missing = fault.errno == Errno::NOENT && fault.path.ends_with(ORDER);
         return if missing { "; the driver is not built in: repot pack --modules adds it" } else { "" };

@@ -16,6 +16,8 @@ struct Image {
     kernel: &'static str,
     /// Options of `repot pack`.
     pack: &'static [&'static str],
+    /// The kernel series of these drivers, which are packed too.
+    drivers: (&'static str, &'static [&'static str]),
     /// A script that changes the root before it is packed. `$RUNNER` is a static program in Rust.
     setup: &'static str,
     program: Program,
@@ -25,6 +27,8 @@ struct Image {
     keys: Option<(&'static str, &'static [u8])>,
     /// The exit code of `repot boot`.
     code: i32,
+    /// What a virtio port called `exit` gets from the guest.
+    port: &'static str,
     /// Texts on the console.
     console: &'static [&'static str],
     /// The number of lines with nothing but a number, which count from 1.
@@ -48,16 +52,29 @@ const PLAIN: Image = Image {
     name: "",
     kernel: "6.12",
     pack: &[],
+    drivers: ("", &[]),
     setup: "",
     program: Shell(""),
     boot: &[],
     keys: None,
     code: 0,
+    port: "",
     console: &[],
     numbers: 0,
 };
 
-const IMAGES: [Image; 12] = [
+/// A virtio port that writes to a file.
+const PORT: &[&str] = &[
+    "--",
+    "-device",
+    "virtio-serial-pci",
+    "-chardev",
+    "file,id=exit,path=port.txt",
+    "-device",
+    "virtserialport,chardev=exit,name=exit",
+];
+
+const IMAGES: [Image; 16] = [
     Image {
         name: "exit-code",
         pack: &["--user", "7:8", "--env", "A=b", "--workdir", "/work"],
@@ -165,6 +182,49 @@ const IMAGES: [Image; 12] = [
         numbers: 10,
         ..PLAIN
     },
+    // The driver is built in.
+    Image {
+        name: "virtio-port",
+        program: Shell("exit 77"),
+        boot: &["--append", "run.exit=virtio:exit"],
+        port: "77\n",
+        console: &["exit code 77; powering off"],
+        ..PLAIN
+    },
+    // The driver and its bus are modules.
+    Image {
+        name: "virtio-port-module",
+        kernel: "6.1",
+        pack: &["--payload"],
+        drivers: ("6.1", &["virtio_pci", "virtio_console"]),
+        program: Shell("ls -a /; exit 78"),
+        boot: &["--append", "run.exit=virtio:exit"],
+        port: "78\n",
+        console: &["exit code 78; powering off"],
+        ..PLAIN
+    },
+    // One line says it: the driver is for another kernel, and the port is missing.
+    Image {
+        name: "wrong-modules",
+        drivers: ("6.1", &["virtio_net"]),
+        program: Shell("exit 3"),
+        boot: &["--append", "run.exit=virtio:exit ip=10.0.2.15::10.0.2.2:255.255.255.0"],
+        code: 0,
+        console: &[
+            "/.repot-run.modules has no modules for this kernel, 6.12.",
+            "run: ip= is set, but the kernel has found no network card: its driver is missing",
+            "exit code not written to \"virtio:exit\": ENODEV",
+            "exit code 3; powering off",
+        ],
+        ..PLAIN
+    },
+    Image {
+        name: "closed-console",
+        program: Shell("exec 0<&- 1>&- 2>&-; exit 8"),
+        code: 8,
+        console: &["exit code 8; powering off"],
+        ..PLAIN
+    },
     // Buildroot's inittab expects a devtmpfs, which its own /init would mount.
     Image {
         name: "mount",
@@ -201,9 +261,10 @@ fn boot(image: &Image) -> Result<()> {
         .args(["boot", "--no-kvm", "--memory", "256M", "--timeout", &LIMIT.as_secs().to_string(), "--kernel"])
         .arg(&kernel.image)
         .arg(folder.join("image"))
-        .args(image.boot);
+        .args(image.boot)
+        .current_dir(&folder);
     let (code, console, messages) = match image.keys {
-        None => watch(command, &folder)?,
+        None => watch(command, &folder, if image.port.is_empty() { &[] } else { PORT })?,
         Some((text, keys)) => {
             converse(command, text, &mut |input| input.write_all(keys).context("cannot type"))?
         }
@@ -211,6 +272,8 @@ fn boot(image: &Image) -> Result<()> {
     std::fs::write(folder.join("console.txt"), &console)?;
     let seen = folder.strip_prefix(place::checkout()).unwrap_or(Path::new("target")).display();
     ensure!(code == Some(image.code), "repot boot exited with {code:?}: {messages}; see {seen}");
+    let port = std::fs::read_to_string(folder.join("port.txt")).unwrap_or_default();
+    ensure!(port == image.port, "the port got {port:?}; see {seen}");
     for expected in image.console {
         ensure!(console.contains(expected), "the console does not show {expected:?}; see {seen}");
     }
@@ -240,6 +303,12 @@ fn pack(image: &Image, tool: &Tool, folder: &Path) -> Result<()> {
     repot_harness::command::read(shell.args(["-ec", image.setup]).env("RUNNER", runner).current_dir(&root))?;
     let mut words = vec!["pack", "root", "-o", "image"];
     words.extend(image.pack);
+    let (series, drivers) = image.drivers;
+    let folder_of_drivers = if drivers.is_empty() { None } else { Some(kernels::modules(series)?) };
+    if let Some(folder) = &folder_of_drivers {
+        words.extend(["--modules", folder.to_str().context("a path in UTF-8")?]);
+        words.extend(drivers.iter().flat_map(|driver| ["--driver", driver]));
+    }
     match image.program {
         Shell(script) => words.extend(["--", "sh", "-c", script]),
         Words(program) => {
@@ -254,11 +323,17 @@ fn pack(image: &Image, tool: &Tool, folder: &Path) -> Result<()> {
     tool.run(folder, &words).map(drop)
 }
 
-/// Boots without a terminal. Returns the exit code, the console and the messages.
-fn watch(mut command: Command, folder: &Path) -> Result<(Option<i32>, String, String)> {
+/// Boots without a terminal, with more arguments at the end. Returns the exit code, the console and the
+/// messages.
+fn watch(mut command: Command, folder: &Path, more: &[&str]) -> Result<(Option<i32>, String, String)> {
     let console = folder.join("console.txt");
-    let output =
-        command.arg("--console").arg(&console).stdin(Stdio::null()).output().context("repot boot")?;
+    let output = command
+        .arg("--console")
+        .arg(&console)
+        .args(more)
+        .stdin(Stdio::null())
+        .output()
+        .context("repot boot")?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     Ok((output.status.code(), text(&std::fs::read(&console)?), text(&output.stderr)))
 }

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use repot::marker;
 use serde::Serialize;
 
+use super::boot::Member;
 use crate::cli::Append;
 use crate::codec::{Compression, Encoder};
 use crate::image::config::{self, Setting};
@@ -69,12 +70,7 @@ pub fn run(args: &Append) -> Result<()> {
 }
 
 /// Copies an image and adds these members behind it: paths, modes and contents.
-pub(super) fn members(
-    input: &mut File,
-    survey: &mut Survey,
-    members: &[(&str, u32, &[u8])],
-    path: &Path,
-) -> Result<()> {
+pub(super) fn members(input: &mut File, survey: &mut Survey, members: &[Member], path: &Path) -> Result<()> {
     let mut segment = Segment::new(survey.tree());
     for (name, mode, contents) in members {
         segment.member(name.as_bytes(), *mode, contents)?;

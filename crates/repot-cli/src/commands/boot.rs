@@ -1,6 +1,7 @@
 //! `repot boot`: boots an image in QEMU, with its console on this terminal.
 
-mod exec;
+mod added;
+mod drivers;
 mod exit;
 mod watch;
 
@@ -14,12 +15,18 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 
+pub(super) use added::Member;
+
 use crate::cli::{self, Boot, Network};
 use crate::report::size;
 use crate::survey::{Survey, segments};
 
 /// Minimum memory of the guest in bytes.
 const MEMORY: u64 = 512 << 20;
+
+/// The guest's place in QEMU's own network (`-netdev user`): address, gateway, netmask and name server. The
+/// kernel follows this, or the runner if the kernel was built without CONFIG_IP_PNP.
+const ADDRESS: &str = "ip=10.0.2.15::10.0.2.2:255.255.255.0:::off:10.0.2.3";
 
 /// What depends on the architecture.
 struct Machine {
@@ -40,13 +47,13 @@ pub fn run(args: &Boot) -> Result<()> {
     let survey = if args.memory.is_none() || args.shell { Some(survey(&args.image)?) } else { None };
     let memory = args.memory.unwrap_or_else(|| survey.as_ref().map_or(MEMORY, |(_, need)| memory(*need)));
     let kernel = kernel(args.kernel.as_deref())?;
-    let exec = args.exec.as_deref().map(|command| exec::image(&args.image, command)).transpose()?;
-    let image = exec.as_ref().map_or_else(|| args.image.clone(), exec::Image::path);
+    let network = args.network == Network::User || !args.publish.is_empty();
+    let added = added::image(args, &kernel, network)?;
+    let image = added.as_ref().map_or_else(|| args.image.clone(), added::Image::path);
     let acceleration = acceleration(args.no_kvm, &machine);
     let shell = args.shell.then(|| shell(survey.as_ref().is_none_or(|(survey, _)| survey.repot()), args));
-    let network = args.network == Network::User || !args.publish.is_empty();
-    let runner = exec.as_ref().map(|image| &*image.parameters);
-    let more = [shell, runner, exit::PARAMETER.filter(|_| machine.is_pc()), network.then_some("ip=dhcp")];
+    let runner = added.as_ref().and_then(|image| image.parameters.as_deref());
+    let more = [shell, runner, exit::PARAMETER.filter(|_| machine.is_pc()), network.then_some(ADDRESS)];
     let line = command_line(&machine, acceleration.emulated, &more, &args.append);
     let mut command = Command::new(machine.qemu);
     command
@@ -60,7 +67,7 @@ pub fn run(args: &Boot) -> Result<()> {
         .args(["-append", &line]);
     let ends = if args.console.is_none() {
         // The firmware writes to a serial console only with -nographic.
-        let display = if exec.is_some() { &["-display", "none"][..] } else { &["-nographic"] };
+        let display = if args.exec.is_some() { &["-display", "none"][..] } else { &["-nographic"] };
         command.args(display).args(["-serial", "mon:stdio"]);
         "press Ctrl-A X to quit".to_string()
     } else {
@@ -78,12 +85,12 @@ pub fn run(args: &Boot) -> Result<()> {
 fn devices(args: &Boot) -> Vec<OsString> {
     let mut devices: Vec<OsString> = Vec::new();
     if args.network == Network::User || !args.publish.is_empty() {
-        let mut user = "user,id=net0".to_string();
+        let mut user = "user,id=repot-net".to_string();
         for (here, guest) in &args.publish {
             // Writing to a String cannot fail.
             let _ = write!(user, ",hostfwd=tcp:127.0.0.1:{here}-:{guest}");
         }
-        devices.extend(["-netdev", &user, "-device", "virtio-net-pci,netdev=net0"].map(OsString::from));
+        devices.extend(["-netdev", &user, "-device", "virtio-net-pci,netdev=repot-net"].map(OsString::from));
     }
     if let Some(directory) = &args.share {
         // A comma in a value is doubled.

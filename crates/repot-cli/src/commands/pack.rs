@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
+use repot::options::{Options, Zram};
 use serde::Serialize;
 
 use crate::cli::Pack;
@@ -47,6 +48,9 @@ pub fn run(args: &Pack) -> Result<()> {
     let front = source.front.take();
     let mut settings = args.config.clone();
     let program = run::install(args, &mut source, &init, &mut settings)?;
+    if program.is_none() && !args.program.driver.is_empty() {
+        return Err(usage("--driver is for an image that runs one program: add --run or -- PROGRAM".into()));
+    }
     let mut image = Image::new(source.tree, &init, &settings, epoch)?;
     let (modules, warning) = add_modules(args, &mut image)?;
     let mut warnings = source.warnings;
@@ -142,15 +146,24 @@ struct WithPayload {
     ram_zram: Need,
 }
 
-/// Adds the modules that `--modules` asks for.
+/// Adds the modules that `--modules` and `--driver` ask for.
 fn add_modules(args: &Pack, image: &mut Image) -> Result<(Vec<Modules>, Option<String>)> {
-    if args.modules.is_empty() {
-        return Ok((Vec::new(), None));
-    }
+    let drivers = &args.program.driver;
     let config = configuration(image.tree())?;
-    let (modules, unused) = modules::configured(&args.modules, image.tree(), &config)?;
+    let (mut modules, unused) = if args.modules.is_empty() || !drivers.is_empty() && !uses_zram(&config) {
+        (Vec::new(), None)
+    } else {
+        modules::configured(&args.modules, image.tree(), &config)?
+    };
+    if !drivers.is_empty() {
+        modules.extend(modules::for_program(&args.modules, image.tree(), drivers)?);
+    }
     image.add_modules(&modules);
     Ok((modules, unused))
+}
+
+fn uses_zram(config: &str) -> bool {
+    Options::read(Some(config.as_bytes()), &[]).zram != Zram::No
 }
 
 /// `/etc/repot.conf`.

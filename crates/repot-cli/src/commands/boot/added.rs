@@ -1,5 +1,5 @@
-//! `boot --exec`: one program instead of the image's own. A segment behind a copy of the image adds the
-//! runner and a description of the program.
+//! What `boot` adds behind a copy of the image: with `--exec` the runner and a description of another
+//! program, with a network the drivers of its card.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -7,19 +7,22 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use repot::options::{Options, cmdline};
-use repot::run::{DESCRIPTION, OnExit, RUNNER};
+use repot::run::{DESCRIPTION, OnExit, Program, RUNNER};
 use tempfile::TempDir;
 
+use super::drivers;
+use crate::cli::Boot;
 use crate::commands::append;
 use crate::init_binary;
+use crate::modules::Modules;
 use crate::survey::{Survey, segments};
 
-/// The image with the program, which is removed with this value.
+/// The image with the addition, which is removed with this value.
 #[derive(Debug)]
 pub(super) struct Image {
     directory: TempDir,
     /// The parameters that make the runner the init, and keep the console for the program.
-    pub(super) parameters: String,
+    pub(super) parameters: Option<String>,
 }
 
 impl Image {
@@ -28,30 +31,79 @@ impl Image {
     }
 }
 
-/// Copies the image and adds the program. It gets the environment, the user and the directory of the image's
-/// own program, if there is one.
-pub(super) fn image(image: &Path, command: &str) -> Result<Image> {
-    let shown = || image.display().to_string();
-    let args = words(command).with_context(|| format!("--exec {command:?}"))?;
-    ensure!(!args.is_empty(), "--exec names no program");
-    let mut input = File::open(image).with_context(shown)?;
+/// Copies the image and adds what it needs; `None` if it needs nothing.
+pub(super) fn image(args: &Boot, kernel: &Path, network: bool) -> Result<Option<Image>> {
+    if args.exec.is_none() && !network {
+        return Ok(None);
+    }
+    let shown = || args.image.display().to_string();
+    let mut input = File::open(&args.image).with_context(shown)?;
     let mut survey = Survey::default();
     segments::read(&mut input, &mut survey).with_context(shown)?;
     let root = survey.unpacked().transpose().with_context(shown)?;
     let own =
         survey.described(root.as_ref()).transpose().map_err(|why| anyhow::anyhow!("{}: {why}", shown()))?;
-    let mut program = own.unwrap_or_default();
-    program.args = args;
-    program.onexit = OnExit::Poweroff;
-    let parameters = parameters(&survey)?;
+    // Without the runner, drivers are the business of the image's own init.
+    let has_runner = own.is_some() || args.exec.is_some();
+    let modules = if network && has_runner { modules(args, &survey, kernel) } else { None };
 
-    let runner = init_binary::find_runner()?;
-    let text = program.text();
+    let mut members = Vec::new();
+    let mut parameters = None;
+    if let Some(command) = &args.exec {
+        members.extend(program(own.unwrap_or_default(), command)?);
+        parameters = Some(self::parameters(&survey)?);
+    }
+    members.extend(modules.iter().flat_map(files));
+    if members.is_empty() {
+        return Ok(None);
+    }
     let directory = tempfile::tempdir().context("cannot create a temporary directory")?;
     let made = Image { directory, parameters };
-    let members = [(RUNNER, 0o100_755, &*runner.bytes), (DESCRIPTION, 0o100_400, &text)];
     append::members(&mut input, &mut survey, &members, &made.path()).with_context(shown)?;
-    Ok(made)
+    Ok(Some(made))
+}
+
+/// A path, a mode and contents.
+pub(in crate::commands) type Member = (String, u32, Vec<u8>);
+
+/// The runner and its program, with the environment, the user and the directory of the image's own program.
+fn program(mut program: Program, command: &str) -> Result<[Member; 2]> {
+    program.args = words(command).with_context(|| format!("--exec {command:?}"))?;
+    ensure!(!program.args.is_empty(), "--exec names no program");
+    program.onexit = OnExit::Poweroff;
+    let runner = init_binary::find_runner()?;
+    Ok([(RUNNER.into(), 0o100_755, runner.bytes.to_vec()), (DESCRIPTION.into(), 0o100_400, program.text())])
+}
+
+/// The files of the modules, and their folders.
+fn files(modules: &Modules) -> Vec<Member> {
+    let folder = format!("{}/{}", modules.directory(), modules.release);
+    let folders = [modules.directory(), &folder].map(|folder| (folder.to_owned(), 0o040_700, Vec::new()));
+    let files =
+        modules.members().map(|(name, contents)| (format!("{folder}/{name}"), 0o100_400, contents.to_vec()));
+    folders.into_iter().chain(files).collect()
+}
+
+/// The drivers of the network card, unless there is a reason against it, which is printed.
+fn modules(args: &Boot, survey: &Survey, kernel: &Path) -> Option<Modules> {
+    let line = args.append.join(" ");
+    let options = Options::read(Some(survey.config().as_bytes()), &cmdline::parse(line.as_bytes()));
+    let found = match drivers::of(kernel) {
+        Ok(found) => found?,
+        Err(error) => {
+            eprintln!("repot: warning: {error:#}");
+            return None;
+        }
+    };
+    if options.payload.iter().any(Option::is_some) {
+        eprintln!(
+            "repot: warning: the payload is pinned by its digest (payload=), so the drivers of the network card \
+             cannot be added: {}",
+            found.names.join(", ")
+        );
+        return None;
+    }
+    Some(found)
 }
 
 /// How the runner becomes the init: by /init if that is repot, else by the kernel.

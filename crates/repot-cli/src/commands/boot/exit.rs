@@ -28,8 +28,8 @@ impl Port {
     pub(super) fn arguments(&self) -> Vec<String> {
         let Port(Some(file)) = self else { return Vec::new() };
         let path = file.path().display().to_string().replace(',', ",,");
-        let chardev = format!("file,id=exit,path={path}");
-        let device = "isa-debugcon,iobase=0xe9,chardev=exit".to_string();
+        let chardev = format!("file,id=repot-exit,path={path}");
+        let device = "isa-debugcon,iobase=0xe9,chardev=repot-exit".to_string();
         vec!["-chardev".into(), chardev, "-device".into(), device]
     }
 
