@@ -122,6 +122,32 @@ fn holes_take_no_memory() {
     }
 }
 
+/// The first init is executed, however many links with `..` lead to it. In a detached mount the kernel
+/// refuses such a path (EAGAIN) once for each link whose access time is to be changed.
+#[test]
+fn an_init_behind_links_is_found() {
+    let packed = pack(&[MOVE], |stage| {
+        stage.dir("links");
+        stage.program("links/program", programs::helper());
+        let mut target = "../links/program".to_owned();
+        for number in 0..12 {
+            let path = format!("links/{number}");
+            std::os::unix::fs::symlink(&target, stage.path(&path)).expect("a link");
+            target = format!("../{path}");
+        }
+        stage.dir("sbin");
+        std::os::unix::fs::symlink(&target, stage.path("sbin/first")).expect("a link");
+    });
+    for fs in Fs::ALL {
+        let prepared = unpacked(fs, &[], &[&packed.image], |stage| {
+            stage.file("etc/repot.conf", b"mode=move\ninit=/sbin/first\n");
+        });
+        let rehomed = run(prepared, &Setup::default());
+        let log = rehomed.running.log();
+        assert!(log.contains("executing \"/sbin/first\"") && !log.contains("warning"), "{fs:?}: {log}");
+    }
+}
+
 #[test]
 fn the_same_tree_gives_the_same_image() {
     let folder = tempfile::tempdir().expect("a directory");

@@ -173,7 +173,10 @@ pub fn plan(facts: &Facts, options: &Options) -> Result<Plan, Refusal> {
             warnings,
         });
     }
-    let inits = executable(facts, &mut warnings)?;
+    let inits = executable(&facts.candidates, &mut warnings);
+    if inits.is_empty() {
+        return Err(Refusal::NoInit(facts.candidates.clone(), warnings));
+    }
     let (tmpfs, room) = tmpfs(facts, options);
     let available = facts.memory.available;
     let plenty = available >= facts.memory.total / 8 + PLENTY;
@@ -242,18 +245,18 @@ fn check_truncated(facts: &Facts, options: &Options, warnings: &mut Vec<String>)
 }
 
 /// The executable inits, with a warning for each candidate before the first of them.
-fn executable(facts: &Facts, warnings: &mut Vec<String>) -> Result<Vec<Vec<u8>>, Refusal> {
-    let executable_candidates = facts.candidates.iter().filter(|candidate| candidate.may_run());
-    let inits: Vec<_> = executable_candidates.map(|candidate| candidate.path.clone()).collect();
+pub(crate) fn executable(candidates: &[Candidate], warnings: &mut Vec<String>) -> Vec<Vec<u8>> {
+    let may_run = candidates.iter().filter(|candidate| candidate.may_run());
+    let inits: Vec<_> = may_run.map(|candidate| candidate.path.clone()).collect();
     if inits.is_empty() {
-        return Err(Refusal::NoInit(facts.candidates.clone(), core::mem::take(warnings)));
+        return inits;
     }
-    let skipped = facts.candidates.iter().take_while(|candidate| candidate.why.is_some());
+    let skipped = candidates.iter().take_while(|candidate| candidate.why.is_some());
     warnings.extend(skipped.map(|candidate| {
         let next = if candidate.may_run() { "trying it anyway" } else { "trying the next" };
         format!("init: {}; {next}", candidate.account())
     }));
-    Ok(inits)
+    inits
 }
 
 /// Whether to try large folios. Folios of the size of a write came with 6.14; before, tmpfs had only huge

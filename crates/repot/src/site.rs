@@ -78,7 +78,7 @@ impl Site {
     /// exist.
     pub(crate) fn root_file(&self, path: &str, limit: usize) -> Result<Option<Vec<u8>>, Fault> {
         let flags = OFlags::RDONLY | OFlags::NOATIME | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        match openat2(&self.root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT) {
+        match open_in_root(self.root.as_fd(), path.as_bytes(), flags) {
             Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
             opened => {
                 let file = opened.on("openat2", path.as_bytes())?;
@@ -87,6 +87,25 @@ impl Site {
         }
     }
 }
+
+/// Opens `path` with symbolic links resolved inside `root`.
+///
+/// The kernel answers EAGAIN to a `..` if anything was mounted, unmounted or renamed since it began. In a
+/// mount that has been detached, it answers so to itself: letting go of such a mount counts (`mntput`), and
+/// happens behind each link whose access time changes. That is once a link.
+pub(crate) fn open_in_root(root: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
+    let open = || openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::IN_ROOT);
+    for _ in 1..TRIES {
+        match open() {
+            Err(Errno::AGAIN) => {}
+            opened => return opened,
+        }
+    }
+    open()
+}
+
+/// Twice the links that the kernel follows in one path (MAXSYMLINKS), and more.
+const TRIES: usize = 100;
 
 /// A new file system, detached.
 pub(crate) fn detached(kind: &str) -> Result<OwnedFd, Fault> {

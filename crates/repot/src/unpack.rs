@@ -10,7 +10,6 @@ mod pieces;
 mod place;
 mod reconcile;
 
-use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -22,7 +21,7 @@ use rustix::process::{getegid, geteuid};
 use crate::error::{Error, Fault, Step, Torn, What, retry_once};
 use crate::facts::Facts;
 use crate::facts::packed::Found;
-use crate::facts::program::{self, Machine};
+use crate::facts::program::{self, Candidate, Machine};
 use crate::manifest;
 use crate::metadata::Meta;
 use crate::mover::Holes;
@@ -30,7 +29,7 @@ use crate::mover::{self, Arrived};
 use crate::newroot::NewRoot;
 use crate::payload::archive::{Entry, Kind, entry};
 use crate::payload::index::Piece;
-use crate::plan::Plan;
+use crate::plan::{Plan, executable};
 use crate::progress::Progress;
 use crate::reserve::Reserve;
 use crate::skipped::Skipped;
@@ -134,7 +133,7 @@ impl Unpack<'_> {
         mover::merge(self.new, facts, plan, root, (self.progress, self.skipped), meanwhile)?;
         warnings.extend(manifest::apply(self.new.dir.as_fd(), &facts.manifests));
         self.frame(0, Part::Attributes { replaced: true }, &mut decoder)?;
-        Ok((self.inits(facts)?, warnings))
+        Ok((self.inits(facts, &mut warnings)?, warnings))
     }
 
     /// Unpacks the frames between the first and the last, with one worker per decoder. Returns one of the
@@ -281,28 +280,20 @@ impl Unpack<'_> {
     }
 
     /// The executable inits among the candidates, now that they exist.
-    fn inits(&self, facts: &Facts) -> Result<Vec<Vec<u8>>, Fault> {
-        let mut executable = Vec::new();
-        let mut reasons = Vec::new();
-        for candidate in &facts.candidates {
-            // Retried once: this is past the point of no return.
-            match retry_once(|| {
-                program::test(&self.new.dir.as_fd(), &candidate.path, None, Machine::running())
-            }) {
-                Ok(()) => executable.push(candidate.path.clone()),
-                Err(why) => {
-                    let comma = if reasons.is_empty() { "" } else { "; " };
-                    reasons.extend_from_slice(comma.as_bytes());
-                    reasons.extend_from_slice(&candidate.path);
-                    reasons.extend_from_slice(format!(" {why}").as_bytes());
-                }
-            }
-        }
-        if executable.is_empty() {
+    fn inits(&self, facts: &Facts, warnings: &mut Vec<String>) -> Result<Vec<Vec<u8>>, Fault> {
+        let root = self.new.dir.as_fd();
+        // Retried once: this is past the point of no return.
+        let test = |path: &[u8]| retry_once(|| program::test(&root, path, None, Machine::running()));
+        let tested =
+            |candidate: &Candidate| Candidate { why: test(&candidate.path).err(), ..candidate.clone() };
+        let candidates: Vec<_> = facts.candidates.iter().map(tested).collect();
+        let inits = executable(&candidates, warnings);
+        if inits.is_empty() {
+            let accounts: Vec<_> = candidates.iter().map(Candidate::account).collect();
             let what = What::Flaw("no init is executable:");
-            return Err(Fault { what, path: reasons, errno: Errno::NOEXEC });
+            return Err(Fault { what, path: accounts.join("; ").into_bytes(), errno: Errno::NOEXEC });
         }
-        Ok(executable)
+        Ok(inits)
     }
 }
 

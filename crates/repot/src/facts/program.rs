@@ -10,12 +10,13 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, openat2};
+use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::{Errno, pread};
 
 use crate::display::Quoted;
 use crate::error::name_of;
 use crate::metadata::{At, Meta};
+use crate::site::open_in_root;
 
 pub use format::{Architecture, Program, ReadAt};
 
@@ -154,7 +155,7 @@ impl Root for BorrowedFd<'_> {
 }
 
 fn open(root: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> Result<OwnedFd, Why> {
-    openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::IN_ROOT).map_err(Why::Open)
+    open_in_root(root, path, flags).map_err(Why::Open)
 }
 
 /// Programs in a chain of interpreters, the ELF program at its end included (`exec_binprm` since 5.8).
