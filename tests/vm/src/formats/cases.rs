@@ -43,7 +43,7 @@ const PANICS: &str = "panics";
 const FOUND: &str = "`second` is a file of 6 bytes";
 const LOST: &str = "no `second`";
 const DIR: u32 = 0o040_755;
-const FILE: u32 = 0o100_644;
+pub(super) const FILE: u32 = 0o100_644;
 const LINK: u32 = 0o120_777;
 
 use Expect::{All, Each};
@@ -58,11 +58,11 @@ const fn row(
 }
 
 /// Whether a second archive or member arrives.
-const fn second_of(name: &'static str, expect: Expect, inspect: &'static str) -> Row {
+pub(super) const fn second_of(name: &'static str, expect: Expect, inspect: &'static str) -> Row {
     row(name, &["second"], expect, inspect)
 }
 
-const fn case(
+pub(super) const fn case(
     sample: Option<&'static str>,
     image: fn(&Parts) -> Result<Vec<u8>>,
     rows: &'static [Row],
@@ -70,7 +70,7 @@ const fn case(
     Case { sample, image, rows }
 }
 
-fn second() -> Vec<u8> {
+pub(super) fn second() -> Vec<u8> {
     archive(&[Member::new("second", FILE, b"second")])
 }
 
