@@ -72,9 +72,11 @@ pub(super) fn mirrors() -> Result<()> {
     Ok(())
 }
 
-/// The text files that git tracks, as paths and contents.
+/// The text files that git tracks or would add, as paths and contents.
 fn tracked() -> Result<Vec<(PathBuf, String)>> {
-    let list = read(Command::new("git").current_dir(place::checkout()).args(["ls-files", "-z"]))?;
+    // New files too: a check that waits for the commit comes too late.
+    let words = ["ls-files", "-z", "--cached", "--others", "--exclude-standard"];
+    let list = read(Command::new("git").current_dir(place::checkout()).args(words))?;
     let mut files = Vec::new();
     for name in list.split('\0').filter(|name| !name.is_empty()) {
         // A file that was deleted but is not committed yet, or that is not text, has nothing to check.

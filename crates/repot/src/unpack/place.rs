@@ -20,7 +20,7 @@ use crate::error::{Call, Fault, retry_once};
 use crate::metadata::{At, set_xattr};
 use crate::mover::UNPACKED;
 use crate::payload::archive::{Entry, Kind, Source, contents};
-use crate::payload::index::Piece;
+use crate::payload::index::{Pages, Piece};
 use crate::skipped::{ACCESS_ACL, Skipped};
 
 const PATH: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
@@ -161,8 +161,9 @@ impl<'a> Place<'a> {
     }
 }
 
-/// The bytes that are written or left out together, the smallest size of a page.
+/// The bytes that are written or left out together: a page, as the index counts them.
 const HOLE: usize = 4096;
+const _: () = assert!(HOLE as u64 == Pages::SIZES[0]);
 const READ: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
     .union(OFlags::NOATIME)

@@ -1,4 +1,5 @@
-//! Members that no program writes: damaged headers, wrong checksums, names without an end or without a length.
+//! Members that no program writes: damaged headers, wrong checksums, names without an end or without a
+//! length.
 
 use super::cases::{Case, Expect, FILE, case, second, second_of};
 use super::image::{Member, Parts, named, plain};
