@@ -84,9 +84,13 @@ pub fn all() -> Result<Vec<Boot>> {
 }
 
 /// Boots once more if the emulated machine crashed before the kernel started any program, which tests
-/// nothing.
+/// nothing, or in the kernel itself: QEMU has done that without repot too. What repot causes, it causes again.
 fn with_second_try(mut boot: impl FnMut() -> Result<Run>) -> Result<Run> {
     let run = boot()?;
+    if let Some(crash) = run.crash() {
+        eprintln!("the kernel crashed and is booted again: {crash}");
+        return boot();
+    }
     if run.started() || run.cut_off { Ok(run) } else { boot() }
 }
 
@@ -125,5 +129,7 @@ fn shorten(differences: &[String]) -> Vec<String> {
 /// The last lines of the console.
 fn last_lines(console: &str) -> String {
     let lines: Vec<&str> = console.lines().filter(|line| !line.trim().is_empty()).collect();
-    lines[lines.len().saturating_sub(4)..].join(" | ")
+    // The reason comes before pages of registers.
+    let reason = lines.iter().find(|line| line.contains("Kernel panic"));
+    reason.into_iter().chain(&lines[lines.len().saturating_sub(4)..]).copied().collect::<Vec<_>>().join(" | ")
 }
