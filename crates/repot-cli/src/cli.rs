@@ -1,5 +1,6 @@
 //! The command line: every command with its options and examples.
 
+mod look;
 mod values;
 
 use std::ffi::OsString;
@@ -14,6 +15,8 @@ use crate::codec::Compression;
 use crate::image::config::{self, Setting};
 use crate::modules;
 use crate::report::size;
+
+pub use self::look::{Aspect, Cat, Diff, Extract, Ls};
 
 /// Pack, inspect, boot and rehearse initramfs images that move their root onto a tmpfs
 #[derive(Debug, Parser)]
@@ -68,6 +71,49 @@ is static. Otherwise use --fakeroot, --owner and --devices, or a pipe: pseudo ta
 Reads every initramfs that the kernel reads, whichever tool made it. A corrupt image is shown up to
 the corruption, and the exit code is 1.")]
     Inspect(Inspect),
+
+    /// List what is in an initramfs
+    #[command(after_help = "Examples:
+  repot ls /boot/initrd.img
+  repot ls -l initrd.img 'usr/lib/modules/**/zram*'
+  repot ls --json vmlinuz.efi | jq -r '.[] | select(.overridden) | .name'
+
+A pattern with a slash fits a path from the root on, one without fits a name anywhere; what is below a
+directory that fits is listed too. * and ? stand for any bytes but a slash, ** for any bytes.
+
+Members are listed in their order, segment by segment; entries of a payload follow. The first column of -l
+is the number of the segment. A corrupt image is listed up to the corruption, and the exit code is 1.")]
+    Ls(Ls),
+
+    /// Print a file of an initramfs
+    #[command(after_help = "Examples:
+  repot cat /boot/initrd.img etc/fstab
+  repot cat initrd.img bin/busybox > busybox           links are followed inside the image
+  repot cat initrd.img kernel/x86/microcode/GenuineIntel.bin --segment 1 | iucode_tool -l -")]
+    Cat(Cat),
+
+    /// Unpack an initramfs into a directory
+    #[command(after_help = "Examples:
+  sudo repot extract /boot/initrd.img -C root
+  repot extract initrd.img -C out 'usr/lib/firmware/**'
+  repot extract initrd.img -C out --parts              out/1, out/2, ... for the segments
+
+As root, every entry gets all of its attributes. Without, what needs root is reported and left out.
+Nothing outside the directory is written, and nothing in it is replaced, unless --overwrite is given.
+What is not complete does not appear under its name.")]
+    Extract(Extract),
+
+    /// Compare two roots: initramfs, directory, tar archive or container image
+    #[command(after_help = "Examples:
+  repot diff initrd.img-6.1.0-50 initrd.img-6.1.0-51
+  repot diff rootfs/ image.zst --ignore time
+  repot diff --json old.img new.img | jq -r '.added[]'
+
+Lines begin with + (only in B), - (only in A) or ~ (in both, with what differs from A to B). Images are
+compared as the kernel unpacks them, with their attributes and payloads.
+
+Exit codes: 0 no differences, 1 differences or failure, 2 wrong usage.")]
+    Diff(Diff),
 
     /// Add repot to an existing initramfs as one more segment, without unpacking it
     #[command(after_help = "Examples:

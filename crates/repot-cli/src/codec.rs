@@ -4,6 +4,7 @@
 //! for a new segment. So each segment is a single one. Every format is compressed by several threads, and
 //! their number does not change the bytes.
 
+pub(crate) mod ahead;
 pub mod any;
 mod gzip;
 mod lz4;
@@ -96,7 +97,7 @@ impl Compression {
     }
 
     /// A reader of one compressed stream. It leaves `input` right after the end of the stream.
-    pub fn decoder<'a, R: BufRead>(self, input: &'a mut R) -> io::Result<Box<dyn Read + 'a>> {
+    pub fn decoder<'a, R: BufRead + Send>(self, input: &'a mut R) -> io::Result<Box<dyn Read + Send + 'a>> {
         Ok(match self {
             Compression::Zstd => {
                 let mut decoder = zstd::stream::read::Decoder::with_buffer(input)?.single_frame();

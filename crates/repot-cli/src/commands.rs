@@ -2,8 +2,12 @@
 
 pub mod append;
 pub mod boot;
+pub mod cat;
 pub mod completions;
+pub mod diff;
+pub mod extract;
 pub mod inspect;
+pub mod ls;
 pub mod man;
 pub mod pack;
 pub mod plan;
@@ -17,6 +21,10 @@ pub fn run(cli: &Cli) -> anyhow::Result<()> {
         Command::Pack(args) => pack::run(args),
         Command::Append(args) => append::run(args),
         Command::Inspect(args) => inspect::run(args),
+        Command::Ls(args) => ls::run(args),
+        Command::Cat(args) => cat::run(args),
+        Command::Diff(args) => diff::run(args),
+        Command::Extract(args) => extract::run(args),
         Command::Boot(args) => boot::run(args),
         Command::Plan(args) => plan::run(args),
         Command::Rehearse(args) => rehearse::run(args),

@@ -9,6 +9,7 @@ mod reader;
 mod writer;
 
 pub use header::Header;
+pub(crate) use reader::pass;
 pub use reader::{Damage, Item, Reader};
 pub use repot::marker::Totals;
 pub use writer::Writer;

@@ -1,13 +1,17 @@
 //! What a command prints at its end: its summary on standard output, warnings on standard error.
 
+pub mod mode;
 pub mod name;
 pub mod size;
+pub mod time;
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 
 use anyhow::{Context, Result};
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
+
+use crate::errors::Status;
 
 /// What a command did or found: one type for people and for programs.
 ///
@@ -71,6 +75,28 @@ pub fn table(rows: &[(String, String)]) -> String {
 /// Writes to standard output. `println!` would panic when the reader of a pipe is gone.
 pub fn print(text: &str) -> Result<()> {
     io::stdout().write_all(text.as_bytes()).context("cannot write to standard output")
+}
+
+/// Copies to standard output.
+pub(crate) fn pipe(from: &mut dyn Read) -> Result<()> {
+    let (mut out, mut buffer) = (io::stdout(), vec![0; 256 << 10]);
+    loop {
+        match from.read(&mut buffer) {
+            Ok(0) => return quiet(out.flush()),
+            Ok(got) => quiet(out.write_all(&buffer[..got]))?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// An error on standard output. A reader that has gone, such as head(1), is none to report: the exit code is
+/// that of a program which SIGPIPE has killed.
+pub(crate) fn quiet<T>(written: io::Result<T>) -> Result<T> {
+    match written {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Status(141).into()),
+        written => written.context("cannot write to standard output"),
+    }
 }
 
 /// Writes one line to standard error for each warning.

@@ -5,7 +5,7 @@ pub mod devices;
 pub mod directory;
 pub mod exclude;
 pub mod fakeroot;
-mod initramfs;
+pub(crate) mod initramfs;
 pub mod layer;
 pub mod limits;
 pub mod magic;
@@ -28,6 +28,7 @@ use self::notes::Notes;
 use self::oci::{Choice, Loaded, Store};
 use self::tarball::Tarball;
 use crate::container::Config;
+use crate::survey::file::flat;
 use crate::tree::{Attributes, Contents, Tree};
 
 /// A root that was read.
@@ -106,7 +107,7 @@ pub fn open_as(root: &Path, choice: &Choice, scratch: &Path, owners: Owners) -> 
 /// Reads an archive of any kind.
 pub(crate) fn archive(input: File, name: &str, choice: &Choice, scratch: &Path) -> Result<Source> {
     let mut weight = Weight::default();
-    let file = Arc::new(seekable(input, name, scratch, &mut weight)?);
+    let file = flat(&Arc::new(seekable(input, name, scratch, &mut weight)?), name, scratch)?;
     if initramfs::is_one(&file) {
         let read = initramfs::open(&file, name, scratch, &mut weight)?;
         return Ok(Source {

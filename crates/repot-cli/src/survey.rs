@@ -7,6 +7,8 @@
 mod bootconfig;
 mod described;
 mod entries;
+pub mod file;
+pub(crate) mod locate;
 mod manifests;
 mod notes;
 pub(crate) mod place;
@@ -14,6 +16,7 @@ mod program;
 pub mod segments;
 pub mod spool;
 mod texts;
+pub(crate) mod window;
 
 use std::collections::HashMap;
 use std::io::Read;

@@ -7,7 +7,7 @@ use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 
-use support::{Work, tar, text};
+use support::{Work, member, tar, text};
 use tar::EntryType;
 
 #[test]
@@ -140,17 +140,6 @@ fn no_space_left_is_one_error_about_the_output_and_leaves_nothing() {
 #[test]
 fn hostile_members_of_an_initramfs_are_read_as_the_kernel_would() {
     let work = Work::new();
-    let member = |name: &str, mode: u32, ino: u32, nlink: u32, data: &str| {
-        let (size, namesize) = (u32::try_from(data.len()).unwrap(), u32::try_from(name.len() + 1).unwrap());
-        let fields = [ino, mode, 0, 0, nlink, 0, size, 0, 0, 0, 0, namesize, 0];
-        let mut bytes = b"070701".to_vec();
-        bytes.extend(fields.iter().flat_map(|field| format!("{field:08x}").into_bytes()));
-        bytes.extend([name.as_bytes(), b"\0"].concat());
-        bytes.resize(bytes.len().next_multiple_of(4), 0);
-        bytes.extend(data.as_bytes());
-        bytes.resize(bytes.len().next_multiple_of(4), 0);
-        bytes
-    };
     let archive = [
         member("../../outside", 0o100_644, 1, 1, "data"),
         member("/init", 0o100_755, 2, 1, "#!/bin/a\n"),

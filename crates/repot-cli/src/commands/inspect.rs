@@ -2,11 +2,7 @@
 
 mod described;
 
-use std::fs::File;
-use std::io::{self, Read};
-use std::path::Path;
-
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use serde::Serialize;
 
 use crate::cli::Inspect;
@@ -14,8 +10,9 @@ use crate::payload;
 use crate::programs::{self, Boot, Programs};
 use crate::ram::{Footprint, Need};
 use crate::report::{Format, Summary, finish, row, size, table};
+use crate::survey::file::ImageFile;
 use crate::survey::spool::Root;
-use crate::survey::{EndMarker, SegmentFacts, Survey, segments};
+use crate::survey::{EndMarker, SegmentFacts, Survey};
 
 /// What an image holds.
 #[derive(Debug, Serialize)]
@@ -56,30 +53,25 @@ struct Largest {
 /// Runs the command. A corrupt image is reported up to the corruption, and the command fails.
 pub fn run(args: &Inspect) -> Result<()> {
     let shown = args.image.display().to_string();
-    let input: Box<dyn Read> = if args.image == Path::new("-") {
-        Box::new(io::stdin().lock())
-    } else {
-        Box::new(File::open(&args.image).with_context(|| format!("cannot open {shown}"))?)
-    };
-    let mut counted = Counted { input, bytes: 0 };
+    let mut image = ImageFile::open(&args.image)?;
     let mut survey = Survey::default();
-    let mut read = segments::read(&mut counted, &mut survey);
+    let mut read = image.read(&mut survey);
     if survey.segments.is_empty() && !args.json {
         // The summary would have no line to show.
-        read.with_context(|| shown.clone())?;
+        read?;
         bail!("{shown} is empty");
     }
     let root = match survey.unpacked() {
         Some(Ok(root)) => Some(root),
         Some(Err(error)) => {
-            read = read.and(Err(error));
+            read = read.and(Err(error.context(shown.clone())));
             None
         }
         None => None,
     };
-    let findings = findings(shown, counted.bytes, &survey, root.as_ref(), read.as_ref().err());
+    let findings = findings(shown, image.bytes(), &survey, root.as_ref(), read.as_ref().err());
     finish(Format { json: args.json, stdout_taken: false }, &findings)?;
-    read.with_context(|| findings.image)
+    read
 }
 
 fn findings(
@@ -207,18 +199,4 @@ fn payload(payload: &payload::Facts) -> [(String, String); 2] {
     let verified =
         format!("verified: {entries} entries, {bytes}, {compressed} in {chunks} chunks and {frames} frames");
     [row("payload", verified), row("digest", format!("payload={digest}"))]
-}
-
-/// Counts the bytes that are read through it.
-struct Counted {
-    input: Box<dyn Read>,
-    bytes: u64,
-}
-
-impl Read for Counted {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let got = self.input.read(buffer)?;
-        self.bytes += got as u64;
-        Ok(got)
-    }
 }

@@ -54,13 +54,23 @@ pub struct Reader<R: BufRead> {
     left: u32,
     /// The checksum in the header, if it has one, and the sum of the bytes read so far.
     sum: Option<(u32, u32)>,
+    /// Skips data that nobody reads.
+    ahead: Ahead<R>,
 }
+
+/// Skips bytes, and returns how many: fewer at the end of the input.
+type Ahead<R> = fn(&mut R, u64) -> io::Result<u64>;
 
 impl<R: BufRead> Reader<R> {
     /// A reader for an archive that starts at the next byte of `input`, which is byte `offset` of the
     /// segment.
     pub fn new(input: R, offset: u64) -> Reader<R> {
-        Reader { input, offset, left: 0, sum: None }
+        Reader::with(input, offset, pass)
+    }
+
+    /// The same, for an input that can skip without reading.
+    pub(crate) fn with(input: R, offset: u64, ahead: Ahead<R>) -> Reader<R> {
+        Reader { input, offset, left: 0, sum: None, ahead }
     }
 
     /// Bytes from the start of the segment to the next byte to read.
@@ -142,9 +152,14 @@ impl<R: BufRead> Reader<R> {
 
     /// Skips the rest of the data of the current member, and verifies its checksum if it has one.
     pub fn skip_data(&mut self) -> io::Result<()> {
-        let mut sink = [0; 8192];
-        while self.left > 0 {
-            let _ = self.read(&mut sink)?;
+        if self.sum.is_some() {
+            io::copy(self, &mut io::sink())?;
+        }
+        let skipped = (self.ahead)(&mut self.input, self.left.into())?;
+        self.offset += skipped;
+        self.left = self.left.saturating_sub(u32::try_from(skipped).unwrap_or(u32::MAX));
+        if self.left > 0 {
+            return Err(self.missing());
         }
         if let Some((expected, sum)) = self.sum.take()
             && expected != sum
@@ -186,19 +201,30 @@ impl<R: BufRead> Reader<R> {
         Ok(())
     }
 
-    fn skip(&mut self, mut count: u64) -> io::Result<()> {
-        while count > 0 {
-            let here = fill_buf(&mut self.input)?.len();
-            if here == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            let step = here.min(usize::try_from(count).unwrap_or(usize::MAX));
-            self.input.consume(step);
-            self.offset += step as u64;
-            count -= step as u64;
-        }
-        Ok(())
+    fn skip(&mut self, count: u64) -> io::Result<()> {
+        let skipped = pass(&mut self.input, count)?;
+        self.offset += skipped;
+        if skipped < count { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
     }
+
+    fn missing(&self) -> io::Error {
+        damage(self.offset, format!("truncated: {} bytes of a member's data are missing", self.left))
+    }
+}
+
+/// Skips bytes by reading them, and returns how many there were.
+pub(crate) fn pass<R: BufRead>(input: &mut R, count: u64) -> io::Result<u64> {
+    let mut left = count;
+    while left > 0 {
+        let here = fill_buf(input)?.len();
+        if here == 0 {
+            break;
+        }
+        let step = here.min(usize::try_from(left).unwrap_or(usize::MAX));
+        input.consume(step);
+        left -= step as u64;
+    }
+    Ok(count - left)
 }
 
 /// Reads the data of the member that [`Reader::next_item`] returned last.
@@ -210,10 +236,7 @@ impl<R: BufRead> Read for Reader<R> {
         }
         let got = self.input.read(&mut buffer[..want])?;
         if got == 0 {
-            return Err(damage(
-                self.offset,
-                format!("truncated: {} bytes of a member's data are missing", self.left),
-            ));
+            return Err(self.missing());
         }
         if let Some((_, sum)) = &mut self.sum {
             *sum = buffer[..got].iter().fold(*sum, |sum, &byte| sum.wrapping_add(u32::from(byte)));

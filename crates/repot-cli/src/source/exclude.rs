@@ -2,16 +2,49 @@
 
 use crate::tree::{Id, Tree};
 
-/// Removes what a pattern fits, with everything below it, and returns the number of names.
+/// A pattern for names.
 ///
-/// A pattern with a slash fits a path from the root on, one without fits a name anywhere. `*` and `?` stand
-/// for any bytes but a slash, `**` for any bytes, `[a-z]` for one of a set.
+/// With a slash, it fits a path from the root on; without, it fits a name anywhere. `*` and `?` stand for any
+/// bytes but a slash, `**` for any bytes, `[a-z]` for one of a set.
+#[derive(Debug, Clone)]
+pub struct Pattern {
+    anchored: bool,
+    text: Vec<u8>,
+}
+
+impl Pattern {
+    /// Takes a pattern as it was typed. Slashes at its ends do not count for its text.
+    #[must_use]
+    pub fn new(text: &str) -> Pattern {
+        let anchored = text.trim_end_matches('/').contains('/');
+        let text = text.trim_start_matches('/').trim_end_matches('/').as_bytes().to_vec();
+        Pattern { anchored, text }
+    }
+
+    /// Whether it fits an entry, by its path and its name.
+    fn fits(&self, path: &[u8], name: &[u8]) -> bool {
+        fits(&self.text, if self.anchored { path } else { name })
+    }
+
+    /// Whether it fits a path or a directory above it.
+    #[must_use]
+    pub fn covers(&self, path: &[u8]) -> bool {
+        let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
+        let mut start = 0;
+        ends.chain([path.len()]).any(|end| {
+            let name = &path[start..end];
+            start = end + 1;
+            self.fits(&path[..end], name)
+        })
+    }
+}
+
+/// Removes what a pattern fits, with everything below it, and returns the number of names.
 pub fn remove(tree: &mut Tree, pattern: &str) -> usize {
-    let anchored = pattern.trim_end_matches('/').contains('/');
-    let pattern = pattern.trim_start_matches('/').trim_end_matches('/').as_bytes();
+    let pattern = Pattern::new(pattern);
     let mut found = Vec::new();
     below(tree, &mut Vec::new(), Tree::ROOT, &mut |directory, path, name| {
-        let fits = fits(pattern, if anchored { path } else { name });
+        let fits = pattern.fits(path, name);
         if fits {
             found.push((directory, name.to_vec()));
         }
@@ -80,7 +113,25 @@ fn set(pattern: &[u8], byte: u8) -> Option<(bool, &[u8])> {
 
 #[cfg(test)]
 mod tests {
-    use super::fits;
+    use super::{Pattern, fits};
+
+    #[test]
+    fn a_pattern_covers_what_is_below() {
+        for (pattern, path) in [
+            ("usr/bin", "usr/bin/ls"),
+            ("/usr/bin/", "usr/bin"),
+            ("bin", "usr/bin/ls"),
+            ("*.ko", "lib/modules/a.ko"),
+            ("/usr", "usr/x"),
+        ] {
+            assert!(Pattern::new(pattern).covers(path.as_bytes()), "{pattern} {path}");
+        }
+        for (pattern, path) in
+            [("usr/bin", "usr/binary"), ("/bin", "usr/bin"), ("bin/", "usr/sbin"), ("a", ".")]
+        {
+            assert!(!Pattern::new(pattern).covers(path.as_bytes()), "{pattern} {path}");
+        }
+    }
 
     #[test]
     fn patterns_fit_as_those_of_a_shell() {

@@ -19,17 +19,18 @@ use crate::codec::{Compression, any};
 use crate::image::xattr_list::stamp;
 use crate::newc::{Header, Item};
 use crate::survey::place::{Lost, Placed};
-use crate::survey::segments::{self, Segment, Visit};
+use crate::survey::segments::{self, Segment, Stop, Visit};
 use crate::survey::spool::{self, Spool};
+use crate::survey::window::Window;
 use crate::tree::{Contents, Id, Kind, Tree};
 
 /// An initramfs that was read.
 #[derive(Debug)]
-pub(super) struct Initramfs {
-    pub(super) tree: Tree,
+pub(crate) struct Initramfs {
+    pub(crate) tree: Tree,
     /// What stays in front of everything else.
-    pub(super) front: Option<Contents>,
-    pub(super) notes: Notes,
+    pub(crate) front: Option<Contents>,
+    pub(crate) notes: Notes,
 }
 
 /// Bytes of a link target or an attribute manifest that are read at most.
@@ -48,6 +49,23 @@ pub(super) fn open(file: &Arc<File>, name: &str, scratch: &Path, weight: &mut We
     let len = file.metadata().with_context(|| format!("cannot stat {name}"))?.len();
     let front = front(file).with_context(|| name.to_string())?;
     ensure!(front < len, "{name} holds only what belongs in front of an initramfs, such as microcode");
+    behind(file, (front, len), name, scratch, weight)
+}
+
+/// The same, but with what belongs in front among the entries.
+pub(crate) fn whole(file: &Arc<File>, name: &str, scratch: &Path, weight: &mut Weight) -> Result<Initramfs> {
+    let len = file.metadata().with_context(|| format!("cannot stat {name}"))?.len();
+    behind(file, (0, len), name, scratch, weight)
+}
+
+/// Reads what is behind the front.
+fn behind(
+    file: &Arc<File>,
+    (front, len): (u64, u64),
+    name: &str,
+    scratch: &Path,
+    weight: &mut Weight,
+) -> Result<Initramfs> {
     let spool = tempfile::tempfile_in(scratch)
         .with_context(|| format!("cannot create a temporary file in {}", scratch.display()))?;
     let mut reader = Reader {
@@ -60,7 +78,7 @@ pub(super) fn open(file: &Arc<File>, name: &str, scratch: &Path, weight: &mut We
         notes: Notes::default(),
         weight,
     };
-    segments::read(Range::new(file.clone(), front, len - front), &mut reader).with_context(|| {
+    segments::read_window(&mut Window::new(file.clone(), front, len), &mut reader).with_context(|| {
         let behind = if front > 0 { format!(", behind the first {front} bytes") } else { String::new() };
         format!("{name}{behind}")
     })?;
@@ -233,8 +251,8 @@ impl<W: Write> Write for Spooling<W> {
 /// Bytes of the uncompressed archives in front that hold nothing but data for the kernel itself.
 fn front(file: &Arc<File>) -> Result<u64> {
     let mut front = Front { archive: 0, found: false, end: 0 };
-    let input = Range::new(file.clone(), 0, u64::MAX);
-    match segments::read(input, &mut front) {
+    let len = file.metadata().context("cannot stat it")?.len();
+    match segments::read_window(&mut Window::new(file.clone(), 0, len), &mut front) {
         Ok(()) => bail!("it holds only what belongs in front of an initramfs, such as microcode"),
         Err(error) if error.is::<Stop>() => Ok(front.end),
         Err(error) => Err(error),
@@ -249,18 +267,6 @@ struct Front {
     found: bool,
     end: u64,
 }
-
-/// Ends the search.
-#[derive(Debug)]
-struct Stop;
-
-impl std::fmt::Display for Stop {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("found")
-    }
-}
-
-impl std::error::Error for Stop {}
 
 impl Front {
     fn stop(&mut self) -> Error {

@@ -38,10 +38,13 @@ const FORMATS: &[(u64, &[u8], &str, &str)] = &[
         "open it with cryptsetup, mount it and pack the directory",
     ),
     (0x202, b"HdrS", "a Linux kernel", "pack the root, not the kernel"),
+    (0, b"MZ\0\0zimg", "a compressed Linux kernel (zImage for EFI)", "pack the root, not the kernel"),
+    (0x38, b"ARM\x64", "a Linux kernel", "pack the root, not the kernel"),
     (0x1fe, b"\x55\xaa", "a disk image or a boot sector", DISK),
     (0, b"\x27\x05\x19\x56", "a U-Boot image (uImage)", "cut off its header of 64 bytes: tail -c +65"),
     (0, b"\xd0\x0d\xfe\xed", "a device tree or FIT image", "extract the root with dumpimage"),
     (0, b"ANDROID!", "an Android boot image", "extract its ramdisk"),
+    (0, b"MZ", "a program for EFI or Windows", "pack the root, not a program"),
     (0, b"\x7fELF", "a program", "give a directory, a tar archive, an initramfs or a container image"),
     (0, b"PK\x03\x04", "a zip archive", UNPACK),
     (0, b"Rar!", "a RAR archive", UNPACK),
@@ -72,15 +75,21 @@ pub fn name(head: &[u8]) -> Option<(&'static str, &'static str)> {
     found.map(|(_, _, name, cure)| (*name, *cure))
 }
 
-/// Why a file that does not begin with a header of tar is no source.
-#[must_use]
-pub fn not_a_tar(file: &File) -> String {
+/// The first bytes of a file, as far as any format needs them.
+pub(crate) fn head(file: &File) -> Vec<u8> {
     let mut head = vec![0; HEAD];
     let mut filled = 0;
     while let Ok(got @ 1..) = file.read_at(&mut head[filled..], filled as u64) {
         filled += got;
     }
-    match name(&head[..filled]) {
+    head.truncate(filled);
+    head
+}
+
+/// Why a file that does not begin with a header of tar is no source.
+#[must_use]
+pub fn not_a_tar(file: &File) -> String {
+    match name(&head(file)) {
         Some((name, cure)) => format!("this is {name}: {cure}"),
         None => "corrupt at byte 0, or not a tar archive: pack takes a directory, a tar archive, an initramfs or a \
                  container image"

@@ -12,10 +12,10 @@ const FOOT: usize = 8 + MAGIC.len();
 /// The kernel looks for the magic this far before the end too, because GRUB aligns images to 4 bytes.
 const PADDING: usize = 3;
 /// Bytes at the end of an image that may belong to the boot configuration.
-const HELD: usize = TEXT + FOOT + PADDING;
+pub(super) const HELD: usize = TEXT + FOOT + PADDING;
 
 /// Finds the boot configuration at the end of an image: its first byte in `tail`. It reaches to the end.
-fn find(tail: &[u8]) -> Option<usize> {
+pub(super) fn find(tail: &[u8]) -> Option<usize> {
     (0..=PADDING).find_map(|padding| {
         let end = tail.len().checked_sub(padding)?;
         let foot = tail.get(end.checked_sub(FOOT)?..end)?;

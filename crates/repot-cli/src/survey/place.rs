@@ -40,7 +40,7 @@ impl Place {
 pub(crate) struct Placed {
     pub(crate) tree: Tree,
     /// The kernel remembers names, not inodes, and also those of members that it could not create.
-    links: HashMap<(u32, u32, u32, u32), Vec<u8>>,
+    links: HashMap<Key, Vec<u8>>,
     /// Names of inodes beyond the first.
     names: HashMap<Id, u64>,
 }
@@ -80,13 +80,7 @@ impl Placed {
     pub(crate) fn place(&mut self, header: &Header) -> Result<Place, Lost> {
         let name = &header.name[..];
         let (parent, last) = split(name);
-        let attributes = Attributes {
-            permissions: header.mode & 0o7777,
-            uid: header.uid,
-            gid: header.gid,
-            mtime: header.mtime,
-            ..Attributes::default()
-        };
+        let attributes = attributes(header);
         if matches!(last, b"" | b"." | b"..") {
             let id = self.tree.resolve(name).ok_or(Lost::Early)?;
             self.tree.inode_mut(id).attributes = attributes;
@@ -158,12 +152,27 @@ impl Placed {
     }
 }
 
+/// The attributes that a member has.
+pub(crate) fn attributes(header: &Header) -> Attributes {
+    Attributes {
+        permissions: header.mode & 0o7777,
+        uid: header.uid,
+        gid: header.gid,
+        mtime: header.mtime,
+        ..Attributes::default()
+    }
+}
+
+/// What makes members one inode.
+pub(crate) type Key = (u32, u32, u32, u32);
+
 /// The kernel compares inode number, device and type (`find_link`).
-fn key(header: &Header) -> (u32, u32, u32, u32) {
+pub(crate) fn key(header: &Header) -> Key {
     (header.devmajor, header.devminor, header.ino, header.file_type())
 }
 
-fn linkable(header: &Header) -> bool {
+/// Whether the kernel looks for a hard link.
+pub(crate) fn linkable(header: &Header) -> bool {
     header.nlink > 1 && !header.is_dir() && !header.is_symlink()
 }
 

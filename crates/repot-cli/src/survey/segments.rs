@@ -4,12 +4,14 @@
 //! Follows `unpack_to_rootfs()`: an uncompressed member starts at a multiple of 4 bytes, any other non-zero
 //! byte must start a compressed stream, and a compressed stream contains only members and zeros.
 
+use std::fmt;
 use std::io::{self, BufRead, BufReader, Read};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 
 use super::bootconfig::Without;
-use crate::codec::Compression;
+use super::window::{Input, Window};
+use crate::codec::{Compression, ahead};
 use crate::newc::{Item, Reader};
 
 /// An uncompressed archive, or a compressed stream of archives.
@@ -36,33 +38,77 @@ pub trait Visit {
     fn bootconfig(&mut self, _bytes: Vec<u8>) {}
 }
 
+/// What begins where a segment should, and is none.
+#[derive(Debug)]
+pub struct Strange {
+    what: &'static str,
+    /// Where it is in the image.
+    pub offset: u64,
+}
+
+impl fmt::Display for Strange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, at byte {}", self.what, self.offset)
+    }
+}
+
+impl std::error::Error for Strange {}
+
+/// Ends the reading: the visitor has what it wants.
+#[derive(Debug)]
+pub(crate) struct Stop;
+
+impl fmt::Display for Stop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("found")
+    }
+}
+
+impl std::error::Error for Stop {}
+
 /// Reads the whole image. An error names the segment and the offset in it.
-pub fn read(image: impl Read, visit: &mut dyn Visit) -> Result<()> {
-    let image = BufReader::with_capacity(256 << 10, Without::new(image));
-    let mut input = Counted { input: image, offset: 0 };
+pub fn read(image: impl Read + Send, visit: &mut dyn Visit) -> Result<()> {
+    let mut input = BufReader::with_capacity(256 << 10, Without::new(image));
+    all(&mut input, 0, visit)?;
+    if let Some(bytes) = input.get_mut().found.take() {
+        visit.bootconfig(bytes);
+    }
+    Ok(())
+}
+
+/// The same for a part of a file. What nobody wants of an uncompressed archive is not read. Offsets count
+/// from the first byte of the file.
+pub(crate) fn read_window(window: &mut Window, visit: &mut dyn Visit) -> Result<()> {
+    let bootconfig = window.without_bootconfig().context("cannot read the image")?;
+    let base = window.position();
+    all(window, base, visit)?;
+    if let Some(bytes) = bootconfig {
+        visit.bootconfig(bytes);
+    }
+    Ok(())
+}
+
+/// Reads an input whose first byte has the offset `base` in the file.
+fn all<R: Input>(input: &mut R, base: u64, visit: &mut dyn Visit) -> Result<()> {
+    let mut input = Counted { input, offset: 0 };
     while let Some(byte) = skip_zeros(&mut input).context("cannot read the image")? {
         let offset = input.offset;
+        let shown = base + offset;
         if byte == b'0' && offset.is_multiple_of(4) {
-            let segment = Segment { offset, compression: Compression::None, unreadable: None };
-            visit.segment(segment)?;
+            visit.segment(Segment { offset: shown, compression: Compression::None, unreadable: None })?;
             let decompressed =
-                plain(&mut input, visit).with_context(|| format!("in the archive at byte {offset}"))?;
-            visit.end(input.offset, decompressed - offset)?;
+                plain(&mut input, visit).with_context(|| format!("in the archive at byte {shown}"))?;
+            visit.end(base + input.offset, decompressed - offset)?;
         } else {
-            let magic = magic(&mut input).with_context(|| format!("at byte {offset}"))?;
-            let compression =
-                Compression::detect(&magic).map_err(|what| anyhow!("{what}, at byte {offset}"))?;
+            let magic = magic(&mut input).with_context(|| format!("at byte {shown}"))?;
+            let compression = Compression::detect(&magic).map_err(|what| Strange { what, offset: shown })?;
             let unreadable = unreadable(compression, input.fill_buf()?);
-            let segment = Segment { offset, compression, unreadable };
-            visit.segment(segment)?;
+            visit.segment(Segment { offset: shown, compression, unreadable })?;
             let mut stream = magic.chain(&mut input);
             let decompressed = compressed(&mut stream, compression, visit)
-                .with_context(|| format!("in the {compression} segment at byte {offset}"))?;
-            visit.end(input.offset, decompressed)?;
+                .with_context(|| format!("in the {compression} segment at byte {shown}"))?;
+            visit.end(base + input.offset, decompressed)?;
         }
-    }
-    if let Some(bytes) = input.input.get_mut().found.take() {
-        visit.bootconfig(bytes);
     }
     Ok(())
 }
@@ -84,21 +130,32 @@ fn unreadable(compression: Compression, rest: &[u8]) -> Option<&'static str> {
 }
 
 /// Reads uncompressed members, until the end of their archive or the start of a compressed stream.
-fn plain<R: BufRead>(input: &mut Counted<R>, visit: &mut dyn Visit) -> Result<u64> {
+fn plain<R: Input>(input: &mut Counted<'_, R>, visit: &mut dyn Visit) -> Result<u64> {
     let offset = input.offset;
-    let mut reader = Reader::new(input, offset);
+    let mut reader = Reader::with(input, offset, |input, count| input.ahead(count));
     items(&mut reader, visit, false)?;
     Ok(reader.offset())
 }
 
-fn compressed(input: &mut impl BufRead, compression: Compression, visit: &mut dyn Visit) -> Result<u64> {
+/// Reads a compressed stream. A thread decompresses, ahead of the reader.
+fn compressed(
+    input: &mut (impl BufRead + Send),
+    compression: Compression,
+    visit: &mut dyn Visit,
+) -> Result<u64> {
     let decoder = Named { compression, input: compression.decoder(input)?, passed: 0 };
-    let mut reader = Reader::new(BufReader::with_capacity(256 << 10, decoder), 0);
-    items(&mut reader, visit, true)?;
-    if !reader.input_mut().fill_buf()?.is_empty() {
-        bail!("junk in the compressed archive, at byte {}", reader.offset());
-    }
-    Ok(reader.offset())
+    ahead::of(decoder, |input| {
+        let mut reader = Reader::new(input, 0);
+        items(&mut reader, visit, true)?;
+        let (offset, rest) = (reader.offset(), reader.input_mut().fill_buf()?);
+        if offset == 0 && rest.get(257..).is_some_and(|rest| rest.starts_with(b"ustar")) {
+            bail!("this is a tar archive, not an initramfs (repot pack makes one of it)");
+        }
+        if !rest.is_empty() {
+            bail!("junk in the compressed archive, at byte {offset}");
+        }
+        Ok(offset)
+    })
 }
 
 fn items<R: BufRead>(reader: &mut Reader<R>, visit: &mut dyn Visit, whole_stream: bool) -> Result<()> {
@@ -142,12 +199,20 @@ fn skip_zeros(input: &mut impl BufRead) -> io::Result<Option<u8>> {
 }
 
 /// Counts the bytes that are taken from a buffered reader.
-struct Counted<R> {
-    input: R,
+struct Counted<'a, R> {
+    input: &'a mut R,
     offset: u64,
 }
 
-impl<R: BufRead> Read for Counted<R> {
+impl<R: Input> Counted<'_, R> {
+    fn ahead(&mut self, count: u64) -> io::Result<u64> {
+        let skipped = self.input.ahead(count)?;
+        self.offset += skipped;
+        Ok(skipped)
+    }
+}
+
+impl<R: BufRead> Read for Counted<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let got = self.input.read(buffer)?;
         self.offset += got as u64;
@@ -155,7 +220,7 @@ impl<R: BufRead> Read for Counted<R> {
     }
 }
 
-impl<R: BufRead> BufRead for Counted<R> {
+impl<R: BufRead> BufRead for Counted<'_, R> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         self.input.fill_buf()
     }

@@ -39,7 +39,7 @@ impl Tree {
     }
 
     /// Number of names of each inode with more than one.
-    fn count_names(&self) -> HashMap<Id, u32> {
+    pub(crate) fn count_names(&self) -> HashMap<Id, u32> {
         let mut seen = vec![0u32; self.inodes.len()];
         let mut waiting = vec![Tree::ROOT];
         while let Some(directory) = waiting.pop() {

@@ -121,6 +121,24 @@ pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
+/// A member of a newc archive: name, mode, inode, number of links, data.
+pub(crate) fn member(name: &str, mode: u32, ino: u32, nlink: u32, data: &str) -> Vec<u8> {
+    let (size, namesize) = (u32::try_from(data.len()).unwrap(), u32::try_from(name.len() + 1).unwrap());
+    let fields = [ino, mode, 0, 0, nlink, 0, size, 0, 0, 0, 0, namesize, 0];
+    let mut bytes = b"070701".to_vec();
+    bytes.extend(fields.iter().flat_map(|field| format!("{field:08x}").into_bytes()));
+    bytes.extend([name.as_bytes(), b"\0"].concat());
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes.extend(data.as_bytes());
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes
+}
+
+/// The end of a newc archive.
+pub(crate) fn trailer() -> Vec<u8> {
+    member("TRAILER!!!", 0, 0, 1, "")
+}
+
 /// A tar archive of members with arbitrary names.
 pub(crate) fn tar(members: &[(&str, tar::EntryType, &str)]) -> Vec<u8> {
     let mut bytes = Vec::new();
