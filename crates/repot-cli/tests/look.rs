@@ -41,7 +41,7 @@ fn names_are_those_of_cpio_in_every_compression() {
 #[test]
 fn the_long_list_has_what_bsdtar_lists() {
     let work = Work::new();
-    fs::write(work.path("root/odd name\n"), "x").unwrap();
+    fs::write(work.path("root/odd name"), "x").unwrap();
     work.run("touch", &["-d", "2001-02-03 04:05 UTC", "root/bin/tool"]);
     work.run("chmod", &["4751", "root/bin/tool"]);
     archive(&work);
