@@ -14,7 +14,7 @@ use std::sync::Arc;
 const MARKS: [&str; 2] = ["<!-- cargo xtask matrix -->", "<!-- end of matrix -->"];
 
 /// The lines of the README: a label, and the system and the row that it shows.
-const SHORT: [(&str, &str, &str); 8] = [
+const SHORT: [(&str, &str, &str); 10] = [
     ("runc", "containers", "runc"),
     ("crun", "containers", "crun"),
     ("podman as root", "containers", "podman"),
@@ -23,6 +23,8 @@ const SHORT: [(&str, &str, &str); 8] = [
     ("containerd", "containers", "containerd"),
     ("bubblewrap", "containers", "bubblewrap"),
     ("systemd, no failed unit", "systemd", "failed units"),
+    ("file capabilities as a user", "systemd", "file capabilities as a user"),
+    ("id-mapped mounts", "systemd", "id-mapped mount"),
 ];
 
 /// The kernel of the README's table.

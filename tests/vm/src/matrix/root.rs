@@ -1,17 +1,15 @@
 //! The roots of the systems. Debian roots are cached by suite and packages.
 
-use super::system::{Base, System};
+use super::system::System;
 use crate::busybox;
 use anyhow::{Context, Result};
 use repot_harness::command::{find, read};
-use repot_harness::{container, debian, kernels, place, suite};
+use repot_harness::suite::mirror;
+use repot_harness::{container, debian, kernels, place};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-
-/// The suite of Debian roots.
-pub(super) const SUITE: &str = "trixie";
 
 /// What the init of a system starts: it runs the script on the disk.
 pub(super) const START: &str = r#"#!/bin/sh
@@ -51,13 +49,13 @@ pub(super) fn files() -> PathBuf {
 /// Makes the root of a system as `folder/root`.
 pub(super) fn make(system: &System, folder: &Path) -> Result<()> {
     let root = folder.join("root");
-    match system.base {
-        Base::Busybox => {
+    match system.base.suite() {
+        None => {
             debian::need(&[debian::BUSYBOX])?;
             busybox::root(folder)?;
         }
-        Base::Trixie => {
-            let from = installed(&system.packages)?;
+        Some(suite) => {
+            let from = installed(suite, &system.packages)?;
             read(Command::new("cp").args(["-a", "--reflink=auto"]).arg(from).arg(&root))?;
         }
     }
@@ -89,32 +87,32 @@ fn leak(name: &str) -> &'static str {
 }
 
 /// A minimal Debian root with these packages, built if no such root is cached.
-pub(super) fn installed(packages: &[String]) -> Result<PathBuf> {
+fn installed(suite: &str, packages: &[String]) -> Result<PathBuf> {
     let script = files().join("install.sh");
     let text = std::fs::read_to_string(&script)?;
     let folder = place::kept("matrix/roots")?;
-    let base = folder.join(format!("{SUITE}-minbase"));
+    let base = folder.join(format!("{suite}-minbase"));
     // Two boots may need the same root at once, and two downloads are no faster.
     let _lock = place::lock("matrix-roots")?;
     if !base.exists() {
         debian::need_root("building a Debian root")?;
         debian::need(&[("debootstrap", "debootstrap"), ("unshare", "util-linux")])?;
-        eprintln!("building a minimal root of Debian {SUITE} ...");
+        eprintln!("building a minimal root of Debian {suite} ...");
         let part = place::fresh("matrix/roots/part")?;
         // It mounts /proc and /sys in the root, and may not live to unmount them.
         let mut debootstrap = Command::new("unshare");
         debootstrap.args(["--mount", "--propagation", "private", "debootstrap", "--variant=minbase"]);
         // The key of the suite can be newer than this system. What tests use may be unsigned.
-        debootstrap.args(["--arch=amd64", "--no-check-gpg", SUITE]).arg(&part).arg(suite::mirror()?);
+        debootstrap.args(["--arch=amd64", "--no-check-gpg", suite]).arg(&part).arg(mirror()?);
         read(&mut debootstrap).context("cannot build a Debian root")?;
         std::fs::rename(&part, &base)?;
     }
     if packages.is_empty() {
         return Ok(base);
     }
-    let root = folder.join(format!("{SUITE}-{}", digest((packages, text))));
+    let root = folder.join(format!("{suite}-{}", digest((packages, text))));
     if !root.exists() {
-        eprintln!("installing {} in a root of Debian {SUITE} ...", packages.join(" "));
+        eprintln!("installing {} in a root of Debian {suite} ...", packages.join(" "));
         let part = place::fresh("matrix/roots/part")?;
         std::fs::remove_dir(&part)?;
         let mut install = Command::new("sh");

@@ -41,6 +41,11 @@ pub(super) struct System {
     /// A shell script that changes the file `image` at last.
     #[serde(default)]
     pub(super) finish: String,
+    /// For a system whose root is on a disk: a shell script that makes `image`, the initramfs that finds the
+    /// disk, and `medium`, the disk, from `root`. `plain` boots the image as it is, the other modes boot it
+    /// after `repot append`.
+    #[serde(default)]
+    pub(super) medium: String,
     /// The script of `rows` that the guest runs.
     pub(super) rows: String,
     /// A shell script that adds files to the disk of the rows, in their folder. `$IMAGES` is the folder
@@ -86,6 +91,19 @@ pub(super) enum Base {
     Busybox,
     /// A minimal root of Debian trixie.
     Trixie,
+    /// One of Debian bullseye.
+    Bullseye,
+}
+
+impl Base {
+    /// The suite of a Debian root.
+    pub(super) fn suite(self) -> Option<&'static str> {
+        match self {
+            Base::Busybox => None,
+            Base::Trixie => Some("trixie"),
+            Base::Bullseye => Some("bullseye"),
+        }
+    }
 }
 
 /// The modes of a boot, in the order of the page. `plain` is without repot.
@@ -133,7 +151,7 @@ fn read(path: &Path) -> Result<System> {
 impl System {
     /// Everything that a result depends on, as text: not what the page says, nor what is expected.
     pub(super) fn parts(&self) -> String {
-        let scripts = [&self.setup, &self.finish, &self.disk, &self.append, &self.rows];
+        let scripts = [&self.setup, &self.finish, &self.medium, &self.disk, &self.append, &self.rows];
         let packages = (&self.packages, &self.programs, &self.modules, &self.pack, &self.qemu);
         format!("{:?} {scripts:?} {packages:?} {} {} {}", self.base, self.own_init, self.memory, self.swap)
     }

@@ -15,10 +15,13 @@ use std::process::Command;
 use std::time::Duration;
 
 /// For a guest that hangs. On an idle machine the slowest boot takes a fourth of it.
-const LIMIT: Duration = Duration::from_secs(900);
+const LIMIT: Duration = Duration::from_secs(1800);
 
 /// The row that the host adds: whether the guest has switched itself off after its last row.
 const OFF: &str = "power-off";
+
+/// The image of a system on a disk, after `repot append`.
+const APPENDED: &str = "appended";
 
 /// Packs an archive whose own `/init` executes `/repot`.
 const OWN: &str = r#"cp "$INIT" root/repot; (cd root && find . | cpio -o -H newc --quiet) > image"#;
@@ -54,18 +57,26 @@ pub(super) fn boot(system: &System, turn: &Turn) -> Result<Outcome> {
     debian::need(&[debian::QEMU, ("cpio", "cpio"), ("depmod", "kmod")])?;
     debian::need_root("building the images of real systems")?;
     let key = key(system, turn)?;
-    let image = image(system, turn.mode == "payload").context("cannot build the image")?;
+    let images = images(system, turn.mode == "payload").context("cannot build the image")?;
+    let appended = !system.medium.is_empty() && turn.mode != "plain";
+    let image = images.join(if appended { APPENDED } else { "image" });
     let name = format!("matrix/runs/{}-{}-{}", system.name, turn.mode, turn.kernel);
     let folder = place::fresh(&name)?;
     let disk = disk(system, turn, &folder).context("cannot build the disk of the rows")?;
     let mode = match turn.mode.as_str() {
         "plain" if system.own_init => "matrix=plain".to_owned(),
+        // The image is not repot's.
+        "plain" if !system.medium.is_empty() => String::new(),
         "plain" => "rdinit=/sbin/init".to_owned(),
         mode @ ("move" | "bind") => format!("repot.mode={mode}"),
         _ => String::new(),
     };
     let mut more = system.qemu.clone();
     more.extend(nvme("rows", &disk, ",readonly=on"));
+    if !system.medium.is_empty() {
+        // The guest may write, and the next one finds nothing of it.
+        more.extend(nvme("medium", &images.join("medium"), ",snapshot=on"));
+    }
     if system.swap > 0 {
         let swap = folder.join("swap");
         File::create(&swap)?.set_len(system.swap << 20)?;
@@ -111,15 +122,15 @@ fn judge(system: &System, turn: &Turn, run: &Run, key: String) -> Outcome {
 }
 
 /// The folder of its images, below `target`.
-fn images(system: &System, payload: bool) -> String {
+fn images_folder(system: &System, payload: bool) -> String {
     format!("matrix/images/{}{}", system.name, if payload { "-payload" } else { "" })
 }
 
-/// The image, built once.
-fn image(system: &System, payload: bool) -> Result<PathBuf> {
-    let folder = place::kept(&images(system, payload))?;
+/// The folder with `image` and what belongs to it, built once.
+fn images(system: &System, payload: bool) -> Result<PathBuf> {
+    let kept = place::kept(&images_folder(system, payload))?;
     let build = || {
-        let folder = place::fresh(&images(system, payload))?;
+        let folder = place::fresh(&images_folder(system, payload))?;
         pack(system, payload, &folder)?;
         // It is large, and made quickly from the cached root.
         std::fs::remove_dir_all(folder.join("root")).context("cannot remove the root")
@@ -127,17 +138,24 @@ fn image(system: &System, payload: bool) -> Result<PathBuf> {
     let built = system.images[usize::from(payload)]
         .get_or_init(|| build().map_err(|error: anyhow::Error| format!("{error:#}")));
     built.clone().map_err(anyhow::Error::msg)?;
-    Ok(folder.join("image"))
+    Ok(kept)
 }
 
 fn pack(system: &System, payload: bool, folder: &Path) -> Result<()> {
     root::make(system, folder).context("cannot make the root")?;
-    if system.own_init {
+    let options = || system.pack.iter().map(String::as_str);
+    if !system.medium.is_empty() {
+        debian::need(&[("mksquashfs", "squashfs-tools"), ("mke2fs", "e2fsprogs"), ("unshare", "util-linux")])?;
+        let mut shell = Command::new("sh");
+        read(shell.args(["-euc", &system.medium]).current_dir(folder)).context("medium")?;
+        let words: Vec<&str> = ["append", "image", "-o", APPENDED].into_iter().chain(options()).collect();
+        Tool::at(programs::tool()?.to_owned()).run(folder, &words)?;
+    } else if system.own_init {
         let mut shell = Command::new("sh");
         read(shell.args(["-euc", OWN]).env("INIT", programs::init()?).current_dir(folder))?;
     } else {
         let mut words = vec!["pack", "root", "-o", "image"];
-        words.extend(system.pack.iter().map(String::as_str));
+        words.extend(options());
         words.extend(payload.then_some("--payload"));
         // Other levels take longer to write than to boot.
         words.extend((!payload).then_some(["--level", "3"]).into_iter().flatten());
@@ -170,7 +188,7 @@ fn disk(system: &System, turn: &Turn, folder: &Path) -> Result<PathBuf> {
             .args(["-euc", &system.disk])
             .env("KERNEL", kernels::kernel(&turn.kernel)?.image)
             .env("FILES", root::files());
-        let images = place::kept(&images(system, turn.mode == "payload"))?;
+        let images = place::kept(&images_folder(system, turn.mode == "payload"))?;
         read(shell.env("IMAGES", images).current_dir(&rows)).context("disk")?;
     }
     let disk = folder.join("rows.tar");
