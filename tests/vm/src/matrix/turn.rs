@@ -145,7 +145,11 @@ fn pack(system: &System, payload: bool, folder: &Path) -> Result<()> {
     root::make(system, folder).context("cannot make the root")?;
     let options = || system.pack.iter().map(String::as_str);
     if !system.medium.is_empty() {
-        debian::need(&[("mksquashfs", "squashfs-tools"), ("mke2fs", "e2fsprogs"), ("unshare", "util-linux")])?;
+        debian::need(&[
+            ("mksquashfs", "squashfs-tools"),
+            ("mke2fs", "e2fsprogs"),
+            ("unshare", "util-linux"),
+        ])?;
         let mut shell = Command::new("sh");
         read(shell.args(["-euc", &system.medium]).current_dir(folder)).context("medium")?;
         let words: Vec<&str> = ["append", "image", "-o", APPENDED].into_iter().chain(options()).collect();
