@@ -14,10 +14,11 @@ use crate::{document, machine, text};
 const STEP: u64 = 2;
 const WAYS: [(&str, &str); 2] = [("plain /init", "plain"), ("program of the runner", "packed")];
 const MACHINES: [(&str, &[&str]); 2] = [("pc (q35)", &[]), ("microvm", &["--machine", "microvm"])];
-/// The emulated CPU executes one instruction a nanosecond of the guest's clock, and idle time passes at once. So the
-/// times do not depend on what else runs on the host.
+/// The emulated CPU executes one instruction a nanosecond of the guest's clock, and idle time passes at once.
+/// So the times do not depend on what else runs on the host.
 const CLOCK: [&str; 2] = ["-icount", "shift=0,sleep=off"];
-/// The kernel tests its own ciphers in threads, which take the only CPU whenever the init waits for something.
+/// The kernel tests its own ciphers in threads, which take the only CPU whenever the init waits for
+/// something.
 const SELF_TESTS: [(&str, &str); 2] = [("", ""), (", no self-tests", "cryptomgr.notests ")];
 
 struct Bench {

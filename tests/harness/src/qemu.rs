@@ -79,8 +79,8 @@ impl Run {
         self.console.contains("Run /") || !self.report.is_empty()
     }
 
-    /// The kernel's message if its own code crashed (`die`, which counts its calls: `[#1]`). A program that the
-    /// kernel killed, or memory that ran out, is no crash.
+    /// The kernel's message if its own code crashed (`die`, which counts its calls: `[#1]`). A program that
+    /// the kernel killed, or memory that ran out, is no crash.
     #[must_use]
     pub fn crash(&self) -> Option<&str> {
         self.console.lines().find(|line| line.contains(" [#1] "))

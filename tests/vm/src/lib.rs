@@ -84,7 +84,8 @@ pub fn all() -> Result<Vec<Boot>> {
 }
 
 /// Boots once more if the emulated machine crashed before the kernel started any program, which tests
-/// nothing, or in the kernel itself: QEMU has done that without repot too. What repot causes, it causes again.
+/// nothing, or in the kernel itself: QEMU has done that without repot too. What repot causes, it causes
+/// again.
 fn with_second_try(mut boot: impl FnMut() -> Result<Run>) -> Result<Run> {
     let run = boot()?;
     if let Some(crash) = run.crash() {
