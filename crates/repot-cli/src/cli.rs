@@ -1,5 +1,6 @@
 //! The command line: every command with its options and examples.
 
+mod here;
 mod look;
 mod values;
 
@@ -16,6 +17,7 @@ use crate::image::config::{self, Setting};
 use crate::modules;
 use crate::report::size;
 
+pub use self::here::{PlanArgs, Rehearse};
 pub use self::look::{Aspect, Cat, Diff, Extract, Ls};
 
 /// Pack, inspect, boot and rehearse initramfs images that move their root onto a tmpfs
@@ -200,6 +202,9 @@ pub struct Boot {
     /// Add parameters to the kernel command line
     #[arg(short, long, value_name = "PARAMETERS", allow_hyphen_values = true)]
     pub append: Vec<String>,
+    /// Boot an image even if it is corrupt, to see what happens
+    #[arg(long)]
+    pub force: bool,
     /// Run /bin/sh as the init
     #[arg(long)]
     pub shell: bool,
@@ -293,9 +298,9 @@ pub struct Pack {
     /// The image to write; - is standard output
     #[arg(short, long, value_name = "IMAGE")]
     pub output: PathBuf,
-    /// Compression format
-    #[arg(short, long, value_enum, default_value = "zstd", value_name = "FORMAT")]
-    pub compress: Compression,
+    /// Compression format [default: that of the name: .gz, .xz, .lz4, .zst; else zstd]
+    #[arg(short, long, value_enum, value_name = "FORMAT")]
+    pub compress: Option<Compression>,
     /// Keep the root compressed in the image; /init unpacks it. Needs the least memory
     #[arg(long)]
     pub payload: bool,
@@ -312,6 +317,9 @@ pub struct Pack {
     /// Use this init instead of the built-in one
     #[arg(long, value_name = "FILE")]
     pub init: Option<PathBuf>,
+    /// Do everything but write the image: its size, memory and warnings
+    #[arg(long)]
+    pub dry_run: bool,
     /// Leave out what fits a pattern, such as usr/share/doc or '*.pyc'. May be repeated
     #[arg(long, value_name = "PATTERN")]
     pub exclude: Vec<String>,
@@ -367,31 +375,4 @@ pub struct RunOptions {
     /// The program and its arguments, instead of those of the container image
     #[arg(last = true, value_name = "PROGRAM")]
     pub args: Vec<String>,
-}
-
-/// The options of `plan`.
-#[derive(Debug, Args)]
-pub struct PlanArgs {
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// The options of `rehearse`.
-#[derive(Debug, Args)]
-pub struct Rehearse {
-    /// The directory to copy and move
-    pub directory: PathBuf,
-    /// Plan as if the machine had this much memory
-    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
-    pub memory: Option<u64>,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
-    /// The file system type to start from; used by the child process in its namespaces
-    #[arg(long, hide = true)]
-    pub inside: Option<String>,
-    /// The mount point of the copy
-    #[arg(long, hide = true)]
-    pub stage: Option<PathBuf>,
 }

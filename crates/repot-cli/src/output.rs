@@ -45,6 +45,13 @@ impl Output {
         Ok(Output { path: path.to_path_buf(), to })
     }
 
+    /// Prepares to write what is thrown away in the end, in the directory of `path` if there is one.
+    pub fn dry(path: &Path) -> Result<Output> {
+        let place = Some(directory(path)).filter(|place| place.is_dir()).map(Path::to_path_buf);
+        let file = tempfile::tempfile_in(place.unwrap_or_else(std::env::temp_dir));
+        Ok(Output { path: path.to_path_buf(), to: To::Direct(file.with_context(|| cannot_create(path))?) })
+    }
+
     /// The directory of the file. It also gets temporary files, since it must have space for the image.
     #[must_use]
     pub fn directory(&self) -> &Path {

@@ -101,6 +101,14 @@ impl Programs<'_> {
         boot
     }
 
+    /// Whether repot, as `/init`, would find another init: that of init=, or one of the usual ones.
+    #[must_use]
+    pub fn finds_init(&self) -> bool {
+        let configured = Options::read(Some(self.config.as_bytes()), &[]).init;
+        let runs = |path: &[u8]| program::test(self, path, None, Machine::UNKNOWN).is_ok();
+        configured.is_some_and(|path| runs(&path)) || INITS.iter().any(|path| runs(path.to_bytes()))
+    }
+
     fn find(&self, path: &[u8]) -> Result<Id, Why> {
         self.tree.resolve(path).ok_or(Why::Open(Errno::NOENT))
     }

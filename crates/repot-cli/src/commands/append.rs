@@ -20,6 +20,7 @@ use crate::init_binary::{self, InitBinary};
 use crate::modules::{self, Modules};
 use crate::newc::{Header, Writer};
 use crate::output::{self, BLOCK, Counted, Output};
+use crate::programs::Programs;
 use crate::report::{Format, Summary, finish, row, table};
 use crate::survey::{Survey, segments};
 use crate::tree::{Attributes, Id, Kind, Tree};
@@ -261,8 +262,17 @@ impl<'a> Segment<'a> {
         if same || survey.repot() {
             return Ok(None);
         }
-        let id = self.tree.child(Tree::ROOT, b"init");
-        let id = id.context("the image has no /init to run after the move: use --rdinit PATH")?;
+        let Some(id) = self.tree.child(Tree::ROOT, b"init") else {
+            // Without chain=, the init looks for /sbin/init and so on itself.
+            let program = |id| survey.program(id);
+            let root = Programs { tree: self.tree, program: &program, config: survey.config(), repot: true };
+            ensure!(
+                root.finds_init(),
+                "the image has no /init to run after the move, and no /sbin/init, /etc/init, /bin/init or /bin/sh that \
+                 can run"
+            );
+            return Ok(None);
+        };
         ensure!(
             self.tree.child(Tree::ROOT, REAL_INIT.as_bytes()).is_none(),
             "the image has an /init that is not repot, and /{REAL_INIT} exists too: use --rdinit PATH"

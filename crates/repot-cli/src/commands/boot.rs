@@ -44,7 +44,8 @@ pub fn run(args: &Boot) -> Result<()> {
         ensure!(share.is_dir(), "{} is not a directory", share.display());
     }
     // Reading the image takes as long as unpacking it, so skip it if its result is not needed.
-    let survey = if args.memory.is_none() || args.shell { Some(survey(&args.image)?) } else { None };
+    let wanted = args.memory.is_none() || args.shell || !args.force;
+    let survey = if wanted { Some(survey(&args.image, args.force)?) } else { None };
     let memory = args.memory.unwrap_or_else(|| survey.as_ref().map_or(MEMORY, |(_, need)| memory(*need)));
     let kernel = kernel(args.kernel.as_deref())?;
     let network = args.network == Network::User || !args.publish.is_empty();
@@ -190,13 +191,13 @@ fn kvm_works(machine: &Machine) -> bool {
 }
 
 /// The contents of the image, and the memory in bytes that it needs on a tmpfs root.
-fn survey(image: &Path) -> Result<(Survey, u64)> {
+fn survey(image: &Path, force: bool) -> Result<(Survey, u64)> {
     let shown = || image.display().to_string();
     let file = File::open(image).with_context(|| format!("cannot open {}", shown()))?;
     let compressed = file.metadata().with_context(shown)?.len();
     let mut survey = Survey::default();
-    // A corrupt image is booted too: the user may want to see what happens.
     if let Err(error) = segments::read(file, &mut survey) {
+        ensure!(force, "{}: {error:#} (--force boots it)", shown());
         eprintln!("repot: warning: {}: {error:#}", shown());
     }
     let need = survey.need(compressed).tmpfs;

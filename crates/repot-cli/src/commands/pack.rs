@@ -39,7 +39,7 @@ pub fn run(args: &Pack) -> Result<()> {
     } else {
         init_binary::find(args.init.as_deref())?
     };
-    let output = Output::create(&args.output)?;
+    let output = if args.dry_run { Output::dry(&args.output)? } else { Output::create(&args.output)? };
     let choice = Choice { image: args.image.clone(), architecture: args.arch.clone() };
     let owners = owners(args)?;
     let mut source = source::open_as(&args.root, &choice, output.directory(), owners)?;
@@ -65,7 +65,7 @@ pub fn run(args: &Pack) -> Result<()> {
     });
     let mut packed = packed.map_err(output::cause)?;
     warnings.append(&mut packed.warnings);
-    let format = Format { json: args.json, stdout_taken: output::is_stdout(&args.output) };
+    let format = Format { json: args.json, stdout_taken: !args.dry_run && output::is_stdout(&args.output) };
     finish(format, &Packed { warnings, modules, run: program, ..packed })
 }
 
@@ -179,7 +179,7 @@ fn whole(args: &Pack, level: u32, image: &Image, output: Counted) -> Result<Pack
     let (init, warnings) = check(image.tree())?;
     let progress = progress(image.tree());
     let cannot_write = || format!("cannot write {}", args.output.display());
-    let encoder = Encoder::new(output, args.compress, level).with_context(cannot_write)?;
+    let encoder = Encoder::new(output, compression(args), level).with_context(cannot_write)?;
     let (encoder, totals) = image.write(encoder, &mut |bytes| progress.inc(bytes))?;
     let counted = encoder.finish_aligned(BLOCK).with_context(cannot_write)?;
     progress.finish_and_clear();
@@ -191,7 +191,7 @@ fn whole(args: &Pack, level: u32, image: &Image, output: Counted) -> Result<Pack
         inodes: totals.inodes,
         data: totals.bytes,
         compressed: counted.bytes,
-        compression: args.compress,
+        compression: compression(args),
         init,
         run: None,
         payload: None,
@@ -225,7 +225,7 @@ fn payload(args: &Pack, level: u32, image: Image, modules: &[Modules], output: C
         inodes: index.inodes,
         data: index.bytes,
         compressed: facts.compressed,
-        compression: args.compress,
+        compression: compression(args),
         init,
         modules: Vec::new(),
         run: None,
@@ -284,19 +284,30 @@ impl Summary for Packed {
     }
 }
 
+/// The compression that is asked for, by an option or by the name of the image.
+fn compression(args: &Pack) -> Compression {
+    let named = || match args.output.extension()?.to_str()? {
+        "gz" => Some(Compression::Gzip),
+        "xz" => Some(Compression::Xz),
+        "lz4" => Some(Compression::Lz4),
+        _ => None,
+    };
+    // A payload is zstd in an uncompressed archive, whatever the image is called.
+    let named = if args.payload { None } else { named() };
+    args.compress.or(named).unwrap_or(Compression::Zstd)
+}
+
 /// The compression level, checked.
 fn level(args: &Pack) -> Result<u32> {
-    if args.payload && args.compress != Compression::Zstd {
-        return Err(usage(format!(
-            "--payload always compresses with zstd: remove --compress {}",
-            args.compress
-        )));
+    if let Some(other) = args.compress.filter(|compress| args.payload && *compress != Compression::Zstd) {
+        return Err(usage(format!("--payload always compresses with zstd: remove --compress {other}")));
     }
-    let level = args.level.unwrap_or(args.compress.default_level());
-    let levels = args.compress.levels();
+    let compression = compression(args);
+    let level = args.level.unwrap_or(compression.default_level());
+    let levels = compression.levels();
     if !levels.contains(&level) {
         let (lowest, highest) = (levels.start(), levels.end());
-        return Err(usage(format!("--level {level}: {} has levels {lowest} to {highest}", args.compress)));
+        return Err(usage(format!("--level {level}: {compression} has levels {lowest} to {highest}")));
     }
     Ok(level)
 }

@@ -10,6 +10,7 @@ use repot::facts::mountinfo::{self, Mount};
 use repot::facts::{self, Facts, RootFs};
 use repot::plan::{Plan, plan};
 use repot::site::Site;
+use rustix::io::Errno;
 use serde::Serialize;
 
 use crate::cli::PlanArgs;
@@ -85,7 +86,18 @@ fn account() -> Result<Account> {
         account.refusal = Some("only root can inspect the tree and make a plan: run this with sudo".into());
         return Ok(account);
     }
-    let site = Site::open()?;
+    let site = match Site::open() {
+        // In a container, root may not mount.
+        Err(error) if error.fault.errno == Errno::PERM => {
+            account.refusal = Some(
+                "inspecting the tree needs CAP_SYS_ADMIN, which this root does not have: run this outside \
+                      of the container"
+                    .into(),
+            );
+            return Ok(account);
+        }
+        site => site?,
+    };
     let options = facts::options(&site);
     let mut facts = facts::look(&site, &options)?;
     // repot would refuse to run as anything but PID 1.

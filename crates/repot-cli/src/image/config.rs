@@ -3,7 +3,7 @@
 use std::fmt;
 
 use anyhow::{Result, bail, ensure};
-use repot::options::{Options, keys};
+use repot::options::{Amount, Options, keys};
 
 /// Its path in an image.
 pub const PATH: &str = "etc/repot.conf";
@@ -41,6 +41,9 @@ pub fn parse(text: &str) -> Result<Setting> {
     }
     if let Some(warning) = Options::read(Some(line.as_bytes()), &[]).warnings.first() {
         bail!("{}", warning.trim_start_matches("/etc/repot.conf:1: "));
+    }
+    if let Some(Amount::Percent(percent @ 101..)) = Options::read(Some(line.as_bytes()), &[]).size {
+        bail!("size={percent}% is more than all memory");
     }
     Ok(setting)
 }
@@ -105,6 +108,8 @@ mod tests {
             "init=init",
             "threads=0",
             "sise=1",
+            "size=101%",
+            "size=700%",
         ] {
             assert!(parse(bad).is_err(), "{bad}");
         }
