@@ -27,7 +27,8 @@ pub(crate) fn tell(root: &Path) -> Done {
     Ok(say(&format!("tally {}", of(root)?))?)
 }
 
-/// The tally of the tree below `root`, without `root` itself and without mounts below it.
+/// The tally of the tree below `root`, without `root` itself, without mounts below it, and without `/init`, which
+/// repot removes once it has served.
 pub(crate) fn of(root: &Path) -> io::Result<Tally> {
     let mut tally = Tally::default();
     let device = root.symlink_metadata()?.dev();
@@ -45,6 +46,9 @@ fn directory(tally: &mut Tally, buffer: &mut [u8], top: &Path, path: &Path, devi
         let aside =
             ["etc/repot.conf", ".repot-begin", ".repot-end"].iter().any(|path| name == Path::new(path));
         if meta.dev() != device || aside {
+            continue;
+        }
+        if path == top.join("init") {
             continue;
         }
         tally.entries += 1;
