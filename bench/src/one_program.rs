@@ -31,7 +31,7 @@ struct Bench {
 pub(crate) fn run(rounds: usize, quick: bool) -> Result<()> {
     debian::need(&[debian::QEMU, ("cpio", "cpio"), ("zstd", "zstd")])?;
     let bench = Bench {
-        tool: build::tool()?,
+        tool: build::tool(&[build::Arch::X86_64])?,
         kernel: kernels::kernel("6.12")?.image,
         folder: place::fresh("bench-run")?,
     };

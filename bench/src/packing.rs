@@ -36,7 +36,7 @@ pub(crate) fn packing(Packing { root, levels, rounds }: &Packing) -> Result<()> 
     ensure!(root.is_dir(), "{} is not a directory", root.display());
     debian::need(&[("cpio", "cpio"), ("zstd", "zstd")])?;
     ensure!(exists("bash"), "missing program: bash");
-    let tool = build::tool()?;
+    let tool = build::tool(&[build::Arch::X86_64])?;
     let folder = place::fresh("packing")?;
     let root = root.canonicalize().with_context(|| format!("cannot find {}", root.display()))?;
     println!("level  way                        wall      CPU        image");

@@ -8,5 +8,5 @@ use repot_cli::survey::{Survey, segments};
 fuzz_target!(|bytes: &[u8]| {
     let mut survey = Survey::default();
     let _ = segments::read(bytes, &mut survey);
-    let _ = Footprint::of(survey.tree()).need(bytes.len() as u64);
+    let _ = Footprint::of(survey.tree(), 4096).need(bytes.len() as u64);
 });

@@ -40,7 +40,7 @@ fn released_inits_are_static_and_stripped() {
 /// Alone in a directory, where it cannot find an init, the released tool packs the released init.
 #[test]
 fn released_tool_is_static_and_has_the_init_inside() {
-    let tool = build::tool().expect("the tool");
+    let tool = build::tool(&[Arch::X86_64]).expect("the tool");
     assert_eq!(build::linkage(&tool).expect("an ELF file"), "static-pie");
     let alone = place::fresh("alone").expect("a directory");
     std::fs::create_dir_all(alone.join("root")).expect("a root");

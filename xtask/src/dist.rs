@@ -1,45 +1,43 @@
 //! `cargo xtask dist`: builds what is released, and shows where it is and how large.
 
 use anyhow::{Context, Result};
-use clap::ValueEnum;
-pub(crate) use repot_harness::build::Arch;
-use repot_harness::{build, place};
+use repot_harness::build::{self, Arch};
+use repot_harness::place;
 use std::path::Path;
 
-/// The architectures to build for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-#[value(rename_all = "verbatim")]
-pub(crate) enum Target {
-    /// 64-bit PCs
-    #[value(name = "x86_64")]
-    X86_64,
-    /// 64-bit Arm
-    #[value(name = "aarch64")]
-    Aarch64,
-    /// 32-bit PCs
-    #[value(name = "i686")]
-    I686,
-    /// all three
-    #[value(name = "all")]
-    All,
+/// The architectures to build for: one, or all.
+#[derive(Debug, Clone)]
+pub(crate) struct Targets(pub(crate) Vec<Arch>);
+
+impl std::str::FromStr for Targets {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Targets, String> {
+        if name == "all" {
+            return Ok(Targets(Arch::ALL.to_vec()));
+        }
+        arch(name).map(|arch| Targets(vec![arch]))
+    }
+}
+
+/// The architecture with a name.
+pub(crate) fn arch(name: &str) -> Result<Arch, String> {
+    let known = || Arch::ALL.map(Arch::name).join(", ");
+    Arch::named(name).ok_or_else(|| format!("known architectures: {}", known()))
 }
 
 /// Builds the programs and prints their paths and sizes.
-pub(crate) fn dist(target: Target) -> Result<()> {
-    let arches = match target {
-        Target::X86_64 => &[Arch::X86_64][..],
-        Target::Aarch64 => &[Arch::Aarch64],
-        Target::I686 => &[Arch::I686],
-        Target::All => &Arch::ALL,
-    };
-    for arch in arches {
-        show(&build::init(*arch)?)?;
-        show(&build::init_payload(*arch)?)?;
-        show(&build::runner(*arch)?)?;
-        // The tool has C libraries, so the other architectures would need a cross compiler each.
-        if *arch == Arch::X86_64 {
-            show(&build::tool()?)?;
-        }
+pub(crate) fn dist(targets: &Targets) -> Result<()> {
+    let Targets(arches) = targets;
+    for &arch in arches {
+        show(&build::init(arch)?)?;
+        show(&build::runner(arch)?)?;
+        // Last, because it needs a C compiler for the architecture.
+        show(&build::init_payload(arch)?)?;
+    }
+    // The tool has C libraries, so the other architectures would need a C library each.
+    if arches.contains(&Arch::X86_64) {
+        show(&build::tool(arches)?)?;
     }
     Ok(())
 }

@@ -11,6 +11,7 @@ mod lint;
 mod test;
 
 use clap::{Parser, Subcommand};
+use repot_harness::build::Arch;
 use repot_harness::command::{self, cargo};
 use repot_harness::{kernels, place};
 use std::ffi::OsString;
@@ -55,15 +56,15 @@ enum Command {
     )]
     Fuzz(fuzz::Choice),
     /// Build the static /init, and for x86_64 the tool, into target/dist/ARCH
-    #[command(after_help = "Example: cargo xtask dist --target all")]
+    #[command(after_help = "Examples:\n  cargo xtask dist\n  cargo xtask dist --arch s390x")]
     Dist {
-        /// The architecture that runs it
-        #[arg(long, value_name = "ARCH", default_value = "x86_64")]
-        target: dist::Target,
+        /// The architecture that runs it, or `all`
+        #[arg(long, visible_alias = "target", value_name = "ARCH", default_value = "x86_64")]
+        arch: dist::Targets,
     },
     /// Run the boots whose name contains FILTER (tests/README.md lists the kinds)
     #[command(
-        after_help = "Examples:\n  cargo xtask boots\n  cargo xtask boots matrix/6.12-ramfs\n  cargo xtask boots --all in-use/"
+        after_help = "Examples:\n  cargo xtask boots\n  cargo xtask boots matrix/6.12-ramfs\n  cargo xtask boots --all in-use/\n  cargo xtask boots --arch s390x"
     )]
     Boots {
         /// Part of a boot's name: SCENARIO/KERNEL-ROOTFSTYPE-MODE, or image/, in-use/, run/ and so on, and a
@@ -76,6 +77,9 @@ enum Command {
         /// With the boots of long tables of which the tests run a sample
         #[arg(long)]
         all: bool,
+        /// All boots of another architecture
+        #[arg(long, value_name = "ARCH", value_parser = dist::arch)]
+        arch: Option<Arch>,
     },
     /// Boot with less and less memory, and write docs/memory-sweep.md
     #[command(disable_help_flag = true)]
@@ -129,8 +133,11 @@ fn main() -> ExitCode {
         }
         Command::Fuzz(choice) => fuzz::fuzz(&choice),
         Command::Lint(choice) => lint::lint(&choice),
-        Command::Dist { target } => dist::dist(target),
-        Command::Boots { filter, jobs, all } => test::boots(&filter, jobs, all),
+        Command::Dist { arch } => dist::dist(&arch),
+        Command::Boots { filter, jobs, all, arch: None } => test::boots(&filter, jobs, all),
+        Command::Boots { filter, jobs, arch: Some(arch), .. } => {
+            test::boots(&format!("arch/{}/{filter}", arch.name()), jobs, true)
+        }
         Command::Sweep(rest) => program(&["--package=repot-vm", "--bin=memory-sweep"], &[], &rest),
         Command::Containers(rest) => program(&["--package=repot-vm", "--bin=run-containers"], &[], &rest),
         Command::Matrix(rest) => program(&["--package=repot-vm", "--bin=matrix"], &[], &rest),

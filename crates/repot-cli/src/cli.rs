@@ -1,6 +1,8 @@
 //! The command line: every command with its options and examples.
 
+mod guest;
 mod here;
+mod init;
 mod look;
 mod values;
 
@@ -17,7 +19,9 @@ use crate::image::config::{self, Setting};
 use crate::modules;
 use crate::report::size;
 
+pub use self::guest::{Machine, Network};
 pub use self::here::{PlanArgs, Rehearse};
+pub use self::init::Init;
 pub use self::look::{Aspect, Cat, Diff, Extract, Ls};
 
 /// Pack, inspect, boot and rehearse initramfs images that move their root onto a tmpfs
@@ -163,6 +167,14 @@ Copies the directory into memory twice, one copy after the other: onto a ramfs a
 The mounts of this machine are not touched.")]
     Rehearse(Rehearse),
 
+    /// Write repot's own /init to a file, for an image build of your own
+    #[command(after_help = "Examples:
+  repot init -o rootfs/init
+  repot init --payload --arch aarch64 -o init-payload
+
+The files are those that pack and append put into an image: docs/architectures.md.")]
+    Init(Init),
+
     /// Print a completion script for a shell
     #[command(after_help = "Examples:
   repot completions bash > /etc/bash_completion.d/repot
@@ -236,22 +248,6 @@ pub struct Boot {
     /// More arguments for QEMU
     #[arg(last = true, value_name = "QEMU ARGUMENT")]
     pub qemu: Vec<OsString>,
-}
-
-/// A machine that QEMU emulates.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Machine {
-    /// A PC without legacy devices, with a PCI Express bus (x86_64)
-    Microvm,
-}
-
-/// The network of a guest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Network {
-    /// None
-    None,
-    /// A virtio network card behind QEMU's own NAT: 10.0.2.15, gateway 10.0.2.2 (ip=)
-    User,
 }
 
 /// The options of `append`.

@@ -6,6 +6,7 @@ pub mod cat;
 pub mod completions;
 pub mod diff;
 pub mod extract;
+pub mod init;
 pub mod inspect;
 pub mod ls;
 pub mod man;
@@ -20,6 +21,7 @@ pub fn run(cli: &Cli) -> anyhow::Result<()> {
     match &cli.command {
         Command::Pack(args) => pack::run(args),
         Command::Append(args) => append::run(args),
+        Command::Init(args) => init::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Ls(args) => ls::run(args),
         Command::Cat(args) => cat::run(args),

@@ -1,24 +1,23 @@
-//! The binary that becomes `/init`: built in, or found on disk.
+//! repot's own programs for an image: the two inits and the runner, of the architecture of the root.
+//!
+//! They are named by an option or a variable, built in, or found on disk.
 
+use std::borrow::Cow;
 use std::env;
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use repot::facts::program::{Architecture, Program};
 
-use crate::programs;
+use crate::{architecture, programs};
 
-/// The init, empty unless this program was built with `REPOT_EMBED`.
-static EMBEDDED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/init"));
-/// The init for payloads, empty unless this program was built with `REPOT_EMBED_PAYLOAD`.
-static EMBEDDED_PAYLOAD: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/init-payload"));
+/// The built-in programs: architecture, name, bytes. Empty unless this program was built with `REPOT_EMBED`.
+static EMBEDDED: &[(&str, &str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/embedded.rs"));
 
-/// The runner, empty unless this program was built with `REPOT_EMBED_RUN`.
-static EMBEDDED_RUN: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/run"));
-
-/// repot's `/init`.
+/// One of repot's programs.
 #[derive(Debug, Clone)]
 pub struct InitBinary {
     /// The program.
@@ -27,52 +26,63 @@ pub struct InitBinary {
     pub origin: String,
     /// The architecture that it is built for; `None` for a script.
     pub architecture: Option<Architecture>,
+    /// What to know about the choice.
+    pub warning: Option<String>,
 }
 
-/// The init of `--init`, else of `REPOT_INIT`, else the built-in one, else the first one in the usual places.
-pub fn find(given: Option<&Path>) -> Result<InitBinary> {
-    let named = given.map(Path::to_path_buf).or_else(|| env::var_os("REPOT_INIT").map(PathBuf::from));
-    if let Some(path) = named {
-        return load(&path);
-    }
-    if !EMBEDDED.is_empty() {
-        return check(EMBEDDED.into(), "built into this program".to_string());
-    }
-    let places = places();
-    if let Some(path) = places.iter().find(|path| path.is_file()) {
-        return load(path);
-    }
-    let looked: Vec<_> = places.iter().map(|path| path.display().to_string()).collect();
-    bail!(
-        "no repot init found: this program has none built in, and none of these exist: {}. Build it with \
-         `cargo xtask dist` in the source tree of repot, or use --init FILE",
-        looked.join(", ")
-    );
+/// Which program is looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Init,
+    Payload,
+    Runner,
 }
 
-/// The init that unpacks payloads, from the same places. Its environment variable is `REPOT_INIT_PAYLOAD`.
-pub fn find_for_payload(given: Option<&Path>) -> Result<InitBinary> {
-    let named = given.map(Path::to_path_buf).or_else(|| env::var_os("REPOT_INIT_PAYLOAD").map(PathBuf::from));
-    if named.is_none() && !EMBEDDED_PAYLOAD.is_empty() {
-        return check(EMBEDDED_PAYLOAD.into(), "built into this program".to_string());
+impl Kind {
+    /// Its name in a folder of an architecture.
+    fn file(self) -> &'static str {
+        match self {
+            Kind::Init => "init",
+            Kind::Payload => "init-payload",
+            Kind::Runner => "run",
+        }
     }
-    let beside = |place: &PathBuf| {
-        place.with_file_name(if place.ends_with("repot-init") {
-            "repot-init-payload"
-        } else {
-            "init-payload"
-        })
+
+    /// The variable that names it.
+    fn variable(self) -> &'static str {
+        match self {
+            Kind::Init => "REPOT_INIT",
+            Kind::Payload => "REPOT_INIT_PAYLOAD",
+            Kind::Runner => "REPOT_RUN",
+        }
+    }
+
+    fn noun(self) -> &'static str {
+        match self {
+            Kind::Init => "init",
+            Kind::Payload => "init that unpacks payloads",
+            Kind::Runner => "runner",
+        }
+    }
+}
+
+/// The init for a root whose programs have the architecture `target`, or that of this tool if it is unknown:
+/// `--init`, else `REPOT_INIT`, a file or a folder as `target/dist`, else a built-in one, else the first one
+/// in the usual places.
+pub fn find(given: Option<&Path>, target: Option<Architecture>) -> Result<InitBinary> {
+    match given {
+        Some(path) => load(path),
+        None => search(Kind::Init, target),
+    }
+}
+
+/// The init that unpacks payloads, from the same places. Its environment variable is `REPOT_INIT_PAYLOAD`,
+/// else `REPOT_INIT` if that is a folder or an init that unpacks payloads.
+pub fn find_for_payload(given: Option<&Path>, target: Option<Architecture>) -> Result<InitBinary> {
+    let init = match given {
+        Some(path) => load(path)?,
+        None => search(Kind::Payload, target)?,
     };
-    let places: Vec<_> = places().iter().map(beside).collect();
-    let Some(path) = named.or_else(|| places.iter().find(|path| path.is_file()).cloned()) else {
-        let looked: Vec<_> = places.iter().map(|path| path.display().to_string()).collect();
-        bail!(
-            "no repot init that unpacks payloads found: none of these exist: {}. Build it with `cargo xtask dist` \
-             in the source tree of repot, or use --init FILE",
-            looked.join(", ")
-        );
-    };
-    let init = load(&path)?;
     if init.architecture.is_some() && !features(&init.bytes).contains(&PAYLOAD) {
         bail!(
             "{} is not a repot init that unpacks payloads: use the init-payload that `cargo xtask dist` builds",
@@ -80,6 +90,116 @@ pub fn find_for_payload(given: Option<&Path>) -> Result<InitBinary> {
         );
     }
     Ok(init)
+}
+
+/// The runner of images that hold one program, from the same places. Its environment variable is `REPOT_RUN`.
+pub fn find_runner(target: Option<Architecture>) -> Result<InitBinary> {
+    search(Kind::Runner, target)
+}
+
+/// The architectures whose init is built in.
+#[must_use]
+pub fn built_in() -> Vec<&'static str> {
+    let inits = EMBEDDED.iter().filter(|(_, name, _)| *name == Kind::Init.file());
+    inits.map(|(arch, ..)| *arch).collect()
+}
+
+fn search(kind: Kind, target: Option<Architecture>) -> Result<InitBinary> {
+    let known = match target {
+        Some(target) => architecture::of(target).with_context(|| {
+            let name = architecture::name(target);
+            format!(
+                "the root is for {name}, for which repot has no {}: build one, and use --init FILE",
+                kind.noun()
+            )
+        })?,
+        None => architecture::own().context("repot is not released for this machine: use --init FILE")?,
+    };
+    if let Some(found) = by_variable(kind, known.name, target)? {
+        return Ok(found);
+    }
+    let looked = places(kind, known.name);
+    let of = |name: &str, places: &[PathBuf]| -> Result<Option<InitBinary>> {
+        if let Some((.., bytes)) =
+            EMBEDDED.iter().find(|(arch, file, _)| (*arch, *file) == (name, kind.file()))
+        {
+            return check(unpack(bytes)?, "built into this program".to_string()).map(Some);
+        }
+        let suits = |init: &InitBinary| {
+            init.architecture.and_then(architecture::of).is_none_or(|own| own.name == name)
+        };
+        let mut found = places.iter().filter(|path| path.is_file()).map(|path| load(path));
+        found.find(|init| init.as_ref().map_or(true, suits)).transpose()
+    };
+    if let Some(found) = of(known.name, &looked)? {
+        return Ok(found);
+    }
+    // A kernel of the larger architecture runs both.
+    if let Some(larger) = known.runs_on
+        && let Some(found) = of(larger, &places(kind, larger))?
+    {
+        let (noun, name) = (kind.noun(), known.name);
+        let warning =
+            format!("no {noun} for {name} found, so the one for {larger} is used: boot a {larger} kernel");
+        return Ok(InitBinary { warning: Some(warning), ..found });
+    }
+    bail!(missing(kind, known.name, target.is_some(), &looked))
+}
+
+/// The message that no program for the architecture `name` was found.
+fn missing(kind: Kind, name: &str, of_root: bool, looked: &[PathBuf]) -> String {
+    let looked: Vec<_> = looked.iter().map(|path| path.display().to_string()).collect();
+    let (noun, variable) = (kind.noun(), kind.variable());
+    let root = if of_root { format!("the root is for {name}: ") } else { String::new() };
+    let inside = match built_in()[..] {
+        [] => "this program has none built in".to_string(),
+        ref inside => format!("this program has those for {} built in", inside.join(", ")),
+    };
+    let option = if kind == Kind::Runner { format!("set {variable}") } else { "use --init FILE".to_string() };
+    format!(
+        "{root}no repot {noun} for {name} found: {inside}, and none of these exist: {}. Build it with `cargo xtask \
+         dist --arch {name}` in the source tree of repot, or {option}",
+        looked.join(", ")
+    )
+}
+
+/// The program that a variable names: directly, or by the folder of its architecture.
+fn by_variable(kind: Kind, name: &str, target: Option<Architecture>) -> Result<Option<InitBinary>> {
+    let value = |variable: &'static str| {
+        env::var_os(variable)
+            .filter(|value: &OsString| !value.is_empty())
+            .map(|value| (variable, PathBuf::from(value)))
+    };
+    let general = || value(Kind::Init.variable());
+    let Some((variable, path)) = value(kind.variable()).or_else(general) else { return Ok(None) };
+    if path.is_dir() {
+        let file = path.join(name).join(kind.file());
+        ensure!(
+            file.is_file(),
+            "{variable}={} has no {name}/{}: build it with `cargo xtask dist --arch {name}` in the source tree of \
+             repot",
+            path.display(),
+            kind.file()
+        );
+        return load(&file).map(Some);
+    }
+    let found = load(&path)?;
+    if variable != kind.variable() && !(kind == Kind::Payload && features(&found.bytes).contains(&PAYLOAD)) {
+        // It names the init of images without a payload.
+        return Ok(None);
+    }
+    if let (Some(own), Some(target)) = (found.architecture, target) {
+        let same = own == target || architecture::of(own).is_some_and(|known| known.runs(target));
+        ensure!(
+            same,
+            "{variable}={} is for {}, but the root is for {}: set it to a folder with {name}/{}, or unset it",
+            path.display(),
+            architecture::name(own),
+            architecture::name(target),
+            kind.file()
+        );
+    }
+    Ok(Some(found))
 }
 
 /// Unpacks payloads.
@@ -104,30 +224,6 @@ pub fn features(bytes: &[u8]) -> Vec<&'static str> {
     [PAYLOAD, CHAIN, MANIFESTS].into_iter().filter(|feature| words.contains(feature)).collect()
 }
 
-/// The runner of images that hold one program: `REPOT_RUN`, else the built-in one, else the first one beside
-/// the inits.
-pub fn find_runner() -> Result<InitBinary> {
-    if let Some(path) = env::var_os("REPOT_RUN") {
-        return load(Path::new(&path));
-    }
-    if !EMBEDDED_RUN.is_empty() {
-        return check(EMBEDDED_RUN.into(), "built into this program".to_string());
-    }
-    let beside = |place: &PathBuf| {
-        place.with_file_name(if place.ends_with("repot-init") { "repot-run" } else { "run" })
-    };
-    let places: Vec<_> = places().iter().map(beside).collect();
-    if let Some(path) = places.iter().find(|path| path.is_file()) {
-        return load(path);
-    }
-    let looked: Vec<_> = places.iter().map(|path| path.display().to_string()).collect();
-    bail!(
-        "no repot runner found: none of these exist: {}. Build it with `cargo xtask dist` in the source tree of \
-         repot, or set REPOT_RUN",
-        looked.join(", ")
-    );
-}
-
 /// Whether a program is a repot init: an ELF program that contains the path of the configuration.
 #[must_use]
 pub fn is_repot(bytes: &[u8]) -> bool {
@@ -135,17 +231,29 @@ pub fn is_repot(bytes: &[u8]) -> bool {
     bytes.starts_with(b"\x7fELF") && bytes.windows(name.len()).any(|window| window == name)
 }
 
-fn places() -> Vec<PathBuf> {
-    let arch = env::consts::ARCH;
+/// Where programs for an architecture are installed or built. Those beside the tool may be for another one.
+fn places(kind: Kind, arch: &str) -> Vec<PathBuf> {
+    let file = kind.file();
     let mut places = Vec::new();
     if let Some(directory) = env::current_exe().ok().as_deref().and_then(Path::parent) {
-        places.push(directory.join("repot-init"));
+        places.push(directory.join(format!("repot-{file}")));
         // For target/release/repot this is target/dist/ARCH/init.
-        places.extend(directory.parent().map(|target| target.join("dist").join(arch).join("init")));
+        places.extend(directory.parent().map(|target| target.join("dist").join(arch).join(file)));
     }
-    places.push(PathBuf::from("/usr/lib/repot/init"));
-    places.push(Path::new("target/dist").join(arch).join("init"));
+    places.push(Path::new("/usr/lib/repot").join(arch).join(file));
+    places.push(Path::new("/usr/lib/repot").join(file));
+    places.push(Path::new("target/dist").join(arch).join(file));
     places
+}
+
+/// The bytes of a built-in program, which may be compressed.
+fn unpack(bytes: &'static [u8]) -> Result<Arc<[u8]>> {
+    const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+    let bytes = match bytes.starts_with(&ZSTD) {
+        true => Cow::Owned(zstd::decode_all(bytes).context("a built-in program is corrupt")?),
+        false => Cow::Borrowed(bytes),
+    };
+    Ok(bytes.as_ref().into())
 }
 
 fn load(path: &Path) -> Result<InitBinary> {
@@ -159,7 +267,7 @@ fn check(bytes: Arc<[u8]>, origin: String) -> Result<InitBinary> {
             "{origin} is dynamically linked (it needs {}), but the init must be static",
             interpreter.escape_ascii()
         ),
-        Ok(Program { architecture, .. }) => Ok(InitBinary { bytes, origin, architecture }),
+        Ok(Program { architecture, .. }) => Ok(InitBinary { bytes, origin, architecture, warning: None }),
         Err(why) => bail!("{origin} {why}"),
     }
 }

@@ -16,6 +16,7 @@
 //!
 //! [`commands`] has one file for each command.
 
+pub mod architecture;
 pub mod cli;
 pub mod codec;
 pub mod commands;

@@ -5,11 +5,12 @@
 use std::io::{self, Read};
 
 use repot::facts::INITS;
-use repot::facts::program::{self, Candidate, Machine, Node, Program, Root, Why};
+use repot::facts::program::{self, Architecture, Candidate, Machine, Node, Program, Root, Why};
 use repot::options::Options;
 use rustix::fs::{FileType, Mode};
 use rustix::io::Errno;
 
+use crate::architecture::machine_name;
 use crate::init_binary;
 use crate::tree::{Contents, Id, Kind, Tree};
 
@@ -62,9 +63,9 @@ impl Programs<'_> {
         let test = |path: &[u8]| match program::test(self, path, None, machine) {
             Ok(()) => Ok(String::from_utf8_lossy(path).into_owned()),
             Err(why) => {
-                let other = foreign(&why)
-                    .zip(own)
-                    .map(|(other, own)| format!(": {}, but /init is for {}", name(other), name(own.number)));
+                let other = foreign(&why).zip(own).map(|(other, own)| {
+                    format!(": {}, but /init is for {}", machine_name(other), machine_name(own.number))
+                });
                 let account = Candidate { path: path.to_vec(), why: Some(why) }.account();
                 Err(account + &other.unwrap_or_default())
             }
@@ -125,6 +126,39 @@ pub fn init_of(tree: &Tree) -> Option<String> {
     able.next().map(|path| path.to_string_lossy().into_owned())
 }
 
+/// The architecture of a root: of its first init that is a program, or a script for one; else of any program
+/// in it. `first` is looked at before all. Its `/init` may be repot of another architecture.
+pub fn architecture_of(
+    tree: &Tree,
+    read: &dyn Fn(Id) -> Result<Program, Why>,
+    repot: bool,
+    first: Option<&str>,
+) -> Option<Architecture> {
+    let inits = INITS.into_iter().map(|path| path.to_bytes());
+    let own = Some(&b"/init"[..]).filter(|_| !repot);
+    let candidates = first.map(str::as_bytes).into_iter().chain(own).chain(inits);
+    for path in candidates {
+        let mut path = path.to_vec();
+        // A script may have a script as its interpreter, as often as the kernel follows.
+        for _ in 0..6 {
+            let Some(Ok(program)) = tree.resolve(&path).map(read) else { break };
+            if program.architecture.is_some() {
+                return program.architecture;
+            }
+            let Some(interpreter) = program.interpreter else { break };
+            path = interpreter;
+        }
+    }
+    let mut found = None;
+    tree.each_inode(&mut |id| {
+        let executable = tree.inode(id).attributes.permissions & 0o111 != 0;
+        if found.is_none() && executable && matches!(tree.inode(id).kind, Kind::File(_)) {
+            found = read(id).ok().and_then(|program| program.architecture);
+        }
+    });
+    found
+}
+
 /// The ELF machine of a program for another machine, which may be the interpreter of the one that was tested.
 fn foreign(why: &Why) -> Option<u16> {
     match why {
@@ -132,24 +166,6 @@ fn foreign(why: &Why) -> Option<u16> {
         Why::Interpreter(_, why) => foreign(why),
         Why::Open(_) | Why::Kind(_) | Why::Mode | Why::Itself | Why::Format | Why::Depth => None,
     }
-}
-
-/// The architecture with this ELF machine number.
-fn name(number: u16) -> String {
-    let name = match number {
-        3 => "i386",
-        8 => "mips",
-        20 => "ppc",
-        21 => "ppc64",
-        22 => "s390x",
-        40 => "arm",
-        62 => "x86_64",
-        183 => "aarch64",
-        243 => "riscv",
-        258 => "loongarch64",
-        number => return format!("ELF machine {number}"),
-    };
-    name.to_string()
 }
 
 /// What is wrong with a root apart from its programs.

@@ -12,8 +12,6 @@ use serde::Serialize;
 use crate::report::size;
 use crate::tree::{Id, Kind, Tree};
 
-const PAGE: u64 = 4096;
-
 /// Bytes of an inode and its directory entry, on ramfs and on tmpfs.
 const INODE: u64 = 1024;
 
@@ -29,8 +27,10 @@ const EARLY: u64 = 60 << 20;
 const STEP: u64 = 8 << 20;
 
 /// The size of a tree.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Footprint {
+    /// The size of a page.
+    pub page: u64,
     /// Bytes of files in whole pages.
     pub data: u64,
     /// Inodes.
@@ -63,14 +63,14 @@ impl Footprint {
         self.inodes += 1;
         self.symlinks += u64::from(kind_is_symlink);
         if !kind_is_symlink {
-            self.data = self.data.saturating_add(bytes.div_ceil(PAGE).saturating_mul(PAGE));
+            self.data = self.data.saturating_add(bytes.div_ceil(self.page).saturating_mul(self.page));
         }
     }
 
-    /// Measures a tree.
+    /// Measures a tree, in memory of pages of this size.
     #[must_use]
-    pub fn of(tree: &Tree) -> Footprint {
-        let mut footprint = Footprint::default();
+    pub fn of(tree: &Tree, page: u64) -> Footprint {
+        let mut footprint = Footprint { page, data: 0, inodes: 0, symlinks: 0 };
         footprint.add(false, 0);
         tree.each_inode(&mut |id: Id| match &tree.inode(id).kind {
             Kind::File(contents) => footprint.add(false, contents.len()),
@@ -85,7 +85,7 @@ impl Footprint {
     /// Bytes of the tree in memory on ramfs.
     #[must_use]
     pub fn unpacked(&self) -> u64 {
-        self.on_tmpfs().saturating_add(self.symlinks * PAGE)
+        self.on_tmpfs().saturating_add(self.symlinks * self.page)
     }
 
     fn on_tmpfs(&self) -> u64 {
@@ -153,10 +153,20 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
+    #[test]
+    fn small_files_and_symlinks_take_whole_pages() {
+        let mut pages = [4096, 65_536].map(|page| Footprint { page, data: 0, inodes: 0, symlinks: 0 });
+        for footprint in &mut pages {
+            footprint.add(false, 1);
+            footprint.add(true, 9);
+        }
+        assert_eq!(pages.map(|footprint| footprint.unpacked()), [2 * 4096 + 2048, 2 * 65_536 + 2048]);
+    }
+
     /// The Debian root of `cargo xtask bench ram`, on ramfs and tmpfs.
     #[test]
     fn the_estimate_with_zram_is_within_a_step_of_what_was_measured() {
-        let debian = Footprint { data: 193_400_000, inodes: 7731, symlinks: 900 };
+        let debian = Footprint { page: 4096, data: 193_400_000, inodes: 7731, symlinks: 900 };
         let need = debian.payload_with_zram(584 * MIB / 10, 579 * MIB / 10, 443);
         for (estimated, measured) in [(need.ramfs, 184), (need.tmpfs, 232)] {
             assert!(estimated.abs_diff(measured * MIB) <= STEP, "{} MiB, not {measured}", estimated / MIB);

@@ -32,6 +32,7 @@ use self::place::{Lost, Place, Placed};
 use self::segments::{Segment, Visit};
 use self::spool::Spool;
 use self::texts::Texts;
+use crate::architecture;
 use crate::codec::Compression;
 use crate::newc::{Header, Item, Totals};
 use crate::ram::{Footprint, Need};
@@ -161,7 +162,13 @@ impl Survey {
     /// The root that `/init` makes of an image with a payload, or what is wrong with the payload.
     #[must_use]
     pub fn unpacked(&self) -> Option<Result<spool::Root>> {
-        (!self.payload.is_empty()).then(|| self.payload.open(self.tree()))
+        (!self.payload.is_empty()).then(|| self.payload.open_on(self.tree(), self.page()))
+    }
+
+    /// The size of a page of the machine that the image is for.
+    #[must_use]
+    pub fn page(&self) -> u64 {
+        architecture::page(self.architecture())
     }
 
     /// The memory that the image, of this size in bytes, needs to boot.
@@ -169,7 +176,7 @@ impl Survey {
     pub fn need(&self, bytes: u64) -> Need {
         match self.unpacked() {
             Some(Ok(root)) => root.inner.payload(bytes, root.facts.compressed),
-            _ => Footprint::of(self.tree()).need(bytes),
+            _ => Footprint::of(self.tree(), self.page()).need(bytes),
         }
     }
 

@@ -71,7 +71,7 @@ fn answer(work: &Work, own: Architecture) -> String {
     let in_directory = in_directory.map_or_else(|| "runs".to_string(), |why| why.to_string());
 
     fs::write(work.path("init"), [&elf(own, None, 0)[..], b"etc/repot.conf"].concat()).unwrap();
-    work.done(&["pack", "root", "-o", "image"]);
+    work.done(&["pack", "root", "-o", "image", "--init", "init"]);
     let found = work.inspect("image");
     if in_directory == "runs" {
         assert_eq!(found["init"], "/sbin/init", "{found}");

@@ -9,6 +9,7 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
+/// The unit of comparison, whatever size the pages of the machine have.
 const PAGE: usize = 4096;
 const RAMFS_MAGIC: u32 = 0x8584_58f6;
 
@@ -127,13 +128,14 @@ fn ranges_by_seek(file: BorrowedFd<'_>, size: u64) -> io::Result<Vec<(u64, u64)>
 /// ramfs reports the whole file as data. What it really has is what is in the page cache.
 fn ranges_in_memory(file: BorrowedFd<'_>, size: u64) -> io::Result<Vec<(u64, u64)>> {
     const WINDOW: u64 = 1 << 30;
+    let size_of_page = sys::page_size();
     let mut data: Vec<(u64, u64)> = Vec::new();
     let mut from = 0;
     while from < size {
         let len = WINDOW.min(size - from);
         for (page, present) in (0..).zip(sys::resident(file, from, len)?) {
-            let start = from + page * PAGE as u64;
-            let end = (start + PAGE as u64).min(size);
+            let start = from + page * size_of_page;
+            let end = (start + size_of_page).min(size);
             match data.last_mut() {
                 _ if !present => {}
                 Some(last) if last.1 == start => last.1 = end,

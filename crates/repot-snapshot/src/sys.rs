@@ -6,6 +6,12 @@ use rustix::thread::UnshareFlags;
 use std::io;
 use std::os::fd::BorrowedFd;
 
+/// The size of a page. That of rustix needs `/proc` before Linux 6.4.
+pub(crate) fn page_size() -> u64 {
+    // SAFETY: a plain query.
+    u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)
+}
+
 /// For each page of a file's `len` bytes from `offset`: whether the page cache has it.
 ///
 /// Reading a hole of a ramfs file fills it. Only this call finds the hole and keeps it.

@@ -6,37 +6,13 @@
 
 mod c_compiler;
 
+pub use crate::arch::Arch;
+use crate::arch::Library;
 use crate::command::{cargo, read, run};
 use crate::{debian, place};
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-
-/// An architecture the init is built for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Arch {
-    /// 64-bit PCs.
-    X86_64,
-    /// 64-bit Arm.
-    Aarch64,
-    /// 32-bit PCs.
-    I686,
-}
-
-impl Arch {
-    /// All of them.
-    pub const ALL: [Arch; 3] = [Arch::X86_64, Arch::Aarch64, Arch::I686];
-
-    /// Its name to Rust and the kernel.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Arch::X86_64 => "x86_64",
-            Arch::Aarch64 => "aarch64",
-            Arch::I686 => "i686",
-        }
-    }
-}
 
 /// One program to build.
 #[derive(Debug)]
@@ -124,16 +100,19 @@ pub fn example() -> Result<PathBuf> {
     .run()
 }
 
-/// Builds the tool as it is released, with the inits inside.
+/// Builds the tool as it is released, with the programs for these architectures inside.
 ///
 /// # Errors
-/// If the build fails.
-pub fn tool() -> Result<PathBuf> {
-    let (init, payload, run) = (init(Arch::X86_64)?, init_payload(Arch::X86_64)?, runner(Arch::X86_64)?);
+/// If a build fails.
+pub fn tool(inside: &[Arch]) -> Result<PathBuf> {
+    let names: Vec<&str> = inside.iter().map(|arch| arch.name()).collect();
+    let embedded = place::kept(&format!("dist/embedded/{}", names.join("+")))?;
+    for &arch in inside {
+        embed(&[init(arch)?, init_payload(arch)?, runner(arch)?], &embedded.join(arch.name()))?;
+    }
     if triple(Arch::X86_64)?.0.ends_with("musl") {
         debian::need(&[debian::MUSL_GCC])?;
     }
-    let embedded = [("REPOT_EMBED", &init), ("REPOT_EMBED_PAYLOAD", &payload), ("REPOT_EMBED_RUN", &run)];
     Build {
         what: "repot",
         arch: Arch::X86_64,
@@ -141,9 +120,30 @@ pub fn tool() -> Result<PathBuf> {
         select: &["--package=repot-cli", "--bin=repot"],
         program: "repot",
         name: "repot",
-        env: embedded.map(|(name, path)| (name.to_owned(), path.display().to_string())).to_vec(),
+        env: vec![("REPOT_EMBED".to_owned(), embedded.display().to_string())],
     }
     .run()
+}
+
+/// Compresses programs into a folder. What is there already keeps its time, or cargo would build the tool
+/// again.
+fn embed(programs: &[PathBuf], folder: &Path) -> Result<()> {
+    debian::need(&[("zstd", "zstd")])?;
+    let _lock = place::lock("embedded")?;
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    for program in programs {
+        let name = program.file_name().context("a program has a name")?.to_string_lossy();
+        let packed = folder.join(format!("{name}.zst"));
+        let changed = |path: &Path| std::fs::metadata(path).and_then(|facts| facts.modified());
+        if changed(&packed).is_ok_and(|packed| changed(program).is_ok_and(|program| packed >= program)) {
+            continue;
+        }
+        // Under another name until it is whole.
+        let part = folder.join(format!("{name}.part"));
+        run(Command::new("zstd").args(["-q", "-f", "-19", "--single-thread", "-o"]).arg(&part).arg(program))?;
+        std::fs::rename(&part, &packed).with_context(|| format!("cannot keep {}", packed.display()))?;
+    }
+    Ok(())
 }
 
 /// Builds the program of `bench/decoders` with one decoder, or with "none", by the compiler that builds the
@@ -170,10 +170,18 @@ pub fn decoder(name: &str) -> Result<PathBuf> {
 /// # Errors
 /// If the build fails.
 pub fn guest(package: &str) -> Result<PathBuf> {
+    guest_for(Arch::X86_64, package)
+}
+
+/// Does the same for virtual machines of another architecture.
+///
+/// # Errors
+/// If the build fails.
+pub fn guest_for(arch: Arch, package: &str) -> Result<PathBuf> {
     let select = [&*format!("--package={package}"), &*format!("--bin={package}")];
     Build {
         what: package,
-        arch: Arch::X86_64,
+        arch,
         profile: "release",
         select: &select,
         program: package,
@@ -207,21 +215,60 @@ fn same(one: &Path, other: &Path) -> bool {
     matches!((std::fs::read(one), std::fs::read(other)), (Ok(one), Ok(other)) if one == other)
 }
 
-/// The Rust target to build for, and the variable of the environment that it needs.
+/// The Rust target to build for, and the variables of the environment that it needs.
 ///
 /// # Errors
-/// If the target is missing and cannot be installed.
-pub fn triple(arch: Arch) -> Result<(String, Option<(&'static str, &'static str)>)> {
-    let musl = format!("{}-unknown-linux-musl", arch.name());
-    match have(&musl) {
-        Ok(()) => Ok((musl, None)),
+/// If the target or its linker is missing and cannot be installed.
+pub fn triple(arch: Arch) -> Result<(String, Vec<(String, String)>)> {
+    let static_flag = ("RUSTFLAGS".to_owned(), "-C target-feature=+crt-static".to_owned());
+    match target(arch) {
+        // Some of Rust's targets link musl dynamically by default.
+        Ok((triple, Library::Musl)) => {
+            let default = matches!(arch, Arch::X86_64 | Arch::Aarch64 | Arch::I686);
+            Ok((triple.to_owned(), if default { Vec::new() } else { vec![static_flag] }))
+        }
+        Ok((triple, Library::Glibc)) => {
+            let compiler = arch.c_compiler();
+            let (library, package) = arch.c_library();
+            debian::need(&[compiler])?;
+            debian::need_file(Path::new(&library), &package)?;
+            let name = triple.to_uppercase().replace('-', "_");
+            let linker = (format!("CARGO_TARGET_{name}_LINKER"), compiler.0.to_owned());
+            // The static libc calls functions of libgcc, which Rust links before it.
+            let flags = (static_flag.0, format!("{} -C link-arg=-lgcc", static_flag.1));
+            Ok((triple.to_owned(), vec![flags, linker]))
+        }
         Err(why) if arch == Arch::X86_64 => {
             println!("{why:#}; building against static glibc instead");
-            let flags = ("RUSTFLAGS", "-C target-feature=+crt-static");
-            Ok(("x86_64-unknown-linux-gnu".to_owned(), Some(flags)))
+            Ok(("x86_64-unknown-linux-gnu".to_owned(), vec![static_flag]))
         }
         Err(why) => Err(why),
     }
+}
+
+/// The first Rust target of an architecture that is installed, else the first one that can be added.
+fn target(arch: Arch) -> Result<(&'static str, Library)> {
+    let targets = arch.targets();
+    let mut present = targets.iter().filter(|(triple, _)| installed(triple).unwrap_or(false));
+    if let Some(found) = present.next() {
+        return Ok(*found);
+    }
+    let mut failures = Vec::new();
+    for (triple, library) in targets {
+        match have(triple) {
+            Ok(()) => return Ok((triple, *library)),
+            Err(why) => failures.push(format!("{why:#}")),
+        }
+    }
+    bail!("{}", failures.join("; "))
+}
+
+/// Installs the compilers for an architecture, if missing.
+///
+/// # Errors
+/// If they cannot be installed.
+pub fn ready(arch: Arch) -> Result<()> {
+    c_compiler::variables(arch).map(drop)
 }
 
 /// Installs the standard library of a Rust target, if missing.
@@ -229,8 +276,8 @@ pub fn triple(arch: Arch) -> Result<(String, Option<(&'static str, &'static str)
 /// # Errors
 /// If it cannot be installed.
 pub fn have(triple: &str) -> Result<()> {
-    let installed = read(Command::new("rustc").args(["--print", "target-libdir", "--target", triple]))?;
-    if Path::new(&installed).is_dir() {
+    let _lock = place::lock("rustup")?;
+    if installed(triple)? {
         return Ok(());
     }
     println!("adding the Rust target {triple}");
@@ -239,19 +286,24 @@ pub fn have(triple: &str) -> Result<()> {
     })
 }
 
+fn installed(triple: &str) -> Result<bool> {
+    let libraries = read(Command::new("rustc").args(["--print", "target-libdir", "--target", triple]))?;
+    Ok(Path::new(&libraries).is_dir())
+}
+
 /// "static-pie", or how else a program is linked, from its ELF headers.
 ///
 /// # Errors
 /// If the file cannot be read or is no ELF file.
 pub fn linkage(path: &Path) -> Result<&'static str> {
     let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let number = |at: usize, len: usize| -> u64 {
-        bytes
-            .get(at..at + len)
-            .map_or(0, |digits| digits.iter().rev().fold(0, |sum, byte| sum << 8 | u64::from(*byte)))
-    };
-    let Some([0x7f, b'E', b'L', b'F', class]) = bytes.get(..5) else {
+    let Some([0x7f, b'E', b'L', b'F', class, order]) = bytes.get(..6) else {
         bail!("{} is no ELF file", path.display())
+    };
+    let number = |at: usize, len: usize| -> u64 {
+        let digits = bytes.get(at..at + len).unwrap_or_default();
+        let sum = |sum: u64, byte: &u8| sum << 8 | u64::from(*byte);
+        if *order == 2 { digits.iter().fold(0, sum) } else { digits.iter().rev().fold(0, sum) }
     };
     // Offset, size and number of the program headers, which are elsewhere in 32-bit files.
     let (table, entry, count) = if *class == 2 {

@@ -1,6 +1,7 @@
 //! Programs from Debian packages. On Debian and as root they are installed, elsewhere the error names them.
 
 use crate::command::{exists, run};
+use crate::place;
 use anyhow::{Result, bail};
 use std::path::Path;
 use std::process::Command;
@@ -52,15 +53,38 @@ pub fn need(tools: &[Tool]) -> Result<()> {
         return Ok(());
     }
     let packages: Vec<&str> = missing.iter().map(|(_, package)| *package).collect();
-    let list = packages.join(" ");
-    let root = rustix::process::geteuid().is_root();
-    if !Path::new("/etc/debian_version").exists() || !exists("apt-get") {
+    if !is_debian() {
         let programs: Vec<&str> = missing.iter().map(|(program, _)| *program).collect();
         bail!("missing programs: {} (not a Debian system: install them by hand)", programs.join(", "));
     }
-    if !root {
+    install(&packages)
+}
+
+/// Installs the package of a file, if that is missing.
+///
+/// # Errors
+/// If it cannot be installed here. The message says what to install.
+pub fn need_file(file: &Path, package: &str) -> Result<()> {
+    if file.exists() {
+        return Ok(());
+    }
+    if !is_debian() {
+        bail!("missing file: {} (not a Debian system: install it by hand)", file.display());
+    }
+    install(&[package])
+}
+
+fn is_debian() -> bool {
+    Path::new("/etc/debian_version").exists() && exists("apt-get")
+}
+
+fn install(packages: &[&str]) -> Result<()> {
+    let list = packages.join(" ");
+    if !rustix::process::geteuid().is_root() {
         bail!("missing Debian packages: {list}\nas root: apt-get install {list}");
     }
+    // Boots run side by side, and dpkg refuses a second caller.
+    let _lock = place::lock("apt")?;
     println!("installing the Debian packages {list}");
     let apt = |words: &[&str]| {
         run(Command::new("apt-get")
@@ -68,7 +92,7 @@ pub fn need(tools: &[Tool]) -> Result<()> {
             .args(words)
             .env("DEBIAN_FRONTEND", "noninteractive"))
     };
-    let install = || apt(&[&["install", "-y", "--no-install-recommends"], &packages[..]].concat());
+    let install = || apt(&[&["install", "-y", "--no-install-recommends"], packages].concat());
     // On a fresh machine the package lists are missing or old.
     if install().is_err() {
         apt(&["update"])?;

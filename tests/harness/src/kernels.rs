@@ -1,8 +1,8 @@
 //! Stock Debian kernels, downloaded once and kept below `target/kernels`. Nothing is installed.
 //!
-//! They come from other suites of the mirror that this machine's apt uses. The "cloud" flavor boots in QEMU
-//! and is the smallest.
+//! They come from other suites and architectures of the mirror that this machine's apt uses.
 
+use crate::arch::Arch;
 use crate::command::{read, run};
 use crate::suite::{Kind, Suite};
 use crate::{debian, place};
@@ -10,13 +10,37 @@ use anyhow::{Context, Result, bail, ensure};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::rc::Rc;
 
-/// Each kernel series and the suites that have it. The newest kernel of all these suites is used.
-const SERIES: [(&str, &[&str]); 4] = [
-    ("5.10", &["bullseye"]),
-    ("6.1", &["bookworm"]),
-    ("6.12", &["trixie", "bookworm-backports"]),
-    ("7", &["trixie-backports", "sid"]),
+/// A kernel of Debian. The newest one of all its suites is used.
+struct Flavor {
+    arch: Arch,
+    /// The series, and behind a dash what else distinguishes it.
+    name: &'static str,
+    suites: &'static [&'static str],
+    /// The end of the name of its package.
+    flavor: &'static str,
+}
+
+const fn of(arch: Arch, name: &'static str, suites: &'static [&'static str], flavor: &'static str) -> Flavor {
+    Flavor { arch, name, suites, flavor }
+}
+
+/// "cloud" kernels boot in QEMU and are the smallest.
+const KERNELS: [Flavor; 12] = [
+    of(Arch::X86_64, "5.10", &["bullseye"], "cloud-amd64"),
+    of(Arch::X86_64, "6.1", &["bookworm"], "cloud-amd64"),
+    of(Arch::X86_64, "6.12", &["trixie", "bookworm-backports"], "cloud-amd64"),
+    of(Arch::X86_64, "7", &["trixie-backports", "sid"], "cloud-amd64"),
+    of(Arch::Aarch64, "6.12", &["trixie"], "cloud-arm64"),
+    of(Arch::Aarch64, "6.12-16k", &["trixie"], "arm64-16k"),
+    // Debian builds no kernel for it any more.
+    of(Arch::I686, "6.1", &["bookworm"], "686-pae"),
+    of(Arch::Armv7, "6.12", &["trixie"], "armmp"),
+    of(Arch::Riscv64, "6.12", &["trixie"], "riscv64"),
+    of(Arch::Ppc64le, "6.12", &["trixie"], "powerpc64le"),
+    of(Arch::Ppc64le, "6.12-64k", &["trixie"], "powerpc64le-64k"),
+    of(Arch::S390x, "6.12", &["trixie"], "s390x"),
 ];
 
 /// A downloaded kernel.
@@ -24,14 +48,28 @@ const SERIES: [(&str, &[&str]); 4] = [
 pub struct Kernel {
     /// Such as "6.12".
     pub series: String,
+    /// The architecture that it is for.
+    pub arch: Arch,
     /// The file that QEMU boots.
     pub image: PathBuf,
 }
 
-/// The series that [`kernel`] can download.
+/// The series of x86_64 that [`kernel`] can download.
 #[must_use]
 pub fn series() -> Vec<&'static str> {
-    SERIES.iter().map(|(name, _)| *name).collect()
+    series_of(Arch::X86_64)
+}
+
+/// The series of an architecture that [`kernel_of`] can download.
+#[must_use]
+pub fn series_of(arch: Arch) -> Vec<&'static str> {
+    KERNELS.iter().filter(|flavor| flavor.arch == arch).map(|flavor| flavor.name).collect()
+}
+
+/// The folder below `target` of one kernel. Those of x86_64 are not in a folder of their architecture.
+fn folder(arch: Arch, series: &str) -> Result<PathBuf> {
+    let kept = place::kept("kernels")?;
+    Ok(if arch == Arch::X86_64 { kept.join(series) } else { kept.join(arch.name()).join(series) })
 }
 
 /// The programs that download a kernel; none if it is already here.
@@ -39,25 +77,39 @@ pub fn series() -> Vec<&'static str> {
 /// # Errors
 /// If `target/kernels` cannot be created.
 pub fn tools(series: &str) -> Result<Vec<debian::Tool>> {
-    let present = place::kept("kernels")?.join(series).join("vmlinuz").exists();
+    tools_of(Arch::X86_64, series)
+}
+
+fn tools_of(arch: Arch, series: &str) -> Result<Vec<debian::Tool>> {
+    let present = folder(arch, series)?.join("vmlinuz").exists();
     Ok(if present { Vec::new() } else { vec![debian::APT, debian::DPKG_DEB] })
 }
 
-/// The newest kernel of a series, downloaded if missing.
+/// The newest kernel of a series for x86_64, downloaded if missing.
 ///
 /// # Errors
 /// If the series is unknown or the kernel cannot be downloaded.
 pub fn kernel(series: &str) -> Result<Kernel> {
-    let Some((_, suites)) = SERIES.iter().find(|(name, _)| *name == series) else {
-        bail!("unknown kernel series {series}; known: {}", self::series().join(", "));
+    kernel_of(Arch::X86_64, series)
+}
+
+/// The newest kernel of a series for an architecture, downloaded if missing.
+///
+/// # Errors
+/// If the series is unknown or the kernel cannot be downloaded.
+pub fn kernel_of(arch: Arch, series: &str) -> Result<Kernel> {
+    let Some(flavor) = KERNELS.iter().find(|flavor| flavor.arch == arch && flavor.name == series) else {
+        let (name, known) = (arch.name(), series_of(arch).join(", "));
+        bail!("unknown kernel series {series} for {name}; known: {known}");
     };
-    let folder = place::kept("kernels")?.join(series);
+    let folder = folder(arch, series)?;
     // Several boots may need the same kernel at once.
     let _lock = place::lock("kernels")?;
-    let kernel = Kernel { series: series.to_owned(), image: folder.join("vmlinuz") };
+    let kernel = Kernel { series: series.to_owned(), arch, image: folder.join("vmlinuz") };
     if !kernel.image.exists() {
-        debian::need(&tools(series)?)?;
-        fetch(series, suites, &folder).with_context(|| format!("cannot download a kernel {series}"))?;
+        debian::need(&tools_of(arch, series)?)?;
+        fetch(flavor, &folder)
+            .with_context(|| format!("cannot download a kernel {series} for {}", arch.name()))?;
     }
     Ok(kernel)
 }
@@ -76,8 +128,8 @@ pub fn modules(series: &str) -> Result<PathBuf> {
     let kept = folder.join("lib/modules").join(release);
     if !kept.exists() {
         debian::need(&[debian::APT, debian::DPKG_DEB, ("depmod", "kmod")])?;
-        let known = SERIES.iter().find(|(name, _)| *name == kernel.series);
-        let suites = known.map_or(&[][..], |(_, suites)| suites);
+        let known = |flavor: &&Flavor| flavor.arch == kernel.arch && flavor.name == kernel.series;
+        let suites = KERNELS.iter().find(known).map_or(&[][..], |flavor| flavor.suites);
         fetch_modules(package.trim(), release, suites, &folder)
             .with_context(|| format!("cannot download the modules of {release}"))?;
     }
@@ -130,7 +182,7 @@ fn fetch_modules(package: &str, release: &str, suites: &[&str], folder: &Path) -
     let work = place::fresh(&format!("kernels/unpack-modules-{release}"))?;
     let name = package.replace("linux-binary-", "linux-modules-");
     let download = |suite: &&str| -> Result<()> {
-        let suite = Suite::open(suite, Kind::Binary)?;
+        let suite = Suite::open(suite, Kind::Binary, Arch::X86_64)?;
         println!("downloading {name} ({})", suite.name());
         run(suite.apt("apt-get").current_dir(&work).args(["-qq", "download", &name]))
     };
@@ -146,26 +198,26 @@ fn fetch_modules(package: &str, release: &str, suites: &[&str], folder: &Path) -
     std::fs::remove_dir_all(&work).with_context(|| format!("cannot remove {}", work.display()))
 }
 
-fn fetch(series: &str, suites: &[&str], folder: &Path) -> Result<()> {
-    let mut failures = Vec::new();
-    let mut best: Option<(Version, String, Suite)> = None;
-    for suite in suites {
-        let found = Suite::open(suite, Kind::Binary).and_then(|suite| Ok((newest(&suite, series)?, suite)));
-        match found {
-            Ok(((version, package), suite)) if best.as_ref().is_none_or(|(other, ..)| version > *other) => {
-                best = Some((version, package, suite));
-            }
-            Ok(_) => {}
-            Err(error) => failures.push(format!("{suite}: {error:#}")),
+fn fetch(flavor: &Flavor, folder: &Path) -> Result<()> {
+    let (mut failures, mut found) = (Vec::new(), Vec::new());
+    for name in flavor.suites {
+        match Suite::open(name, Kind::Binary, flavor.arch).and_then(|suite| packages(suite, flavor)) {
+            Ok(packages) => found.extend(packages),
+            Err(error) => failures.push(format!("{name}: {error:#}")),
         }
     }
-    let (_, package, suite) = best.with_context(|| failures.join("; "))?;
-    println!("downloading the kernel {package} ({})", suite.name());
-    let work = place::fresh(&format!("kernels/unpack-{series}"))?;
-    run(suite.apt("apt-get").current_dir(&work).args(["-qq", "download", &package]))?;
+    found.sort_by(|(one, ..), (other, ..)| other.cmp(one));
+    let work = place::fresh(&format!("kernels/unpack-{}-{}", flavor.arch.name(), flavor.name))?;
+    // A mirror can lack the newest package that its lists name.
+    let package = found.into_iter().find_map(|(_, package, suite)| {
+        println!("downloading the kernel {package} ({})", suite.name());
+        let download = run(suite.apt("apt-get").current_dir(&work).args(["-qq", "download", &package]));
+        download.map_err(|error| failures.push(format!("{error:#}"))).is_ok().then_some(package)
+    });
+    let package = package.with_context(|| failures.join("; "))?;
     let archive = only(&work, |name| name.ends_with(".deb"))?;
     run(Command::new("dpkg-deb").arg("-x").arg(&archive).arg(work.join("tree")))?;
-    let image = only(&work, |name| name.starts_with("vmlinuz"))?;
+    let image = only(&work, |name| name.starts_with("vmlinuz") || name.starts_with("vmlinux"))?;
     std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     if let Ok(config) = only(&work, |name| name.starts_with("config-")) {
         std::fs::rename(config, folder.join("config"))?;
@@ -177,21 +229,34 @@ fn fetch(series: &str, suites: &[&str], folder: &Path) -> Result<()> {
     std::fs::remove_dir_all(&work).with_context(|| format!("cannot remove {}", work.display()))
 }
 
-/// The newest package of the series that has a kernel image: from 7.0 on it is called `linux-binary-…`.
-fn newest(suite: &Suite, series: &str) -> Result<(Version, String)> {
+/// The packages of a suite that have a kernel image: from 7.0 on they are called `linux-binary-…`.
+fn packages(suite: Suite, flavor: &Flavor) -> Result<Vec<(Version, String, Rc<Suite>)>> {
     let names = read(suite.apt("apt-cache").arg("pkgnames").arg("linux-"))?;
-    let rank = |name: &str| {
-        let (kind, rest) = name.strip_prefix("linux-")?.split_once('-')?;
-        let version = rest.strip_suffix("-cloud-amd64")?;
-        let fits = version == series || version.starts_with(&format!("{series}."));
-        let image = matches!(kind, "image" | "binary");
-        (fits && image).then(|| (version_of(version, kind), name.to_owned()))
-    };
-    names
+    let suite = Rc::new(suite);
+    let found: Vec<_> = names
         .lines()
-        .filter_map(rank)
-        .max()
-        .with_context(|| format!("the suite {} has no cloud kernel {series}", suite.name()))
+        .filter_map(|name| rank(flavor, name).map(|(version, name)| (version, name, suite.clone())))
+        .collect();
+    ensure!(
+        !found.is_empty(),
+        "the suite {} has no kernel {} ({})",
+        suite.name(),
+        flavor.name,
+        flavor.flavor
+    );
+    Ok(found)
+}
+
+/// The version of a package, if it has a kernel of this flavor.
+fn rank(flavor: &Flavor, package: &str) -> Option<(Version, String)> {
+    let (kind, rest) = package.strip_prefix("linux-")?.split_once('-')?;
+    let version = rest.strip_suffix(flavor.flavor)?.strip_suffix('-')?;
+    // Otherwise it is of a flavor whose name ends alike.
+    let numbers = version.split('-').all(|part| part.starts_with(|first: char| first.is_ascii_digit()));
+    let series = flavor.name.split('-').next()?;
+    let fits = version == series || version.starts_with(&format!("{series}."));
+    let image = matches!(kind, "image" | "binary");
+    (fits && numbers && image).then(|| (version_of(version, kind), package.to_owned()))
 }
 
 /// The numbers of a version, then whether the package is of the kind that has the image since 7.0.
@@ -221,12 +286,27 @@ fn only(folder: &Path, fits: impl Fn(&str) -> bool + Copy) -> Result<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use super::version_of;
+    use super::{KERNELS, rank, version_of};
 
     #[test]
     fn newer_versions_come_later_and_the_package_with_the_image_wins() {
         assert!(version_of("6.12.117+deb13", "image") > version_of("6.12.95+deb13", "image"));
         assert!(version_of("7.10.1+deb14", "image") > version_of("7.9.1+deb14", "binary"));
         assert!(version_of("7.3.4+deb13", "binary") > version_of("7.3.4+deb13", "image"));
+    }
+
+    #[test]
+    fn a_flavor_takes_its_own_packages_alone() {
+        let takes = |name: &str, flavor: &str, package: &str| {
+            let found = KERNELS.iter().find(|one| one.name == name && one.flavor == flavor);
+            rank(found.expect("a kernel"), package).is_some()
+        };
+        assert!(takes("6.12-16k", "arm64-16k", "linux-image-6.12.57+deb13-arm64-16k"));
+        assert!(takes("6.1", "686-pae", "linux-image-6.1.0-41-686-pae"));
+        assert!(takes("6.12", "armmp", "linux-image-6.12.57+deb13-armmp"));
+        assert!(!takes("6.12", "s390x", "linux-image-6.12.57+deb13-rt-s390x"));
+        assert!(!takes("6.12", "s390x", "linux-headers-6.12.57+deb13-s390x"));
+        assert!(!takes("6.12", "cloud-arm64", "linux-image-6.12.57+deb13-cloud-arm64-unsigned"));
+        assert!(!takes("6.1", "686-pae", "linux-image-6.12.1-1-686-pae"));
     }
 }

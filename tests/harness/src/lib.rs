@@ -3,6 +3,7 @@
 //! It builds the static programs, installs Debian packages, downloads kernels and runs QEMU.
 //! Everything that it makes lies below `target/`.
 
+pub mod arch;
 pub mod build;
 pub mod command;
 pub mod container;

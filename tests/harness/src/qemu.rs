@@ -2,8 +2,7 @@
 //!
 //! QEMU emulates without KVM, which the machines that run this do not have. All CPUs of a guest share one
 //! thread: with a thread each, QEMU 7.2 sometimes runs into an instruction that the kernel is patching, and
-//! the guest dies of `int3`. `no_timer_check` is set because a busy host makes the kernel distrust the
-//! emulated timer. The time limit is for a guest that hangs.
+//! the guest dies of `int3`. The time limit is for a guest that hangs.
 
 use crate::kernels::Kernel;
 use anyhow::{Context, Result};
@@ -44,7 +43,7 @@ pub struct Machine<'a> {
 pub struct Run {
     /// The output of the first serial port.
     pub console: String,
-    /// The output of the second serial port.
+    /// The output of the second serial port, or what the guest sent over its console instead.
     pub report: String,
     /// How long it took.
     pub seconds: f64,
@@ -109,7 +108,9 @@ impl Machine<'_> {
         let (console, report) = (self.folder.join("console.txt"), self.folder.join("report.json"));
         let serial = |path: &Path, id: &str| format!("file,id={id},path={}", path.display());
         let begun = Instant::now();
-        let mut command = Command::new("qemu-system-x86_64");
+        let platform = self.kernel.arch.platform();
+        let (qemu, package) = platform.qemu;
+        let mut command = Command::new(qemu);
         if let Some(file) = self.memory {
             let backend = format!(
                 "memory-backend-file,id=ram,size={}M,mem-path={},share=on",
@@ -118,40 +119,66 @@ impl Machine<'_> {
             );
             command.args(["-object", &backend, "-machine", "memory-backend=ram"]);
         }
-        let mut child = command
+        command
+            .args(platform.arguments)
             .args([
-                "-machine",
-                "pc",
                 "-accel",
                 &format!("tcg,thread={threads}"),
-                "-cpu",
-                "max",
                 "-nodefaults",
                 "-display",
                 "none",
                 "-no-reboot",
             ])
             .args(["-m", &format!("{}M", self.memory_mib), "-smp", &self.cpus.to_string()])
-            .args(["-chardev", &serial(&console, "console"), "-serial", "chardev:console"])
-            .args(["-chardev", &serial(&report, "report"), "-serial", "chardev:report"])
+            .args(["-chardev", &serial(&console, "console"), "-serial", "chardev:console"]);
+        if platform.second_port {
+            command.args(["-chardev", &serial(&report, "report"), "-serial", "chardev:report"]);
+        }
+        let line = format!("console={} panic=-1 {} {}", platform.console, platform.parameters, self.append);
+        let mut child = command
             .arg("-kernel")
             .arg(&self.kernel.image)
             .arg("-initrd")
             .arg(self.initrd)
-            .args(["-append", &format!("console=ttyS0 panic=-1 no_timer_check {}", self.append)])
+            .args(["-append", &line])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .spawn()
-            .context("cannot run qemu-system-x86_64 (Debian package qemu-system-x86)")?;
+            .with_context(|| format!("cannot run {qemu} (Debian package {package})"))?;
         let printed = match self.stays {
             Some(words) => has_printed(&child, &console, words, begun + self.limit)?,
             None => false,
         };
         let limit = if printed { STAYS } else { self.limit.saturating_sub(begun.elapsed()) };
         let ended = wait(&mut child, limit)?.is_some();
+        if !platform.second_port {
+            take_report(&console, &report)?;
+        }
         let run = Run::read(&console, &report, begun.elapsed(), !ended && !printed)?;
         Ok(Run { stayed: !ended && printed, ..run })
     }
+}
+
+/// What begins a line of the report where it goes over the console: not every machine has a second serial
+/// port.
+pub const REPORT: &str = "probe-report ";
+
+/// Moves the lines of the report out of the console into a file of their own.
+fn take_report(console: &Path, report: &Path) -> Result<()> {
+    let bytes = std::fs::read(console).with_context(|| format!("cannot read {}", console.display()))?;
+    let text = String::from_utf8_lossy(&bytes);
+    let line = |line: &str| line.trim_end_matches('\r').strip_prefix(REPORT).map(str::to_owned);
+    let (mut kept, mut taken) = (String::new(), String::new());
+    for one in text.lines() {
+        let (to, one) = match line(one) {
+            Some(one) => (&mut taken, one),
+            None => (&mut kept, one.to_owned()),
+        };
+        *to += &one;
+        to.push('\n');
+    }
+    std::fs::write(console, kept).context("the console")?;
+    std::fs::write(report, taken).context("the report")
 }
 
 /// A guest that stays running on purpose must do so for at least this long.

@@ -1,5 +1,6 @@
 //! Source packages of Debian, downloaded once and kept below `target/sources`. Nothing is installed.
 
+use crate::arch::Arch;
 use crate::command::run;
 use crate::suite::{Kind, Suite};
 use crate::{debian, place};
@@ -25,7 +26,7 @@ pub fn unpacked(package: &str) -> Result<PathBuf> {
 
 fn fetch(package: &str, folder: &Path) -> Result<()> {
     debian::need(&[debian::APT, ("tar", "tar"), ("xz", "xz-utils")])?;
-    let suite = Suite::open(SUITE, Kind::Source)?;
+    let suite = Suite::open(SUITE, Kind::Source, Arch::X86_64)?;
     println!("downloading the source package {package} ({})", suite.name());
     let work = place::fresh(&format!("sources/unpack-{package}"))?;
     run(suite.apt("apt-get").current_dir(&work).args(["-qq", "source", "--download-only", package]))?;

@@ -1,6 +1,7 @@
 //! Suites of the mirror that this machine's apt uses, with package lists in directories of our own: nothing
 //! that the machine's apt knows is changed.
 
+use crate::arch::Arch;
 use crate::command::read;
 use crate::place;
 use anyhow::{Context, Result};
@@ -21,19 +22,21 @@ pub(crate) enum Kind {
 pub(crate) struct Suite {
     name: String,
     kind: Kind,
+    arch: Arch,
     folder: PathBuf,
 }
 
 impl Suite {
-    pub(crate) fn open(name: &str, kind: Kind) -> Result<Suite> {
-        let folder = place::kept(&match kind {
-            Kind::Binary => format!("kernels/apt/{name}"),
-            Kind::Source => format!("sources/apt/{name}"),
+    pub(crate) fn open(name: &str, kind: Kind, arch: Arch) -> Result<Suite> {
+        let folder = place::kept(&match (kind, arch) {
+            (Kind::Binary, Arch::X86_64) => format!("kernels/apt/{name}"),
+            (Kind::Binary, _) => format!("kernels/apt/{name}-{}", arch.debian()),
+            (Kind::Source, _) => format!("sources/apt/{name}"),
         })?;
         for part in ["state/lists/partial", "cache/archives/partial", "etc"] {
             std::fs::create_dir_all(folder.join(part))?;
         }
-        let suite = Suite { name: name.to_owned(), kind, folder };
+        let suite = Suite { name: name.to_owned(), kind, arch, folder };
         let keys = Path::new("/usr/share/keyrings/debian-archive-keyring.gpg");
         let signed = format!("signed-by={}", keys.display());
         if suite.update(&signed).is_err() {
@@ -65,8 +68,8 @@ impl Suite {
             format!("Dir::Etc::SourceList={}", path("etc/sources.list")),
             "Dir::Etc::SourceParts=/dev/null".to_owned(),
             "Dir::State::status=/dev/null".to_owned(),
-            "APT::Architecture=amd64".to_owned(),
-            "APT::Architectures=amd64".to_owned(),
+            format!("APT::Architecture={}", self.arch.debian()),
+            format!("APT::Architectures={}", self.arch.debian()),
             "APT::Sandbox::User=root".to_owned(),
             "Acquire::Languages=none".to_owned(),
             "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false".to_owned(),

@@ -5,16 +5,21 @@ use crate::image::Image;
 use crate::scenario::{self, Scenario};
 use crate::{LIMIT, fail_if_any, secret, verdict, with_second_try};
 use anyhow::{Context, Result};
+use repot_harness::arch::Arch;
 use repot_harness::qemu::Machine;
 use repot_harness::{debian, kernels, place};
 
 /// One boot.
 pub(crate) struct Case {
     pub(crate) scenario: &'static Scenario,
+    pub(crate) arch: Arch,
     pub(crate) kernel: String,
     pub(crate) rootfstype: String,
     pub(crate) mode: String,
 }
+
+/// The memory in MiB of machines that are not PCs. With more than 896, a 32-bit PC has high memory.
+const OTHERS: u32 = 1024;
 
 /// The boots of all scenarios. All expectations are parsed too, so that a typo fails before the first boot.
 pub(crate) fn all() -> Result<Vec<Case>> {
@@ -31,7 +36,7 @@ impl Case {
             for rootfstype in &scenario.rootfstype {
                 for mode in &scenario.mode {
                     let (kernel, rootfstype, mode) = (kernel.clone(), rootfstype.clone(), mode.clone());
-                    cases.push(Case { scenario, kernel, rootfstype, mode });
+                    cases.push(Case { scenario, arch: Arch::X86_64, kernel, rootfstype, mode });
                 }
             }
         }
@@ -40,14 +45,15 @@ impl Case {
 
     /// What the filter matches.
     pub(crate) fn name(&self) -> String {
-        format!("{}/{}-{}-{}", self.scenario.name, self.kernel, self.rootfstype, self.mode)
+        let name = format!("{}/{}-{}-{}", self.scenario.name, self.kernel, self.rootfstype, self.mode);
+        if self.arch == Arch::X86_64 { name } else { format!("arch/{}/{name}", self.arch.name()) }
     }
 
     /// Boots and compares.
     pub(crate) fn boot(&self) -> Result<()> {
-        debian::need(&[debian::QEMU])?;
-        let kernel = kernels::kernel(&self.kernel)?;
-        let image = self.scenario.image()?;
+        debian::need(&[self.arch.platform().qemu])?;
+        let kernel = kernels::kernel_of(self.arch, &self.kernel)?;
+        let image = self.scenario.image(self.arch)?;
         let folder = place::fresh(&format!("boots/runs/{}", self.name()))?;
         let expect = self.expect()?;
         let memory = expect.markers.is_some().then(|| folder.join("memory"));
@@ -56,7 +62,7 @@ impl Case {
             kernel: &kernel,
             initrd: &image.archive,
             append: &append,
-            memory_mib: self.scenario.memory,
+            memory_mib: self.memory(),
             cpus: self.scenario.cpus,
             limit: LIMIT,
             stays: expect.stays.as_deref(),
@@ -74,6 +80,11 @@ impl Case {
             }
         }
         fail_if_any(&failures, &folder)
+    }
+
+    /// The memory of the machine in MiB: scenarios are for kernels of PCs, which are among the smallest.
+    fn memory(&self) -> u32 {
+        if self.arch == Arch::X86_64 { self.scenario.memory } else { self.scenario.memory.max(OTHERS) }
     }
 
     /// Its part of the kernel command line.

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 use repot_cli::codec::{Compression, Encoder};
 use repot_cli::modules::{self, Choice};
 use repot_cli::newc::{Item, Reader};
+use repot_harness::arch::Arch;
 use repot_harness::{command, debian, place};
 use repot_snapshot::plant::{Fs, Plant, hostile_archive, plant};
 use repot_snapshot::{Kind, Snapshot, snapshot};
@@ -29,8 +30,13 @@ pub(crate) struct Image {
 }
 
 impl Image {
-    pub(crate) fn build(scenario: &Scenario, init: &Path, probe: &Path) -> Result<Image> {
-        let root = place::fresh(&format!("boots/trees/{}", scenario.name))?;
+    pub(crate) fn build(scenario: &Scenario, arch: Arch, init: &Path, probe: &Path) -> Result<Image> {
+        let name = if arch == Arch::X86_64 {
+            scenario.name.clone()
+        } else {
+            format!("{}-{}", scenario.name, arch.name())
+        };
+        let root = place::fresh(&format!("boots/trees/{name}"))?;
         skeleton(&root, scenario, init, probe)?;
         match scenario.tree {
             Tree::Small => {}
@@ -49,7 +55,7 @@ impl Image {
         // Outside of the payload there are whole seconds.
         let fine = |path: &[u8]| scenario.payload && path != b"dev/console";
         let tree = dated(&root, |path| if fine(path) { 123_456_789 } else { 0 })?;
-        let archive = place::kept("boots/images")?.join(format!("{}.cpio", scenario.name));
+        let archive = place::kept("boots/images")?.join(format!("{name}.cpio"));
         if scenario.payload {
             payload_image::pack(&root, init, &scenario.driver()?, &archive)?;
             if scenario.understated {
@@ -127,7 +133,7 @@ fn write(scenario: &Scenario, root: &Path, init: &Path, archive: &Path) -> Resul
     let modules: Vec<Choice> = scenario.driver()?.into_iter().map(Choice::Folder).collect();
     if scenario.cut.is_some() || scenario.marked || !modules.is_empty() {
         let tree = repot_cli::source::directory::scan(root)?.tree;
-        let init = repot_cli::init_binary::find(Some(init))?;
+        let init = repot_cli::init_binary::find(Some(init), None)?;
         let mut image = repot_cli::image::Image::new(tree, &init, &[], None)?;
         image.add_modules(&modules::collect(&modules, image.tree(), None)?);
         image.write(&mut encoder, &mut |_| ())?;

@@ -5,6 +5,7 @@
 //! the guest, the [probe](repot_probe) is the real init. It reports what it finds, and the host compares that
 //! with what the scenario expects. [`sweep`] repeats one boot with less and less memory.
 
+mod arches;
 mod busybox;
 mod case;
 pub mod containers;
@@ -40,8 +41,8 @@ const SHOWN: usize = 12;
 /// One boot, ready to run.
 pub struct Boot {
     /// SCENARIO/KERNEL-ROOTFSTYPE-MODE, image/NAME, layouts/NAME, run/NAME,
-    /// served/NAME, container/NAME, in-use/ROW-KERNEL-ROOTFSTYPE, formats/KERNEL-NAME, or
-    /// system/NAME/MODE-KERNEL.
+    /// served/NAME, container/NAME, in-use/ROW-KERNEL-ROOTFSTYPE, formats/KERNEL-NAME,
+    /// system/NAME/MODE-KERNEL, or arch/ARCH/SCENARIO/KERNEL-ROOTFSTYPE-MODE.
     pub name: String,
     /// It runs only where all boots are asked for.
     pub long: bool,
@@ -77,6 +78,7 @@ pub fn all() -> Result<Vec<Boot>> {
     boots.extend(containers::boots());
     boots.extend(served::boots());
     boots.extend(matrix::boots()?);
+    boots.extend(arches::boots()?);
     for case in case::all()? {
         boots.push(Boot { name: case.name(), long: false, run: Box::new(move || case.boot()) });
     }

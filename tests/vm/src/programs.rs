@@ -7,16 +7,29 @@ use std::sync::OnceLock;
 
 type Built = OnceLock<Result<PathBuf, String>>;
 
+/// One for each architecture, in the order of the enum.
+type ForEach<T> = [T; Arch::ALL.len()];
+
 /// The init under test.
 pub(crate) fn init() -> Result<&'static Path> {
-    static INIT: Built = OnceLock::new();
-    once(&INIT, || build::init(Arch::X86_64))
+    init_for(Arch::X86_64)
+}
+
+/// The init under test for another architecture.
+pub(crate) fn init_for(arch: Arch) -> Result<&'static Path> {
+    static INITS: ForEach<Built> = [const { OnceLock::new() }; Arch::ALL.len()];
+    once(&INITS[arch as usize], || build::init(arch))
 }
 
 /// The init that can also unpack payloads.
 pub(crate) fn init_payload() -> Result<&'static Path> {
-    static INIT: Built = OnceLock::new();
-    once(&INIT, || build::init_payload(Arch::X86_64))
+    init_payload_for(Arch::X86_64)
+}
+
+/// The init that can also unpack payloads, for another architecture.
+pub(crate) fn init_payload_for(arch: Arch) -> Result<&'static Path> {
+    static INITS: ForEach<Built> = [const { OnceLock::new() }; Arch::ALL.len()];
+    once(&INITS[arch as usize], || build::init_payload(arch))
 }
 
 /// The init of another project: the example of the library.
@@ -27,14 +40,19 @@ pub(crate) fn example() -> Result<&'static Path> {
 
 /// The real init of the guests.
 pub(crate) fn probe() -> Result<&'static Path> {
-    static PROBE: Built = OnceLock::new();
-    once(&PROBE, || build::guest("repot-probe"))
+    probe_for(Arch::X86_64)
+}
+
+/// The real init of the guests of another architecture.
+pub(crate) fn probe_for(arch: Arch) -> Result<&'static Path> {
+    static PROBES: ForEach<Built> = [const { OnceLock::new() }; Arch::ALL.len()];
+    once(&PROBES[arch as usize], || build::guest_for(arch, "repot-probe"))
 }
 
 /// The tool as it is released.
 pub(crate) fn tool() -> Result<&'static Path> {
     static TOOL: Built = OnceLock::new();
-    once(&TOOL, build::tool)
+    once(&TOOL, || build::tool(&[Arch::X86_64]))
 }
 
 fn once(built: &'static Built, build: impl FnOnce() -> Result<PathBuf>) -> Result<&'static Path> {

@@ -3,6 +3,7 @@
 use crate::image::Image;
 use crate::programs;
 use anyhow::{Context, Result, anyhow};
+use repot_harness::arch::Arch;
 use repot_harness::{debian, kernels, place};
 use repot_probe::steps::Step;
 use serde::Deserialize;
@@ -92,8 +93,9 @@ pub(crate) struct Scenario {
     pub(crate) forgets: bool,
     /// What is expected. A table named after a mode applies to that mode alone.
     pub(crate) expect: toml::Table,
+    /// For each architecture, in the order of the enum.
     #[serde(skip)]
-    image: OnceLock<Result<Image, String>>,
+    images: [OnceLock<Result<Image, String>>; Arch::ALL.len()],
 }
 
 /// What the image contains besides the two inits and the standard directories.
@@ -200,18 +202,18 @@ impl Scenario {
         }
     }
 
-    /// Its image, built by the first boot that needs it.
-    pub(crate) fn image(&self) -> Result<&Image> {
+    /// Its image for an architecture, built by the first boot that needs it.
+    pub(crate) fn image(&self, arch: Arch) -> Result<&Image> {
         let build = || {
             debian::need_root("building the images of the boots")?;
             let init = match self {
-                Scenario { payload: true, .. } => programs::init_payload()?,
+                Scenario { payload: true, .. } => programs::init_payload_for(arch)?,
                 Scenario { example: true, .. } => programs::example()?,
-                Scenario { .. } => programs::init()?,
+                Scenario { .. } => programs::init_for(arch)?,
             };
-            Image::build(self, init, programs::probe()?)
+            Image::build(self, arch, init, programs::probe_for(arch)?)
         };
-        let image = self.image.get_or_init(|| build().map_err(|error| format!("{error:#}")));
+        let image = self.images[arch as usize].get_or_init(|| build().map_err(|error| format!("{error:#}")));
         image.as_ref().map_err(|error| anyhow!("cannot build the image of {}: {error}", self.name))
     }
 }

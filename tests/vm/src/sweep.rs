@@ -5,6 +5,7 @@ use crate::image::Image;
 use crate::scenario::Scenario;
 use crate::{LIMIT, differences, last_lines, programs};
 use anyhow::{Context, Result, ensure};
+use repot_harness::arch::Arch;
 use repot_harness::kernels::{self, Kernel};
 use repot_harness::qemu::{Machine, Run};
 use repot_harness::{command, debian, place};
@@ -59,7 +60,7 @@ pub fn sweep(series: &[String], jobs: usize) -> Result<()> {
     for (name, what, plenty) in TREES {
         let mut scenario: Scenario = toml::from_str(&format!("about = ''\n{what}\n[expect]"))?;
         scenario.name = format!("sweep-{}", name.replace(' ', "-"));
-        images.push((name, Image::build(&scenario, init, probe)?, plenty));
+        images.push((name, Image::build(&scenario, Arch::X86_64, init, probe)?, plenty));
     }
     let mut columns = Vec::new();
     for kernel in &kernels {

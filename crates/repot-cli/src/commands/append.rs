@@ -40,10 +40,11 @@ pub fn run(args: &Append) -> Result<()> {
     }
     let given = args.init.as_deref();
     // The init that the image needs: one without payload support would refuse it.
+    let target = survey.architecture();
     let init = if survey.payload.is_empty() {
-        init_binary::find(given)?
+        init_binary::find(given, target)?
     } else {
-        init_binary::find_for_payload(given).context("the image has a payload")?
+        init_binary::find_for_payload(given, target).context("the image has a payload")?
     };
     let compression = compression(&survey).with_context(|| shown.clone())?;
     let mut segment = Segment::new(survey.tree());
@@ -51,6 +52,7 @@ pub fn run(args: &Append) -> Result<()> {
     let (modules, unused) = drivers(args, &text)?;
     segment.modules(&modules)?;
     let mut warnings = warnings(&survey);
+    warnings.extend(init.warning.clone());
     warnings.append(&mut segment.warnings);
     warnings.extend(unused);
 

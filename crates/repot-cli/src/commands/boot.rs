@@ -3,20 +3,24 @@
 mod added;
 mod drivers;
 mod exit;
+mod glance;
+mod kernel;
 mod watch;
 
 use std::env;
 use std::ffi::OsString;
 use std::fmt::Write as _;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
+use repot::facts::program::Architecture;
 
 pub(super) use added::Member;
 
+use crate::architecture::{self, Known};
 use crate::cli::{self, Boot, Network};
 use crate::report::size;
 use crate::survey::{Survey, segments};
@@ -28,17 +32,14 @@ const MEMORY: u64 = 512 << 20;
 /// kernel follows this, or the runner if the kernel was built without CONFIG_IP_PNP.
 const ADDRESS: &str = "ip=10.0.2.15::10.0.2.2:255.255.255.0:::off:10.0.2.3";
 
-/// What depends on the architecture.
+/// The machine that QEMU plays.
 struct Machine {
-    qemu: &'static str,
-    package: &'static str,
-    console: &'static str,
-    arguments: &'static [&'static str],
+    known: &'static Known,
+    microvm: bool,
 }
 
 /// Runs the command: boots the image and waits for the end of the guest.
 pub fn run(args: &Boot) -> Result<()> {
-    let machine = machine(args.machine)?;
     ensure!(args.image.is_file(), "image {} does not exist", args.image.display());
     if let Some(share) = &args.share {
         ensure!(share.is_dir(), "{} is not a directory", share.display());
@@ -47,7 +48,12 @@ pub fn run(args: &Boot) -> Result<()> {
     let wanted = args.memory.is_none() || args.shell || !args.force;
     let survey = if wanted { Some(survey(&args.image, args.force)?) } else { None };
     let memory = args.memory.unwrap_or_else(|| survey.as_ref().map_or(MEMORY, |(_, need)| memory(*need)));
-    let kernel = kernel(args.kernel.as_deref())?;
+    let architecture = match &survey {
+        Some((survey, _)) => survey.architecture(),
+        None => glance::architecture(&args.image),
+    };
+    let (kernel, of_kernel) = kernel::find(args.kernel.as_deref(), architecture)?;
+    let machine = machine(args.machine, of_kernel, architecture)?;
     let network = args.network == Network::User || !args.publish.is_empty();
     let added = added::image(args, &kernel, network)?;
     let image = added.as_ref().map_or_else(|| args.image.clone(), added::Image::path);
@@ -56,9 +62,9 @@ pub fn run(args: &Boot) -> Result<()> {
     let runner = added.as_ref().and_then(|image| image.parameters.as_deref());
     let more = [shell, runner, exit::PARAMETER.filter(|_| machine.is_pc()), network.then_some(ADDRESS)];
     let line = command_line(&machine, acceleration.emulated, &more, &args.append);
-    let mut command = Command::new(machine.qemu);
+    let mut command = Command::new(machine.qemu());
     command
-        .args(machine.arguments)
+        .args(machine.arguments())
         .args(["-nodefaults", "-no-user-config", "-no-reboot", "-m", &format!("{}M", memory >> 20)])
         .args(["-smp", &args.cpus.to_string(), "-accel", acceleration.accel, "-cpu", acceleration.cpu])
         .arg("-kernel")
@@ -103,7 +109,7 @@ fn devices(args: &Boot) -> Vec<OsString> {
 }
 
 fn command_line(machine: &Machine, emulated: bool, more: &[Option<&str>], append: &[String]) -> String {
-    let mut line = format!("console={} panic=-1", machine.console);
+    let mut line = format!("console={} panic=-1", machine.known.console);
     if emulated && machine.is_pc() {
         // On a busy host the emulated timer is late, and the kernel would panic about it.
         line += " no_timer_check";
@@ -127,30 +133,50 @@ fn shell(repot: bool, args: &Boot) -> &'static str {
 }
 
 impl Machine {
+    fn qemu(&self) -> &'static str {
+        self.known.qemu.0
+    }
+
+    /// The Debian package of QEMU.
+    fn package(&self) -> &'static str {
+        self.known.qemu.1
+    }
+
+    fn arguments(&self) -> [&'static str; 2] {
+        // With a PCI Express bus, since distributions build the driver of the other bus (virtio_mmio) as a
+        // module.
+        ["-M", if self.microvm { "microvm,pcie=on" } else { self.known.machine }]
+    }
+
     fn is_pc(&self) -> bool {
-        self.qemu == "qemu-system-x86_64"
+        matches!(self.known.name, "x86_64" | "i686")
     }
 
     fn is_microvm(&self) -> bool {
-        self.arguments == MICROVM
+        self.microvm
+    }
+
+    /// Whether this machine's own CPU could run the guest.
+    fn is_native(&self) -> bool {
+        architecture::own().is_some_and(|own| own == self.known || self.is_pc() && own.name == "x86_64")
     }
 }
 
-/// With a PCI Express bus, since distributions build the driver of the other bus (virtio_mmio) as a module.
-const MICROVM: &[&str] = &["-M", "microvm,pcie=on"];
-
-fn machine(asked: Option<cli::Machine>) -> Result<Machine> {
-    let of = |qemu, package, console, arguments| Machine { qemu, package, console, arguments };
-    Ok(match env::consts::ARCH {
-        "x86_64" | "x86" => {
-            let arguments = if asked == Some(cli::Machine::Microvm) { MICROVM } else { &["-M", "q35"] };
-            of("qemu-system-x86_64", "qemu-system-x86", "ttyS0", arguments)
-        }
-        other if asked.is_some() => bail!("--machine microvm is for x86_64, and this is {other}"),
-        "aarch64" => of("qemu-system-aarch64", "qemu-system-arm", "ttyAMA0", &["-M", "virt"]),
-        "riscv64" => of("qemu-system-riscv64", "qemu-system-misc", "ttyS0", &["-M", "virt"]),
-        other => bail!("no QEMU machine type is known for {other}"),
-    })
+/// The machine for a kernel, else for an image, else like this one.
+fn machine(
+    asked: Option<cli::Machine>,
+    kernel: Option<&'static Known>,
+    image: Option<Architecture>,
+) -> Result<Machine> {
+    let known = kernel.or_else(|| image.and_then(architecture::of)).or_else(architecture::own);
+    let known = known.with_context(|| format!("no QEMU machine type is known for {}", env::consts::ARCH))?;
+    let machine = Machine { known, microvm: asked == Some(cli::Machine::Microvm) };
+    ensure!(
+        !machine.microvm || machine.is_pc(),
+        "--machine microvm is for x86_64, and this is {}",
+        known.name
+    );
+    Ok(machine)
 }
 
 /// How QEMU runs the guest.
@@ -164,7 +190,7 @@ struct Acceleration {
 
 fn acceleration(no_kvm: bool, machine: &Machine) -> Acceleration {
     let kvm = || File::options().read(true).write(true).open("/dev/kvm").is_ok();
-    let description = if no_kvm {
+    let description = if no_kvm || !machine.is_native() {
         "emulated"
     } else if !kvm() {
         "slow emulation (/dev/kvm cannot be opened)"
@@ -175,13 +201,13 @@ fn acceleration(no_kvm: bool, machine: &Machine) -> Acceleration {
     };
     // With one thread per CPU, QEMU 7.2 sometimes executes an instruction while the kernel patches it, and
     // the guest dies of int3.
-    Acceleration { emulated: true, accel: "tcg,thread=single", cpu: "max", description }
+    Acceleration { emulated: true, accel: "tcg,thread=single", cpu: machine.known.cpu, description }
 }
 
 /// Whether QEMU can start a machine with KVM. Nested KVM may lack features that make QEMU abort.
 fn kvm_works(machine: &Machine) -> bool {
-    let mut command = Command::new(machine.qemu);
-    command.args(machine.arguments).args(["-nodefaults", "-no-user-config", "-display", "none", "-S"]);
+    let mut command = Command::new(machine.qemu());
+    command.args(machine.arguments()).args(["-nodefaults", "-no-user-config", "-display", "none", "-S"]);
     command.args(["-accel", "kvm", "-cpu", "host", "-monitor", "stdio"]);
     let child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
     let Ok(mut child) = child else { return true };
@@ -210,61 +236,4 @@ fn memory(need: u64) -> u64 {
         eprintln!("repot: the image needs about {} of memory", size::mib(need));
     }
     need.max(MEMORY)
-}
-
-fn kernel(given: Option<&Path>) -> Result<PathBuf> {
-    if let Some(path) =
-        given.map(Path::to_path_buf).or_else(|| env::var_os("REPOT_KERNEL").map(PathBuf::from))
-    {
-        ensure!(path.is_file(), "kernel {} does not exist", path.display());
-        return Ok(path);
-    }
-    let found = candidates().into_iter().find(|path| File::open(path).is_ok_and(|file| is_file(&file)));
-    found.context(
-        "found no readable kernel in target/kernels, /boot or /usr/lib/modules: use --kernel FILE. On Debian, \
-         `apt install linux-image-cloud-amd64` puts one in /boot. To get one without installing it, run `apt \
-         download` for the package that `apt-cache depends linux-image-cloud-amd64` names, then `dpkg -x FILE.deb \
-         DIR`, and use DIR/boot/vmlinuz-*",
-    )
-}
-
-/// Kernels by directory, and the newest first by the version in their path.
-fn candidates() -> Vec<PathBuf> {
-    let sorted = |directory: &str, below: &str, prefix: &str| {
-        let mut paths: Vec<_> = fs::read_dir(directory)
-            .into_iter()
-            .flatten()
-            .filter_map(Result::ok)
-            .filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix))
-            .map(|entry| entry.path().join(below))
-            .collect();
-        paths.sort_by_cached_key(|path| std::cmp::Reverse(version(&path.to_string_lossy())));
-        paths
-    };
-    let mut paths = sorted("target/kernels", "vmlinuz", "");
-    // join("") leaves a slash at the end; collecting the components removes it.
-    paths.extend(sorted("/boot", "", "vmlinuz").into_iter().map(|path| path.components().collect()));
-    paths.extend(sorted("/usr/lib/modules", "vmlinuz", ""));
-    paths.push(PathBuf::from("/vmlinuz"));
-    paths
-}
-
-/// The numbers in a name, for sorting: 6.12 is newer than 6.9.
-fn version(name: &str) -> Vec<u64> {
-    name.split(|letter: char| !letter.is_ascii_digit()).filter_map(|digits| digits.parse().ok()).collect()
-}
-
-fn is_file(file: &File) -> bool {
-    file.metadata().is_ok_and(|metadata| metadata.is_file())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::version;
-
-    #[test]
-    fn newer_kernels_have_larger_numbers() {
-        assert!(version("/boot/vmlinuz-6.12.3-amd64") > version("/boot/vmlinuz-6.9.1-amd64"));
-        assert!(version("target/kernels/7/vmlinuz") > version("target/kernels/5.10/vmlinuz"));
-    }
 }

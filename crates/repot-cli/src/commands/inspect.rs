@@ -102,7 +102,7 @@ fn findings(
         payload: root.map(|root| root.facts.clone()),
         ram: match root {
             Some(root) => root.inner.payload(bytes, root.facts.compressed),
-            None => Footprint::of(survey.tree()).need(bytes),
+            None => Footprint::of(survey.tree(), survey.page()).need(bytes),
         },
         ram_zram: root.map(|root| {
             let payload::Facts { compressed, zram_thousandths, .. } = root.facts;

@@ -1,5 +1,6 @@
 //! `repot pack`: turns a root file system into an image that boots, in one command.
 
+mod init;
 mod run;
 
 use std::env;
@@ -11,11 +12,11 @@ use indicatif::{ProgressBar, ProgressStyle};
 use repot::options::{Options, Zram};
 use serde::Serialize;
 
+use crate::architecture;
 use crate::cli::Pack;
 use crate::codec::{Compression, Encoder};
 use crate::errors::usage;
 use crate::image::{Image, config, xattr_list};
-use crate::init_binary;
 use crate::modules::{self, Modules};
 use crate::output::{self, BLOCK, Counted, Output};
 use crate::payload;
@@ -34,20 +35,19 @@ const FRONT: u64 = 512;
 pub fn run(args: &Pack) -> Result<()> {
     let level = level(args)?;
     let epoch = source_date_epoch()?;
-    let init = if args.payload {
-        init_binary::find_for_payload(args.init.as_deref())?
-    } else {
-        init_binary::find(args.init.as_deref())?
-    };
     let output = if args.dry_run { Output::dry(&args.output)? } else { Output::create(&args.output)? };
     let choice = Choice { image: args.image.clone(), architecture: args.arch.clone() };
     let owners = owners(args)?;
     let mut source = source::open_as(&args.root, &choice, output.directory(), owners)?;
     source.warnings.extend(leave_out(args, &mut source.tree));
     edit(args, &mut source)?;
+    let target = init::target(args, &source.tree);
+    let init = init::find(args, target)?;
+    source.warnings.extend(init.warning.clone());
+    let page = architecture::page(target);
     let front = source.front.take();
     let mut settings = args.config.clone();
-    let program = run::install(args, &mut source, &init, &mut settings)?;
+    let program = run::install(args, &mut source, target, &mut settings)?;
     if program.is_none() && !args.program.driver.is_empty() {
         return Err(usage("--driver is for an image that runs one program: add --run or -- PROGRAM".into()));
     }
@@ -58,9 +58,9 @@ pub fn run(args: &Pack) -> Result<()> {
     warnings.append(&mut image.warnings);
     let packed = in_front(front, output).and_then(|output| {
         if args.payload {
-            payload(args, level, image, &modules, output)
+            payload(args, level, image, &modules, page, output)
         } else {
-            whole(args, level, &image, output)
+            whole(args, level, &image, page, output)
         }
     });
     let mut packed = packed.map_err(output::cause)?;
@@ -175,7 +175,7 @@ fn configuration(tree: &Tree) -> Result<String> {
 }
 
 /// Packs an image that the kernel unpacks whole.
-fn whole(args: &Pack, level: u32, image: &Image, output: Counted) -> Result<Packed> {
+fn whole(args: &Pack, level: u32, image: &Image, page: u64, output: Counted) -> Result<Packed> {
     let (init, warnings) = check(image.tree())?;
     let progress = progress(image.tree());
     let cannot_write = || format!("cannot write {}", args.output.display());
@@ -196,13 +196,20 @@ fn whole(args: &Pack, level: u32, image: &Image, output: Counted) -> Result<Pack
         run: None,
         payload: None,
         modules: Vec::new(),
-        ram: Footprint::of(image.tree()).need(counted.bytes),
+        ram: Footprint::of(image.tree(), page).need(counted.bytes),
         warnings,
     })
 }
 
 /// Packs an image whose root stays compressed until `/init` unpacks it.
-fn payload(args: &Pack, level: u32, image: Image, modules: &[Modules], output: Counted) -> Result<Packed> {
+fn payload(
+    args: &Pack,
+    level: u32,
+    image: Image,
+    modules: &[Modules],
+    page: u64,
+    output: Counted,
+) -> Result<Packed> {
     let (init, warnings) = check(image.tree())?;
     let progress = progress(image.tree());
     let (inner, mut outer) = image.split()?;
@@ -216,7 +223,7 @@ fn payload(args: &Pack, level: u32, image: Image, modules: &[Modules], output: C
     progress.finish_and_clear();
     counted.out.commit()?;
 
-    let footprint = Footprint::of(&inner);
+    let footprint = Footprint::of(&inner, page);
     let facts = payload::Facts::of(&index);
     Ok(Packed {
         image: args.output.display().to_string(),

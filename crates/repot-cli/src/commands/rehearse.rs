@@ -67,7 +67,8 @@ pub fn run(args: &Rehearse) -> Result<()> {
 
 /// Fails unless the machine has memory to spare: the copy cannot be paged out.
 fn check_memory(directory: &Path) -> Result<()> {
-    let needs = Footprint::of(&directory::scan(directory)?.tree).unpacked();
+    let needs =
+        Footprint::of(&directory::scan(directory)?.tree, rustix::param::page_size() as u64).unpacked();
     let meminfo = fs::read_to_string("/proc/meminfo").context("cannot read /proc/meminfo")?;
     let available = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
     let available = available.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());

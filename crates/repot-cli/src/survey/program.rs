@@ -3,7 +3,7 @@
 use std::io::Read;
 
 use anyhow::Result;
-use repot::facts::program::Program;
+use repot::facts::program::{Architecture, Program};
 use repot::options::Options;
 
 use super::{READ_WHOLE, Survey, read_up_to};
@@ -20,6 +20,12 @@ const ELF_HEADER: usize = 64;
 pub(crate) const KEPT: u64 = 512 << 20;
 
 impl Survey {
+    /// The architecture of the image's programs: of the one that runs in the end, or of any.
+    #[must_use]
+    pub fn architecture(&self) -> Option<Architecture> {
+        programs::architecture_of(self.tree(), &|id| self.program(id), self.repot(), None)
+    }
+
     /// What the image holds and `/init`, which is repot, cannot use.
     #[must_use]
     pub fn missing_features(&self) -> Vec<String> {

@@ -89,6 +89,11 @@ impl Spool {
 
     /// Verifies everything and reads the tree. An error names the chunk or frame.
     pub(crate) fn open(&self, outer: &Tree) -> Result<Root> {
+        self.open_on(outer, 4096)
+    }
+
+    /// Does the same, and measures the tree for a machine with pages of this size.
+    pub(crate) fn open_on(&self, outer: &Tree, page: u64) -> Result<Root> {
         let text = self.index.as_deref().context("the payload has no index")?;
         ensure!(text.len() <= LIMIT, "the index of the payload has more than {LIMIT} bytes");
         let index = Index::parse(text).map_err(|flaw| anyhow::anyhow!("{DIRECTORY}: {flaw}"))?;
@@ -116,7 +121,7 @@ impl Spool {
         let mut tree = Tree::new(Attributes { permissions: 0o755, ..Attributes::default() });
         tarball.apply(&mut Layer::root(&mut tree, &mut weight))?;
         let facts = Facts::of(&index);
-        let inner = Footprint::of(&tree);
+        let inner = Footprint::of(&tree, page);
         let mut root = Root { tree, outer: HashMap::new(), facts, inner };
         // An entry at the real path precedes one whose path goes through a link.
         let mut done = HashSet::new();

@@ -6,7 +6,7 @@
 
 use super::{Arch, triple};
 use crate::command::read;
-use crate::debian::{self, Tool};
+use crate::debian;
 use anyhow::Result;
 use std::path::Path;
 use std::process::Command;
@@ -16,12 +16,7 @@ pub(super) fn variables(arch: Arch) -> Result<Vec<(String, String)>> {
     let (triple, _) = triple(arch)?;
     let triple = triple.replace('-', "_");
     let here = std::env::consts::ARCH == arch.name();
-    let (program, package): Tool = match arch {
-        _ if here => ("cc", "gcc"),
-        Arch::Aarch64 => ("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu"),
-        Arch::I686 => ("i686-linux-gnu-gcc", "gcc-i686-linux-gnu"),
-        Arch::X86_64 => ("x86_64-linux-gnu-gcc", "gcc-x86-64-linux-gnu"),
-    };
+    let (program, package) = if here { ("cc", "gcc") } else { arch.c_compiler() };
     debian::need(&[(program, package)])?;
     let own = read(Command::new(program).arg("-print-file-name=include"))?;
     let declared = Path::new(env!("CARGO_MANIFEST_DIR")).join("include");

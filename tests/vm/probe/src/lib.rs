@@ -12,3 +12,6 @@ pub mod sys;
 pub const FORGET: &str = "probe-forget";
 /// What it says when it has.
 pub const FORGOTTEN: &str = "probe: forgotten";
+
+/// What begins the report where it goes over the console.
+pub const REPORT: &str = "probe-report ";

@@ -17,6 +17,17 @@ pub fn kernel_log() -> io::Result<Vec<u8>> {
     Ok(log)
 }
 
+/// Keeps the kernel's messages off the console, or lets them on it again.
+pub fn quiet_console(quiet: bool) -> io::Result<()> {
+    const CONSOLE_OFF: libc::c_int = 6;
+    const CONSOLE_ON: libc::c_int = 7;
+    // SAFETY: neither takes a buffer.
+    match unsafe { libc::klogctl(if quiet { CONSOLE_OFF } else { CONSOLE_ON }, std::ptr::null_mut(), 0) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
 /// Runs `job` in a child process and returns its exit code, or -1 if a signal ended it.
 ///
 /// Only for a process with one thread: the child continues with a copy of the parent's memory.

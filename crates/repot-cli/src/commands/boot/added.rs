@@ -6,6 +6,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use repot::facts::program::Architecture;
 use repot::options::{Options, cmdline};
 use repot::run::{DESCRIPTION, OnExit, Program, RUNNER};
 use tempfile::TempDir;
@@ -50,7 +51,7 @@ pub(super) fn image(args: &Boot, kernel: &Path, network: bool) -> Result<Option<
     let mut members = Vec::new();
     let mut parameters = None;
     if let Some(command) = &args.exec {
-        members.extend(program(own.unwrap_or_default(), command)?);
+        members.extend(program(own.unwrap_or_default(), command, survey.architecture())?);
         parameters = Some(self::parameters(&survey)?);
     }
     members.extend(modules.iter().flat_map(files));
@@ -67,11 +68,11 @@ pub(super) fn image(args: &Boot, kernel: &Path, network: bool) -> Result<Option<
 pub(in crate::commands) type Member = (String, u32, Vec<u8>);
 
 /// The runner and its program, with the environment, the user and the directory of the image's own program.
-fn program(mut program: Program, command: &str) -> Result<[Member; 2]> {
+fn program(mut program: Program, command: &str, target: Option<Architecture>) -> Result<[Member; 2]> {
     program.args = words(command).with_context(|| format!("--exec {command:?}"))?;
     ensure!(!program.args.is_empty(), "--exec names no program");
     program.onexit = OnExit::Poweroff;
-    let runner = init_binary::find_runner()?;
+    let runner = init_binary::find_runner(target)?;
     Ok([(RUNNER.into(), 0o100_755, runner.bytes.to_vec()), (DESCRIPTION.into(), 0o100_400, program.text())])
 }
 

@@ -43,9 +43,9 @@ pub(super) fn run(mut command: Command, machine: &Machine, exit: &Port, args: &B
     sys::end_with_this_thread(&mut command);
     let mut child = match command.stdout(Stdio::piped()).spawn() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            bail!("{} is not installed (Debian: apt install {})", machine.qemu, machine.package)
+            bail!("{} is not installed (Debian: apt install {})", machine.qemu(), machine.package())
         }
-        child => child.with_context(|| format!("cannot run {}", machine.qemu))?,
+        child => child.with_context(|| format!("cannot run {}", machine.qemu()))?,
     };
     let (sender, events) = channel();
     let output = child.stdout.take().context("QEMU has no output")?;
@@ -59,7 +59,7 @@ pub(super) fn run(mut command: Command, machine: &Machine, exit: &Port, args: &B
     if !matches!(ended, Ok(Ended::Guest(_))) {
         stop(&mut child, &events);
     }
-    let status = child.wait().with_context(|| format!("cannot wait for {}", machine.qemu))?;
+    let status = child.wait().with_context(|| format!("cannot wait for {}", machine.qemu()))?;
     result(ended?, status, exit, args)
 }
 

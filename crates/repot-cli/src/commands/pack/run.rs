@@ -1,11 +1,12 @@
 //! `pack --run`: an image that runs one program.
 
 use anyhow::Result;
+use repot::facts::program::Architecture;
 
 use crate::cli::Pack;
 use crate::container::{self, Request};
 use crate::image::config::Setting;
-use crate::init_binary::{self, InitBinary};
+use crate::init_binary;
 use crate::programs;
 use crate::source::Source;
 
@@ -14,7 +15,7 @@ use crate::source::Source;
 pub(super) fn install(
     args: &Pack,
     source: &mut Source,
-    init: &InitBinary,
+    target: Option<Architecture>,
     settings: &mut Vec<Setting>,
 ) -> Result<Option<String>> {
     let options = &args.program;
@@ -39,9 +40,10 @@ pub(super) fn install(
         user: options.user.clone(),
         onexit: options.onexit,
     };
-    let program = container::describe(&mut source.tree, &config, &request, init.architecture)?;
+    let runner = init_binary::find_runner(target)?;
+    source.warnings.extend(runner.warning.clone());
+    let program = container::describe(&mut source.tree, &config, &request, runner.architecture)?;
     source.warnings.extend(container::ignored(&config));
-    let runner = init_binary::find_runner()?;
     settings.retain(|setting| setting.key != "init");
     settings.push(container::install(&mut source.tree, &program, &runner));
     Ok(Some(container::summary(&program)))

@@ -152,8 +152,9 @@ fn process(argv: &[CString], proc: &Proc, open: &[u32]) -> Result<Process, Strin
 
 fn root_statfs() -> Result<Statfs, String> {
     let seen = statfs("/").map_err(|error| format!("statfs /: {error}"))?;
-    let magic = u64::try_from(seen.f_type).unwrap_or(0);
-    let kind = match magic {
+    // 32 bits, in a field that is signed on some machines.
+    let bytes = seen.f_type.to_le_bytes();
+    let kind = match u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]) {
         0x0102_1994 => "tmpfs".to_owned(),
         0x8584_58f6 => "ramfs".to_owned(),
         other => format!("{other:x}"),

@@ -1,0 +1,178 @@
+//! The kernel to boot: the newest one that runs the programs of the image, and what it is built for.
+
+use std::env;
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, ensure};
+use flate2::read::MultiGzDecoder;
+use repot::facts::program::Architecture;
+
+use crate::architecture::{self, Known};
+
+/// Bytes of a kernel that are read: enough for all headers.
+const HEAD: usize = 0x1_0100;
+
+/// The kernel that is given, else that of `REPOT_KERNEL`, else the newest one that runs programs of `image`.
+/// With its architecture, if its format tells.
+pub(super) fn find(
+    given: Option<&Path>,
+    image: Option<Architecture>,
+) -> Result<(PathBuf, Option<&'static Known>)> {
+    if let Some(path) =
+        given.map(Path::to_path_buf).or_else(|| env::var_os("REPOT_KERNEL").map(PathBuf::from))
+    {
+        ensure!(path.is_file(), "kernel {} does not exist", path.display());
+        let known = of_file(&path);
+        if let (Some(known), Some(image)) = (known, image) {
+            ensure!(
+                known.runs(image),
+                "the image is for {}, but the kernel {} is for {}: use --kernel FILE",
+                architecture::name(image),
+                path.display(),
+                known.name
+            );
+        }
+        return Ok((path, known));
+    }
+    let readable = |path: &PathBuf| File::open(path).is_ok_and(|file| is_file(&file));
+    let mut others = Vec::new();
+    for path in candidates().into_iter().filter(readable) {
+        let known = of_file(&path);
+        match (known, image.or_else(|| architecture::own().map(|own| own.elf))) {
+            (Some(known), Some(image)) if !known.runs(image) => others.push(known.name),
+            _ => return Ok((path, known)),
+        }
+    }
+    let image = image.map_or_else(String::new, |image| format!(" for {}", architecture::name(image)));
+    others.sort_unstable();
+    others.dedup();
+    let others = if others.is_empty() { String::new() } else { format!(", only for {}", others.join(", ")) };
+    Err(anyhow::anyhow!(
+        "found no readable kernel{image} in target/kernels, /boot or /usr/lib/modules{others}: use --kernel FILE. On \
+         Debian, `apt install linux-image-cloud-amd64` puts one in /boot. To get one without installing it, run `apt \
+         download` for the package that `apt-cache depends linux-image-cloud-amd64` names, then `dpkg -x FILE.deb \
+         DIR`, and use DIR/boot/vmlinuz-*"
+    ))
+}
+
+/// The architecture of a kernel file; `None` if its format does not tell.
+fn of_file(path: &Path) -> Option<&'static Known> {
+    let head = head(File::open(path).ok()?)?;
+    if head.starts_with(&[0x1f, 0x8b]) {
+        // Image.gz: of arm64 and riscv, without a header of its own.
+        return of(&self::head(MultiGzDecoder::new(&*fs::read(path).ok()?))?);
+    }
+    of(&head)
+}
+
+fn head(from: impl Read) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    from.take(HEAD as u64).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
+}
+
+/// The architecture of a kernel that begins with these bytes.
+fn of(head: &[u8]) -> Option<&'static Known> {
+    let at = |offset: usize, magic: &[u8]| head.get(offset..).is_some_and(|rest| rest.starts_with(magic));
+    let word = |offset: usize| Some(u16::from_le_bytes(head.get(offset..offset + 2)?.try_into().ok()?));
+    // Documentation/arch/x86/boot.rst: bit 0 of xloadflags.
+    if at(0x202, b"HdrS") {
+        let wide = word(0x236)? & 1 == 1;
+        return architecture::named(if wide { "x86_64" } else { "i686" });
+    }
+    // The images of arm64 and riscv; the zImage of arm; what s390 puts behind its loader.
+    let magics: [(usize, &[u8], &str); 4] = [
+        (0x38, b"ARM\x64", "aarch64"),
+        (0x38, b"RSC\x05", "riscv64"),
+        (0x24, &[0x18, 0x28, 0x6f, 0x01], "armv7"),
+        (0x1_0008, b"S390EP", "s390x"),
+    ];
+    if let Some((.., name)) = magics.iter().find(|(offset, magic, _)| at(*offset, magic)) {
+        return architecture::named(name);
+    }
+    if at(0, b"\x7fELF") {
+        let program = crate::programs::of_head(head, &mut false).ok()?;
+        return architecture::of(program.architecture?);
+    }
+    // An EFI program, such as a zboot image: the machine of the PE header.
+    let header = usize::from(word(0x3c).filter(|_| at(0, b"MZ"))?);
+    if !at(header, b"PE\0\0") {
+        return None;
+    }
+    architecture::named(match word(header + 4)? {
+        0x8664 => "x86_64",
+        0x014c => "i686",
+        0xaa64 => "aarch64",
+        0x01c2 | 0x01c4 => "armv7",
+        0x5064 => "riscv64",
+        0x6264 => "loongarch64",
+        _ => return None,
+    })
+}
+
+fn candidates() -> Vec<PathBuf> {
+    let sorted = |directory: &Path, below: &str, prefix: &str| {
+        let mut paths: Vec<_> = fs::read_dir(directory)
+            .into_iter()
+            .flatten()
+            .filter_map(Result::ok)
+            .filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix))
+            .map(|entry| entry.path().join(below))
+            .collect();
+        paths.sort_by_cached_key(|path| std::cmp::Reverse(version(&path.to_string_lossy())));
+        paths
+    };
+    let kept = Path::new("target/kernels");
+    let mut paths = sorted(kept, "vmlinuz", "");
+    for known in architecture::ALL {
+        paths.extend(sorted(&kept.join(known.name), "vmlinuz", ""));
+    }
+    // join("") leaves a slash at the end; collecting the components removes it.
+    let boot = |prefix| sorted(Path::new("/boot"), "", prefix).into_iter();
+    paths.extend(boot("vmlinuz").chain(boot("vmlinux")).map(|path| path.components().collect()));
+    paths.extend(sorted(Path::new("/usr/lib/modules"), "vmlinuz", ""));
+    paths.push(PathBuf::from("/vmlinuz"));
+    paths
+}
+
+/// The numbers in a name, for sorting: 6.12 is newer than 6.9.
+fn version(name: &str) -> Vec<u64> {
+    name.split(|letter: char| !letter.is_ascii_digit()).filter_map(|digits| digits.parse().ok()).collect()
+}
+
+fn is_file(file: &File) -> bool {
+    file.metadata().is_ok_and(|metadata| metadata.is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn newer_kernels_have_larger_numbers() {
+        assert!(version("/boot/vmlinuz-6.12.3-amd64") > version("/boot/vmlinuz-6.9.1-amd64"));
+        assert!(version("target/kernels/7/vmlinuz") > version("target/kernels/5.10/vmlinuz"));
+    }
+
+    #[test]
+    fn kernels_are_recognized_by_their_headers() {
+        let with = |parts: &[(usize, &[u8])]| {
+            let mut bytes = vec![0; HEAD];
+            for (at, part) in parts {
+                bytes[*at..at + part.len()].copy_from_slice(part);
+            }
+            of(&bytes).map(|known| known.name)
+        };
+        assert_eq!(with(&[(0, b"MZ"), (0x202, b"HdrS"), (0x236, &[0x3f])]), Some("x86_64"));
+        assert_eq!(with(&[(0x202, b"HdrS"), (0x236, &[0x2c])]), Some("i686"));
+        assert_eq!(with(&[(0, b"MZ"), (0x38, b"ARM\x64")]), Some("aarch64"));
+        assert_eq!(with(&[(0x38, b"RSC\x05")]), Some("riscv64"));
+        assert_eq!(with(&[(0x24, &[0x18, 0x28, 0x6f, 1])]), Some("armv7"));
+        assert_eq!(with(&[(0x1_0008, b"S390EP")]), Some("s390x"));
+        assert_eq!(with(&[(0, b"\x7fELF\x02\x01\x01"), (18, &[21])]), Some("ppc64le"));
+        assert_eq!(with(&[(0, b"MZ"), (0x3c, &[0x80]), (0x80, b"PE\0\0\x64\x62")]), Some("loongarch64"));
+        assert_eq!(with(&[(0, b"MZ")]), None);
+    }
+}

@@ -1,0 +1,195 @@
+//! The architectures that repot is released for, and what differs between them: names, the Rust target, the C
+//! compiler, and the machine that QEMU emulates.
+
+use crate::debian::Tool;
+
+/// An architecture the init is built for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arch {
+    /// 64-bit PCs.
+    X86_64,
+    /// 64-bit Arm.
+    Aarch64,
+    /// 32-bit PCs.
+    I686,
+    /// 32-bit Arm with hardware floating point.
+    Armv7,
+    /// 64-bit RISC-V.
+    Riscv64,
+    /// 64-bit POWER, little-endian.
+    Ppc64le,
+    /// 64-bit IBM Z, the one that is big-endian.
+    S390x,
+    /// 64-bit LoongArch.
+    Loongarch64,
+}
+
+/// How the C library gets into the programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Library {
+    /// The one that comes with the Rust target.
+    Musl,
+    /// Debian's, linked statically by the named compiler: Rust has no library for musl there.
+    Glibc,
+}
+
+/// The machine that QEMU emulates for a kernel.
+#[derive(Debug, Clone, Copy)]
+pub struct Platform {
+    /// QEMU and its Debian package.
+    pub qemu: Tool,
+    /// Options that select the machine and the CPU.
+    pub arguments: &'static [&'static str],
+    /// The console, as `console=` names it.
+    pub console: &'static str,
+    /// More parameters for the kernel.
+    pub parameters: &'static str,
+    /// Whether it has a second serial port, as `/dev/ttyS1`. Others send the report over the console.
+    pub second_port: bool,
+}
+
+impl Arch {
+    /// All of them.
+    pub const ALL: [Arch; 8] = [
+        Arch::X86_64,
+        Arch::Aarch64,
+        Arch::I686,
+        Arch::Armv7,
+        Arch::Riscv64,
+        Arch::Ppc64le,
+        Arch::S390x,
+        Arch::Loongarch64,
+    ];
+
+    /// Its name in `target/dist` and on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Arch::X86_64 => "x86_64",
+            Arch::Aarch64 => "aarch64",
+            Arch::I686 => "i686",
+            Arch::Armv7 => "armv7",
+            Arch::Riscv64 => "riscv64",
+            Arch::Ppc64le => "ppc64le",
+            Arch::S390x => "s390x",
+            Arch::Loongarch64 => "loongarch64",
+        }
+    }
+
+    /// The architecture with this [name](Arch::name).
+    #[must_use]
+    pub fn named(name: &str) -> Option<Arch> {
+        Arch::ALL.into_iter().find(|arch| arch.name() == name)
+    }
+
+    /// Its name to Debian.
+    #[must_use]
+    pub fn debian(self) -> &'static str {
+        match self {
+            Arch::X86_64 => "amd64",
+            Arch::Aarch64 => "arm64",
+            Arch::I686 => "i386",
+            Arch::Armv7 => "armhf",
+            Arch::Riscv64 => "riscv64",
+            Arch::Ppc64le => "ppc64el",
+            Arch::S390x => "s390x",
+            Arch::Loongarch64 => "loong64",
+        }
+    }
+
+    /// Its Rust targets, the best one first, and where their C library comes from. Without the library of the
+    /// first at hand, the second takes its place.
+    pub(crate) fn targets(self) -> &'static [(&'static str, Library)] {
+        use Library::{Glibc, Musl};
+        match self {
+            Arch::X86_64 => &[("x86_64-unknown-linux-musl", Musl)],
+            Arch::Aarch64 => &[("aarch64-unknown-linux-musl", Musl)],
+            Arch::I686 => &[("i686-unknown-linux-musl", Musl)],
+            Arch::Armv7 => {
+                &[("armv7-unknown-linux-musleabihf", Musl), ("armv7-unknown-linux-gnueabihf", Glibc)]
+            }
+            Arch::Riscv64 => {
+                &[("riscv64gc-unknown-linux-musl", Musl), ("riscv64gc-unknown-linux-gnu", Glibc)]
+            }
+            Arch::Ppc64le => {
+                &[("powerpc64le-unknown-linux-musl", Musl), ("powerpc64le-unknown-linux-gnu", Glibc)]
+            }
+            Arch::S390x => &[("s390x-unknown-linux-gnu", Glibc)],
+            Arch::Loongarch64 => {
+                &[("loongarch64-unknown-linux-musl", Musl), ("loongarch64-unknown-linux-gnu", Glibc)]
+            }
+        }
+    }
+
+    /// The C compiler for it on another machine, and its Debian package.
+    pub(crate) fn c_compiler(self) -> Tool {
+        match self {
+            Arch::X86_64 => ("x86_64-linux-gnu-gcc", "gcc-x86-64-linux-gnu"),
+            Arch::Aarch64 => ("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu"),
+            Arch::I686 => ("i686-linux-gnu-gcc", "gcc-i686-linux-gnu"),
+            Arch::Armv7 => ("arm-linux-gnueabihf-gcc", "gcc-arm-linux-gnueabihf"),
+            Arch::Riscv64 => ("riscv64-linux-gnu-gcc", "gcc-riscv64-linux-gnu"),
+            Arch::Ppc64le => ("powerpc64le-linux-gnu-gcc", "gcc-powerpc64le-linux-gnu"),
+            Arch::S390x => ("s390x-linux-gnu-gcc", "gcc-s390x-linux-gnu"),
+            Arch::Loongarch64 => ("loongarch64-linux-gnu-gcc", "gcc-loongarch64-linux-gnu"),
+        }
+    }
+
+    /// A file of the static C library for [`c_compiler`](Arch::c_compiler), and its Debian package.
+    pub(crate) fn c_library(self) -> (String, String) {
+        let (compiler, _) = self.c_compiler();
+        let prefix = compiler.trim_end_matches("-gcc");
+        (format!("/usr/{prefix}/lib/libc.a"), format!("libc6-dev-{}-cross", self.debian()))
+    }
+
+    /// The machine that boots its kernels.
+    #[must_use]
+    pub fn platform(self) -> Platform {
+        let of = |qemu, arguments, console| Platform {
+            qemu,
+            arguments,
+            console,
+            parameters: "",
+            second_port: false,
+        };
+        // A busy host makes the kernel distrust the emulated timer.
+        let pc = Platform {
+            parameters: "no_timer_check",
+            second_port: true,
+            ..of(crate::debian::QEMU, &["-machine", "pc", "-cpu", "max"], "ttyS0")
+        };
+        let arm = ("qemu-system-aarch64", "qemu-system-arm");
+        match self {
+            Arch::X86_64 | Arch::I686 => pc,
+            // By default, QEMU spends most of its time on authenticating pointers.
+            Arch::Aarch64 => of(arm, &["-machine", "virt", "-cpu", "max,pauth-impdef=on"], "ttyAMA0"),
+            Arch::Armv7 => of(
+                ("qemu-system-arm", "qemu-system-arm"),
+                // The kernel without LPAE reaches no device above 4 GiB.
+                &["-machine", "virt,highmem=off", "-cpu", "cortex-a15"],
+                "ttyAMA0",
+            ),
+            Arch::Riscv64 => of(
+                ("qemu-system-riscv64", "qemu-system-misc"),
+                &["-machine", "virt", "-cpu", "rv64"],
+                "ttyS0",
+            ),
+            Arch::Ppc64le => of(
+                ("qemu-system-ppc64", "qemu-system-ppc"),
+                // Without the firmware that interprets Forth.
+                &["-machine", "pseries,x-vof=on", "-cpu", "power10"],
+                "hvc0",
+            ),
+            Arch::S390x => of(
+                ("qemu-system-s390x", "qemu-system-misc"),
+                &["-machine", "s390-ccw-virtio", "-cpu", "max"],
+                "ttysclp0",
+            ),
+            Arch::Loongarch64 => of(
+                ("qemu-system-loongarch64", "qemu-system-misc"),
+                &["-machine", "virt", "-cpu", "max"],
+                "ttyS0",
+            ),
+        }
+    }
+}
