@@ -27,8 +27,8 @@ pub(crate) fn tell(root: &Path) -> Done {
     Ok(say(&format!("tally {}", of(root)?))?)
 }
 
-/// The tally of the tree below `root`, without `root` itself, without mounts below it, and without `/init`, which
-/// repot removes once it has served.
+/// The tally of the tree below `root`, without `root` itself, without mounts below it, and without `/init`,
+/// which repot removes once it has served.
 pub(crate) fn of(root: &Path) -> io::Result<Tally> {
     let mut tally = Tally::default();
     let device = root.symlink_metadata()?.dev();
