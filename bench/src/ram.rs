@@ -53,15 +53,16 @@ impl std::fmt::Display for Found {
     }
 }
 
-/// Searches for all, two machines at a time, prints the table and writes `docs/bench/ram.md`.
+/// The trees that the page shows.
+const TREES: [&str; 2] = ["debian", "large"];
+
+/// Searches for all, two machines at a time, prints the tables and writes `docs/bench/ram.md`. What is not measured
+/// this time keeps its numbers.
 pub(crate) fn ram(names: &[String], only: &[String], peers: &[Peer], quick: bool) -> Result<()> {
     debian::need(&[debian::QEMU, debian::BUSYBOX])?;
-    let wanted = |tree: &trees::Tree| match names {
-        [] => ["debian", "large"].contains(&tree.name.as_str()),
-        names => names.contains(&tree.name),
-    };
-    let is_whole = !quick && names.is_empty() && only.is_empty();
     let kernel = kernel(SERIES)?;
+    let earlier = std::fs::read_to_string(document::path("ram.md")?).unwrap_or_default();
+    let writes = !quick && peers.is_empty();
     let mut page = String::from("# The smallest machine\n\n");
     let _ = writeln!(
         page,
@@ -69,38 +70,65 @@ pub(crate) fn ram(names: &[String], only: &[String], peers: &[Peer], quick: bool
          by `cargo xtask bench ram` in steps of {STEP} MiB, on Linux {SERIES} in QEMU with 2 CPUs. The images are compressed with \
          zstd. \"no re-homing\" is the same image with the real init as /init. \"kernel and tree alone\" is what is not free in \
          the payload's smallest machine at the first instruction of the real init. Results vary by one step from search to \
-         search.\n"
+         search. Rows may be from different runs: `--only NAME` measures some again and keeps the others.\n"
     );
-    for tree in trees::all().into_iter().filter(wanted) {
-        tree.prepare()?;
-        println!("packing the images of {}", tree.name);
-        let images = image::all(&tree, only, peers)?;
-        let cases: Vec<Case<'_>> = images
-            .iter()
-            .flat_map(|image| {
-                ROOTS.map(|root| Case { image, root, late: AtomicUsize::new(0), free: Mutex::new(None) })
-            })
-            .collect();
-        let found = search_all(&cases, &kernel)?;
-        let rows: Vec<Vec<String>> = images
-            .iter()
-            .enumerate()
-            .map(|(at, image)| {
-                let cells = found[at * ROOTS.len()..][..ROOTS.len()].iter();
-                std::iter::once(image.about.clone()).chain(cells.map(Found::to_string)).collect()
-            })
-            .chain(floor(&images, &found))
-            .collect();
-        let table = text::table(&["", "ramfs", "tmpfs"], &rows);
-        println!("{}\n\n{table}", tree.about);
+    for tree in trees::all().into_iter().filter(|tree| TREES.contains(&tree.name.as_str())) {
+        let mut rows = kept(&earlier, &tree.about);
+        if names.is_empty() || names.contains(&tree.name) {
+            let measured = measure(&tree, only, peers, &kernel)?;
+            println!("{}\n\n{}", tree.about, text::table(&COLUMNS, &measured));
+            merge(&mut rows, measured);
+        }
+        let table = text::table(&COLUMNS, &rows);
         let _ = writeln!(page, "## {}\n\n{table}\n![](ram-{}.svg)\n", tree.about, tree.name);
-        if is_whole {
+        if writes {
             drawing(&tree, &rows)?;
         }
     }
     let _ = writeln!(page, "{}", machine::about()?);
-    if is_whole { document::write("ram.md", &page) } else { Ok(()) }
+    if writes { document::write("ram.md", &page) } else { Ok(()) }
 }
+
+const COLUMNS: [&str; 3] = ["", "ramfs", "tmpfs"];
+
+/// The rows of a tree: each contender, then what the kernel and the tree take alone.
+fn measure(tree: &trees::Tree, only: &[String], peers: &[Peer], kernel: &Kernel) -> Result<Vec<Vec<String>>> {
+    tree.prepare()?;
+    println!("packing the images of {}", tree.name);
+    let images = image::all(tree, only, peers)?;
+    let cases: Vec<Case<'_>> = images
+        .iter()
+        .flat_map(|image| {
+            ROOTS.map(|root| Case { image, root, late: AtomicUsize::new(0), free: Mutex::new(None) })
+        })
+        .collect();
+    let found = search_all(&cases, kernel)?;
+    let rows = images.iter().enumerate().map(|(at, image)| {
+        let cells = found[at * ROOTS.len()..][..ROOTS.len()].iter();
+        std::iter::once(image.about.clone()).chain(cells.map(Found::to_string)).collect()
+    });
+    Ok(rows.chain(floor(&images, &found)).collect())
+}
+
+/// The rows of a table of an earlier page.
+fn kept(page: &str, heading: &str) -> Vec<Vec<String>> {
+    let section = page.split("\n## ").find_map(|section| section.strip_prefix(heading)).unwrap_or_default();
+    let rows = section.lines().filter_map(|line| line.strip_prefix('|')?.strip_suffix('|'));
+    rows.skip(2).map(|row| row.split(" | ").map(|cell| cell.trim().replace("\\|", "|")).collect()).collect()
+}
+
+/// Replaces the rows that were measured again. Those that are new come before the last one, the kernel and the
+/// tree alone.
+fn merge(rows: &mut Vec<Vec<String>>, measured: Vec<Vec<String>>) {
+    for row in measured {
+        match rows.iter_mut().find(|earlier| earlier[0] == row[0]) {
+            Some(earlier) => *earlier = row,
+            None => rows.insert(rows.len() - usize::from(rows.iter().any(|row| row[0] == FLOOR)), row),
+        }
+    }
+}
+
+const FLOOR: &str = "kernel and tree alone";
 
 /// What the kernel and the tree take alone: what is in use in the payload's smallest machines at the first
 /// instruction of the real init, when the payload and its /init are gone.
@@ -108,7 +136,7 @@ fn floor(images: &[Image], found: &[Found]) -> Option<Vec<String>> {
     let at = images.iter().position(|image| image.name == image::PAYLOAD)?;
     let cells = found[at * ROOTS.len()..][..ROOTS.len()].iter();
     let cells = cells.map(|found| found.used.map_or_else(String::new, |used| used.to_string()));
-    Some(std::iter::once("kernel and tree alone".to_owned()).chain(cells).collect())
+    Some(std::iter::once(FLOOR.to_owned()).chain(cells).collect())
 }
 
 /// Draws a table on a ramfs root, the largest machine first.
@@ -224,4 +252,25 @@ fn boots(case: &Case<'_>, kernel: &Kernel, memory_mib: u32) -> Result<bool> {
     std::fs::write(folder.join("memory"), format!("{memory_mib} {whole}\n"))
         .context("cannot note the memory")?;
     Ok(whole)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{COLUMNS, FLOOR, kept, merge, text};
+
+    #[test]
+    fn a_row_that_is_not_measured_keeps_its_numbers() {
+        let row = |cells: [&str; 3]| cells.map(str::to_owned).to_vec();
+        let earlier =
+            vec![row(["tar | tar", "512", "520"]), row(["repot", "344", "520"]), row([FLOOR, "272", "272"])];
+        let page =
+            format!("# Page\n\n## A tree\n\n{}\n![](a.svg)\n\n## Another\n", text::table(&COLUMNS, &earlier));
+        let mut rows = kept(&page, "A tree");
+        assert_eq!(rows, earlier);
+        merge(&mut rows, vec![row(["repot", "336", "512"]), row(["payload", "280", "280"])]);
+        let names: Vec<&str> = rows.iter().map(|row| row[0].as_str()).collect();
+        assert_eq!(names, ["tar | tar", "repot", "payload", FLOOR]);
+        assert_eq!(rows[1][1], "336");
+        assert!(kept(&page, "Another").is_empty());
+    }
 }
