@@ -56,8 +56,8 @@ impl std::fmt::Display for Found {
 /// The trees that the page shows.
 const TREES: [&str; 2] = ["debian", "large"];
 
-/// Searches for all, two machines at a time, prints the tables and writes `docs/bench/ram.md`. What is not measured
-/// this time keeps its numbers.
+/// Searches for all, two machines at a time, prints the tables and writes `docs/bench/ram.md`. What is not
+/// measured this time keeps its numbers.
 pub(crate) fn ram(names: &[String], only: &[String], peers: &[Peer], quick: bool) -> Result<()> {
     debian::need(&[debian::QEMU, debian::BUSYBOX])?;
     let kernel = kernel(SERIES)?;
@@ -117,8 +117,8 @@ fn kept(page: &str, heading: &str) -> Vec<Vec<String>> {
     rows.skip(2).map(|row| row.split(" | ").map(|cell| cell.trim().replace("\\|", "|")).collect()).collect()
 }
 
-/// Replaces the rows that were measured again. Those that are new come before the last one, the kernel and the
-/// tree alone.
+/// Replaces the rows that were measured again. Those that are new come before the last one, the kernel and
+/// the tree alone.
 fn merge(rows: &mut Vec<Vec<String>>, measured: Vec<Vec<String>>) {
     for row in measured {
         match rows.iter_mut().find(|earlier| earlier[0] == row[0]) {
