@@ -10,6 +10,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-env-changed=REPOT_EMBED");
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("no OUT_DIR")?);
     let mut list = String::from("&[");
+    let mut inside = Vec::new();
     if let Some(folder) = env::var_os("REPOT_EMBED") {
         let folder = Path::new(&folder);
         println!("cargo::rerun-if-changed={}", folder.display());
@@ -25,6 +26,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             let copy = format!("{}-{name}", arch.display());
             fs::copy(&path, out.join(&copy)).map_err(failed)?;
             let arch = arch.display();
+            inside.push(format!("{arch}/{name}"));
             write!(
                 list,
                 "(\"{arch}\", \"{name}\", include_bytes!(concat!(env!(\"OUT_DIR\"), \"/{copy}\"))),"
@@ -32,6 +34,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
     }
     fs::write(out.join("embedded.rs"), list + "]")?;
+    // The text of `repot --version`. A value has one line.
+    let inside =
+        if inside.is_empty() { "nothing; programs are found on disk".to_owned() } else { inside.join(" ") };
+    println!("cargo::rustc-env=REPOT_INSIDE={inside}");
     Ok(())
 }
 

@@ -24,9 +24,12 @@ pub use self::here::{PlanArgs, Rehearse};
 pub use self::init::Init;
 pub use self::look::{Aspect, Cat, Diff, Extract, Ls};
 
+/// What `--version` prints. `-V` prints only the number.
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "\ninside: ", env!("REPOT_INSIDE"));
+
 /// Pack, inspect, boot and rehearse initramfs images that move their root onto a tmpfs
 #[derive(Debug, Parser)]
-#[command(name = "repot", version, propagate_version = true, max_term_width = 100)]
+#[command(name = "repot", version, long_version = VERSION, propagate_version = true, max_term_width = 100)]
 #[command(after_help = "Examples:
   repot pack rootfs/ -o image.zst          turn a directory into an initramfs that boots
   docker export c1 | repot pack - -o image.zst

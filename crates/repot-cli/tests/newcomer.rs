@@ -70,3 +70,12 @@ fn plan_without_the_right_to_mount_says_what_it_can() {
     let said = text(&out);
     assert!(said.contains("pivot_root") && said.contains("needs CAP_SYS_ADMIN"), "{said}");
 }
+
+#[test]
+fn the_version_says_which_programs_are_inside() {
+    let work = Work::new();
+    let whole = text(&work.repot(&["--version"]).stdout);
+    // What the tests run was built without REPOT_EMBED.
+    assert!(whole.ends_with("\ninside: nothing; programs are found on disk\n"), "{whole}");
+    assert!(whole.starts_with(text(&work.repot(&["-V"]).stdout).trim_end()));
+}
