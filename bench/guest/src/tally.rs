@@ -27,8 +27,7 @@ pub(crate) fn tell(root: &Path) -> Done {
     Ok(say(&format!("tally {}", of(root)?))?)
 }
 
-/// The tally of the tree below `root`, without `root` itself, without mounts below it, and without `/init`,
-/// which repot removes once it has served.
+/// The tally of the tree below `root`, without `root` itself and without mounts below it.
 pub(crate) fn of(root: &Path) -> io::Result<Tally> {
     let mut tally = Tally::default();
     let device = root.symlink_metadata()?.dev();
@@ -43,12 +42,11 @@ fn directory(tally: &mut Tally, buffer: &mut [u8], top: &Path, path: &Path, devi
         let meta = path.symlink_metadata()?;
         let name = path.strip_prefix(top).unwrap_or(&path);
         // The configuration is different in each run of the same tree, and only some images have markers.
-        let aside =
-            ["etc/repot.conf", ".repot-begin", ".repot-end"].iter().any(|path| name == Path::new(path));
+        // repot removes /init once it has served.
+        let aside = ["etc/repot.conf", ".repot-begin", ".repot-end", "init"]
+            .iter()
+            .any(|path| name == Path::new(path));
         if meta.dev() != device || aside {
-            continue;
-        }
-        if path == top.join("init") {
             continue;
         }
         tally.entries += 1;
