@@ -45,7 +45,16 @@ pub(crate) fn failures(case: &Case, image: &Image, run: &Run) -> Result<Vec<Stri
         }
         (None, Some(after)) => failures.account(case, &expect, image, before.as_deref(), &after),
     }
+    // Where a boot can't be had again, its decision is in what the init said.
+    if !failures.0.is_empty() {
+        failures.0.extend(said(&run.console).map(|line| format!("console: {line}")));
+    }
     Ok(failures.0)
+}
+
+/// What repot said on the console.
+fn said(console: &str) -> impl Iterator<Item = &str> {
+    console.lines().map(str::trim).filter(|line| line.contains("repot: "))
 }
 
 struct Failures(Vec<String>);

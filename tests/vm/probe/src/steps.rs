@@ -111,8 +111,8 @@ pub enum Step {
     Remove(String),
     /// A descriptor left open across exec.
     Leak(String),
-    /// Leaves this much memory free, in KiB. The rest becomes huge pages that nobody uses.
-    LeaveFree(u64),
+    /// Leaves this much memory available, in KiB. The rest becomes huge pages that nobody uses.
+    LeaveAvailable(u64),
     /// Makes the kernel start a helper that runs for this long: a process of ours crashes, and the helper is
     /// its core dump handler. It must be a copy of the probe.
     Helper {

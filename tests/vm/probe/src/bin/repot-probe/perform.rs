@@ -63,7 +63,7 @@ fn one(step: &Step, argv: &[CString]) -> Result<(), String> {
             std::mem::forget(file);
             Ok(())
         }
-        Step::LeaveFree(kib) => leave_free(*kib),
+        Step::LeaveAvailable(kib) => leave_available(*kib),
         Step::Helper { path, milliseconds } => helper(path, *milliseconds),
         Step::Report {} => look::account(argv).and_then(|seen| outside::say(&Line::Before(Box::new(seen)))),
         Step::Exec(path) => Err(execute(path, argv)),
@@ -125,22 +125,23 @@ fn set_flags(path: &str, letters: &str) -> Result<(), String> {
     rustix::fs::ioctl_setflags(&file, flags).map_err(text)
 }
 
-/// Leaves `kib` of memory free, and less than a huge page besides. Huge pages are allocated whole and cannot
-/// be reclaimed.
-fn leave_free(kib: u64) -> Result<(), String> {
+/// Leaves `kib` of memory available, and less than a huge page besides. Huge pages are allocated whole and
+/// cannot be reclaimed.
+fn leave_available(kib: u64) -> Result<(), String> {
     const HUGE: u64 = 2048;
     let proc = look::Proc::new()?;
     // The kernel's reserve would otherwise be most of what is left.
     proc.write("sys/vm/min_free_kbytes", "1024")?;
     let mut pages = 0u64;
     loop {
-        let free = *proc.memory()?.get("MemFree").ok_or("meminfo has no MemFree")?;
-        let more = free.saturating_sub(kib) / HUGE;
-        if more == 0 && free >= kib {
+        // What the init plans with. The kernel leaves its reserves out, which depend on its version.
+        let available = *proc.memory()?.get("MemAvailable").ok_or("meminfo has no MemAvailable")?;
+        let more = available.saturating_sub(kib) / HUGE;
+        if more == 0 && available >= kib {
             return Ok(());
         }
         // Something else may have taken memory too.
-        pages = if free < kib { pages.saturating_sub(1) } else { pages + more };
+        pages = if available < kib { pages.saturating_sub(1) } else { pages + more };
         proc.write("sys/vm/nr_hugepages", &pages.to_string())?;
         let got = proc.text("sys/vm/nr_hugepages")?.trim().parse().unwrap_or(0);
         if got < pages {
