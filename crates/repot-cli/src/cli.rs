@@ -4,6 +4,7 @@ mod guest;
 mod here;
 mod init;
 mod look;
+mod share;
 mod values;
 
 use std::ffi::OsString;
@@ -23,6 +24,7 @@ pub use self::guest::{Machine, Network};
 pub use self::here::{PlanArgs, Rehearse};
 pub use self::init::Init;
 pub use self::look::{Aspect, Cat, Diff, Extract, Ls};
+pub use self::share::Share;
 
 /// What `--version` prints. `-V` prints only the number.
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "\ninside: ", env!("REPOT_INSIDE"));
@@ -245,9 +247,9 @@ pub struct Boot {
     /// Network of the guest
     #[arg(long, value_enum, default_value = "none")]
     pub network: Network,
-    /// Share a directory with the guest; in it: mount -t 9p share /mnt
-    #[arg(long, value_name = "DIR")]
-    pub share: Option<PathBuf>,
+    /// Share a directory with the guest, by default as /mnt/NAME; with :ro read-only. May be repeated
+    #[arg(long, value_name = "DIR[:PATH[:ro]]")]
+    pub share: Vec<Share>,
     /// More arguments for QEMU
     #[arg(last = true, value_name = "QEMU ARGUMENT")]
     pub qemu: Vec<OsString>,

@@ -1,5 +1,5 @@
-//! `pack --modules`: the kernel modules that `/init` loads for swap in compressed memory. `boot --network`:
-//! those that the runner loads.
+//! `pack --modules`: the kernel modules that `/init` loads for swap in compressed memory. `boot --network`
+//! and `--share`: those that the runner loads.
 //!
 //! Input: the folders that depmod(8) has indexed, one a kernel release. Output: for each release the files to
 //! load, in order, uncompressed: not every kernel unpacks modules itself.
@@ -205,9 +205,9 @@ pub fn for_program(choices: &[Choice], tree: &Tree, drivers: &[String]) -> Resul
     each(choices, tree, |folder| needed(folder, "program", &[], &drivers))
 }
 
-/// Drivers of a network for the program of an image, from the folder of a release.
-pub fn of_network(folder: &Path, release: &str, drivers: &[&str]) -> Result<Modules> {
-    needed(&Folder { release: release.into(), place: Place::Disk(folder.into()) }, "network", &[], drivers)
+/// Drivers of the devices that `boot` gives a guest, from the folder of a release.
+pub fn for_devices(folder: &Path, release: &str, drivers: &[&str]) -> Result<Modules> {
+    needed(&Folder { release: release.into(), place: Place::Disk(folder.into()) }, "devices", &[], drivers)
 }
 
 /// The modules `optional` and `wanted`, each after those that it needs.

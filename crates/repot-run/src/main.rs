@@ -47,7 +47,8 @@ The program is described in /.repot-run, which `repot pack --run` writes:
     stop 15
 
 On the kernel command line: run.grace=SECONDS, run.onexit=poweroff|reboot|panic|shell|restart,
-run.exit=PATH|virtio:NAME|vsock:PORT|port:NUMBER|debug-exit. See docs/run.md.
+run.exit=PATH|virtio:NAME|vsock:PORT|port:NUMBER|debug-exit, run.share=9p|virtiofs[,ro]:TAG:PATH. See
+docs/run.md.
 ";
 
 /// The exit code of a runner that could not start anything.
@@ -84,6 +85,9 @@ fn run(invocation: &Invocation) -> i32 {
     }
     prepare::machine(&program);
     prepare::tidy();
+    if !prepare::shares(&program) {
+        end::end(&program, NOTHING_RUN);
+    }
     loop {
         let begun = sys::clock();
         let code = run_once(&program);

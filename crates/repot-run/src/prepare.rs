@@ -15,7 +15,7 @@ use rustix::io::{Errno, read as read_some};
 use rustix::process::{Resource, Rlimit, setrlimit};
 use rustix::system::{sethostname, uname};
 
-use crate::log::{is_machine, warn};
+use crate::log::{error, is_machine, warn};
 use crate::{drivers, network};
 
 /// The maximum size of a description, in bytes. The kernel takes at most 2 MiB of arguments and environment
@@ -91,6 +91,25 @@ pub(crate) fn machine(program: &Program) {
     // As service managers set it: a program that wants more raises it itself.
     let limit = Rlimit { current: Some(1024), maximum: Some(524_288) };
     let _ = setrlimit(Resource::Nofile, limit);
+}
+
+/// Mounts the directories of the host. Returns whether all are there: a program that finds an empty directory
+/// instead could take it for its data.
+pub(crate) fn shares(program: &Program) -> bool {
+    for share in &program.shares {
+        if let Err(fault) = share.mount() {
+            let tag = Quoted(share.tag.to_bytes());
+            let kind = share.transport.fstype().to_bytes().escape_ascii();
+            let why = match fault.errno {
+                Errno::NODEV => ": the kernel has no driver for it",
+                Errno::NOENT | Errno::INVAL => ": the machine has no share of this name",
+                _ => "",
+            };
+            error(format_args!("run: {kind} share {tag}: {fault}{why}; the program is not started"));
+            return false;
+        }
+    }
+    true
 }
 
 /// The host name of the description, else of `/etc/hostname`, else the one that the kernel has (`ip=`), else

@@ -118,7 +118,7 @@ pub fn is_mounted(path: &CStr) -> bool {
 }
 
 /// Makes a mount point and its parents.
-fn make(path: &CStr) -> Result<(), Fault> {
+pub(crate) fn make(path: &CStr) -> Result<(), Fault> {
     let bytes = path.to_bytes();
     let ends = bytes.iter().enumerate().skip(1).filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
     for end in ends.chain([bytes.len()]) {

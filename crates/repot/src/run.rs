@@ -15,6 +15,8 @@
 //! stop 3
 //! ```
 
+mod share;
+
 use alloc::ffi::CString;
 use alloc::format;
 use alloc::string::String;
@@ -23,6 +25,8 @@ use core::fmt::{self, Write};
 
 use crate::display::Quoted;
 use crate::options::cmdline::{Param, same_key};
+
+pub use share::{Share, Transport};
 
 /// The path of the description in an image, without the leading slash.
 pub const DESCRIPTION: &str = ".repot-run";
@@ -100,6 +104,8 @@ pub struct Program {
     pub exit: Vec<u8>,
     /// The ports that it listens on, such as `80/tcp`. For people only.
     pub ports: Vec<Vec<u8>>,
+    /// Directories of the host that are mounted before it starts.
+    pub shares: Vec<Share>,
 }
 
 impl Default for Program {
@@ -115,6 +121,7 @@ impl Default for Program {
             onexit: OnExit::default(),
             exit: Vec::new(),
             ports: Vec::new(),
+            shares: Vec::new(),
         }
     }
 }
@@ -177,13 +184,14 @@ impl Program {
             b"onexit" => self.onexit = onexit(&value).ok_or_else(wrong)?,
             b"exit" => self.exit = value,
             b"port" => self.ports.push(value),
+            b"share" => self.shares.push(Share::parse(&value).ok_or_else(wrong)?),
             _ => return Err(format!("unknown key {}", Quoted(key))),
         }
         Ok(())
     }
 
-    /// Applies `run.grace=`, `run.onexit=` and `run.exit=` of the kernel command line. Returns a warning for
-    /// each parameter that could not be applied.
+    /// Applies `run.grace=`, `run.onexit=`, `run.exit=` and `run.share=` of the kernel command line. Returns
+    /// a warning for each parameter that could not be applied.
     pub fn apply(&mut self, line: &[Param<'_>]) -> Vec<String> {
         let mut warnings = Vec::new();
         for param in line {
@@ -196,6 +204,8 @@ impl Program {
             } else if same_key(key, b"exit") {
                 self.exit = value.to_vec();
                 Some(())
+            } else if same_key(key, b"share") {
+                Share::parse(value).map(|share| self.shares.push(share))
             } else {
                 warnings.push(format!("command line: unknown key run.{}", key.escape_ascii()));
                 continue;
@@ -242,6 +252,9 @@ impl Program {
         }
         for port in &self.ports {
             put("port", port);
+        }
+        for share in &self.shares {
+            put("share", &share.text());
         }
         text
     }
@@ -309,6 +322,7 @@ mod tests {
             onexit: OnExit::Restart,
             exit: b"/dev/vport0p1".to_vec(),
             ports: vec![b"80/tcp".to_vec()],
+            shares: Share::parse(b"9p:share:/mnt").into_iter().collect(),
         }
     }
 

@@ -23,13 +23,17 @@ struct Image {
     program: Program,
     /// More options of `repot boot`.
     boot: &'static [&'static str],
+    /// `--` and arguments of QEMU.
+    qemu: &'static [&'static str],
     /// What is typed once the console shows a text.
     keys: Option<(&'static str, &'static [u8])>,
     /// The exit code of `repot boot`.
     code: i32,
     /// What a virtio port called `exit` gets from the guest.
     port: &'static str,
-    /// Texts on the console.
+    /// A file below the folder of the boot, and what it contains afterwards.
+    file: (&'static str, &'static str),
+    /// Texts on the console, or among the messages of `repot boot`.
     console: &'static [&'static str],
     /// The number of lines with nothing but a number, which count from 1.
     numbers: usize,
@@ -56,9 +60,11 @@ const PLAIN: Image = Image {
     setup: "",
     program: Shell(""),
     boot: &[],
+    qemu: &[],
     keys: None,
     code: 0,
     port: "",
+    file: ("", ""),
     console: &[],
     numbers: 0,
 };
@@ -74,7 +80,7 @@ const PORT: &[&str] = &[
     "virtserialport,chardev=exit,name=exit",
 ];
 
-const IMAGES: [Image; 16] = [
+const IMAGES: [Image; 18] = [
     Image {
         name: "exit-code",
         pack: &["--user", "7:8", "--env", "A=b", "--workdir", "/work"],
@@ -187,6 +193,7 @@ const IMAGES: [Image; 16] = [
         name: "virtio-port",
         program: Shell("exit 77"),
         boot: &["--append", "run.exit=virtio:exit"],
+        qemu: PORT,
         port: "77\n",
         console: &["exit code 77; powering off"],
         ..PLAIN
@@ -199,8 +206,38 @@ const IMAGES: [Image; 16] = [
         drivers: ("6.1", &["virtio_pci", "virtio_console"]),
         program: Shell("ls -a /; exit 78"),
         boot: &["--append", "run.exit=virtio:exit"],
+        qemu: PORT,
         port: "78\n",
         console: &["exit code 78; powering off"],
+        ..PLAIN
+    },
+    // QEMU ends with twice the code plus one.
+    Image {
+        name: "debug-exit",
+        program: Shell("exit 3"),
+        boot: &["--append", "run.exit=debug-exit"],
+        qemu: &["--", "-device", "isa-debug-exit,iobase=0x501"],
+        code: 1,
+        console: &["\"sh\" exited with 3", "QEMU ended with exit status: 7"],
+        ..PLAIN
+    },
+    // By virtio-fs, since Debian's kernels for machines in a cloud have no 9p.
+    Image {
+        name: "share",
+        pack: &["--user", "0:0"],
+        program: Shell(
+            "mount; read word </mnt/work/in; echo got $word >/srv/root/out; echo no >/mnt/work/x; exit 4",
+        ),
+        setup: "mkdir -p ../work; echo hello >../work/in; mkdir -p srv",
+        boot: &["--share", "work:ro", "--share", "root:/srv/root"],
+        code: 4,
+        file: ("root/out", "got hello\n"),
+        console: &[
+            "share0 on /mnt/work type virtiofs (ro,nosuid,nodev",
+            "can't create /mnt/work/x: Read-only file system",
+            "work is /mnt/work in the guest",
+            "exit code 4; powering off",
+        ],
         ..PLAIN
     },
     // One line says it: the driver is for another kernel, and the port is missing.
@@ -245,6 +282,10 @@ pub(crate) fn boots() -> Vec<Boot> {
         long: false,
         run: Box::new(move || {
             debian::need(&[debian::QEMU, debian::BUSYBOX, ("setfattr", "attr")])?;
+            // In Debian 12, QEMU's own package has it.
+            if !Path::new("/usr/lib/qemu/virtiofsd").exists() {
+                debian::need_file(Path::new("/usr/libexec/virtiofsd"), "virtiofsd")?;
+            }
             boot(image)
         }),
     };
@@ -264,7 +305,7 @@ fn boot(image: &Image) -> Result<()> {
         .args(image.boot)
         .current_dir(&folder);
     let (code, console, messages) = match image.keys {
-        None => watch(command, &folder, if image.port.is_empty() { &[] } else { PORT })?,
+        None => watch(command, &folder, image.qemu)?,
         Some((text, keys)) => {
             converse(command, text, &mut |input| input.write_all(keys).context("cannot type"))?
         }
@@ -274,8 +315,14 @@ fn boot(image: &Image) -> Result<()> {
     ensure!(code == Some(image.code), "repot boot exited with {code:?}: {messages}; see {seen}");
     let port = std::fs::read_to_string(folder.join("port.txt")).unwrap_or_default();
     ensure!(port == image.port, "the port got {port:?}; see {seen}");
+    let (file, contents) = image.file;
+    if !file.is_empty() {
+        let found = std::fs::read_to_string(folder.join(file)).context(file)?;
+        ensure!(found == contents, "{file} contains {found:?}; see {seen}");
+    }
     for expected in image.console {
-        ensure!(console.contains(expected), "the console does not show {expected:?}; see {seen}");
+        let shown = console.contains(expected) || messages.contains(expected);
+        ensure!(shown, "the console does not show {expected:?}; see {seen}");
     }
     ensure!(!console.contains("not this"), "another program was run; see {seen}");
     let numbers = console.lines().filter_map(|line| line.parse::<usize>().ok());

@@ -5,6 +5,7 @@ mod drivers;
 mod exit;
 mod glance;
 mod kernel;
+mod share;
 mod watch;
 
 use std::env;
@@ -22,6 +23,7 @@ pub(super) use added::Member;
 
 use crate::architecture::{self, Known};
 use crate::cli::{self, Boot, Network};
+use crate::errors::Status;
 use crate::report::size;
 use crate::survey::{Survey, segments};
 
@@ -41,9 +43,7 @@ struct Machine {
 /// Runs the command: boots the image and waits for the end of the guest.
 pub fn run(args: &Boot) -> Result<()> {
     ensure!(args.image.is_file(), "image {} does not exist", args.image.display());
-    if let Some(share) = &args.share {
-        ensure!(share.is_dir(), "{} is not a directory", share.display());
-    }
+    let mut shares = share::Shares::new(&args.share)?;
     // Reading the image takes as long as unpacking it, so skip it if its result is not needed.
     let wanted = args.memory.is_none() || args.shell || !args.force;
     let survey = if wanted { Some(survey(&args.image, args.force)?) } else { None };
@@ -55,12 +55,18 @@ pub fn run(args: &Boot) -> Result<()> {
     let (kernel, of_kernel) = kernel::find(args.kernel.as_deref(), architecture)?;
     let machine = machine(args.machine, of_kernel, architecture)?;
     let network = args.network == Network::User || !args.publish.is_empty();
-    let added = added::image(args, &kernel, network)?;
-    let image = added.as_ref().map_or_else(|| args.image.clone(), added::Image::path);
+    let modules = drivers::Folder::of(&kernel);
+    shares.choose(modules.as_ref())?;
+    let mut drivers = if network { drivers::NETWORK.to_vec() } else { Vec::new() };
+    drivers.extend(shares.drivers());
+    let added = added::image(args, modules.as_ref(), &drivers)?;
+    let image = added.image.as_ref().map_or_else(|| args.image.clone(), added::Image::path);
     let acceleration = acceleration(args.no_kvm, &machine);
     let shell = args.shell.then(|| shell(survey.as_ref().is_none_or(|(survey, _)| survey.repot()), args));
-    let runner = added.as_ref().and_then(|image| image.parameters.as_deref());
-    let more = [shell, runner, exit::PARAMETER.filter(|_| machine.is_pc()), network.then_some(ADDRESS)];
+    let runner = added.image.as_ref().and_then(|image| image.parameters.as_deref());
+    let shared = shares.parameters(added.has_runner);
+    let exit_code = exit::PARAMETER.filter(|_| machine.is_pc());
+    let more = [shell, runner, exit_code, network.then_some(ADDRESS), shared.as_deref()];
     let line = command_line(&machine, acceleration.emulated, &more, &args.append);
     let mut command = Command::new(machine.qemu());
     command
@@ -82,13 +88,22 @@ pub fn run(args: &Boot) -> Result<()> {
         args.console.as_ref().map_or(String::new(), |path| format!("console in {}", path.display()))
     };
     let exit = exit::Port::new(&machine)?;
-    command.args(exit.arguments()).args(devices(args)).args(&args.qemu);
+    command.args(exit.arguments()).args(devices(args));
+    let mut daemons = shares.serve(&mut command, memory)?;
+    command.args(&args.qemu);
     let (kernel, memory, how) = (kernel.display(), size::mib(memory), acceleration.description);
     eprintln!("repot: booting {kernel} with {memory}, {how}; {ends}");
-    watch::run(command, &machine, &exit, args)
+    watch::run(command, &machine, &exit, args).map_err(|error| {
+        // The exit code of a guest that ended by itself stays what it is.
+        let why = if error.is::<Status>() { None } else { daemons.complaint() };
+        match why {
+            Some(why) => error.context(why),
+            None => error,
+        }
+    })
 }
 
-/// QEMU's arguments for the network and the shared directory.
+/// QEMU's arguments for the network.
 fn devices(args: &Boot) -> Vec<OsString> {
     let mut devices: Vec<OsString> = Vec::new();
     if args.network == Network::User || !args.publish.is_empty() {
@@ -98,12 +113,6 @@ fn devices(args: &Boot) -> Vec<OsString> {
             let _ = write!(user, ",hostfwd=tcp:127.0.0.1:{here}-:{guest}");
         }
         devices.extend(["-netdev", &user, "-device", "virtio-net-pci,netdev=repot-net"].map(OsString::from));
-    }
-    if let Some(directory) = &args.share {
-        // A comma in a value is doubled.
-        let path = directory.display().to_string().replace(',', ",,");
-        let local = format!("local,path={path},mount_tag=share,security_model=none");
-        devices.extend(["-virtfs", &local].map(OsString::from));
     }
     devices
 }

@@ -1,9 +1,9 @@
 //! What `boot` adds behind a copy of the image: with `--exec` the runner and a description of another
-//! program, with a network the drivers of its card.
+//! program; the drivers of the network card and of shared directories.
 
 use std::ffi::CString;
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
 use repot::facts::program::Architecture;
@@ -11,7 +11,7 @@ use repot::options::{Options, cmdline};
 use repot::run::{DESCRIPTION, OnExit, Program, RUNNER};
 use tempfile::TempDir;
 
-use super::drivers;
+use super::drivers::Folder;
 use crate::cli::Boot;
 use crate::commands::append;
 use crate::init_binary;
@@ -32,10 +32,19 @@ impl Image {
     }
 }
 
-/// Copies the image and adds what it needs; `None` if it needs nothing.
-pub(super) fn image(args: &Boot, kernel: &Path, network: bool) -> Result<Option<Image>> {
-    if args.exec.is_none() && !network {
-        return Ok(None);
+/// What became of the image.
+#[derive(Debug)]
+pub(super) struct Added {
+    /// The copy; `None` if the image needs no addition.
+    pub(super) image: Option<Image>,
+    /// Whether the runner is the init.
+    pub(super) has_runner: bool,
+}
+
+/// Copies the image and adds what it needs: with `--exec` another program, and these drivers.
+pub(super) fn image(args: &Boot, folder: Option<&Folder>, drivers: &[&str]) -> Result<Added> {
+    if args.exec.is_none() && drivers.is_empty() {
+        return Ok(Added { image: None, has_runner: false });
     }
     let shown = || args.image.display().to_string();
     let mut input = File::open(&args.image).with_context(shown)?;
@@ -46,7 +55,8 @@ pub(super) fn image(args: &Boot, kernel: &Path, network: bool) -> Result<Option<
         survey.described(root.as_ref()).transpose().map_err(|why| anyhow::anyhow!("{}: {why}", shown()))?;
     // Without the runner, drivers are the business of the image's own init.
     let has_runner = own.is_some() || args.exec.is_some();
-    let modules = if network && has_runner { modules(args, &survey, kernel) } else { None };
+    let folder = folder.filter(|_| has_runner && !drivers.is_empty());
+    let modules = folder.and_then(|folder| modules(args, &survey, folder, drivers));
 
     let mut members = Vec::new();
     let mut parameters = None;
@@ -56,12 +66,12 @@ pub(super) fn image(args: &Boot, kernel: &Path, network: bool) -> Result<Option<
     }
     members.extend(modules.iter().flat_map(files));
     if members.is_empty() {
-        return Ok(None);
+        return Ok(Added { image: None, has_runner });
     }
     let directory = tempfile::tempdir().context("cannot create a temporary directory")?;
     let made = Image { directory, parameters };
     append::members(&mut input, &mut survey, &members, &made.path()).with_context(shown)?;
-    Ok(Some(made))
+    Ok(Added { image: Some(made), has_runner })
 }
 
 /// A path, a mode and contents.
@@ -85,12 +95,12 @@ fn files(modules: &Modules) -> Vec<Member> {
     folders.into_iter().chain(files).collect()
 }
 
-/// The drivers of the network card, unless there is a reason against it, which is printed.
-fn modules(args: &Boot, survey: &Survey, kernel: &Path) -> Option<Modules> {
+/// The modules of the drivers, unless all are built in or there is a reason against them, which is printed.
+fn modules(args: &Boot, survey: &Survey, folder: &Folder, drivers: &[&str]) -> Option<Modules> {
     let line = args.append.join(" ");
     let options = Options::read(Some(survey.config().as_bytes()), &cmdline::parse(line.as_bytes()));
-    let found = match drivers::of(kernel) {
-        Ok(found) => found?,
+    let found = match folder.modules(drivers) {
+        Ok(found) => Some(found).filter(|found| !found.names.is_empty())?,
         Err(error) => {
             eprintln!("repot: warning: {error:#}");
             return None;
@@ -98,8 +108,7 @@ fn modules(args: &Boot, survey: &Survey, kernel: &Path) -> Option<Modules> {
     };
     if options.payload.iter().any(Option::is_some) {
         eprintln!(
-            "repot: warning: the payload is pinned by its digest (payload=), so the drivers of the network card \
-             cannot be added: {}",
+            "repot: warning: the payload is pinned by its digest (payload=), so drivers cannot be added: {}",
             found.names.join(", ")
         );
         return None;

@@ -1,5 +1,5 @@
-//! The drivers of the network card that `boot` gives the guest. Kernels of distributions have them as
-//! modules; the runner loads them before the program.
+//! The drivers of the devices that `boot` gives the guest. Kernels of distributions have them as modules; the
+//! runner loads them before the program.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -9,19 +9,29 @@ use anyhow::{Context, Result};
 
 use crate::modules::{self, Modules};
 
-/// The bus, and the card on it.
-const DRIVERS: [&str; 2] = ["virtio_pci", "virtio_net"];
+/// The bus of a network card, and the card.
+pub(super) const NETWORK: [&str; 2] = ["virtio_pci", "virtio_net"];
 
-/// The modules for a kernel, from where it was installed or unpacked. `None` without such a folder: then the
-/// kernel is probably one that has all drivers built in.
-pub(super) fn of(kernel: &Path) -> Result<Option<Modules>> {
-    let Some(release) = release(kernel) else { return Ok(None) };
-    let Some(folder) = folders(kernel, &release).into_iter().find(|folder| folder.is_dir()) else {
-        return Ok(None);
-    };
-    let found = modules::of_network(&folder, &release, &DRIVERS);
-    let found = found.with_context(|| format!("drivers of the network card: {}", folder.display()))?;
-    Ok((!found.names.is_empty()).then_some(found))
+/// The modules of a kernel, where it was installed or unpacked.
+#[derive(Debug)]
+pub(super) struct Folder {
+    path: PathBuf,
+    pub(super) release: String,
+}
+
+impl Folder {
+    /// `None` without such a folder: then the kernel is probably one that has all drivers built in.
+    pub(super) fn of(kernel: &Path) -> Option<Folder> {
+        let release = release(kernel)?;
+        let path = folders(kernel, &release).into_iter().find(|folder| folder.is_dir())?;
+        Some(Folder { path, release })
+    }
+
+    /// The modules of these drivers, and those that they need. Without those that are built in.
+    pub(super) fn modules(&self, drivers: &[&str]) -> Result<Modules> {
+        let found = modules::for_devices(&self.path, &self.release, drivers);
+        found.with_context(|| format!("drivers for the guest: {}", self.path.display()))
+    }
 }
 
 /// Where the modules may be: beside the kernel, in the root that it is in, and on this machine.
@@ -93,21 +103,22 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let kernel = kernel(dir.path(), "vmlinuz");
         // Without the folder nothing is known, and nothing is wrong.
-        assert_eq!(of(&kernel).unwrap(), None);
+        assert!(Folder::of(&kernel).is_none());
         let folder = dir.path().join("usr/lib/modules/6.12.9-cloud");
         std::fs::create_dir_all(&folder).unwrap();
-        let error = format!("{:#}", of(&kernel).unwrap_err());
+        let of = || Folder::of(&kernel).unwrap().modules(&NETWORK);
+        let error = format!("{:#}", of().unwrap_err());
         assert!(error.contains("run depmod(8)"), "{error}");
         std::fs::write(folder.join("modules.dep"), "net/virtio_net.ko: net/failover.ko\nnet/failover.ko:\n")
             .unwrap();
-        let error = format!("{:#}", of(&kernel).unwrap_err());
+        let error = format!("{:#}", of().unwrap_err());
         assert!(error.contains("no module virtio_pci, and it is not built in"), "{error}");
         std::fs::write(folder.join("modules.builtin"), "kernel/virtio_pci.ko\n").unwrap();
         std::fs::create_dir_all(folder.join("net")).unwrap();
         for name in ["virtio_net", "failover"] {
             std::fs::write(folder.join(format!("net/{name}.ko")), name).unwrap();
         }
-        let found = of(&kernel).unwrap().unwrap();
+        let found = of().unwrap();
         assert_eq!(
             (&*found.release, &*found.names),
             ("6.12.9-cloud", &["failover.ko".into(), "virtio_net.ko".into()][..])
