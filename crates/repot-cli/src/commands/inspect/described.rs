@@ -24,6 +24,7 @@ pub(super) struct Described {
     onexit: &'static str,
     exit: String,
     ports: Vec<String>,
+    shares: Vec<String>,
     #[serde(skip)]
     summary: String,
 }
@@ -61,6 +62,7 @@ impl Described {
             onexit: program.onexit.name(),
             exit: text(&program.exit),
             ports: program.ports.iter().map(|port| text(port)).collect(),
+            shares: program.shares.iter().map(|share| text(&share.text())).collect(),
             summary: container::summary(program),
         }
     }
