@@ -1,10 +1,13 @@
 //! The command line: every command with its options and examples.
 
+mod create;
 mod guest;
+mod help;
 mod here;
 mod init;
 mod look;
 mod share;
+mod uki;
 mod values;
 
 use std::ffi::OsString;
@@ -20,11 +23,14 @@ use crate::image::config::{self, Setting};
 use crate::modules;
 use crate::report::size;
 
+pub use self::create::{Create, ManifestFormat};
 pub use self::guest::{Machine, Network};
+pub use self::help::{Completions, Man};
 pub use self::here::{PlanArgs, Rehearse};
 pub use self::init::Init;
 pub use self::look::{Aspect, Cat, Diff, Extract, Ls};
 pub use self::share::Share;
+pub use self::uki::Uki;
 
 /// What `--version` prints. `-V` prints only the number.
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "\ninside: ", env!("REPOT_INSIDE"));
@@ -62,6 +68,7 @@ pub enum Command {
       in even less: swap in compressed memory, with the driver from the root's /lib/modules
   repot pack saved.tar --run -o vm.img               the image's program as a machine: docs/run.md
   repot pack rootfs/ -o vm.img -- /usr/bin/serve --port 80
+  repot pack rootfs/ -o image.efi --uki --kernel /boot/vmlinuz --cmdline 'console=ttyS0'
   repot pack --json rootfs/ -o image.zst | jq .ram.tmpfs
 
 ROOT is a directory, a tar archive, an initramfs, an OCI image layout (a directory or an archive),
@@ -126,6 +133,10 @@ compared as the kernel unpacks them, with their attributes and payloads.
 Exit codes: 0 no differences, 1 differences or failure, 2 wrong usage.")]
     Diff(Diff),
 
+    /// Write an archive from a manifest, without a directory to copy from
+    #[command(after_help = create::HELP)]
+    Create(Create),
+
     /// Add repot to an existing initramfs as one more segment, without unpacking it
     #[command(after_help = "Examples:
   repot append /boot/initrd.img -o initrd.repot
@@ -137,6 +148,7 @@ Exit codes: 0 no differences, 1 differences or failure, 2 wrong usage.")]
     /// Boot an initramfs in QEMU, with its console on this terminal
     #[command(after_help = "Examples:
   repot boot image.zst
+  repot boot image.efi                               a unified kernel image: with its kernel and command line
   repot boot image.zst --shell                       run a shell on the new root
   repot boot image.zst --memory 400M --append 'rootfstype=ramfs repot.log=debug'
   repot boot image.zst --timeout 2m --expect 'login:'
@@ -180,27 +192,17 @@ The mounts of this machine are not touched.")]
 The files are those that pack and append put into an image: docs/architectures.md.")]
     Init(Init),
 
-    /// Print a completion script for a shell
-    #[command(after_help = "Examples:
-  repot completions bash > /etc/bash_completion.d/repot
-  repot completions zsh > ~/.zfunc/_repot")]
-    Completions {
-        /// The shell
-        shell: clap_complete::Shell,
-    },
+    /// Print a completion script for a shell, or install it
+    #[command(after_help = help::COMPLETIONS)]
+    Completions(Completions),
 
-    /// Print the manual page
-    #[command(after_help = "Examples:
-  repot man | man -l -
-  repot man pack > repot-pack.1")]
-    Man {
-        /// Print the page of this command instead of the overview
-        command: Option<String>,
-    },
+    /// Print the manual page, or install all of them
+    #[command(after_help = help::MAN)]
+    Man(Man),
 }
 
 /// The options of `boot`.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct Boot {
     /// The image to boot
     pub image: PathBuf,
@@ -342,6 +344,9 @@ pub struct Pack {
     /// How one program is run instead of an init
     #[command(flatten)]
     pub program: RunOptions,
+    /// The parts of a unified kernel image
+    #[command(flatten)]
+    pub uki: Uki,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

@@ -4,10 +4,12 @@ pub mod append;
 pub mod boot;
 pub mod cat;
 pub mod completions;
+pub mod create;
 pub mod diff;
 pub mod extract;
 pub mod init;
 pub mod inspect;
+mod install;
 pub mod ls;
 pub mod man;
 pub mod pack;
@@ -20,6 +22,7 @@ use crate::cli::{Cli, Command};
 pub fn run(cli: &Cli) -> anyhow::Result<()> {
     match &cli.command {
         Command::Pack(args) => pack::run(args),
+        Command::Create(args) => create::run(args),
         Command::Append(args) => append::run(args),
         Command::Init(args) => init::run(args),
         Command::Inspect(args) => inspect::run(args),
@@ -30,7 +33,7 @@ pub fn run(cli: &Cli) -> anyhow::Result<()> {
         Command::Boot(args) => boot::run(args),
         Command::Plan(args) => plan::run(args),
         Command::Rehearse(args) => rehearse::run(args),
-        Command::Completions { shell } => completions::run(*shell),
-        Command::Man { command } => man::run(command.as_deref()),
+        Command::Completions(args) => completions::run(args),
+        Command::Man(args) => man::run(args),
     }
 }

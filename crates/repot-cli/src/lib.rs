@@ -35,5 +35,6 @@ pub mod source;
 pub mod survey;
 mod sys;
 pub mod tree;
+mod uki;
 
 pub use commands::run;

@@ -9,8 +9,8 @@ mod reader;
 mod writer;
 
 pub use header::Header;
-pub(crate) use reader::pass;
 pub use reader::{Damage, Item, Reader};
+pub(crate) use reader::{pass, target};
 pub use repot::marker::Totals;
 pub use writer::Writer;
 

@@ -52,10 +52,38 @@ impl Output {
         Ok(Output { path: path.to_path_buf(), to: To::Direct(file.with_context(|| cannot_create(path))?) })
     }
 
+    /// An output that keeps what is written in an unnamed file, which is returned too. Errors name this output.
+    pub(crate) fn scratch(&self) -> Result<(Output, File)> {
+        let cannot_create = || cannot_create(&self.path);
+        let file = tempfile::tempfile_in(self.directory()).with_context(cannot_create)?;
+        let to = To::Direct(file.try_clone().with_context(cannot_create)?);
+        Ok((Output { path: self.path.clone(), to }, file))
+    }
+
     /// The directory of the file. It also gets temporary files, since it must have space for the image.
     #[must_use]
     pub fn directory(&self) -> &Path {
         directory(&self.path)
+    }
+
+    /// Copies bytes from the position of a file without reading them, which some file systems do without copying.
+    /// Returns how many: 0 if the kernel cannot.
+    pub(crate) fn copy_from(&mut self, file: &File, length: u64) -> io::Result<u64> {
+        let to = match &self.to {
+            To::Unnamed(file) | To::Direct(file) => file,
+            To::Named(file) => file.as_file(),
+            To::Stdout(_) => return Ok(0),
+        };
+        let mut copied = 0;
+        while copied < length {
+            let left = usize::try_from(length - copied).unwrap_or(usize::MAX);
+            // What it refuses, and why, shows when it is read and written instead.
+            match rustix::fs::copy_file_range(file, None, to, None, left) {
+                Ok(0) | Err(_) => break,
+                Ok(count) => copied += count as u64,
+            }
+        }
+        Ok(copied)
     }
 
     /// Gives the file its name, and so replaces an older file.

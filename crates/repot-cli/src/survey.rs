@@ -34,7 +34,7 @@ use self::spool::Spool;
 use self::texts::Texts;
 use crate::architecture;
 use crate::codec::Compression;
-use crate::newc::{Header, Item, Totals};
+use crate::newc::{self, Header, Item, Totals};
 use crate::ram::{Footprint, Need};
 use crate::report::name::shown;
 use crate::source::limits;
@@ -216,7 +216,7 @@ impl Survey {
             self.payload.member(name, data)?;
         }
         self.marks.0 |= header.name == marker::BEGIN.as_bytes();
-        let target = if header.is_symlink() { read_whole(data)? } else { Vec::new() };
+        let target = if header.is_symlink() { newc::target(data)? } else { Vec::new() };
         self.weight.add(header.name.len() + target.len())?;
         let place = match self.placed.place(header) {
             Ok(place) => place,

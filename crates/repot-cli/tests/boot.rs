@@ -26,13 +26,17 @@ fn what_is_missing_is_named() {
 #[test]
 fn the_manual_and_the_completions_come_from_the_command_line() {
     let work = Work::new();
-    for command in ["pack", "append", "inspect", "boot", "plan", "rehearse"] {
+    for command in [
+        "pack", "append", "inspect", "boot", "plan", "rehearse", "ls", "cat", "extract", "diff", "create",
+        "init",
+    ] {
         assert!(work.done(&["man"]).contains(command));
         let page = work.done(&["man", command]);
         assert!(page.contains(&format!("repot\\-{command}")) && page.contains(".SH EXAMPLES"), "{page}");
         assert!(work.done(&[command, "--help"]).contains("\nExample"), "{command}");
     }
-    for page in ["", "pack", "append", "inspect", "boot", "plan", "rehearse", "completions", "man"] {
+    let pages = ["", "pack", "append", "inspect", "boot", "plan", "rehearse", "create", "completions", "man"];
+    for page in pages {
         let args: Vec<_> = ["man", page].into_iter().filter(|word| !word.is_empty()).collect();
         fs::write(work.path("page"), work.done(&args)).unwrap();
         // mandoc fails if it has any warning.

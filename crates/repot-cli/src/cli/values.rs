@@ -58,3 +58,10 @@ pub(super) fn onexit(text: &str) -> Result<OnExit, &'static str> {
     let known = OnExit::NAMES.iter().find(|(name, _)| *name == text);
     known.map(|(_, onexit)| *onexit).ok_or("must be poweroff, reboot, panic, shell or restart")
 }
+
+/// Where contents begin in an archive.
+pub(super) fn alignment(text: &str) -> Result<u32, &'static str> {
+    let number =
+        text.parse().ok().filter(|number: &u32| number.is_power_of_two() && (4..=1 << 20).contains(number));
+    number.ok_or("must be a power of two from 4 to 1048576, such as 4096")
+}

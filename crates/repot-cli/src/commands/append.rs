@@ -3,6 +3,8 @@
 //! The kernel unpacks segments in order, and later members override earlier ones. The image is read once to
 //! find the init to run after the move, and then copied unchanged.
 
+mod place;
+
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
@@ -11,6 +13,7 @@ use anyhow::{Context, Result, bail, ensure};
 use repot::marker;
 use serde::Serialize;
 
+use self::place::Place;
 use super::boot::Member;
 use crate::cli::Append;
 use crate::codec::{Compression, Encoder};
@@ -22,21 +25,22 @@ use crate::newc::{Header, Writer};
 use crate::output::{self, BLOCK, Counted, Output};
 use crate::programs::Programs;
 use crate::report::{Format, Summary, finish, row, table};
-use crate::survey::{Survey, segments};
+use crate::survey::Survey;
+use crate::survey::file::ImageFile;
 use crate::tree::{Attributes, Id, Kind, Tree};
 
 /// Runs the command.
 pub fn run(args: &Append) -> Result<()> {
     let shown = args.initramfs.display().to_string();
-    let mut input = File::open(&args.initramfs).with_context(|| format!("cannot open {shown}"))?;
+    let mut file = ImageFile::open_to_seek(&args.initramfs)?;
+    let place = Place::of(&file)?;
     let mut survey = Survey::keeping(b"init");
-    segments::read(&mut input, &mut survey).with_context(|| shown.clone())?;
+    file.read(&mut survey)?;
     let source = survey.source(b"init");
     if source != b"init" {
         // The data came with another name of the same file.
-        input.seek(SeekFrom::Start(0)).with_context(|| format!("cannot read {shown}"))?;
         survey = Survey::keeping(&source);
-        segments::read(&mut input, &mut survey).with_context(|| shown.clone())?;
+        file.read(&mut survey)?;
     }
     let given = args.init.as_deref();
     // The init that the image needs: one without payload support would refuse it.
@@ -57,14 +61,10 @@ pub fn run(args: &Append) -> Result<()> {
     warnings.extend(unused);
 
     let output = Output::create(&args.output)?;
-    let cannot_read = || format!("cannot read {shown}");
-    let bytes = input.metadata().with_context(cannot_read)?.len();
-    input.seek(SeekFrom::Start(0)).with_context(cannot_read)?;
     let new = New { segment: segment.finish()?, compression, bootconfig: survey.bootconfig.take() };
-    let offset = new
-        .write(&mut input, bytes, output)
-        .with_context(|| format!("cannot copy {shown}"))
-        .map_err(output::cause)?;
+    let (offset, warning) =
+        place.write(new, output).with_context(|| format!("cannot copy {shown}")).map_err(output::cause)?;
+    warnings.extend(warning);
 
     let format = Format { json: args.json, stdout_taken: output::is_stdout(&args.output) };
     let image = args.output.display().to_string();
@@ -84,7 +84,8 @@ pub(super) fn members(input: &mut File, survey: &mut Survey, members: &[Member],
     let new = New { segment, compression: Compression::None, bootconfig: survey.bootconfig.take() };
     let bytes = input.seek(SeekFrom::End(0))?;
     input.seek(SeekFrom::Start(0))?;
-    new.write(input, bytes, Output::create(path)?).map(drop).map_err(output::cause)
+    let written = new.write(input, bytes, Output::create(path)?).and_then(|(_, output)| output.commit());
+    written.map_err(output::cause)
 }
 
 /// What was appended.
@@ -150,8 +151,9 @@ struct New {
 }
 
 impl New {
-    /// Copies an image of so many bytes, writes the segment after it, and returns the offset of the segment.
-    fn write(self, image: &mut File, bytes: u64, output: Output) -> Result<u64> {
+    /// Copies an image of so many bytes and writes the segment after it. Returns the offset of the segment, and the
+    /// output, which is not committed yet.
+    fn write(self, image: &mut dyn Read, bytes: u64, output: Output) -> Result<(u64, Output)> {
         let bootconfig = self.bootconfig.unwrap_or_default();
         let mut output = Counted { out: output, bytes: 0 };
         io::copy(&mut image.take(bytes - bootconfig.len() as u64), &mut output)?;
@@ -162,8 +164,7 @@ impl New {
         encoder.write_all(&self.segment)?;
         let mut output = encoder.finish_aligned(BLOCK)?;
         output.write_all(&bootconfig)?;
-        output.out.commit()?;
-        Ok(offset)
+        Ok((offset, output.out))
     }
 }
 

@@ -5,6 +5,7 @@ mod drivers;
 mod exit;
 mod glance;
 mod kernel;
+mod parts;
 mod share;
 mod watch;
 
@@ -13,19 +14,20 @@ use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::Write;
-use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use repot::facts::program::Architecture;
 
 pub(super) use added::Member;
+pub(super) use kernel::of_file as kernel_architecture;
 
 use crate::architecture::{self, Known};
 use crate::cli::{self, Boot, Network};
 use crate::errors::Status;
 use crate::report::size;
-use crate::survey::{Survey, segments};
+use crate::survey::Survey;
+use crate::survey::file::ImageFile;
 
 /// Minimum memory of the guest in bytes.
 const MEMORY: u64 = 512 << 20;
@@ -46,7 +48,10 @@ pub fn run(args: &Boot) -> Result<()> {
     let mut shares = share::Shares::new(&args.share)?;
     // Reading the image takes as long as unpacking it, so skip it if its result is not needed.
     let wanted = args.memory.is_none() || args.shell || !args.force;
-    let survey = if wanted { Some(survey(&args.image, args.force)?) } else { None };
+    let mut file = ImageFile::open(&args.image)?;
+    let survey = if wanted { Some(survey(&mut file, args.force)?) } else { None };
+    let parts = parts::take(&file, args)?;
+    let args = parts.as_ref().map_or(args, |parts| &parts.args);
     let memory = args.memory.unwrap_or_else(|| survey.as_ref().map_or(MEMORY, |(_, need)| memory(*need)));
     let architecture = match &survey {
         Some((survey, _)) => survey.architecture(),
@@ -226,16 +231,13 @@ fn kvm_works(machine: &Machine) -> bool {
 }
 
 /// The contents of the image, and the memory in bytes that it needs on a tmpfs root.
-fn survey(image: &Path, force: bool) -> Result<(Survey, u64)> {
-    let shown = || image.display().to_string();
-    let file = File::open(image).with_context(|| format!("cannot open {}", shown()))?;
-    let compressed = file.metadata().with_context(shown)?.len();
+fn survey(image: &mut ImageFile, force: bool) -> Result<(Survey, u64)> {
     let mut survey = Survey::default();
-    if let Err(error) = segments::read(file, &mut survey) {
-        ensure!(force, "{}: {error:#} (--force boots it)", shown());
-        eprintln!("repot: warning: {}: {error:#}", shown());
+    if let Err(error) = image.read(&mut survey) {
+        ensure!(force, "{error:#} (--force boots it)");
+        eprintln!("repot: warning: {error:#}");
     }
-    let need = survey.need(compressed).tmpfs;
+    let need = survey.need(image.bytes()).tmpfs;
     Ok((survey, need))
 }
 

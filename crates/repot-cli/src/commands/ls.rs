@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 
 use self::record::Records;
 use crate::cli::Ls;
-use crate::newc::{Header, Item};
+use crate::newc::{self, Header, Item};
 use crate::report::name::printed;
 use crate::report::quiet;
 use crate::source::exclude::Pattern;
@@ -19,9 +19,6 @@ use crate::survey::file::ImageFile;
 use crate::survey::segments::{Segment, Visit};
 use crate::survey::spool::{self, Spool};
 use crate::tree::{Attributes, Id, Kind, Tree};
-
-/// Bytes of a link target: the kernel skips longer ones.
-const TARGET: u64 = 4096;
 
 /// Runs the command. What comes before a corruption is listed, and the command fails.
 pub fn run(args: &Ls) -> Result<()> {
@@ -85,10 +82,8 @@ impl List {
         }
         self.listed += 1;
         let Some(records) = &mut self.records else { return self.out.line(&header.name) };
-        let mut target = Vec::new();
-        if header.is_symlink() && skipped.is_none() {
-            data.take(TARGET).read_to_end(&mut target)?;
-        }
+        let read = header.is_symlink() && skipped.is_none();
+        let target = if read { newc::target(data)? } else { Vec::new() };
         let segment = Some(self.segment);
         records.add(record::Record { header, target, skipped, segment, overridden: false, size: None })
     }

@@ -4,7 +4,8 @@ use anyhow::Result;
 use clap::{Command, CommandFactory};
 use clap_mangen::Man;
 
-use crate::cli::Cli;
+use super::install::{self, Base};
+use crate::cli::{self, Cli};
 use crate::errors::usage;
 use crate::report;
 
@@ -12,10 +13,13 @@ use crate::report;
 const DATE: &str = "2026-11-24";
 
 /// Runs the command.
-pub fn run(command: Option<&str>) -> Result<()> {
+pub fn run(args: &cli::Man) -> Result<()> {
     let mut program = Cli::command();
     program.build();
-    let shown = match command {
+    if args.install {
+        return install(&program, args.force);
+    }
+    let shown = match &args.command {
         None => program,
         Some(name) => {
             let found = program.find_subcommand(name).cloned();
@@ -23,6 +27,19 @@ pub fn run(command: Option<&str>) -> Result<()> {
         }
     };
     report::print(&render(shown)?)
+}
+
+/// Writes the pages of the program and of each command.
+fn install(program: &Command, force: bool) -> Result<()> {
+    let base = Base::of_user()?;
+    let folder = base.data("man/man1");
+    let commands = program.get_subcommands().filter(|command| !command.is_hide_set()).cloned();
+    let commands = commands.filter(|command| command.get_name() != "help");
+    let pages = commands.map(|command| (format!("repot-{}.1", command.get_name()), command));
+    let pages = [("repot.1".to_string(), program.clone())].into_iter().chain(pages);
+    let text = |page| anyhow::Ok(format!(".\\\" {}\n{}", install::MARK, render(page)?));
+    let files = pages.map(|(name, page)| Ok((folder.join(name), text(page)?)));
+    install::write(&files.collect::<Result<Vec<_>>>()?, force)
 }
 
 /// The page that clap generates, with the text after the options split into sections.

@@ -2,6 +2,7 @@
 
 mod init;
 mod run;
+mod uki;
 
 use std::env;
 use std::io::{self, Read};
@@ -46,6 +47,7 @@ pub fn run(args: &Pack) -> Result<()> {
     source.warnings.extend(init.warning.clone());
     let page = architecture::page(target);
     let front = source.front.take();
+    let (output, uki) = uki::prepare(args, output, &source.tree)?;
     let mut settings = args.config.clone();
     let program = run::install(args, &mut source, target, &mut settings)?;
     if program.is_none() && !args.program.driver.is_empty() {
@@ -64,6 +66,9 @@ pub fn run(args: &Pack) -> Result<()> {
         }
     });
     let mut packed = packed.map_err(output::cause)?;
+    if let Some(uki) = uki {
+        packed.bytes = uki.write().map_err(output::cause)?;
+    }
     warnings.append(&mut packed.warnings);
     let format = Format { json: args.json, stdout_taken: !args.dry_run && output::is_stdout(&args.output) };
     finish(format, &Packed { warnings, modules, run: program, ..packed })
@@ -351,7 +356,7 @@ fn strangers(tree: &Tree, init: Option<&str>) -> Option<String> {
     (!found.is_empty()).then(|| format!("{} and {why}", found.join(", ")))
 }
 
-fn source_date_epoch() -> Result<Option<u32>> {
+pub(super) fn source_date_epoch() -> Result<Option<u32>> {
     let Some(value) = env::var_os("SOURCE_DATE_EPOCH") else { return Ok(None) };
     match value.to_str().and_then(|text| text.parse().ok()) {
         Some(seconds) => Ok(Some(seconds)),

@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 
 use crate::report::name::shown;
 
-use super::header::{Header, padding};
+use super::header::{HEADER_LEN, Header, padding};
 use super::{NAME_MAX, TRAILER, Totals};
 
 /// Writes the members of an archive in order.
@@ -16,6 +16,8 @@ pub struct Writer<W: Write> {
     totals: Totals,
     linked: HashSet<(u32, u32, u32)>,
     buffer: Vec<u8>,
+    /// Where the contents of files begin, and the offset of the archive in the image.
+    align: Option<(u64, u64)>,
 }
 
 impl<W: Write> Writer<W> {
@@ -27,7 +29,15 @@ impl<W: Write> Writer<W> {
             totals: Totals::default(),
             linked: HashSet::new(),
             buffer: vec![0; 256 << 10],
+            align: None,
         }
+    }
+
+    /// The same, but the contents of files begin at multiples of `align` in the image, in which the archive is at
+    /// `offset`. Names are filled up with NULs for that, as `gen_init_cpio -a` does. The contents behind a name that
+    /// would be too long for the kernel begin elsewhere.
+    pub(crate) fn aligned(out: W, align: Option<u32>, offset: u64) -> Writer<W> {
+        Writer { align: align.map(|align| (align.into(), offset)), ..Writer::new(out) }
     }
 
     /// Appends a member with its data, which also gives `header.filesize`.
@@ -55,6 +65,22 @@ impl<W: Write> Writer<W> {
             self.out.write_all(&self.buffer[..got])?;
             self.offset += got as u64;
             left -= got;
+        }
+        self.pad()
+    }
+
+    /// Appends a member whose `header.filesize` bytes another function writes. It returns how many it wrote.
+    pub(crate) fn append_with(
+        &mut self,
+        header: &Header,
+        write: impl FnOnce(&mut W, u32) -> io::Result<u64>,
+    ) -> io::Result<()> {
+        self.start(header)?;
+        let written = write(&mut self.out, header.filesize)?;
+        self.offset += written;
+        let missing = u64::from(header.filesize).saturating_sub(written);
+        if missing > 0 {
+            return Err(shrunk(&header.name, usize::try_from(missing).unwrap_or(usize::MAX)));
         }
         self.pad()
     }
@@ -88,11 +114,23 @@ impl<W: Write> Writer<W> {
 
     fn head(&mut self, header: &Header) -> io::Result<()> {
         // start() checks that a name has at most NAME_MAX bytes.
-        let namesize = u32::try_from(header.name.len() + 1).map_err(io::Error::other)?;
+        let name = header.name.len() as u64 + 1;
+        let fill = self.fill(header, name);
+        let namesize = u32::try_from(name + fill).map_err(io::Error::other)?;
         self.put(&header.encode(namesize))?;
         self.put(&header.name)?;
-        self.put(&[0])?;
+        self.put(&[0; NAME_MAX + 1][..usize::try_from(fill).unwrap_or(0) + 1])?;
         self.pad()
+    }
+
+    /// The NULs behind a name that make the contents begin at the alignment.
+    fn fill(&self, header: &Header, name: u64) -> u64 {
+        let Some((align, start)) = self.align.filter(|_| header.is_file() && header.filesize > 0) else {
+            return 0;
+        };
+        let end = start + self.offset + HEADER_LEN as u64 + name;
+        let fill = end.next_multiple_of(align) - end;
+        if name + fill > NAME_MAX as u64 + 1 { 0 } else { fill }
     }
 
     fn count(&mut self, header: &Header) {

@@ -17,7 +17,7 @@ use super::notes::Notes;
 use super::tarball::Range;
 use crate::codec::{Compression, any};
 use crate::image::xattr_list::stamp;
-use crate::newc::{Header, Item};
+use crate::newc::{self, Header, Item};
 use crate::survey::place::{Lost, Placed};
 use crate::survey::segments::{self, Segment, Stop, Visit};
 use crate::survey::spool::{self, Spool};
@@ -33,7 +33,7 @@ pub(crate) struct Initramfs {
     pub(crate) notes: Notes,
 }
 
-/// Bytes of a link target or an attribute manifest that are read at most.
+/// Bytes of an attribute manifest that are read at most.
 const TEXT: u64 = 16 << 20;
 
 /// Whether a file is an initramfs: it begins with a newc archive, compressed or not.
@@ -154,7 +154,7 @@ impl Reader<'_> {
             self.weight.add(name.len())?;
             return self.payload.member(name, data);
         }
-        let target = if header.is_symlink() { text(data)? } else { Vec::new() };
+        let target = if header.is_symlink() { newc::target(data)? } else { Vec::new() };
         self.weight.add(header.name.len() + target.len())?;
         let id = match self.placed.place(header) {
             Ok(place) => place.id(),

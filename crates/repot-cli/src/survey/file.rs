@@ -1,7 +1,8 @@
 //! The file that an image lies in: most are nothing but the image. A unified kernel image (UKI) and an image
-//! of a Nitro enclave (EIF) hold it in pieces, beside a kernel.
+//! of a Nitro enclave (EIF) hold it in pieces, beside a kernel. A kernel may have one inside.
 
 mod eif;
+mod kernel;
 mod pe;
 
 use std::fs::File;
@@ -17,6 +18,9 @@ use super::segments::{self, Strange, Visit};
 use super::window::Window;
 use crate::source::magic;
 use crate::tree::Contents;
+
+/// The format of a unified kernel image.
+pub(crate) const UKI: &str = "a unified kernel image";
 
 /// Bytes at the start of a file that say what it is.
 const HEAD: usize = 64 << 10;
@@ -89,10 +93,14 @@ impl ImageFile {
     }
 
     fn of(file: File, name: String, bytes: u64) -> Result<ImageFile> {
-        let parts = parts(&file, bytes).with_context(|| name.clone())?;
-        let whole =
-            || Parts { image: vec![Part { name: String::new(), start: 0, end: bytes }], ..Parts::default() };
-        Ok(ImageFile { name, from: From::File(Arc::new(file), parts.unwrap_or_else(whole)) })
+        let file = Arc::new(file);
+        let found = parts(&file, bytes).with_context(|| name.clone())?;
+        let whole = || {
+            let part = Part { name: String::new(), start: 0, end: bytes };
+            (file.clone(), Parts { image: vec![part], ..Parts::default() })
+        };
+        let (file, parts) = found.unwrap_or_else(whole);
+        Ok(ImageFile { name, from: From::File(file, parts) })
     }
 
     /// Reads the image from its start. An error names the file, the segment and the offset.
@@ -107,18 +115,19 @@ impl ImageFile {
         };
         let Err(error) = read else { return Ok(()) };
         let known = error.downcast_ref::<Strange>().and_then(|_| self.known());
-        let error = known.map_or(error, |what| anyhow::anyhow!("this is {what}, not an initramfs"));
+        let error =
+            known.map_or(error, |(what, cure)| anyhow::anyhow!("this is {what}, not an initramfs ({cure})"));
         Err(error.context(self.name.clone()))
     }
 
-    /// The format of a file that is no image.
-    fn known(&self) -> Option<&'static str> {
+    /// The format of a file that is no image, and what to do with it.
+    fn known(&self) -> Option<(&'static str, &'static str)> {
         let From::File(file, _) = &self.from else { return None };
         let head = magic::head(file);
         if head.get(257..).is_some_and(|rest| rest.starts_with(b"ustar")) {
-            return Some("a tar archive");
+            return Some(("a tar archive", "repot pack makes one of it"));
         }
-        magic::name(&head).map(|(name, _)| name)
+        magic::name(&head)
     }
 
     /// The name, for messages.
@@ -151,21 +160,33 @@ impl ImageFile {
     }
 }
 
-/// The pieces of a file; `None` if it is nothing but an image, or of no known format.
-pub fn parts(file: &File, bytes: u64) -> Result<Option<Parts>> {
+/// The pieces of a file, and the file that they are in: it is another one for a compressed kernel. `None` if the
+/// file is nothing but an image, or of no known format.
+fn parts(file: &Arc<File>, bytes: u64) -> Result<Option<(Arc<File>, Parts)>> {
+    let head = head(file).context("cannot read it")?;
+    let found = find(&head, bytes, &mut |at, buffer| file.read_exact_at(buffer, at))?;
+    match found {
+        Some(parts) => Ok(Some((file.clone(), parts))),
+        None => kernel::parts(file, &head, bytes),
+    }
+}
+
+/// The first bytes of a file.
+pub(crate) fn head(file: &File) -> io::Result<Vec<u8>> {
     let mut head = vec![0; HEAD];
     let mut filled = 0;
-    while let got @ 1.. = file.read_at(&mut head[filled..], filled as u64).context("cannot read it")? {
+    while let got @ 1.. = file.read_at(&mut head[filled..], filled as u64)? {
         filled += got;
     }
-    find(&head[..filled], bytes, &mut |at, buffer| file.read_exact_at(buffer, at))
+    head.truncate(filled);
+    Ok(head)
 }
 
 /// The image of a file in one file: the file itself, unless it holds the image in pieces.
 pub(crate) fn flat(file: &Arc<File>, name: &str, scratch: &Path) -> Result<Arc<File>> {
     let bytes = file.metadata().with_context(|| format!("cannot stat {name}"))?.len();
     match parts(file, bytes).with_context(|| name.to_string())? {
-        Some(parts) => joined(file, &parts, name, scratch),
+        Some((file, parts)) => joined(&file, &parts, name, scratch),
         None => Ok(file.clone()),
     }
 }

@@ -8,13 +8,10 @@ use anyhow::Result;
 use super::place::Placed;
 use super::segments::{Segment, Stop, Visit};
 use super::spool::{self, Spool};
-use crate::newc::{Header, Item};
+use crate::newc::{self, Header, Item};
 use crate::source::limits::Weight;
 use crate::tree::path::split;
 use crate::tree::{Attributes, Id, Kind, Tree};
-
-/// Bytes of a link target: longer ones are skipped by the kernel.
-const TARGET: u64 = 4096;
 
 /// The root that the kernel would create, and where the contents of its files are.
 #[derive(Debug, Default)]
@@ -62,10 +59,7 @@ impl Locate {
         {
             self.payload.member(name, data)?;
         }
-        let mut target = Vec::new();
-        if header.is_symlink() {
-            data.take(TARGET).read_to_end(&mut target)?;
-        }
+        let target = if header.is_symlink() { newc::target(data)? } else { Vec::new() };
         self.weight.add(header.name.len() + target.len())?;
         if self.only.is_some() {
             // Directories may be in an earlier segment.

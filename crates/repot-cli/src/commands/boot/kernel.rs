@@ -58,7 +58,7 @@ pub(super) fn find(
 }
 
 /// The architecture of a kernel file; `None` if its format does not tell.
-fn of_file(path: &Path) -> Option<&'static Known> {
+pub(in crate::commands) fn of_file(path: &Path) -> Option<&'static Known> {
     let head = head(File::open(path).ok()?)?;
     if head.starts_with(&[0x1f, 0x8b]) {
         // Image.gz: of arm64 and riscv, without a header of its own.

@@ -11,14 +11,14 @@ use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat, o
 use super::target::Target;
 use super::yard::Yard;
 use super::{whole, xattr};
-use crate::newc::{Header, Item};
+use crate::newc::{self, Header, Item};
 use crate::source::limits::{self, Weight};
 use crate::survey::place::{Key, attributes, key, linkable};
 use crate::survey::segments::{Segment, Visit};
 use crate::survey::spool::{self, Spool};
 use crate::tree::{Attributes, Tree};
 
-/// Bytes of a link target or an attribute manifest that are read at most.
+/// Bytes of an attribute manifest that are read at most.
 const TEXT: u64 = 16 << 20;
 
 /// Ends the reading: the image has a payload.
@@ -94,7 +94,13 @@ impl Stream<'_> {
 
     fn member(&mut self, header: &Header, data: &mut dyn Read) -> Result<()> {
         let name = &header.name[..];
-        let text = if header.is_symlink() || manifest::is_name(name) { text(data)? } else { Vec::new() };
+        let text = if manifest::is_name(name) {
+            text(data)?
+        } else if header.is_symlink() {
+            newc::target(data)?
+        } else {
+            Vec::new()
+        };
         self.weight.add(name.len() + text.len())?;
         if header.is_file()
             && let Some(name) = spool::below(name)

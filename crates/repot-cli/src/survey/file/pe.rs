@@ -5,7 +5,7 @@ use anyhow::{Result, bail, ensure};
 use object::pe::{ImageDosHeader, ImageNtHeaders32, ImageNtHeaders64};
 use object::read::pe::{ImageNtHeaders, SectionTable};
 
-use super::{Part, Parts};
+use super::{Part, Parts, UKI};
 
 /// The pieces of a program for UEFI; `None` for a kernel without an initramfs.
 pub(super) fn parts(head: &[u8], bytes: u64) -> Result<Option<Parts>> {
@@ -13,7 +13,7 @@ pub(super) fn parts(head: &[u8], bytes: u64) -> Result<Option<Parts>> {
     let at = u64::from(dos.nt_headers_offset());
     let sections = sections::<ImageNtHeaders64>(head, at).or_else(|| sections::<ImageNtHeaders32>(head, at));
     let Some(sections) = sections else { return Ok(None) };
-    let mut parts = Parts { format: "a unified kernel image", ..Parts::default() };
+    let mut parts = Parts { format: UKI, ..Parts::default() };
     let (mut first, mut profiles) = (Vec::new(), 0);
     for section in sections.iter() {
         // The size in memory is exact; that in the file is rounded up.

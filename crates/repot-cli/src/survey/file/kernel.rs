@@ -1,0 +1,219 @@
+//! The initramfs that is built into a kernel: an archive between its other data, with its length behind it.
+//!
+//! A kernel file has no table that names it. The kernel's build puts the length, as a number of the machine,
+//! at the next multiple of 8 behind the archive (`usr/initramfs_data.S`). So the place is found from both
+//! sides: a magic of an archive, and a number that is the distance to it.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read, Write};
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, ensure};
+
+use super::{Part, Parts};
+use crate::codec::{Compression, any};
+use crate::newc::Item;
+use crate::source::tarball::Range;
+use crate::survey::segments::{self, Segment, Visit};
+use crate::survey::window::Window;
+
+/// Bytes of an unpacked kernel at most.
+const LARGEST: u64 = 1 << 30;
+/// Bytes that are searched at once. The next ones begin at a multiple of 8.
+const BLOCK: usize = 1 << 20;
+/// Bytes of the longest magic that is looked for.
+const MAGIC: usize = 6;
+
+/// The unpacked kernel and the archive in it; `None` if the file is no kernel, or none with an archive.
+pub(super) fn parts(file: &Arc<File>, head: &[u8], bytes: u64) -> Result<Option<(Arc<File>, Parts)>> {
+    let Some(unpacked) = unpacked(file, head, bytes).context("cannot unpack the kernel")? else {
+        return Ok(None);
+    };
+    let Some((start, end)) = search(&unpacked).context("cannot read the kernel")? else { return Ok(None) };
+    let part = Part { name: "the initramfs that is built into the kernel".into(), start, end };
+    let parts = Parts { format: "a kernel with a built-in initramfs", image: vec![part], ..Parts::default() };
+    Ok(Some((unpacked, parts)))
+}
+
+/// The kernel as it lies in memory; `None` if the file is none.
+fn unpacked(file: &Arc<File>, head: &[u8], bytes: u64) -> Result<Option<Arc<File>>> {
+    let at = |offset: usize, magic: &[u8]| head.get(offset..).is_some_and(|rest| rest.starts_with(magic));
+    let word = |offset: usize| {
+        let bytes = head.get(offset..offset + 4)?.try_into().ok()?;
+        Some(u64::from(u32::from_le_bytes(bytes)))
+    };
+    if at(0x202, b"HdrS") {
+        // Documentation/arch/x86/boot.rst: setup_sects, payload_offset and payload_length.
+        let sectors = u64::from(head.get(0x1f1).copied().filter(|count| *count > 0).unwrap_or(4));
+        let (Some(offset), Some(length)) = (word(0x248), word(0x24c)) else { return Ok(None) };
+        return stream(file, (sectors + 1) * 512 + offset, length, bytes);
+    }
+    if at(4, b"zimg") {
+        let (Some(offset), Some(length)) = (word(8), word(12)) else { return Ok(None) };
+        return stream(file, offset, length, bytes);
+    }
+    if at(0, &[0x1f, 0x8b]) {
+        // Image.gz of arm64 and riscv.
+        let mut start = [0; 64];
+        let read = Compression::Gzip
+            .decoder(&mut BufReader::new(Range::new(file.clone(), 0, bytes)))
+            .and_then(|mut inner| inner.read_exact(&mut start));
+        return if read.is_ok() && is_flat(&start) { stream(file, 0, bytes, bytes) } else { Ok(None) };
+    }
+    Ok((is_flat(head) || at(0, b"\x7fELF")).then(|| file.clone()))
+}
+
+/// Whether it is the kernel itself, without a program that unpacks it.
+fn is_flat(head: &[u8]) -> bool {
+    head.get(0x38..).is_some_and(|rest| rest.starts_with(b"ARM\x64") || rest.starts_with(b"RSC\x05"))
+}
+
+/// Decompresses a stream into an unnamed file; `None` if it is compressed by nothing that is known.
+fn stream(file: &Arc<File>, start: u64, length: u64, bytes: u64) -> Result<Option<Arc<File>>> {
+    ensure!(
+        start.checked_add(length).is_some_and(|end| end <= bytes),
+        "truncated: its compressed part is {length} bytes long at byte {start} of {bytes}"
+    );
+    let mut magic = [0; 4];
+    if length < magic.len() as u64 {
+        return Ok(None);
+    }
+    file.read_exact_at(&mut magic, start)?;
+    let compression = match any::detect(&magic) {
+        Some(any::Format::Kernel(compression)) => compression,
+        _ => match Compression::detect(&magic) {
+            Ok(compression) => compression,
+            Err(_) => return Ok(None),
+        },
+    };
+    // The build adds the unpacked size. Only gzip has that anyway.
+    let length = if compression == Compression::Gzip { length } else { length.saturating_sub(4) };
+    let mut input = BufReader::new(Range::new(file.clone(), start, length));
+    let mut output = tempfile::tempfile().context("cannot create a temporary file")?;
+    let mut inner = compression.decoder(&mut input)?.take(LARGEST + 1);
+    let unpacked = io::copy(&mut inner, &mut output).with_context(|| compression.to_string())?;
+    ensure!(unpacked <= LARGEST, "it is larger than 1 GiB: this looks like a decompression bomb");
+    output.flush()?;
+    Ok(Some(Arc::new(output)))
+}
+
+/// The first and the last byte of the archive.
+fn search(file: &Arc<File>) -> io::Result<Option<(u64, u64)>> {
+    let mut magics = Vec::new();
+    blocks(file, MAGIC, &mut |base, bytes, count| {
+        for (offset, window) in bytes.windows(MAGIC).take(count).enumerate().step_by(4) {
+            if begins(window) {
+                magics.push(base + offset as u64);
+            }
+        }
+        None
+    })?;
+    blocks(file, 8, &mut |base, bytes, count| {
+        let words = bytes.chunks_exact(8).take(count / 8).enumerate();
+        words.map(|(number, word)| (base + 8 * number as u64, word)).find_map(|(at, word)| {
+            lengths(word).filter(|is| (1..=at).contains(is)).find_map(|is| {
+                let last = at - is;
+                let next = magics.partition_point(|start| *start <= last);
+                let start = magics[..next].last().filter(|start| last - **start < 8)?;
+                Some((*start, start + is)).filter(|place| is_archive(file, *place))
+            })
+        })
+    })
+}
+
+/// Whether a piece of the file is an archive, compressed or not: the kernel's own code has the magics too.
+fn is_archive(file: &Arc<File>, (start, end): (u64, u64)) -> bool {
+    let mut members = Members(0);
+    segments::read_window(&mut Window::new(file.clone(), start, end), &mut members).is_ok() && members.0 > 0
+}
+
+/// Counts members.
+struct Members(u64);
+
+impl Visit for Members {
+    fn segment(&mut self, _: Segment) -> Result<()> {
+        Ok(())
+    }
+
+    fn item(&mut self, item: Item, _: u64, _: &mut dyn Read) -> Result<()> {
+        self.0 += u64::from(matches!(item, Item::Member(_)));
+        Ok(())
+    }
+
+    fn end(&mut self, _: u64, _: u64) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// What a number of the machine says, with 4 or 8 bytes, in both byte orders.
+fn lengths(word: &[u8]) -> impl Iterator<Item = u64> {
+    let number = |at: usize| word.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).unwrap_or([0; 4]);
+    let little = u32::from_le_bytes(number(0));
+    let (narrow, wide) = (u32::from_be_bytes(number(0)), u32::from_be_bytes(number(4)));
+    [little, narrow, wide].into_iter().map(u64::from)
+}
+
+/// Whether an archive, or a compressed stream, begins here.
+fn begins(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"070701")
+        || bytes.starts_with(b"070702")
+        || matches!(any::detect(bytes), Some(any::Format::Kernel(_)))
+}
+
+/// Where something was found.
+type Found = Option<(u64, u64)>;
+
+/// Passes the file in blocks, each with some bytes of the next one, until something is found.
+fn blocks(file: &File, more: usize, look: &mut dyn FnMut(u64, &[u8], usize) -> Found) -> io::Result<Found> {
+    let mut buffer = vec![0; BLOCK + more];
+    let mut base = 0;
+    loop {
+        let mut filled = 0;
+        while let got @ 1.. = file.read_at(&mut buffer[filled..], base + filled as u64)? {
+            filled += got;
+        }
+        let found = look(base, &buffer[..filled], filled.min(BLOCK));
+        if found.is_some() || filled < buffer.len() {
+            return Ok(found);
+        }
+        base += BLOCK as u64;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::newc::{Header, Writer};
+
+    #[test]
+    fn the_archive_is_between_a_magic_and_its_length() {
+        let mut writer = Writer::new(Vec::new());
+        let header = Header { name: b"dev".to_vec(), mode: 0o040_755, nlink: 1, ..Header::default() };
+        writer.append(&header, b"").unwrap();
+        let mut archive = writer.finish().unwrap();
+        archive.push(0);
+        for (before, wide, big) in
+            [(4, true, false), (BLOCK - 2, false, false), (BLOCK + 12, true, true), (0, false, true)]
+        {
+            let before = before / 4 * 4;
+            let mut bytes = vec![0x55; before];
+            bytes.extend(&archive);
+            bytes.resize(bytes.len().next_multiple_of(8), 0);
+            let length = u32::try_from(archive.len()).unwrap();
+            bytes.extend(match (wide, big) {
+                (true, false) => u64::from(length).to_le_bytes().to_vec(),
+                (true, true) => u64::from(length).to_be_bytes().to_vec(),
+                (false, false) => [length.to_le_bytes(), [9; 4]].concat(),
+                (false, true) => [length.to_be_bytes(), [9; 4]].concat(),
+            });
+            bytes.extend([7; 100]);
+            let file = Arc::new(tempfile::tempfile().unwrap());
+            (&*file).write_all(&bytes).unwrap();
+            let expected = (before as u64, (before + archive.len()) as u64);
+            assert_eq!(search(&file).unwrap(), Some(expected), "{before} {wide} {big}");
+            file.set_len((before + archive.len()) as u64).unwrap();
+            assert_eq!(search(&file).unwrap(), None);
+        }
+    }
+}
