@@ -78,7 +78,7 @@ timestamp in the image is later than that.
 
 Under fakeroot and pseudo, a directory is read through the tar of the system, because this program
 is static. Otherwise use --fakeroot, --owner and --devices, or a pipe: pseudo tar -c . | repot pack -")]
-    Pack(Pack),
+    Pack(Box<Pack>),
 
     /// Show what is in an initramfs, how much memory it needs, and what is wrong with it
     #[command(after_help = "Examples:

@@ -35,6 +35,7 @@ pub mod source;
 pub mod survey;
 mod sys;
 pub mod tree;
-mod uki;
+#[doc(hidden)]
+pub mod uki;
 
 pub use commands::run;

@@ -52,7 +52,8 @@ impl Output {
         Ok(Output { path: path.to_path_buf(), to: To::Direct(file.with_context(|| cannot_create(path))?) })
     }
 
-    /// An output that keeps what is written in an unnamed file, which is returned too. Errors name this output.
+    /// An output that keeps what is written in an unnamed file, which is returned too. Errors name this
+    /// output.
     pub(crate) fn scratch(&self) -> Result<(Output, File)> {
         let cannot_create = || cannot_create(&self.path);
         let file = tempfile::tempfile_in(self.directory()).with_context(cannot_create)?;
@@ -66,8 +67,8 @@ impl Output {
         directory(&self.path)
     }
 
-    /// Copies bytes from the position of a file without reading them, which some file systems do without copying.
-    /// Returns how many: 0 if the kernel cannot.
+    /// Copies bytes from the position of a file without reading them, which some file systems do without
+    /// copying. Returns how many: 0 if the kernel cannot.
     pub(crate) fn copy_from(&mut self, file: &File, length: u64) -> io::Result<u64> {
         let to = match &self.to {
             To::Unnamed(file) | To::Direct(file) => file,

@@ -1,8 +1,8 @@
 //! Writing unified kernel images: sections are put behind those of a program for UEFI, systemd's stub.
 //!
 //! The stub stays as it is, byte by byte, but for its headers: the stubs of some releases have sections at
-//! addresses that are no multiple of their alignment, and their code refers to them. `object` has the layout of
-//! the headers. The contents of the sections pass through, so a large image takes no memory.
+//! addresses that are no multiple of their alignment, and their code refers to them. `object` has the layout
+//! of the headers. The contents of the sections pass through, so a large image takes no memory.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
@@ -102,8 +102,8 @@ impl Program {
             .with_context(|| format!("cannot add sections to {}", self.name))
     }
 
-    /// Writes a unified kernel image, but the section that begins at this byte of the file gets other contents.
-    /// Returns whether signatures were left out.
+    /// Writes a unified kernel image, but the section that begins at this byte of the file gets other
+    /// contents. Returns whether signatures were left out.
     pub(crate) fn replacing(&self, start: u64, contents: &Contents, out: &mut dyn Write) -> Result<bool> {
         let (added, stub): (Vec<ImageSectionHeader>, Vec<ImageSectionHeader>) =
             self.layout.sections.iter().copied().partition(|section| SECTIONS.contains(&section.name));
@@ -240,6 +240,17 @@ impl Layout {
         }
         Ok(head)
     }
+}
+
+/// A program in memory with a section `.initrd` behind its own.
+#[doc(hidden)]
+pub fn with_initrd(bytes: &[u8], contents: &[u8]) -> Result<Vec<u8>> {
+    let mut file = tempfile::tempfile()?;
+    file.write_all(bytes)?;
+    let mut out = Vec::new();
+    let section = Section::new(".initrd", Contents::Bytes(contents.into()));
+    Program::open(Arc::new(file), "it".into())?.with(&[section], &mut out)?;
+    Ok(out)
 }
 
 fn strange(error: object::read::Error) -> anyhow::Error {

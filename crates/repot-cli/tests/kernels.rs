@@ -8,8 +8,8 @@ use std::io::Write;
 
 use support::{Work, member, text, trailer};
 
-/// A program for UEFI as systemd's stub: two sections, of which the second is at an address that is no multiple
-/// of the alignment, and room for `room` section headers.
+/// A program for UEFI as systemd's stub: two sections, of which the second is at an address that is no
+/// multiple of the alignment, and room for `room` section headers.
 fn stub(room: usize) -> Vec<u8> {
     let mut head = vec![0; 0x40];
     head[..2].copy_from_slice(b"MZ");
@@ -185,7 +185,7 @@ fn a_kernel_has_its_own_initramfs() {
         fs::write(work.path("archive"), &archive).unwrap();
         let built_in = work.run("sh", &["-c", &format!("{inner} < archive")]);
         // The kernel's own code has the magic too.
-        let mut kernel = b"\x7fELF070701\0070702\0\0\0\0".to_vec();
+        let mut kernel = b"\x7fELF070701\x00070702\0\0\0\0".to_vec();
         kernel.resize(5000, 0x90);
         kernel.extend(&built_in);
         kernel.resize(kernel.len().next_multiple_of(8), 0);

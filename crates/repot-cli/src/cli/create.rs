@@ -22,14 +22,15 @@ pub struct Create {
     /// Format of the manifest [default: that of its first line]
     #[arg(short, long, value_enum, value_name = "FORMAT")]
     pub format: Option<ManifestFormat>,
-    /// Compression of what no #cpio line is about [default: that of the name: .gz, .xz, .lz4, .zst; else none]
+    /// Compression of what no #cpio line is about [default: that of the name: .gz, .xz, .lz4, .zst; else
+    /// none]
     #[arg(short, long, value_enum, value_name = "FORMAT")]
     pub compress: Option<Compression>,
     /// Its level: zstd 1-22 (default 9), gzip 1-9 (6), xz 0-9 (6)
     #[arg(short, long)]
     pub level: Option<u32>,
-    /// Where nothing is compressed, begin the contents of files at multiples of this many bytes, such as 4096:
-    /// btrfs and XFS then share their blocks with the files
+    /// Where nothing is compressed, begin the contents of files at multiples of this many bytes, such as
+    /// 4096: btrfs and XFS then share their blocks with the files
     #[arg(long, value_name = "BYTES", value_parser = values::alignment)]
     pub align: Option<u32>,
     /// Print JSON

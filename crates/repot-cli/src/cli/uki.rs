@@ -17,7 +17,7 @@ pub struct Uki {
     /// Its kernel command line
     #[arg(long, value_name = "PARAMETERS", requires = "uki", allow_hyphen_values = true)]
     pub cmdline: Option<String>,
-    /// systemd's stub [default: linux<arch>.efi.stub in /usr/lib/systemd/boot/efi]
+    /// systemd's stub [default: that of the kernel's architecture in /usr/lib/systemd/boot/efi]
     #[arg(long, value_name = "FILE", requires = "uki")]
     pub stub: Option<PathBuf>,
 }

@@ -151,8 +151,8 @@ struct New {
 }
 
 impl New {
-    /// Copies an image of so many bytes and writes the segment after it. Returns the offset of the segment, and the
-    /// output, which is not committed yet.
+    /// Copies an image of so many bytes and writes the segment after it. Returns the offset of the segment,
+    /// and the output, which is not committed yet.
     fn write(self, image: &mut dyn Read, bytes: u64, output: Output) -> Result<(u64, Output)> {
         let bootconfig = self.bootconfig.unwrap_or_default();
         let mut output = Counted { out: output, bytes: 0 };

@@ -50,7 +50,7 @@ fn place(shell: Shell) -> Result<PathBuf> {
                 config().unwrap_or_else(|| home.join(".config")).join("fish/completions/repot.fish")
             }
         },
-        other => {
+        other @ (Shell::Elvish | Shell::PowerShell | _) => {
             return Err(usage(format!("{other} has no folder for completions: print the script instead")));
         }
     })

@@ -45,8 +45,8 @@ impl Base {
     }
 }
 
-/// Writes files, whose text has the mark, and prints their names. Nothing is written if one of them is somebody
-/// else's.
+/// Writes files, whose text has the mark, and prints their names. Nothing is written if one of them is
+/// somebody else's.
 pub(super) fn write(files: &[(PathBuf, String)], force: bool) -> Result<()> {
     for (path, _) in files {
         if !force && is_foreign(path)? {

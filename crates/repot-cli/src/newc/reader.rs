@@ -337,8 +337,8 @@ fn truncated(error: io::Error, offset: u64, within: &str) -> io::Error {
     error
 }
 
-/// The target of a symbolic link. The kernel takes it as a string, up to the first NUL: `gen_init_cpio` ends all
-/// targets with one.
+/// The target of a symbolic link. The kernel takes it as a string, up to the first NUL: `gen_init_cpio` ends
+/// all targets with one.
 pub(crate) fn target(data: &mut dyn Read) -> io::Result<Vec<u8>> {
     let mut target = Vec::new();
     data.take(PATH_MAX.into()).read_to_end(&mut target)?;

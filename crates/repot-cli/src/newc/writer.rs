@@ -33,9 +33,9 @@ impl<W: Write> Writer<W> {
         }
     }
 
-    /// The same, but the contents of files begin at multiples of `align` in the image, in which the archive is at
-    /// `offset`. Names are filled up with NULs for that, as `gen_init_cpio -a` does. The contents behind a name that
-    /// would be too long for the kernel begin elsewhere.
+    /// The same, but the contents of files begin at multiples of `align` in the image, in which the archive
+    /// is at `offset`. Names are filled up with NULs for that, as `gen_init_cpio -a` does. The contents
+    /// behind a name that would be too long for the kernel begin elsewhere.
     pub(crate) fn aligned(out: W, align: Option<u32>, offset: u64) -> Writer<W> {
         Writer { align: align.map(|align| (align.into(), offset)), ..Writer::new(out) }
     }

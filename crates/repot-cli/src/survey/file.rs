@@ -160,8 +160,8 @@ impl ImageFile {
     }
 }
 
-/// The pieces of a file, and the file that they are in: it is another one for a compressed kernel. `None` if the
-/// file is nothing but an image, or of no known format.
+/// The pieces of a file, and the file that they are in: it is another one for a compressed kernel. `None` if
+/// the file is nothing but an image, or of no known format.
 fn parts(file: &Arc<File>, bytes: u64) -> Result<Option<(Arc<File>, Parts)>> {
     let head = head(file).context("cannot read it")?;
     let found = find(&head, bytes, &mut |at, buffer| file.read_exact_at(buffer, at))?;

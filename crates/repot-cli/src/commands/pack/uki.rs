@@ -94,7 +94,8 @@ fn cannot_open(path: &Path) -> String {
     )
 }
 
-/// What `uname -r` prints in an x86 kernel, from its header (Documentation/arch/x86/boot.rst, `kernel_version`).
+/// What `uname -r` prints in an x86 kernel, from its header (Documentation/arch/x86/boot.rst,
+/// `kernel_version`).
 fn release_of(file: &File) -> Option<Vec<u8>> {
     let mut header = [0; 0x12];
     file.read_exact_at(&mut header, 0x1fe).ok()?;
