@@ -90,6 +90,9 @@ enum Command {
     /// Boot real systems without repot and with it, and write docs/matrix.md
     #[command(disable_help_flag = true)]
     Matrix(Rest),
+    /// Build and boot what packaging/ has for other projects
+    #[command(disable_help_flag = true)]
+    Packaging(Rest),
     /// Boot odd images on every kernel, and write docs/kernel-formats.md
     #[command(disable_help_flag = true)]
     Formats(Rest),
@@ -141,6 +144,7 @@ fn main() -> ExitCode {
         Command::Sweep(rest) => program(&["--package=repot-vm", "--bin=memory-sweep"], &[], &rest),
         Command::Containers(rest) => program(&["--package=repot-vm", "--bin=run-containers"], &[], &rest),
         Command::Matrix(rest) => program(&["--package=repot-vm", "--bin=matrix"], &[], &rest),
+        Command::Packaging(rest) => program(&["--package=repot-vm", "--bin=packaging"], &[], &rest),
         Command::Formats(rest) => program(&["--package=repot-vm", "--bin=kernel-formats"], &[], &rest),
         Command::Bench(rest) => program(&["--package=repot-bench"], &[], &rest),
         Command::Packing(rest) => program(&["--package=repot-bench"], &["packing"], &rest),

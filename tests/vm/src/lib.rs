@@ -15,6 +15,7 @@ mod image;
 mod in_use;
 mod layouts;
 pub mod matrix;
+pub mod packaging;
 mod payload_image;
 mod programs;
 mod run_images;

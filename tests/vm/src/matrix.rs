@@ -13,6 +13,7 @@ mod turn;
 use crate::Boot;
 use anyhow::{Context, Result, bail, ensure};
 use outcome::Outcome;
+pub(crate) use root::debian_root;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use system::{System, Turn};

@@ -55,7 +55,7 @@ pub(super) fn make(system: &System, folder: &Path) -> Result<()> {
             busybox::root(folder)?;
         }
         Some(suite) => {
-            let from = installed(suite, &system.packages)?;
+            let from = debian_root(suite, &system.packages)?;
             read(Command::new("cp").args(["-a", "--reflink=auto"]).arg(from).arg(&root))?;
         }
     }
@@ -87,7 +87,7 @@ fn leak(name: &str) -> &'static str {
 }
 
 /// A minimal Debian root with these packages, built if no such root is cached.
-fn installed(suite: &str, packages: &[String]) -> Result<PathBuf> {
+pub(crate) fn debian_root(suite: &str, packages: &[String]) -> Result<PathBuf> {
     let script = files().join("install.sh");
     let text = std::fs::read_to_string(&script)?;
     let folder = place::kept("matrix/roots")?;
