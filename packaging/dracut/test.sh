@@ -10,6 +10,9 @@ report_unit system
 rm -rf system/usr/lib/dracut
 mkdir -p medium/live
 "$REPOT" pack system --payload -o medium/live/image.cpio > /dev/null
+# An image that is no payload.
+mkdir empty
+"$REPOT" pack empty --compress none -o medium/live/plain.cpio > /dev/null
 mke2fs -q -t ext4 -L medium -d medium medium.ext4 256M
 
 step "the initramfs: dracut in a root of Debian"
@@ -33,10 +36,15 @@ has move.txt "repot: payload: " "REPORT root tmpfs" "REPORT pid1 systemd" "REPOR
     "REPORT disks 0" "REPORT state running" "REPORT failed 0" "REPORT end" "reboot: Power down"
 grep -a -o 'repot: payload.*\|REPORT used.*' move.txt
 
-step "boot: an image that does not exist is an error, and changes nothing"
-# shellcheck disable=SC2046
-boot 512 missing.txt initrd.img "rd.repot=LABEL=medium:/live/nothing.cpio rd.shell=0 rd.emergency=poweroff" \
-    $(disk medium medium.ext4) || true
-has missing.txt "/live/nothing.cpio does not exist"
-lacks missing.txt "repot: payload: "
+# refused FILE TEXT: the hook reports it, and nothing is deleted: dracut still runs.
+refused() {
+    # shellcheck disable=SC2046
+    boot 512 refused.txt initrd.img "rd.repot=LABEL=medium:$1 rd.shell=0 rd.emergency=poweroff" \
+        $(disk medium medium.ext4) || true
+    has refused.txt "$2" "dracut: Refusing to continue" "reboot: Power down"
+    lacks refused.txt "repot: payload: "
+}
+step "boot: an image that does not exist, and one that is no payload"
+refused /live/nothing.cpio "/live/nothing.cpio does not exist"
+refused /live/plain.cpio "is not a whole image of repot pack --payload"
 step "done"
