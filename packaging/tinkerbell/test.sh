@@ -31,9 +31,9 @@ cat > root/init <<'Y'
 #!/bin/sh
 mount -t tmpfs rootfs /mnt
 cd /
-find . -xdev -type d ! -path './mnt*' | cpio -p -d -m /mnt 2> /dev/null
+find . -xdev -type d ! -path './mnt*' | while read -r name; do mkdir -p "/mnt/$name"; done
 find . -xdev ! -type d ! -path './mnt/*' | while read -r name; do
-    echo "$name" | cpio -p -d -m /mnt 2> /dev/null
+    cp -a "$name" "/mnt/$name"
     [ "$name" = ./bin/busybox ] || [ "$name" = ./init ] || [ -L "$name" ] || rm -f "$name"
 done
 exec switch_root /mnt /sbin/init
