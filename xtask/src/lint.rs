@@ -87,24 +87,16 @@ fn format() -> Result<Outcome> {
     run(&mut cargo(&["fmt", "--all", "--check"])).map(passed)
 }
 
-/// Everything but the init and the runner, so that the features of shared dependencies are the same for
-/// clippy and rustdoc.
-const ALL_BUT_INIT: [&str; 6] =
-    ["--quiet", "--workspace", "--exclude", "repot-init", "--exclude", "repot-run"];
-
 fn clippy() -> Result<Outcome> {
-    run(cargo(&["clippy"]).args(ALL_BUT_INIT).args(["--all-targets", "--", "-D", "warnings"]))?;
-    // They define their own panic handler, so they are checked as they are built: alone, for their own
-    // target.
+    run(&mut cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
+    // As they are built for release, without `std` (their build.rs).
     run(alone("clippy", "repot-run")?.args(["--", "-D", "warnings"]))?;
     run(alone("clippy", "repot-init")?.args(["--", "-D", "warnings"])).map(passed)
 }
 
 fn documentation() -> Result<Outcome> {
-    const DENY: (&str, &str) = ("RUSTDOCFLAGS", "-D warnings");
-    run(cargo(&["doc", "--no-deps"]).args(ALL_BUT_INIT).env(DENY.0, DENY.1))?;
-    run(alone("doc", "repot-run")?.arg("--no-deps").env(DENY.0, DENY.1))?;
-    run(alone("doc", "repot-init")?.arg("--no-deps").env(DENY.0, DENY.1)).map(passed)
+    let mut doc = cargo(&["doc", "--quiet", "--workspace", "--no-deps"]);
+    run(doc.env("RUSTDOCFLAGS", "-D warnings")).map(passed)
 }
 
 fn alone(command: &str, package: &str) -> Result<Command> {

@@ -17,10 +17,15 @@ use crate::process::Process;
 /// The state for the panic handler.
 static PROCESS: AtomicPtr<Process> = AtomicPtr::new(ptr::null_mut());
 
-/// A bug must not end PID 1. A worker is given up and the move rolled back. On the main thread an init is
-/// executed in place, if the root is complete.
+#[cfg(freestanding)]
 #[panic_handler]
 fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
+    panicked(info)
+}
+
+/// A bug must not end PID 1. A worker is given up and the move rolled back. On the main thread an init is
+/// executed in place, if the root is complete.
+fn panicked(info: &dyn core::fmt::Display) -> ! {
     let worker = is_worker();
     let pointer = if worker {
         PROCESS.load(Ordering::Relaxed)
@@ -48,10 +53,15 @@ fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
     }
 }
 
+#[cfg(freestanding)]
 repot::entry!(run);
+#[cfg(not(freestanding))]
+repot::entry_beside_std!(run);
 
 fn run(invocation: Invocation) -> c_int {
     Allocator::set_aside();
+    #[cfg(not(freestanding))]
+    std::panic::set_hook(std::boxed::Box::new(|info| panicked(info)));
     let mut process = Process::new(invocation);
     PROCESS.store(&raw mut process, Ordering::Relaxed);
     crate::run(&process)

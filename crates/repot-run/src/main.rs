@@ -6,6 +6,9 @@
 #![no_main]
 
 extern crate alloc;
+// See build.rs.
+#[cfg(not(freestanding))]
+extern crate std;
 
 mod child;
 mod drivers;

@@ -17,16 +17,27 @@ use rustix::process::Pid;
 
 use crate::child::Outcome;
 
-/// A bug must not end PID 1: the program goes on without a supervisor.
+#[cfg(freestanding)]
 #[panic_handler]
 fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
+    panicked(info)
+}
+
+/// A bug must not end PID 1: the program goes on without a supervisor.
+fn panicked(info: &dyn core::fmt::Display) -> ! {
     crate::log::error(format_args!("bug in repot-run, or out of memory: {info}"));
     loop {
         sleep(3600);
     }
 }
 
+#[cfg(freestanding)]
 repot::entry!(|invocation| crate::run(&invocation));
+#[cfg(not(freestanding))]
+repot::entry_beside_std!(|invocation| {
+    std::panic::set_hook(std::boxed::Box::new(|info| panicked(info)));
+    crate::run(&invocation)
+});
 
 pub(crate) const SIGCHLD: i32 = libc::SIGCHLD;
 pub(crate) const SIGCONT: i32 = libc::SIGCONT;

@@ -19,7 +19,6 @@ pub(super) fn minimum() -> Result<Outcome> {
         run(cargo.env("CARGO_TARGET_DIR", &target))
     };
     check(&["--package=repot", "--package=repot-cli", "--all-features"])?;
-    // Alone, because the tool's features bring `std`, whose panic handler collides with theirs.
     check(&["--package=repot-init", "--all-features"])?;
     check(&["--package=repot-run"])?;
     Ok(Outcome::Passed)

@@ -102,6 +102,7 @@ impl Interface {
         request
     }
 
+    #[allow(clippy::cast_sign_loss)] // A positive number, and unsigned to glibc.
     fn call(&self, number: c_int, request: &mut libc::ifreq) -> Result<(), Errno> {
         // SAFETY: the requests of this file read and write only this structure.
         if unsafe { libc::ioctl(self.socket.as_raw_fd(), number as _, ptr::from_mut(request)) } < 0 {

@@ -11,9 +11,6 @@
 #[macro_export]
 macro_rules! entry {
     ($main:expr) => {
-        #[global_allocator]
-        static MALLOC: $crate::runtime::Allocator = $crate::runtime::Allocator;
-
         // The prebuilt `alloc` refers to both, although nothing unwinds here: a panic never returns.
         #[unsafe(no_mangle)]
         extern "C" fn rust_eh_personality() {}
@@ -31,6 +28,18 @@ macro_rules! entry {
         #[cfg(target_env = "gnu")]
         #[link(name = "gcc_eh")]
         unsafe extern "C" {}
+
+        $crate::entry_beside_std!($main);
+    };
+}
+
+/// Does the same for a program that has `std`, but not its start-up code, which ends the program if
+/// `/dev/null` is missing. `std` brings the panic handler, which calls the hook of the program.
+#[macro_export]
+macro_rules! entry_beside_std {
+    ($main:expr) => {
+        #[global_allocator]
+        static MALLOC: $crate::runtime::Allocator = $crate::runtime::Allocator;
 
         #[unsafe(no_mangle)]
         extern "C" fn main(
