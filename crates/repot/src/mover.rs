@@ -113,8 +113,8 @@ pub(crate) fn run(
     let meta = DirMeta { meta, flags: moved.flags, merged: false, existed: true };
     let inits = plan.inits.clone();
     sys::tear(true);
-    let reserve =
-        (facts.machine && plan.tight).then(|| Reserve::release(new.site.proc.as_fd(), plan.zram.is_some()));
+    let reserve = (facts.machine && plan.tight)
+        .then(|| Reserve::release(new.site.proc.as_fd(), plan.zram.is_some(), facts.page));
     if let Err(fault) = passes::run(&mut mover, new, meta, plan.threads, &|| meanwhile(progress)) {
         let torn = moved.roll_back(new).err().map(Torn::Undo);
         return Err(Error { torn, ..fault.at(Step::Relocate) });

@@ -194,7 +194,7 @@ pub fn plan(facts: &Facts, options: &Options) -> Result<Plan, Refusal> {
     let fits = room.and_then(|()| {
         let wanted = match &zram {
             // What has arrived is paged out.
-            Some(zram) if swap::pages_out(options) => 2 * CHUNK + BASE + swap::overhead(zram),
+            Some(zram) if swap::pages_out(options) => 2 * CHUNK + BASE + swap::overhead(zram, facts.page),
             _ => extra(threads),
         };
         if available >= wanted {

@@ -69,8 +69,8 @@ pub(crate) fn run(
         bytes: AtomicU64::new(0),
     };
     // In a container these sysctls belong to the host.
-    let reserve =
-        (facts.machine && plan.tight).then(|| Reserve::release(new.site.proc.as_fd(), plan.zram.is_some()));
+    let reserve = (facts.machine && plan.tight)
+        .then(|| Reserve::release(new.site.proc.as_fd(), plan.zram.is_some(), facts.page));
     let outcome = work.run(facts, plan, root, &|| meanwhile(progress));
     drop(reserve);
     let arrived = outcome.map(|(inits, mut warnings)| {

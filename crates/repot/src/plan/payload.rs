@@ -117,7 +117,7 @@ fn fit(facts: &Facts, options: &Options, index: &Index, warnings: &mut Vec<Strin
     let short = available < payload.saturating_add(besides(1)).saturating_add(swap::SYSTEM);
     let thousandths = zram::thousandths(index, swap::algorithm(facts, options));
     let need = |paged_out: Option<&Wanted>, threads: u32| {
-        let tree = paged_out.map_or(payload, |device| swap::least(payload, device, thousandths));
+        let tree = paged_out.map_or(payload, |device| swap::least(payload, device, thousandths, page));
         tree.saturating_add(besides(threads))
     };
     // Refuse only a payload that certainly does not fit: nothing else could be booted.

@@ -53,17 +53,17 @@ pub(super) fn pages_out(options: &Options) -> bool {
 }
 
 /// Memory of a device itself, in bytes.
-pub(super) fn overhead(wanted: &Wanted) -> u64 {
-    wanted.size / 4096 * PER_PAGE
+pub(super) fn overhead(wanted: &Wanted, page: u64) -> u64 {
+    wanted.size / page.max(1) * PER_PAGE
 }
 
 /// The least memory that `tree` bytes take with the device: everything that it can hold is paged out, at this
 /// many thousandths.
-pub(super) fn least(tree: u64, wanted: &Wanted, thousandths: u64) -> u64 {
+pub(super) fn least(tree: u64, wanted: &Wanted, thousandths: u64, page: u64) -> u64 {
     let limit = wanted.limit.map_or(u64::MAX, |limit| limit.saturating_mul(1000) / thousandths.max(1));
     let out = tree.min(wanted.size).min(limit);
     let held = out / 1000 * thousandths;
-    (tree - out).saturating_add(held).saturating_add(overhead(wanted)).min(tree)
+    (tree - out).saturating_add(held).saturating_add(overhead(wanted, page)).min(tree)
 }
 
 /// The algorithm: of the device that exists, as configured, or else the best.
@@ -91,26 +91,28 @@ mod tests {
 
     #[test]
     fn what_a_device_holds_is_bounded_by_its_size_and_its_limit() {
-        let least = |size, limit, thousandths| {
+        let least = |size, limit, thousandths, page| {
             let wanted = Wanted {
                 size: size * MIB,
                 algorithm: None,
                 limit: Option::map(limit, |limit: u64| limit * MIB),
             };
-            (least(200 * MIB, &wanted, thousandths) - 1) / MIB
+            (least(200 * MIB, &wanted, thousandths, page) - 1) / MIB
         };
-        // Size, limit, thousandths; MiB.
-        for (size, limit, thousandths, expected) in [
+        // Size, limit, thousandths, page; MiB.
+        for (size, limit, thousandths, page, expected) in [
             // All of it at a half, and 2 MiB for the table.
-            (256, None, 500, 101),
+            (256, None, 500, 4096, 101),
+            // The table is a sixteenth where a page has 64 KiB.
+            (256, None, 500, 65_536, 100),
             // Half of it.
-            (100, None, 500, 150),
+            (100, None, 500, 4096, 150),
             // 40 MiB take 20.
-            (256, Some(20), 500, 181),
+            (256, Some(20), 500, 4096, 181),
             // Not compressible: never more than without.
-            (256, None, 1000, 199),
+            (256, None, 1000, 4096, 199),
         ] {
-            assert_eq!(least(size, limit, thousandths), expected, "{size} {limit:?} {thousandths}");
+            assert_eq!(least(size, limit, thousandths, page), expected, "{size} {limit:?} {thousandths}");
         }
     }
 }
