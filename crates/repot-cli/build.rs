@@ -1,5 +1,11 @@
 //! Embeds repot's own programs: `REPOT_EMBED=FOLDER` has them as `ARCH/init`, `ARCH/init-payload` and
-//! `ARCH/run`, or compressed as `ARCH/init.zst` and so on. A tool built without it looks for them on disk.
+//! `ARCH/run`, or compressed as `ARCH/init.zst` and so on.
+//!
+//! A release build without it, which `cargo install` makes, builds those of its own architecture from the
+//! sources beside this package, and a tool without any looks for them on disk.
+
+#[path = "build/own.rs"]
+mod own;
 
 use std::env;
 use std::fmt::Write;
@@ -8,17 +14,27 @@ use std::path::{Path, PathBuf};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-env-changed=REPOT_EMBED");
+    println!("cargo::rerun-if-changed=build.rs");
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("no OUT_DIR")?);
     let mut list = String::from("&[");
     let mut inside = Vec::new();
-    if let Some(folder) = env::var_os("REPOT_EMBED") {
-        let folder = Path::new(&folder);
-        println!("cargo::rerun-if-changed={}", folder.display());
+    let mut folder = env::var_os("REPOT_EMBED").map(PathBuf::from);
+    if folder.is_none() && env::var("PROFILE").is_ok_and(|profile| profile == "release") {
+        folder = own::build(&out.join("own"))?;
+    }
+    if let Some(folder) = &folder {
+        // What was built here has changed already.
+        let given = !folder.starts_with(&out);
+        if given {
+            println!("cargo::rerun-if-changed={}", folder.display());
+        }
         let failed = |error| format!("REPOT_EMBED={}: {error}", folder.display());
         let mut files = files(folder).map_err(failed)?;
         files.sort();
         for path in files {
-            println!("cargo::rerun-if-changed={}", path.display());
+            if given {
+                println!("cargo::rerun-if-changed={}", path.display());
+            }
             let arch = path.parent().and_then(Path::file_name).ok_or("no architecture")?;
             let name = path.file_name().and_then(|name| name.to_str()).ok_or("a name that is not text")?;
             let name = name.strip_suffix(".zst").unwrap_or(name);

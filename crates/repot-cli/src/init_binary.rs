@@ -72,7 +72,17 @@ impl Kind {
 pub fn find(given: Option<&Path>, target: Option<Architecture>) -> Result<InitBinary> {
     match given {
         Some(path) => load(path),
-        None => search(Kind::Init, target),
+        None => search(Kind::Init, target, target.is_some()),
+    }
+}
+
+/// The program for an architecture by itself, whatever root it will be for: the init, the init that unpacks
+/// payloads if `payload`, or the runner if `run`.
+pub fn alone(payload: bool, run: bool, target: Option<Architecture>) -> Result<InitBinary> {
+    match (payload, run) {
+        (true, _) => unpacks(search(Kind::Payload, target, false)?),
+        (_, true) => search(Kind::Runner, target, false),
+        (false, false) => search(Kind::Init, target, false),
     }
 }
 
@@ -81,8 +91,13 @@ pub fn find(given: Option<&Path>, target: Option<Architecture>) -> Result<InitBi
 pub fn find_for_payload(given: Option<&Path>, target: Option<Architecture>) -> Result<InitBinary> {
     let init = match given {
         Some(path) => load(path)?,
-        None => search(Kind::Payload, target)?,
+        None => search(Kind::Payload, target, target.is_some())?,
     };
+    unpacks(init)
+}
+
+/// The init, if it unpacks payloads.
+fn unpacks(init: InitBinary) -> Result<InitBinary> {
     if init.architecture.is_some() && !features(&init.bytes).contains(&PAYLOAD) {
         bail!(
             "{} is not a repot init that unpacks payloads: use the init-payload that `cargo xtask dist` builds",
@@ -94,7 +109,7 @@ pub fn find_for_payload(given: Option<&Path>, target: Option<Architecture>) -> R
 
 /// The runner of images that hold one program, from the same places. Its environment variable is `REPOT_RUN`.
 pub fn find_runner(target: Option<Architecture>) -> Result<InitBinary> {
-    search(Kind::Runner, target)
+    search(Kind::Runner, target, target.is_some())
 }
 
 /// The architectures whose init is built in.
@@ -104,8 +119,10 @@ pub fn built_in() -> Vec<&'static str> {
     inits.map(|(arch, ..)| *arch).collect()
 }
 
-fn search(kind: Kind, target: Option<Architecture>) -> Result<InitBinary> {
+/// Looks for a program. `of_root` is whether the architecture is that of a root.
+fn search(kind: Kind, target: Option<Architecture>, of_root: bool) -> Result<InitBinary> {
     let known = match target {
+        // One that was named is known.
         Some(target) => architecture::of(target).with_context(|| {
             let name = architecture::name(target);
             format!(
@@ -115,7 +132,7 @@ fn search(kind: Kind, target: Option<Architecture>) -> Result<InitBinary> {
         })?,
         None => architecture::own().context("repot is not released for this machine: use --init FILE")?,
     };
-    if let Some(found) = by_variable(kind, known.name, target)? {
+    if let Some(found) = by_variable(kind, known.name, target, of_root)? {
         return Ok(found);
     }
     let looked = places(kind, known.name);
@@ -143,7 +160,7 @@ fn search(kind: Kind, target: Option<Architecture>) -> Result<InitBinary> {
             format!("no {noun} for {name} found, so the one for {larger} is used: boot a {larger} kernel");
         return Ok(InitBinary { warning: Some(warning), ..found });
     }
-    bail!(missing(kind, known.name, target.is_some(), &looked))
+    bail!(missing(kind, known.name, of_root, &looked))
 }
 
 /// The message that no program for the architecture `name` was found.
@@ -152,19 +169,35 @@ fn missing(kind: Kind, name: &str, of_root: bool, looked: &[PathBuf]) -> String 
     let (noun, variable) = (kind.noun(), kind.variable());
     let root = if of_root { format!("the root is for {name}: ") } else { String::new() };
     let inside = match built_in()[..] {
-        [] => "this program has none built in".to_string(),
+        [] => match option_env!("REPOT_NOT_BUILT") {
+            Some(why) => format!("this program has none built in ({why})"),
+            None => "this program has none built in".to_string(),
+        },
         ref inside => format!("this program has those for {} built in", inside.join(", ")),
     };
-    let option = if kind == Kind::Runner { format!("set {variable}") } else { "use --init FILE".to_string() };
+    let option = match (kind, of_root) {
+        (Kind::Runner, _) | (_, false) => format!("set {variable}"),
+        (Kind::Init | Kind::Payload, true) => "use --init FILE".to_string(),
+    };
+    let command = format!("cargo xtask dist --arch {name}");
+    let command = match option_env!("REPOT_SOURCES") {
+        Some(sources) => format!("`(cd {sources} && {command})`"),
+        None => format!("`{command}` in the source tree of repot"),
+    };
     format!(
-        "{root}no repot {noun} for {name} found: {inside}, and none of these exist: {}. Build it with `cargo xtask \
-         dist --arch {name}` in the source tree of repot, or {option}",
+        "{root}no repot {noun} for {name} found: {inside}, and none of these exist: {}. Build it with {command}, or \
+         {option}",
         looked.join(", ")
     )
 }
 
 /// The program that a variable names: directly, or by the folder of its architecture.
-fn by_variable(kind: Kind, name: &str, target: Option<Architecture>) -> Result<Option<InitBinary>> {
+fn by_variable(
+    kind: Kind,
+    name: &str,
+    target: Option<Architecture>,
+    of_root: bool,
+) -> Result<Option<InitBinary>> {
     let value = |variable: &'static str| {
         env::var_os(variable)
             .filter(|value: &OsString| !value.is_empty())
@@ -192,9 +225,10 @@ fn by_variable(kind: Kind, name: &str, target: Option<Architecture>) -> Result<O
         let same = own == target || architecture::of(own).is_some_and(|known| known.runs(target));
         ensure!(
             same,
-            "{variable}={} is for {}, but the root is for {}: set it to a folder with {name}/{}, or unset it",
+            "{variable}={} is for {}, but {} {}: set it to a folder with {name}/{}, or unset it",
             path.display(),
             architecture::name(own),
+            if of_root { "the root is for" } else { "--arch is" },
             architecture::name(target),
             kind.file()
         );
@@ -240,6 +274,10 @@ fn places(kind: Kind, arch: &str) -> Vec<PathBuf> {
         // For target/release/repot this is target/dist/ARCH/init.
         places.extend(directory.parent().map(|target| target.join("dist").join(arch).join(file)));
     }
+    // Of the sources that this tool was built from, if it was installed from there.
+    places.extend(
+        option_env!("REPOT_SOURCES").map(|top| Path::new(top).join("target/dist").join(arch).join(file)),
+    );
     places.push(Path::new("/usr/lib/repot").join(arch).join(file));
     places.push(Path::new("/usr/lib/repot").join(file));
     places.push(Path::new("target/dist").join(arch).join(file));

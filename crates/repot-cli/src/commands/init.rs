@@ -24,11 +24,7 @@ pub fn run(args: &Init) -> Result<()> {
             Some(known.elf)
         }
     };
-    let init = match (args.payload, args.run) {
-        (true, _) => init_binary::find_for_payload(None, target)?,
-        (_, true) => init_binary::find_runner(target)?,
-        (false, false) => init_binary::find(None, target)?,
-    };
+    let init = init_binary::alone(args.payload, args.run, target)?;
     if let Some(warning) = &init.warning {
         eprintln!("repot: warning: {warning}");
     }
