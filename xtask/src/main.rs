@@ -8,6 +8,8 @@ mod demo;
 mod dist;
 mod fuzz;
 mod lint;
+mod release;
+mod reproduce;
 mod test;
 
 use clap::{Parser, Subcommand};
@@ -55,13 +57,26 @@ enum Command {
         after_help = "Examples:\n  cargo xtask fuzz\n  cargo xtask fuzz payload_index --seconds 600\n  cargo xtask fuzz --list"
     )]
     Fuzz(fuzz::Choice),
-    /// Build the static /init, and for x86_64 the tool, into target/dist/ARCH
+    /// Build the static /init, and for x86_64 and aarch64 the tool, into target/dist/ARCH
     #[command(after_help = "Examples:\n  cargo xtask dist\n  cargo xtask dist --arch s390x")]
     Dist {
-        /// The architecture that runs it, or `all`
+        /// The architectures that run it, separated by commas, or `all`
         #[arg(long, visible_alias = "target", value_name = "ARCH", default_value = "x86_64")]
         arch: dist::Targets,
+        /// Skip the tool
+        #[arg(long)]
+        no_tool: bool,
     },
+    /// Build everything that is attached to a release, into target/releases/VERSION
+    #[command(after_help = "Examples:\n  cargo xtask release\n  cargo xtask release --arch x86_64,aarch64")]
+    Release {
+        /// The architectures, separated by commas, or `all`
+        #[arg(long, value_name = "ARCH", default_value = "all")]
+        arch: dist::Targets,
+    },
+    /// Build twice, in different places and with and without the sources of the standard library, and compare
+    #[command(after_help = "Examples:\n  cargo xtask reproduce\n  cargo xtask reproduce --release")]
+    Reproduce(reproduce::Choice),
     /// Run the boots whose name contains FILTER (tests/README.md lists the kinds)
     #[command(
         after_help = "Examples:\n  cargo xtask boots\n  cargo xtask boots matrix/6.12-ramfs\n  cargo xtask boots --all in-use/\n  cargo xtask boots --arch s390x"
@@ -136,7 +151,9 @@ fn main() -> ExitCode {
         }
         Command::Fuzz(choice) => fuzz::fuzz(&choice),
         Command::Lint(choice) => lint::lint(&choice),
-        Command::Dist { arch } => dist::dist(&arch),
+        Command::Dist { arch, no_tool } => dist::dist(&arch, !no_tool),
+        Command::Release { arch } => release::release(&arch),
+        Command::Reproduce(choice) => reproduce::reproduce(&choice),
         Command::Boots { filter, jobs, all, arch: None } => test::boots(&filter, jobs, all),
         Command::Boots { filter, jobs, arch: Some(arch), .. } => {
             test::boots(&format!("arch/{}/{filter}", arch.name()), jobs, true)

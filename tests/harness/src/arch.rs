@@ -3,6 +3,14 @@
 
 use crate::debian::Tool;
 
+/// The table of the tool, which has most of it: read from its source, because the tool takes a minute to
+/// build.
+#[path = "../../../crates/repot-cli/src/architecture.rs"]
+#[allow(dead_code, unreachable_pub)]
+mod architecture;
+
+use architecture::Known;
+
 /// An architecture the init is built for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arch {
@@ -38,8 +46,12 @@ pub(crate) enum Library {
 pub struct Platform {
     /// QEMU and its Debian package.
     pub qemu: Tool,
-    /// Options that select the machine and the CPU.
-    pub arguments: &'static [&'static str],
+    /// The machine, with its options.
+    pub machine: &'static str,
+    /// The CPU, with its options.
+    pub cpu: &'static str,
+    /// How many CPUs the kernel boots with.
+    pub cpus: u32,
     /// The console, as `console=` names it.
     pub console: &'static str,
     /// More parameters for the kernel.
@@ -61,19 +73,15 @@ impl Arch {
         Arch::Loongarch64,
     ];
 
+    /// What the tool knows of it. The table has the same order, as the tests below check.
+    fn known(self) -> &'static Known {
+        &architecture::ALL[self as usize]
+    }
+
     /// Its name in `target/dist` and on the command line.
     #[must_use]
     pub fn name(self) -> &'static str {
-        match self {
-            Arch::X86_64 => "x86_64",
-            Arch::Aarch64 => "aarch64",
-            Arch::I686 => "i686",
-            Arch::Armv7 => "armv7",
-            Arch::Riscv64 => "riscv64",
-            Arch::Ppc64le => "ppc64le",
-            Arch::S390x => "s390x",
-            Arch::Loongarch64 => "loongarch64",
-        }
+        self.known().name
     }
 
     /// The architecture with this [name](Arch::name).
@@ -142,54 +150,34 @@ impl Arch {
         (format!("/usr/{prefix}/lib/libc.a"), format!("libc6-dev-{}-cross", self.debian()))
     }
 
-    /// The machine that boots its kernels.
+    /// The machine that boots its kernels: that of the tool, unless the tests need another.
     #[must_use]
     pub fn platform(self) -> Platform {
-        let of = |qemu, arguments, console| Platform {
-            qemu,
-            arguments,
-            console,
-            parameters: "",
-            second_port: false,
-        };
-        // A busy host makes the kernel distrust the emulated timer.
-        let pc = Platform {
-            parameters: "no_timer_check",
-            second_port: true,
-            ..of(crate::debian::QEMU, &["-machine", "pc", "-cpu", "max"], "ttyS0")
-        };
-        let arm = ("qemu-system-aarch64", "qemu-system-arm");
+        let Known { qemu, machine, cpu, console, .. } = *self.known();
+        let base =
+            Platform { qemu, machine, cpu, cpus: u32::MAX, console, parameters: "", second_port: false };
         match self {
-            Arch::X86_64 | Arch::I686 => pc,
-            // By default, QEMU spends most of its time on authenticating pointers.
-            Arch::Aarch64 => of(arm, &["-machine", "virt", "-cpu", "max,pauth-impdef=on"], "ttyAMA0"),
-            Arch::Armv7 => of(
-                ("qemu-system-arm", "qemu-system-arm"),
-                // The kernel without LPAE reaches no device above 4 GiB.
-                &["-machine", "virt,highmem=off", "-cpu", "cortex-a15"],
-                "ttyAMA0",
-            ),
-            Arch::Riscv64 => of(
-                ("qemu-system-riscv64", "qemu-system-misc"),
-                &["-machine", "virt", "-cpu", "rv64"],
-                "ttyS0",
-            ),
-            Arch::Ppc64le => of(
-                ("qemu-system-ppc64", "qemu-system-ppc"),
-                // Without the firmware that interprets Forth.
-                &["-machine", "pseries,x-vof=on", "-cpu", "power10"],
-                "hvc0",
-            ),
-            Arch::S390x => of(
-                ("qemu-system-s390x", "qemu-system-misc"),
-                &["-machine", "s390-ccw-virtio", "-cpu", "max"],
-                "ttysclp0",
-            ),
-            Arch::Loongarch64 => of(
-                ("qemu-system-loongarch64", "qemu-system-misc"),
-                &["-machine", "virt", "-cpu", "max"],
-                "ttyS0",
-            ),
+            // The older PC boots faster. A busy host makes the kernel distrust the emulated timer.
+            Arch::X86_64 | Arch::I686 => {
+                Platform { machine: "pc", parameters: "no_timer_check", second_port: true, ..base }
+            }
+            // With two CPUs, the kernel sometimes stops at "Disabling unused power domains", before it starts
+            // /init.
+            Arch::Armv7 => Platform { cpus: 1, ..base },
+            // Without the firmware that interprets Forth.
+            Arch::Ppc64le => Platform { machine: "pseries,x-vof=on", ..base },
+            Arch::Aarch64 | Arch::Riscv64 | Arch::S390x | Arch::Loongarch64 => base,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Arch, architecture};
+
+    #[test]
+    fn the_tool_and_the_chores_have_the_same_architectures_in_the_same_order() {
+        let chores = Arch::ALL.map(|arch| format!("{arch:?}").to_lowercase());
+        assert_eq!(chores, architecture::ALL.map(|known| known.name.to_owned()));
     }
 }

@@ -5,6 +5,7 @@
 //! takes its place, so that everything else still works.
 
 mod c_compiler;
+mod reproducible;
 
 pub use crate::arch::Arch;
 use crate::arch::Library;
@@ -105,22 +106,30 @@ pub fn example() -> Result<PathBuf> {
 /// # Errors
 /// If a build fails.
 pub fn tool(inside: &[Arch]) -> Result<PathBuf> {
+    tool_for(Arch::X86_64, inside)
+}
+
+/// Builds the tool for x86_64 or aarch64.
+///
+/// # Errors
+/// If a build fails.
+pub fn tool_for(arch: Arch, inside: &[Arch]) -> Result<PathBuf> {
     let names: Vec<&str> = inside.iter().map(|arch| arch.name()).collect();
     let embedded = place::kept(&format!("dist/embedded/{}", names.join("+")))?;
     for &arch in inside {
         embed(&[init(arch)?, init_payload(arch)?, runner(arch)?], &embedded.join(arch.name()))?;
     }
-    if triple(Arch::X86_64)?.0.ends_with("musl") {
-        debian::need(&[debian::MUSL_GCC])?;
-    }
+    let mut env = c_compiler::whole(arch)?;
+    env.push(("REPOT_EMBED".to_owned(), embedded.display().to_string()));
+    env.push(("CARGO_PROFILE_RELEASE_STRIP".to_owned(), "symbols".to_owned()));
     Build {
         what: "repot",
-        arch: Arch::X86_64,
+        arch,
         profile: "release",
         select: &["--package=repot-cli", "--bin=repot"],
         program: "repot",
         name: "repot",
-        env: vec![("REPOT_EMBED".to_owned(), embedded.display().to_string())],
+        env,
     }
     .run()
 }
@@ -196,6 +205,7 @@ impl Build<'_> {
         // cargo gives both inits the same name: until this one is copied, no other process may build.
         let _lock = place::lock("dist")?;
         let (triple, flags) = triple(self.arch).with_context(|| format!("cannot build {}", self.what))?;
+        let flags = reproducible::flags(flags)?;
         let mut cargo = cargo();
         cargo.args(["build", "--quiet", "--profile", self.profile, "--target", &triple]).args(self.select);
         run(cargo.envs(flags).envs(self.env))
@@ -281,7 +291,8 @@ pub fn have(triple: &str) -> Result<()> {
         return Ok(());
     }
     println!("adding the Rust target {triple}");
-    read(Command::new("rustup").args(["target", "add", triple])).map(drop).with_context(|| {
+    let mut add = Command::new("rustup");
+    read(add.args(["target", "add", triple]).env("RUST_BACKTRACE", "0")).map(drop).with_context(|| {
         format!("the Rust target {triple} is missing and cannot be added (with rustup: `rustup target add {triple}`)")
     })
 }

@@ -40,6 +40,12 @@ pub fn fresh(name: &str) -> Result<PathBuf> {
     }
 }
 
+/// A path as messages show it: relative to the checkout.
+#[must_use]
+pub fn short(path: &Path) -> String {
+    path.strip_prefix(checkout()).unwrap_or(path).display().to_string()
+}
+
 /// Where cargo puts what it builds.
 #[must_use]
 pub fn built() -> PathBuf {

@@ -120,7 +120,7 @@ impl Machine<'_> {
             command.args(["-object", &backend, "-machine", "memory-backend=ram"]);
         }
         command
-            .args(platform.arguments)
+            .args(["-machine", platform.machine, "-cpu", platform.cpu])
             .args([
                 "-accel",
                 &format!("tcg,thread={threads}"),
@@ -129,7 +129,7 @@ impl Machine<'_> {
                 "none",
                 "-no-reboot",
             ])
-            .args(["-m", &format!("{}M", self.memory_mib), "-smp", &self.cpus.to_string()])
+            .args(["-m", &format!("{}M", self.memory_mib), "-smp", &self.cpus.min(platform.cpus).to_string()])
             .args(["-chardev", &serial(&console, "console"), "-serial", "chardev:console"]);
         if platform.second_port {
             command.args(["-chardev", &serial(&report, "report"), "-serial", "chardev:report"]);
