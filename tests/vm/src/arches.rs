@@ -21,9 +21,10 @@ struct Booted {
 const BOTH: &[&str] = &["ramfs", "tmpfs"];
 
 /// What every architecture boots.
-const SET: [Booted; 4] = [
+const SET: [Booted; 5] = [
     Booted { scenario: "matrix", rootfstype: BOTH, mode: &["move", "bind"] },
     Booted { scenario: "payload", rootfstype: BOTH, mode: &["none"] },
+    Booted { scenario: "payload-size", rootfstype: &["tmpfs"], mode: &["none"] },
     Booted { scenario: "attributes", rootfstype: &["tmpfs"], mode: &["move"] },
     Booted { scenario: "wide", rootfstype: BOTH, mode: &["move"] },
 ];

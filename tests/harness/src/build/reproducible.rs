@@ -49,7 +49,11 @@ fn registries() -> Result<Vec<PathBuf>> {
         std::fs::read_dir(&sources).with_context(|| format!("cannot read {}", sources.display()))?;
     let mut folders = Vec::new();
     for entry in entries {
-        folders.push(entry?.path());
+        let entry = entry?;
+        // `cargo package` has registries of its own for a while. They have no host, and are no part of a program.
+        if !entry.file_name().as_encoded_bytes().starts_with(b"-") {
+            folders.push(entry.path());
+        }
     }
     folders.sort();
     Ok(folders)
