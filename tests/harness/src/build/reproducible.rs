@@ -50,7 +50,8 @@ fn registries() -> Result<Vec<PathBuf>> {
     let mut folders = Vec::new();
     for entry in entries {
         let entry = entry?;
-        // `cargo package` has registries of its own for a while. They have no host, and are no part of a program.
+        // `cargo package` has registries of its own for a while. They have no host, and are no part of a
+        // program.
         if !entry.file_name().as_encoded_bytes().starts_with(b"-") {
             folders.push(entry.path());
         }
