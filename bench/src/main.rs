@@ -10,6 +10,8 @@ mod copying;
 mod decoders;
 mod document;
 mod guest_output;
+mod initrds;
+mod looking;
 mod machine;
 mod memory;
 mod one_program;
@@ -65,6 +67,8 @@ enum Part {
     Decoders,
     /// The runner: time to the program's first instruction, and the smallest machine
     Run,
+    /// The tool: listing, extracting and creating images, against the programs that do the same
+    Tool(looking::Options),
     /// Large folios with free memory that is warm, cold, or in single pages
     Cold,
 }
@@ -98,12 +102,16 @@ struct Choice {
 }
 
 fn main() -> ExitCode {
-    // `packing` has its own options, so it is not one of the parts.
+    // `packing` and `initrds` have their own options, so they are not parts.
     let mut words = std::env::args_os().skip(1);
-    let result = if words.next().is_some_and(|word| word == "packing") {
-        packing::packing(&packing::Packing::parse_from(words_of("cargo xtask packing", words)))
-    } else {
-        bench(&Bench::parse())
+    let result = match words.next() {
+        Some(word) if word == "packing" => {
+            packing::packing(&packing::Packing::parse_from(words_of("cargo xtask packing", words)))
+        }
+        Some(word) if word == "initrds" => {
+            initrds::initrds(&initrds::Initrds::parse_from(words_of("cargo xtask initrds", words)))
+        }
+        _ => bench(&Bench::parse()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -122,11 +130,14 @@ fn words_of(name: &str, rest: impl Iterator<Item = std::ffi::OsString>) -> Vec<s
 fn bench(bench: &Bench) -> Result<()> {
     debian::need_root("the benchmark")?;
     let Bench { part, choice } = bench;
+    if let Some(Part::Tool(looking::Options { tool })) = part {
+        return looking::tool(tool.as_deref(), choice.rounds, choice.quick);
+    }
     let init = build::init(Arch::X86_64)?;
     let free = if choice.cold { Free::AsItIs } else { Free::Warm };
     let terms = Terms { root: "ramfs", init: &init, sample: false, free, tracer: &[] };
     match part {
-        None => races::races(choice, terms),
+        None | Some(Part::Tool(_)) => races::races(choice, terms),
         Some(Part::Ram) => ram::ram(&choice.tree, &choice.only, &choice.peer, choice.quick),
         Some(Part::Run) => one_program::run(choice.rounds, choice.quick),
         Some(Part::Copy) => copying::copying(choice.quick),

@@ -26,9 +26,9 @@ pub(crate) struct Packing {
 
 /// One run, in seconds.
 #[derive(Debug, Clone, Copy)]
-struct Cost {
-    wall: f64,
-    cpu: f64,
+pub(crate) struct Cost {
+    pub(crate) wall: f64,
+    pub(crate) cpu: f64,
 }
 
 /// Measures and prints a table.
@@ -70,7 +70,8 @@ pub(crate) fn packing(Packing { root, levels, rounds }: &Packing) -> Result<()> 
     Ok(())
 }
 
-fn time(folder: &Path, line: &str) -> Result<Cost> {
+/// Runs a line of bash.
+pub(crate) fn time(folder: &Path, line: &str) -> Result<Cost> {
     let script = format!("set -o pipefail; TIMEFORMAT='%R %U %S'; time {{ {line} > /dev/null; }}");
     let mut bash = Command::new("bash");
     let output = bash.current_dir(folder).args(["-c", &script]).output().context("cannot run bash")?;

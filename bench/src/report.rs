@@ -37,7 +37,8 @@ impl Report {
         let _ = write!(page, "Measured by `cargo xtask bench` on {}\n\n{INTRO}", machine::about()?);
         page.push_str(
             "\nMore: [cold and fragmented memory](cold.md), [ways to copy a file](copy.md), [system calls](calls.md), \
-             [the smallest machine](ram.md), [payload images](payload.md), [decoders](decoders.md).\n",
+             [the smallest machine](ram.md), [payload images](payload.md), [decoders](decoders.md), \
+             [looking into images](tool.md).\n",
         );
         for race in &self.races {
             let file = drawing(race)?;

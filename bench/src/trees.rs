@@ -30,11 +30,7 @@ const MIB: u64 = 1 << 20;
 
 /// The trees that every contender moves.
 pub(crate) fn all() -> Vec<Tree> {
-    let debian = |name: &str, packages, about: &str| Tree {
-        name: name.into(),
-        about: about.into(),
-        source: Source::Debian { packages },
-    };
+    let debian = Tree::debian;
     vec![
         debian("debian", "systemd,systemd-sysv", "Debian minbase with systemd"),
         debian(
@@ -63,6 +59,11 @@ fn files(name: &str, count: u64, bytes: u64, about: &str) -> Tree {
 }
 
 impl Tree {
+    /// debootstrap's minbase with these packages.
+    pub(crate) fn debian(name: &str, packages: &'static str, about: &str) -> Tree {
+        Tree { name: name.into(), about: about.into(), source: Source::Debian { packages } }
+    }
+
     /// Whether one run takes half a minute: such trees get fewer runs.
     pub(crate) fn is_heavy(&self) -> bool {
         matches!(self.source, Source::Files { count: 1_000_000.., .. })
@@ -93,7 +94,8 @@ impl Tree {
         fs::rename(&made, &kept).with_context(|| format!("cannot keep the tree {}", self.name))
     }
 
-    fn kept(&self) -> Result<PathBuf> {
+    /// Where a Debian root is kept.
+    pub(crate) fn kept(&self) -> Result<PathBuf> {
         Ok(place::kept("bench")?.join(&self.name))
     }
 
