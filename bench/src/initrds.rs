@@ -61,7 +61,7 @@ const MAKERS: [Maker; 4] = [
     },
     Maker {
         name: "tiny-initramfs",
-        packages: "tiny-initramfs,linux-image-cloud-amd64",
+        packages: "tiny-initramfs-core,linux-image-cloud-amd64",
         lines: &[("gzip", "mktirfs -o /image $V", "gzip -dc")],
     },
     Maker {
@@ -200,8 +200,8 @@ fn compare(tool: &Path, made: &Made) -> Result<std::result::Result<usize, String
     Ok(if differs.is_empty() { Ok(ours.len()) } else { Err(format!("extract: {differs}")) })
 }
 
-/// The uncompressed archives in front of an image, and what follows them, each with its decompressor. This is not
-/// the reader that is tested.
+/// The uncompressed archives in front of an image, and what follows them, each with its decompressor. This is
+/// not the reader that is tested.
 fn split<'a>(image: &'a [u8], decompressor: &'static str) -> Result<Vec<(&'a [u8], &'static str)>> {
     let (mut parts, mut at) = (Vec::new(), 0);
     while image[at..].starts_with(b"070701") {

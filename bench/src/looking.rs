@@ -1,4 +1,5 @@
-//! `cargo xtask bench tool`: `ls`, `extract` and `create` against the programs that do the same, turn by turn.
+//! `cargo xtask bench tool`: `ls`, `extract` and `create` against the programs that do the same, turn by
+//! turn.
 
 use super::initrds::Made;
 use super::packing::{Cost, time};
@@ -60,8 +61,10 @@ pub(crate) fn tool(tool: Option<&Path>, rounds: usize, quick: bool) -> Result<()
 fn races(tool: &Path, folder: &Path) -> Result<Vec<Race>> {
     let repot = tool.display().to_string();
     let mut races = Vec::new();
-    for made in initrds::made("-zstd")?.iter().filter(|made| !made.name.starts_with("live")) {
-        races.extend(initrd(&repot, made, folder)?);
+    for name in ["initramfs-tools-zstd", "dracut-zstd"] {
+        for made in initrds::made(name)? {
+            races.extend(initrd(&repot, &made, folder)?);
+        }
     }
     let tree = Tree::debian("debian", "systemd,systemd-sysv", "Debian minbase with systemd");
     tree.prepare()?;
@@ -79,8 +82,8 @@ fn initrd(repot: &str, made: &Made, folder: &Path) -> Result<[Race; 2]> {
     let mut about = format!("the initrd of {}", made.name.trim_end_matches("-zstd"));
     let image = folder.join(&made.name);
     let mut bytes = Vec::new();
-    // Behind several segments, cpio and bsdtar read the first one only. The programs of initramfs-tools are shell
-    // scripts, and run in a root that has them.
+    // Behind several segments, cpio and bsdtar read the first one only. The programs of initramfs-tools are
+    // shell scripts, and run in a root that has them.
     let several = made.name.starts_with("initramfs-tools");
     let (script, cpio, bsdtar) = if several { ("sh", "", "") } else { ("", "cpio", "bsdtar") };
     if several {
@@ -261,7 +264,8 @@ fn page(races: &[Race], rounds: usize, before: &str, after: &str, built: bool) -
         "# Looking into images\n\n`cargo xtask bench tool` lists, extracts and creates images with `repot` and with the \
          programs that do the same, turn by turn, on one file system and with warm caches. {} rounds. {} The load \
          average was {before} before and {after} after the run: other work shared the CPUs, so compare the CPU time \
-         where it is above 1.{}\n\n",
+         where it is above 1. 3cpio starts the program of the compression and does not wait for it, so that its CPU \
+         time is missing where something is decompressed.{}\n\n",
         text::medians(rounds).trim_end_matches(" rounds"),
         machine::about()?,
         if built { "" } else { " The tool was given by --tool." },
