@@ -100,8 +100,10 @@ pub(crate) fn made(filter: &str) -> Result<Vec<Made>> {
                     "set -e; mount --make-rprivate /; mount -t proc proc \"$0/proc\"; mount -t devtmpfs dev \"$0/dev\"; \
                      exec chroot \"$0\" sh -ec 'V=$(ls /lib/modules | tail -1); {line} >/dev/null 2>&1; chmod 644 /image'"
                 );
-                read(Command::new("unshare").args(["-m", "sh", "-c", &script]).arg(&root))
-                    .with_context(|| format!("cannot make {name}"))?;
+                read(
+                    Command::new("unshare").args(["-m", "sh", "-c", &script]).arg(&root).env_remove("TMPDIR"),
+                )
+                .with_context(|| format!("cannot make {name}"))?;
                 fs::copy(root.join("image"), &image).with_context(|| format!("cannot keep {name}"))?;
             }
             all.push(Made { name, image, root, decompressor });
