@@ -106,6 +106,14 @@ mod tests {
         assert!(fs::read_to_string(text).unwrap().contains("BSD License"), "{}", text.display());
         let lzma = texts(&find("liblzma-sys").folder, 2).unwrap();
         assert!(lzma.iter().any(|path| path.ends_with("xz/COPYING")), "{lzma:?}");
+        // Every package has a text, and the summary a line.
+        let files = of(&linked, "x86_64-unknown-linux-musl").unwrap();
+        let summary = String::from_utf8(files.get("summary").unwrap().to_vec()).unwrap();
+        for package in linked.iter().filter(|package| !package.own) {
+            let name = format!("{}-{}", package.name, package.version);
+            assert!(summary.contains(&format!("{name}: ")), "{name}");
+            assert!(files.iter().any(|(path, _)| path.starts_with(&format!("{name}/"))), "{name}");
+        }
         // Only build scripts use it.
         assert!(linked.iter().all(|package| package.name != "cc"));
     }
