@@ -6,10 +6,10 @@
 
 step "the module, parsed and evaluated by Debian's nix"
 root_of tools
-mkdir -p tools/work
-cp "$FILES/repot.nix" tools/work/
+mkdir -p tools/build
+cp "$FILES/repot.nix" tools/build/
 # nixpkgs is not packaged here: these are the few functions of it that the module calls.
-cat > tools/work/eval.nix <<'Y'
+cat > tools/build/eval.nix <<'Y'
 let
   lib = {
     isDerivation = value: (value.type or null) == "derivation";
@@ -34,11 +34,11 @@ let
 in { options = builtins.attrNames module.options.repot; stage1 = module.config.boot.initrd.enable;
      script = module.config.system.build.repotRamdisk.script; boot = module.config.boot.postBootCommands; }
 Y
-in_root tools sh -ec 'cd /work; nix-instantiate --version; nix-instantiate --parse repot.nix > /dev/null
-    nix-instantiate --eval --strict --json eval.nix > out.json 2> eval.log' || { cat tools/work/eval.log; fail "nix"; }
-jq -r .script tools/work/out.json > script
+in_root tools sh -ec 'cd /build; nix-instantiate --version; nix-instantiate --parse repot.nix > /dev/null
+    nix-instantiate --eval --strict --json eval.nix > out.json 2> eval.log' || { cat tools/build/eval.log; fail "nix"; }
+jq -r .script tools/build/out.json > script
 has script "pack root --owner 0:0 --payload" "--config 'init=/nix/store/toplevel/init'" "--config 'size=80%'"
-[ "$(jq -r .stage1 tools/work/out.json)" = false ] || fail "stage 1 is still there"
+[ "$(jq -r .stage1 tools/build/out.json)" = false ] || fail "stage 1 is still there"
 
 step "boot: the script of the derivation, with a closure like that of a system"
 # Two paths of a store: the system with its init, and what that runs.

@@ -155,3 +155,12 @@ smallest() {
     done
     echo "$high"
 }
+
+# Boots a root of BusyBox whose inittab mounts nothing but /proc.
+boots_with_inittab() {
+    echo '::sysinit:/bin/mount -t proc proc /proc
+::sysinit:/bin/report' > "$1/etc/inittab"
+    (cd "$1" && find . | cpio -o -H newc -R 0:0 --quiet) > image.cpio
+    boot 256 boot.txt image.cpio ""
+    has boot.txt "repot: move: " "REPORT root tmpfs" "REPORT pivot_root works" "REPORT end"
+}

@@ -52,6 +52,15 @@ fn read(mut input: impl Read, free: &Receiver<Vec<u8>>, full: &SyncSender<io::Re
     }
 }
 
+/// Reads from what is buffered, for a reader that has its own buffer.
+pub(crate) fn read_buffered(reader: &mut impl BufRead, buffer: &mut [u8]) -> io::Result<usize> {
+    let here = reader.fill_buf()?;
+    let count = here.len().min(buffer.len());
+    buffer[..count].copy_from_slice(&here[..count]);
+    reader.consume(count);
+    Ok(count)
+}
+
 /// Reads what the thread has read.
 pub(crate) struct Ahead {
     pieces: Receiver<io::Result<Vec<u8>>>,
@@ -62,11 +71,7 @@ pub(crate) struct Ahead {
 
 impl Read for Ahead {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let here = self.fill_buf()?;
-        let count = here.len().min(buffer.len());
-        buffer[..count].copy_from_slice(&here[..count]);
-        self.consume(count);
-        Ok(count)
+        read_buffered(self, buffer)
     }
 }
 
