@@ -1,8 +1,9 @@
 //! Boots of images that run one program: what the program sees, and how its end becomes the exit code of
 //! `repot boot`.
 
+use crate::verdict::said;
 use crate::{Boot, LIMIT, programs};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use repot_harness::tool::Tool;
 use repot_harness::{debian, kernels, place};
 use std::io::{Read, Write};
@@ -297,6 +298,8 @@ fn boot(image: &Image) -> Result<()> {
     let tool = programs::tool()?;
     pack(image, &Tool::at(tool.to_owned()), &folder)?;
     let kernel = kernels::kernel(image.kernel)?;
+    // Beside the kernel, where `repot boot` looks for the drivers of what it adds.
+    kernels::modules(image.kernel)?;
     let mut command = Command::new(tool);
     command
         .args(["boot", "--no-kvm", "--memory", "256M", "--timeout", &LIMIT.as_secs().to_string(), "--kernel"])
@@ -312,7 +315,10 @@ fn boot(image: &Image) -> Result<()> {
     };
     std::fs::write(folder.join("console.txt"), &console)?;
     let seen = folder.strip_prefix(place::checkout()).unwrap_or(Path::new("target")).display();
-    ensure!(code == Some(image.code), "repot boot exited with {code:?}: {messages}; see {seen}");
+    if code != Some(image.code) {
+        let said: Vec<&str> = said(&console).collect();
+        bail!("repot boot exited with {code:?}: {messages}; console: {}; see {seen}", said.join("\n"));
+    }
     let port = std::fs::read_to_string(folder.join("port.txt")).unwrap_or_default();
     ensure!(port == image.port, "the port got {port:?}; see {seen}");
     let (file, contents) = image.file;

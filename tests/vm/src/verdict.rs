@@ -53,7 +53,7 @@ pub(crate) fn failures(case: &Case, image: &Image, run: &Run) -> Result<Vec<Stri
 }
 
 /// What repot said on the console.
-fn said(console: &str) -> impl Iterator<Item = &str> {
+pub(crate) fn said(console: &str) -> impl Iterator<Item = &str> {
     console.lines().map(str::trim).filter(|line| line.contains("repot: "))
 }
 

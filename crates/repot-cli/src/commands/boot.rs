@@ -99,12 +99,13 @@ pub fn run(args: &Boot) -> Result<()> {
     let (kernel, memory, how) = (kernel.display(), size::mib(memory), acceleration.description);
     eprintln!("repot: booting {kernel} with {memory}, {how}; {ends}");
     watch::run(command, &machine, &exit, args).map_err(|error| {
+        let Some(why) = daemons.complaint() else { return error };
         // The exit code of a guest that ended by itself stays what it is.
-        let why = if error.is::<Status>() { None } else { daemons.complaint() };
-        match why {
-            Some(why) => error.context(why),
-            None => error,
+        if error.is::<Status>() {
+            eprintln!("repot: warning: {why}");
+            return error;
         }
+        error.context(why)
     })
 }
 

@@ -55,6 +55,13 @@ pub(super) fn image(args: &Boot, folder: Option<&Folder>, drivers: &[&str]) -> R
         survey.described(root.as_ref()).transpose().map_err(|why| anyhow::anyhow!("{}: {why}", shown()))?;
     // Without the runner, drivers are the business of the image's own init.
     let has_runner = own.is_some() || args.exec.is_some();
+    if has_runner && !drivers.is_empty() && folder.is_none() {
+        eprintln!(
+            "repot: warning: the modules of this kernel are neither beside it nor in /lib/modules, so it must have \
+             these drivers built in: {}",
+            drivers.join(", ")
+        );
+    }
     let folder = folder.filter(|_| has_runner && !drivers.is_empty());
     let modules = folder.and_then(|folder| modules(args, &survey, folder, drivers));
 
