@@ -19,8 +19,8 @@ pub struct Known {
     pub cpu: &'static str,
     /// The console of that machine, as the kernel names it.
     pub console: &'static str,
-    /// The size of a page in the kernels of most distributions.
-    pub page: u64,
+    /// The sizes that a page can have. First that of most distributions' kernels.
+    pub pages: &'static [u64],
     /// The 64-bit architecture whose kernels run its programs too.
     pub runs_on: Option<&'static str>,
 }
@@ -38,7 +38,7 @@ pub const ALL: [Known; 8] = [
         machine: "q35",
         cpu: "max",
         console: "ttyS0",
-        page: 4 << 10,
+        pages: &[4 << 10],
         runs_on: None,
     },
     Known {
@@ -49,7 +49,7 @@ pub const ALL: [Known; 8] = [
         // By default, emulation spends most of its time on authenticating pointers.
         cpu: "max,pauth-impdef=on",
         console: "ttyAMA0",
-        page: 4 << 10,
+        pages: &[4 << 10, 16 << 10, 64 << 10],
         runs_on: None,
     },
     Known {
@@ -59,7 +59,7 @@ pub const ALL: [Known; 8] = [
         machine: "q35",
         cpu: "max",
         console: "ttyS0",
-        page: 4 << 10,
+        pages: &[4 << 10],
         runs_on: Some("x86_64"),
     },
     Known {
@@ -70,7 +70,7 @@ pub const ALL: [Known; 8] = [
         machine: "virt,highmem=off",
         cpu: "cortex-a15",
         console: "ttyAMA0",
-        page: 4 << 10,
+        pages: &[4 << 10],
         runs_on: Some("aarch64"),
     },
     Known {
@@ -80,7 +80,7 @@ pub const ALL: [Known; 8] = [
         machine: "virt",
         cpu: "rv64",
         console: "ttyS0",
-        page: 4 << 10,
+        pages: &[4 << 10],
         runs_on: None,
     },
     Known {
@@ -90,7 +90,7 @@ pub const ALL: [Known; 8] = [
         machine: "pseries",
         cpu: "power10",
         console: "hvc0",
-        page: 64 << 10,
+        pages: &[64 << 10, 4 << 10],
         runs_on: None,
     },
     Known {
@@ -100,7 +100,7 @@ pub const ALL: [Known; 8] = [
         machine: "s390-ccw-virtio",
         cpu: "max",
         console: "ttysclp0",
-        page: 4 << 10,
+        pages: &[4 << 10],
         runs_on: None,
     },
     Known {
@@ -110,7 +110,7 @@ pub const ALL: [Known; 8] = [
         machine: "virt",
         cpu: "la464",
         console: "ttyS0",
-        page: 16 << 10,
+        pages: &[16 << 10, 4 << 10, 64 << 10],
         runs_on: None,
     },
 ];
@@ -141,10 +141,10 @@ pub fn of(program: Architecture) -> Option<&'static Known> {
     ALL.iter().find(|known| known.elf == Architecture { wide, ..program })
 }
 
-/// The size of a page of the kernels that run a program; 4 KiB if that is unknown.
+/// The sizes of a page of the kernels that run a program, the usual one first; 4 KiB if that is unknown.
 #[must_use]
-pub fn page(program: Option<Architecture>) -> u64 {
-    program.and_then(of).map_or(4 << 10, |known| known.page)
+pub fn pages(program: Option<Architecture>) -> &'static [u64] {
+    program.and_then(of).map_or(&[4 << 10], |known| known.pages)
 }
 
 /// How messages call the architecture of a program.

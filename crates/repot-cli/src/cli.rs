@@ -288,6 +288,9 @@ pub struct Append {
 pub struct Inspect {
     /// The image; - is standard input
     pub image: PathBuf,
+    /// Size of a page of the kernel, for the memory to boot [default: that of most kernels]
+    #[arg(long, value_name = "4k|16k|64k", value_parser = values::page_size)]
+    pub page_size: Option<u64>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -347,6 +350,9 @@ pub struct Pack {
     /// The parts of a unified kernel image
     #[command(flatten)]
     pub uki: Uki,
+    /// Size of a page of the kernel, for the memory to boot [default: that of most kernels]
+    #[arg(long, value_name = "4k|16k|64k", value_parser = values::page_size)]
+    pub page_size: Option<u64>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

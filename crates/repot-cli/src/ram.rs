@@ -7,9 +7,13 @@
 
 use std::fmt;
 
+use anyhow::Result;
+use repot::facts::program::Architecture;
 use serde::Serialize;
 
-use crate::report::size;
+use crate::architecture;
+use crate::errors::usage;
+use crate::report::{row, size};
 use crate::tree::{Id, Kind, Tree};
 
 /// Bytes of an inode and its directory entry, on ramfs and on tmpfs.
@@ -48,6 +52,47 @@ pub struct Need {
     pub tmpfs: u64,
     /// In use when the init runs on the new root.
     pub after: u64,
+}
+
+/// The size of a page of the kernel that an image is for, which no image tells.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Page {
+    /// In bytes.
+    #[serde(rename = "page")]
+    pub size: u64,
+    /// The sizes that kernels of this architecture have.
+    #[serde(skip)]
+    known: &'static [u64],
+    #[serde(skip)]
+    asked: bool,
+}
+
+impl Page {
+    /// The size that is asked for, else the usual one of the architecture.
+    pub fn choose(asked: Option<u64>, program: Option<Architecture>) -> Result<Page> {
+        let known = architecture::pages(program);
+        if let (Some(size), Some(program)) = (asked.filter(|size| !known.contains(size)), program) {
+            let (size, name) = (size::short(size), architecture::name(program));
+            return Err(usage(format!(
+                "--page-size {size}: kernels for {name} have pages of {}",
+                list(known)
+            )));
+        }
+        Ok(Page { size: asked.unwrap_or(known[0]), known, asked: asked.is_some() })
+    }
+
+    /// The line of a summary, for architectures whose kernels differ.
+    pub(crate) fn row(&self) -> Option<(String, String)> {
+        let others = match self.known {
+            [_, others @ ..] if !self.asked => format!(" (other kernels: --page-size {})", list(others)),
+            _ => String::new(),
+        };
+        (self.known.len() > 1).then(|| row("page size", size::short(self.size) + &others))
+    }
+}
+
+fn list(sizes: &[u64]) -> String {
+    sizes.iter().map(|bytes| size::short(*bytes)).collect::<Vec<_>>().join(" or ")
 }
 
 impl fmt::Display for Need {

@@ -32,7 +32,6 @@ use self::place::{Lost, Place, Placed};
 use self::segments::{Segment, Visit};
 use self::spool::Spool;
 use self::texts::Texts;
-use crate::architecture;
 use crate::codec::Compression;
 use crate::newc::{self, Header, Item, Totals};
 use crate::ram::{Footprint, Need};
@@ -159,24 +158,19 @@ impl Survey {
         id.and_then(|id| self.sources.get(&id)).map_or_else(|| name.to_vec(), Clone::clone)
     }
 
-    /// The root that `/init` makes of an image with a payload, or what is wrong with the payload.
+    /// The root that `/init` makes of an image with a payload, measured in pages of this size; or what is
+    /// wrong with the payload.
     #[must_use]
-    pub fn unpacked(&self) -> Option<Result<spool::Root>> {
-        (!self.payload.is_empty()).then(|| self.payload.open_on(self.tree(), self.page()))
+    pub fn unpacked(&self, page: u64) -> Option<Result<spool::Root>> {
+        (!self.payload.is_empty()).then(|| self.payload.open_on(self.tree(), page))
     }
 
-    /// The size of a page of the machine that the image is for.
+    /// The memory that the image, of this size in bytes, needs to boot on pages of this size.
     #[must_use]
-    pub fn page(&self) -> u64 {
-        architecture::page(self.architecture())
-    }
-
-    /// The memory that the image, of this size in bytes, needs to boot.
-    #[must_use]
-    pub fn need(&self, bytes: u64) -> Need {
-        match self.unpacked() {
+    pub fn need(&self, bytes: u64, page: u64) -> Need {
+        match self.unpacked(page) {
             Some(Ok(root)) => root.inner.payload(bytes, root.facts.compressed),
-            _ => Footprint::of(self.tree(), self.page()).need(bytes),
+            _ => Footprint::of(self.tree(), page).need(bytes),
         }
     }
 

@@ -97,6 +97,101 @@ fn the_init_is_that_of_the_root() {
 }
 
 #[test]
+fn a_payload_gets_the_init_of_its_variable_else_of_the_other() {
+    let work = Work::new();
+    folder(&work, "");
+    program(&work.path("root/sbin/init"), &elf(ARCHES[0]));
+    for name in ["one", "two"] {
+        program(&work.path(name), &[elf(ARCHES[0]), name.into()].concat());
+    }
+    let plain = [&elf(ARCHES[0])[..64], b"etc/repot.conf\nrepot-features: chain manifests;\n"].concat();
+    program(&work.path("plain"), &plain);
+    let payload = ["pack", "root", "-o", "image", "--payload"];
+    let holds = |name: &str| {
+        let program = work.read(name);
+        work.read("image").windows(program.len()).any(|window| window == program)
+    };
+    let (general, own) = ("REPOT_INIT", "REPOT_INIT_PAYLOAD");
+    for (variables, expected) in [
+        (&[(general, "one")][..], "one"),
+        (&[(own, "two")], "two"),
+        (&[(general, "one"), (own, "two")], "two"),
+        (&[(general, "plain"), (own, "two")], "two"),
+        (&[(general, "one"), (own, "")], "one"),
+        (&[(general, "plain"), (own, "dist")], "dist/x86_64/init-payload"),
+    ] {
+        let out = with(&work, variables, &payload);
+        assert!(out.status.success(), "{variables:?}: {}", text(&out.stderr));
+        assert!(holds(expected), "{variables:?}: not {expected}");
+    }
+    // One that cannot unpack is an error where it was named for payloads, and is never taken otherwise.
+    fs::remove_file(work.path("image")).unwrap();
+    let error = fails(&work, &[(own, "plain")], &payload);
+    assert!(error.contains("plain is not a repot init that unpacks payloads"), "{error}");
+    assert!(!work.path("image").exists());
+    let out = with(&work, &[(general, "plain")], &payload);
+    assert!(!out.status.success() || !holds("plain"));
+    // An image without a payload has the other one.
+    let whole = ["pack", "root", "-o", "image", "--compress", "none"];
+    let out = with(&work, &[(general, "one"), (own, "two")], &whole);
+    assert!(out.status.success() && holds("one") && !holds("two"), "{}", text(&out.stderr));
+}
+
+#[test]
+fn memory_is_that_of_the_kernels_pages() {
+    let work = Work::new();
+    folder(&work, "");
+    let pack = |arch: usize| {
+        program(&work.path("root/sbin/init"), &elf(ARCHES[arch]));
+        let words = ["pack", "root", "-o", "image", "--json", "--compress", "none"];
+        let out = with(&work, &[("REPOT_INIT", "dist")], &words);
+        assert!(out.status.success(), "{}", text(&out.stderr));
+        serde_json::from_slice::<serde_json::Value>(&out.stdout).unwrap()
+    };
+    let inspect = |more: &[&str]| {
+        let out = with(&work, &[], &[&["inspect", "image"], more].concat());
+        (out.status.code(), text(&out.stdout) + &text(&out.stderr))
+    };
+    for (arch, usual, others) in
+        [(0, 4, ""), (1, 4, "16k or 64k"), (5, 64, "4k"), (6, 4, ""), (7, 16, "4k or 64k")]
+    {
+        assert_eq!(pack(arch)["page"], usual << 10);
+        let (_, shown) = inspect(&[]);
+        let row = format!("{usual}k (other kernels: --page-size {others})");
+        assert_eq!(
+            (shown.contains("page size"), shown.contains(&row)),
+            (!others.is_empty(), !others.is_empty())
+        );
+    }
+    fs::create_dir(work.path("root/many")).unwrap();
+    (0..4000).for_each(|number| fs::write(work.path(&format!("root/many/{number}")), "x").unwrap());
+    let packed = pack(1);
+    let need = |size: &str| {
+        let found = inspect(&["--json", "--page-size", size]).1;
+        let found: serde_json::Value = serde_json::from_str(&found).unwrap();
+        found["ram"]["tmpfs"].as_u64().unwrap() >> 20
+    };
+    assert_eq!(packed["ram"]["tmpfs"].as_u64().unwrap() >> 20, need("4k"));
+    assert!(need("4k") + 50 < need("16K") && need("16k") + 300 < need("64KiB"), "{}", need("16k"));
+    let shown = inspect(&["--page-size", "16k"]).1;
+    assert!(shown.lines().any(|line| line.starts_with("page size") && line.ends_with(" 16k")), "{shown}");
+    assert_eq!(inspect(&["--page-size", "8k"]).0, Some(2));
+    // `boot` asks the kernel. QEMU is not run: without a PATH, its name is in the message.
+    for (flags, memory) in [(0x0a, "with 512 MiB".to_owned()), (0x0e, format!("with {} MiB", need("64k")))] {
+        let mut kernel = vec![0; 0x1_0100];
+        kernel[0x38..0x3c].copy_from_slice(b"ARM\x64");
+        kernel[0x18] = flags;
+        fs::write(work.path("kernel"), kernel).unwrap();
+        let error = fails(&work, &[("PATH", "")], &["boot", "image", "--kernel", "kernel"]);
+        assert!(error.contains(&memory), "{error}");
+    }
+    pack(0);
+    let (code, error) = inspect(&["--page-size", "16k"]);
+    assert_eq!(code, Some(2), "{error}");
+    assert!(error.contains("--page-size 16k: kernels for x86_64 have pages of 4k"), "{error}");
+}
+
+#[test]
 fn without_an_init_for_the_root_nothing_is_packed() {
     let work = Work::new();
     folder(&work, "riscv64");

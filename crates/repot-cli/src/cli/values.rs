@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use repot::payload::index::Pages;
 use repot::run::OnExit;
 
 /// The OCI name of this machine's architecture.
@@ -33,6 +34,12 @@ pub(super) fn publish(text: &str) -> Result<(u16, u16), &'static str> {
     let port = |text: &str| text.parse().ok().filter(|port| *port > 0);
     let ports = text.split_once(':').and_then(|(here, guest)| Some((port(here)?, port(guest)?)));
     ports.ok_or("must be two ports, such as 8080:80")
+}
+
+/// The size of a page.
+pub(super) fn page_size(text: &str) -> Result<u64, &'static str> {
+    let size = crate::report::size::parse(text).ok().filter(|size| Pages::SIZES.contains(size));
+    size.ok_or("must be 4k, 16k or 64k")
 }
 
 /// An owner and a group as numbers.

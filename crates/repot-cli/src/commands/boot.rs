@@ -50,14 +50,17 @@ pub fn run(args: &Boot) -> Result<()> {
     let wanted = args.memory.is_none() || args.shell || !args.force;
     let mut file = ImageFile::open(&args.image)?;
     let survey = if wanted { Some(survey(&mut file, args.force)?) } else { None };
+    let bytes = file.bytes();
     let parts = parts::take(&file, args)?;
     let args = parts.as_ref().map_or(args, |parts| &parts.args);
-    let memory = args.memory.unwrap_or_else(|| survey.as_ref().map_or(MEMORY, |(_, need)| memory(*need)));
     let architecture = match &survey {
-        Some((survey, _)) => survey.architecture(),
+        Some(survey) => survey.architecture(),
         None => glance::architecture(&args.image),
     };
     let (kernel, of_kernel) = kernel::find(args.kernel.as_deref(), architecture)?;
+    let page = kernel::page(&kernel).unwrap_or_else(|| architecture::pages(architecture)[0]);
+    let need = || survey.as_ref().map_or(MEMORY, |survey| memory(survey.need(bytes, page).tmpfs));
+    let memory = args.memory.unwrap_or_else(need);
     let machine = machine(args.machine, of_kernel, architecture)?;
     let network = args.network == Network::User || !args.publish.is_empty();
     let modules = drivers::Folder::of(&kernel);
@@ -67,7 +70,7 @@ pub fn run(args: &Boot) -> Result<()> {
     let added = added::image(args, modules.as_ref(), &drivers)?;
     let image = added.image.as_ref().map_or_else(|| args.image.clone(), added::Image::path);
     let acceleration = acceleration(args.no_kvm, &machine);
-    let shell = args.shell.then(|| shell(survey.as_ref().is_none_or(|(survey, _)| survey.repot()), args));
+    let shell = args.shell.then(|| shell(survey.as_ref().is_none_or(Survey::repot), args));
     let runner = added.image.as_ref().and_then(|image| image.parameters.as_deref());
     let shared = shares.parameters(added.has_runner);
     let exit_code = exit::PARAMETER.filter(|_| machine.is_pc());
@@ -231,15 +234,14 @@ fn kvm_works(machine: &Machine) -> bool {
     child.wait().is_ok_and(|status| status.success())
 }
 
-/// The contents of the image, and the memory in bytes that it needs on a tmpfs root.
-fn survey(image: &mut ImageFile, force: bool) -> Result<(Survey, u64)> {
+/// The contents of the image.
+fn survey(image: &mut ImageFile, force: bool) -> Result<Survey> {
     let mut survey = Survey::default();
     if let Err(error) = image.read(&mut survey) {
         ensure!(force, "{error:#} (--force boots it)");
         eprintln!("repot: warning: {error:#}");
     }
-    let need = survey.need(image.bytes()).tmpfs;
-    Ok((survey, need))
+    Ok(survey)
 }
 
 /// The memory for an image that needs `need` bytes.

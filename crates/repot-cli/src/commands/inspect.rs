@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::cli::Inspect;
 use crate::payload;
 use crate::programs::{self, Boot, Programs};
-use crate::ram::{Footprint, Need};
+use crate::ram::{Footprint, Need, Page};
 use crate::report::{Format, Summary, finish, row, size, table};
 use crate::survey::file::ImageFile;
 use crate::survey::spool::Root;
@@ -36,6 +36,8 @@ struct Findings {
     /// Bytes of the boot configuration behind the image.
     bootconfig: u64,
     payload: Option<payload::Facts>,
+    #[serde(flatten)]
+    page: Page,
     ram: Need,
     /// The memory that a payload needs with `zram=auto`.
     ram_zram: Option<Need>,
@@ -61,7 +63,8 @@ pub fn run(args: &Inspect) -> Result<()> {
         read?;
         bail!("{shown} is empty");
     }
-    let root = match survey.unpacked() {
+    let page = Page::choose(args.page_size, survey.architecture())?;
+    let root = match survey.unpacked(page.size) {
         Some(Ok(root)) => Some(root),
         Some(Err(error)) => {
             read = read.and(Err(error.context(shown.clone())));
@@ -69,7 +72,7 @@ pub fn run(args: &Inspect) -> Result<()> {
         }
         None => None,
     };
-    let findings = findings(shown, image.bytes(), &survey, root.as_ref(), read.as_ref().err());
+    let findings = findings(shown, image.bytes(), &survey, root.as_ref(), page, read.as_ref().err());
     finish(Format { json: args.json, stdout_taken: false }, &findings)?;
     read
 }
@@ -79,6 +82,7 @@ fn findings(
     bytes: u64,
     survey: &Survey,
     root: Option<&Root>,
+    page: Page,
     damage: Option<&anyhow::Error>,
 ) -> Findings {
     let mut boot = boot(survey, root);
@@ -100,9 +104,10 @@ fn findings(
         end_marker: survey.end_marker,
         bootconfig: survey.bootconfig.as_ref().map_or(0, |bytes| bytes.len() as u64),
         payload: root.map(|root| root.facts.clone()),
+        page,
         ram: match root {
             Some(root) => root.inner.payload(bytes, root.facts.compressed),
-            None => Footprint::of(survey.tree(), survey.page()).need(bytes),
+            None => Footprint::of(survey.tree(), page.size).need(bytes),
         },
         ram_zram: root.map(|root| {
             let payload::Facts { compressed, zram_thousandths, .. } = root.facts;
@@ -176,8 +181,9 @@ impl Summary for Findings {
             row("xattrs", format!("on {} entries", self.xattrs)),
             row("init", init),
             row("end marker", marker),
-            row("RAM to boot", self.ram.to_string()),
         ]);
+        rows.extend(self.page.row());
+        rows.push(row("RAM to boot", self.ram.to_string()));
         rows.extend(self.ram_zram.iter().map(|need| row("with zram=auto", need.to_string())));
         rows.extend([row("RAM after a move", size::mib(self.ram.after))]);
         let large = |file: &Largest| row("large file", format!("{}  {}", size::human(file.bytes), file.name));

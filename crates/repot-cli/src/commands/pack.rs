@@ -13,7 +13,6 @@ use indicatif::{ProgressBar, ProgressStyle};
 use repot::options::{Options, Zram};
 use serde::Serialize;
 
-use crate::architecture;
 use crate::cli::Pack;
 use crate::codec::{Compression, Encoder};
 use crate::errors::usage;
@@ -22,7 +21,7 @@ use crate::modules::{self, Modules};
 use crate::output::{self, BLOCK, Counted, Output};
 use crate::payload;
 use crate::programs::{self, Programs};
-use crate::ram::{Footprint, Need};
+use crate::ram::{Footprint, Need, Page};
 use crate::report::{Format, Summary, finish, row, size, table};
 use crate::source::fakeroot::{self, State};
 use crate::source::oci::Choice;
@@ -45,7 +44,7 @@ pub fn run(args: &Pack) -> Result<()> {
     let target = init::target(args, &source.tree);
     let init = init::find(args, target)?;
     source.warnings.extend(init.warning.clone());
-    let page = architecture::page(target);
+    let page = Page::choose(args.page_size, target)?;
     let front = source.front.take();
     let (output, uki) = uki::prepare(args, output, &source.tree)?;
     let mut settings = args.config.clone();
@@ -134,6 +133,8 @@ struct Packed {
     payload: Option<WithPayload>,
     /// The modules for `/init`, by kernel.
     modules: Vec<Modules>,
+    #[serde(flatten)]
+    page: Page,
     ram: Need,
     warnings: Vec<String>,
 }
@@ -180,7 +181,7 @@ fn configuration(tree: &Tree) -> Result<String> {
 }
 
 /// Packs an image that the kernel unpacks whole.
-fn whole(args: &Pack, level: u32, image: &Image, page: u64, output: Counted) -> Result<Packed> {
+fn whole(args: &Pack, level: u32, image: &Image, page: Page, output: Counted) -> Result<Packed> {
     let (init, warnings) = check(image.tree())?;
     let progress = progress(image.tree());
     let cannot_write = || format!("cannot write {}", args.output.display());
@@ -201,7 +202,8 @@ fn whole(args: &Pack, level: u32, image: &Image, page: u64, output: Counted) -> 
         run: None,
         payload: None,
         modules: Vec::new(),
-        ram: Footprint::of(image.tree(), page).need(counted.bytes),
+        page,
+        ram: Footprint::of(image.tree(), page.size).need(counted.bytes),
         warnings,
     })
 }
@@ -212,7 +214,7 @@ fn payload(
     level: u32,
     image: Image,
     modules: &[Modules],
-    page: u64,
+    page: Page,
     output: Counted,
 ) -> Result<Packed> {
     let (init, warnings) = check(image.tree())?;
@@ -228,7 +230,7 @@ fn payload(
     progress.finish_and_clear();
     counted.out.commit()?;
 
-    let footprint = Footprint::of(&inner, page);
+    let footprint = Footprint::of(&inner, page.size);
     let facts = payload::Facts::of(&index);
     Ok(Packed {
         image: args.output.display().to_string(),
@@ -241,6 +243,7 @@ fn payload(
         init,
         modules: Vec::new(),
         run: None,
+        page,
         ram: footprint.payload(counted.bytes, facts.compressed),
         payload: Some(WithPayload {
             ram_without: footprint.need(facts.compressed),
@@ -269,7 +272,7 @@ impl Summary for Packed {
                 row("compressed", format!("{compressed} ({})", self.compression)),
                 init,
             ];
-            rows.extend(self.modules.iter().map(Modules::row));
+            rows.extend(self.modules.iter().map(Modules::row).chain(self.page.row()));
             rows.extend([row("RAM to boot", self.ram.to_string()), row("RAM after the move", after)]);
             return table(&rows);
         };
@@ -280,7 +283,7 @@ impl Summary for Packed {
             row("compressed", format!("{compressed} ({}), {} frames", self.compression, facts.frames)),
             init,
         ];
-        rows.extend(self.modules.iter().map(Modules::row));
+        rows.extend(self.modules.iter().map(Modules::row).chain(self.page.row()));
         rows.extend([
             row("RAM to boot", self.ram.to_string()),
             row("with zram=auto", ram_zram.to_string()),

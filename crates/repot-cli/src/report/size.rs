@@ -24,6 +24,12 @@ pub fn mib(bytes: u64) -> String {
     format!("{} MiB", bytes >> 20)
 }
 
+/// A multiple of 1 KiB as an option takes it, such as 16k.
+#[must_use]
+pub(crate) fn short(bytes: u64) -> String {
+    format!("{}k", bytes >> 10)
+}
+
 /// Parses a number with a unit. A bare number is an error, since QEMU would read it as MiB and others as
 /// bytes.
 pub(crate) fn parse(text: &str) -> Result<u64, String> {

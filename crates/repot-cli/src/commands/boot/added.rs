@@ -50,7 +50,7 @@ pub(super) fn image(args: &Boot, folder: Option<&Folder>, drivers: &[&str]) -> R
     let mut input = File::open(&args.image).with_context(shown)?;
     let mut survey = Survey::default();
     segments::read(&mut input, &mut survey).with_context(shown)?;
-    let root = survey.unpacked().transpose().with_context(shown)?;
+    let root = survey.unpacked(4096).transpose().with_context(shown)?;
     let own =
         survey.described(root.as_ref()).transpose().map_err(|why| anyhow::anyhow!("{}: {why}", shown()))?;
     // Without the runner, drivers are the business of the image's own init.

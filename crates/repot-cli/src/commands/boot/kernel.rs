@@ -59,18 +59,41 @@ pub(super) fn find(
 
 /// The architecture of a kernel file; `None` if its format does not tell.
 pub(in crate::commands) fn of_file(path: &Path) -> Option<&'static Known> {
-    let head = head(File::open(path).ok()?)?;
-    if head.starts_with(&[0x1f, 0x8b]) {
+    of(&start(path)?)
+}
+
+/// The size of a page of a kernel file; `None` if its format does not tell.
+pub(super) fn page(path: &Path) -> Option<u64> {
+    page_of(&start(path)?)
+}
+
+/// The first bytes of a kernel file, decompressed.
+fn start(path: &Path) -> Option<Vec<u8>> {
+    let start = head(File::open(path).ok()?)?;
+    if start.starts_with(&[0x1f, 0x8b]) {
         // Image.gz: of arm64 and riscv, without a header of its own.
-        return of(&self::head(MultiGzDecoder::new(&*fs::read(path).ok()?))?);
+        return head(MultiGzDecoder::new(&*fs::read(path).ok()?));
     }
-    of(&head)
+    Some(start)
 }
 
 fn head(from: impl Read) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
     from.take(HEAD as u64).read_to_end(&mut bytes).ok()?;
     Some(bytes)
+}
+
+/// The size of a page, from the flags of an arm64 image (Documentation/arch/arm64/booting.rst).
+fn page_of(head: &[u8]) -> Option<u64> {
+    if of(head)?.name != "aarch64" || !head.get(0x38..)?.starts_with(b"ARM\x64") {
+        return None;
+    }
+    match head[0x18] >> 1 & 3 {
+        1 => Some(4 << 10),
+        2 => Some(16 << 10),
+        3 => Some(64 << 10),
+        _ => None,
+    }
 }
 
 /// The architecture of a kernel that begins with these bytes.
@@ -174,5 +197,22 @@ mod tests {
         assert_eq!(with(&[(0, b"\x7fELF\x02\x01\x01"), (18, &[21])]), Some("ppc64le"));
         assert_eq!(with(&[(0, b"MZ"), (0x3c, &[0x80]), (0x80, b"PE\0\0\x64\x62")]), Some("loongarch64"));
         assert_eq!(with(&[(0, b"MZ")]), None);
+    }
+
+    #[test]
+    fn an_image_of_arm64_tells_the_size_of_a_page() {
+        let with = |magic: &[u8], flags| {
+            let mut bytes = vec![0; HEAD];
+            bytes[0x38..0x3c].copy_from_slice(magic);
+            bytes[0x18] = flags;
+            page_of(&bytes)
+        };
+        // As Debian's cloud-arm64 and arm64-16k have them, with the bit that says where in memory they may
+        // lie.
+        assert_eq!(with(b"ARM\x64", 0x0a), Some(4096));
+        assert_eq!(with(b"ARM\x64", 0x0c), Some(16 << 10));
+        assert_eq!(with(b"ARM\x64", 0x0e), Some(64 << 10));
+        assert_eq!(with(b"ARM\x64", 0x08), None);
+        assert_eq!(with(b"RSC\x05", 0x0a), None);
     }
 }
