@@ -6,6 +6,8 @@
 
 mod demo;
 mod dist;
+#[cfg(test)]
+mod documented;
 mod fuzz;
 mod lint;
 mod release;
@@ -70,8 +72,8 @@ enum Command {
     /// Build everything that is attached to a release, into target/releases/VERSION
     #[command(after_help = "Examples:\n  cargo xtask release\n  cargo xtask release --arch x86_64,aarch64")]
     Release {
-        /// The architectures, separated by commas, or `all`
-        #[arg(long, value_name = "ARCH", default_value = "all")]
+        /// The architectures, separated by commas, or `all`, which has loongarch64 too
+        #[arg(long, value_name = "ARCH", default_value = "released")]
         arch: dist::Targets,
     },
     /// Build twice, in different places and with and without the sources of the standard library, and compare

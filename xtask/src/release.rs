@@ -148,7 +148,7 @@ impl Release {
 
     /// `NAME-TARGET-vVERSION.tgz` with a folder of that name in it: where cargo-binstall looks by default.
     fn archive(&self, name: &str, triple: &str, files: &Files) -> Result<()> {
-        let name = format!("{name}-{triple}-v{}", self.version);
+        let name = stem(name, triple, self.version);
         self.write(&format!("{name}.tgz"), &archive::tar_gz(files, &name, self.time)?)
     }
 
@@ -174,6 +174,11 @@ impl Release {
     }
 }
 
+/// What an archive and the folder in it are called.
+fn stem(name: &str, triple: &str, version: &str) -> String {
+    format!("{name}-{triple}-v{version}")
+}
+
 fn own_licenses() -> Result<Files> {
     let mut files = Files::default();
     for name in ["LICENSE-MIT", "LICENSE-APACHE"] {
@@ -195,4 +200,48 @@ fn time() -> Result<u64> {
 
 fn read_file(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use repot_harness::command::cargo;
+
+    /// The templates of `[package.metadata.binstall]`, filled in as cargo-binstall does.
+    #[test]
+    fn cargo_binstall_finds_the_archive_and_the_tool_in_it() {
+        let text = read(cargo().args(["metadata", "--format-version=1", "--no-deps"])).unwrap();
+        let metadata: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let packages = metadata["packages"].as_array().unwrap();
+        let package = packages.iter().find(|package| package["name"] == "repot-cli").unwrap();
+        let (repository, version) =
+            (package["repository"].as_str().unwrap(), package["version"].as_str().unwrap());
+        let target = "aarch64-unknown-linux-musl";
+        let render = |key: &str| {
+            let template = package["metadata"]["binstall"][key].as_str().unwrap().to_owned();
+            [
+                ("{ repo }", repository),
+                ("{ name }", "repot-cli"),
+                ("{ version }", version),
+                ("{ target }", target),
+                ("{ bin }", "repot"),
+                ("{ binary-ext }", ""),
+            ]
+            .iter()
+            .fold(template, |text, (name, value)| text.replace(name, value))
+        };
+        let stem = stem("repot-cli", target, version);
+        assert_eq!(render("pkg-url"), format!("{repository}/releases/download/v{version}/{stem}.tgz"));
+        assert_eq!(render("pkg-fmt"), "tgz");
+        let mut files = Files::default();
+        files.program("repot", b"program".to_vec());
+        let packed = archive::tar_gz(&files, &stem, 0).unwrap();
+        let mut unpacked = tar::Archive::new(flate2::read::GzDecoder::new(&packed[..]));
+        let paths: Vec<String> = unpacked
+            .entries()
+            .unwrap()
+            .map(|entry| entry.unwrap().path().unwrap().display().to_string())
+            .collect();
+        assert!(paths.contains(&render("bin-dir")), "{paths:?}");
+    }
 }
