@@ -66,7 +66,12 @@ fn build_all(top: &Path, folder: &Path) -> Result<PathBuf> {
         if !output.status.success() {
             let text = String::from_utf8_lossy(&output.stderr).into_owned();
             let first = text.lines().find(|line| line.starts_with("error")).unwrap_or("cargo failed");
-            return Err(format!("{package} for {triple}: {first}").into());
+            let help = if triple.ends_with("musl") {
+                String::new()
+            } else {
+                format!("; `rustup target add {arch}-unknown-linux-musl` helps, then install it again")
+            };
+            return Err(format!("{package} for {triple}: {first}{help}").into());
         }
         fs::copy(folder.join("target").join(&triple).join("init").join(program), built.join(name))?;
     }
