@@ -12,6 +12,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use tempfile::TempDir;
 
 /// Bytes of the microcode in front of an image.
 const MICROCODE: usize = 12 << 20;
@@ -37,14 +38,15 @@ pub(crate) fn tool(tool: Option<&Path>, rounds: usize, quick: bool) -> Result<()
     let built = tool.is_none();
     let tool = tool.map_or_else(|| build::tool(&[build::Arch::X86_64]), |path| Ok(path.to_path_buf()))?;
     let tool = tool.canonicalize().context("no such tool")?;
-    let folder = place::fresh("bench/tool")?;
+    let scratch = scratch()?;
+    let folder = scratch.path();
     let rounds = if quick { rounds.min(2) } else { rounds };
     let load =
         || fs::read_to_string("/proc/loadavg").map(|text| text.split(' ').next().unwrap_or("?").to_owned());
     let before = load()?;
-    let mut races = races(&tool, &folder)?;
+    let mut races = races(&tool, folder)?;
     for race in &mut races {
-        race.run(&folder, rounds)?;
+        race.run(folder, rounds)?;
         println!("{}\n\n{}", race.title, race.table());
     }
     let page = page(&races, rounds, &before, &load()?, built)?;
@@ -54,7 +56,16 @@ pub(crate) fn tool(tool: Option<&Path>, rounds: usize, quick: bool) -> Result<()
         }
         document::write("tool.md", &page)?;
     }
-    fs::remove_dir_all(&folder).context("cannot remove what was extracted")
+    Ok(())
+}
+
+/// The folder of images and of what is made of them: in memory, or the disk and the traces of what has been
+/// removed from it (ext4 without a journal searches long for a free inode) cost more than the programs.
+fn scratch() -> Result<TempDir> {
+    let memory = Path::new("/dev/shm");
+    let place = if memory.is_dir() { memory.to_path_buf() } else { place::kept("bench")? };
+    let made = tempfile::Builder::new().prefix("repot-bench-").tempdir_in(&place);
+    made.with_context(|| format!("cannot create a folder in {}", place.display()))
 }
 
 /// All races.
@@ -90,10 +101,13 @@ fn initrd(repot: &str, made: &Made, folder: &Path) -> Result<[Race; 2]> {
         about += ", behind 12 MiB of microcode";
         bytes = microcode(folder)?;
     }
-    bytes.extend(fs::read(&made.image)?);
+    let archive = fs::read(&made.image)?;
+    let compressed = archive.len();
+    bytes.extend(archive);
     fs::write(&image, &bytes)?;
     fs::write(made.root.join("image.bench"), &bytes)?;
     let (size, image, root) = (bytes.len() >> 20, image.display(), made.root.display());
+    let floor = format!("tail -c {compressed} {image} | zstd -dcq");
     let ls = vec![
         way("repot ls", "sh", format!("{repot} ls {image}")),
         way("repot ls -l", "sh", format!("{repot} ls -l {image}")),
@@ -102,8 +116,12 @@ fn initrd(repot: &str, made: &Made, folder: &Path) -> Result<[Race; 2]> {
         way("lsinitramfs", script, format!("chroot {root} lsinitramfs /image.bench")),
         way("bsdtar -t", bsdtar, format!("bsdtar -tf {image}")),
         way("zstd | cpio -t", cpio, format!("zstd -dcq < {image} | cpio -t --quiet")),
+        // No program that decompresses is faster.
+        way("floor: zstd -d", "zstd", floor.clone()),
     ];
-    let unpack = format!("rm -rf {root}/out && chroot {root} unmkinitramfs /image.bench /out");
+    let unpack = format!(
+        "unshare -m sh -c 'mount -t tmpfs out {root}/mnt && chroot {root} unmkinitramfs /image.bench /mnt/out'"
+    );
     let extract = vec![
         way("repot extract", "sh", format!("{repot} extract {image} -C out")),
         way("3cpio -x", "3cpio", format!("mkdir out && 3cpio -x -C out {image}")),
@@ -114,6 +132,7 @@ fn initrd(repot: &str, made: &Made, folder: &Path) -> Result<[Race; 2]> {
             cpio,
             format!("mkdir out && cd out && zstd -dcq < {image} | cpio -idm --quiet"),
         ),
+        way("floor: zstd -d", "zstd", floor),
     ];
     Ok([
         Race::new(format!("ls: {about}, {size} MiB"), ls),
@@ -150,6 +169,7 @@ fn root(repot: &str, root: &Path, folder: &Path) -> Result<Vec<Race>> {
         way("3cpio -c", "3cpio", format!("3cpio -c -C {root} $PWD/made < {list}")),
         way("bsdtar -c", "bsdtar", format!("{bsdtar} made")),
         way("cpio -o", "cpio", format!("{cpio} > made")),
+        way("floor: cat", "cat", format!("cat {plain} > made")),
     ];
     let compress = vec![
         way("repot create", "sh", format!("{repot} create {list} -C {root} -o made -c zstd --level 3")),
@@ -160,6 +180,7 @@ fn root(repot: &str, root: &Path, folder: &Path) -> Result<Vec<Race>> {
         ),
         way("bsdtar -c | zstd", "bsdtar", format!("{bsdtar} - | zstd -q -T0 -3 > made")),
         way("cpio -o | zstd", "cpio", format!("{cpio} | zstd -q -T0 -3 > made")),
+        way("floor: zstd", "zstd", format!("zstd -q -T0 -3 < {plain} > made")),
     ];
     let title = |what: &str, how: &str| format!("{what}: a Debian root, {how}, {size} MiB");
     Ok(vec![
@@ -262,7 +283,9 @@ impl Race {
 fn page(races: &[Race], rounds: usize, before: &str, after: &str, built: bool) -> Result<String> {
     let mut page = format!(
         "# Looking into images\n\n`cargo xtask bench tool` lists, extracts and creates images with `repot` and with the \
-         programs that do the same, turn by turn, on one file system and with warm caches. {} rounds. {} The load \
+         programs that do the same, turn by turn, into a tmpfs and with warm caches. The rows that begin with \"floor\" \
+         do a part of the work that none can do without: only decompressing, only writing the bytes of the archive, \
+         only compressing them. {} rounds. {} The load \
          average was {before} before and {after} after the run: other work shared the CPUs, so compare the CPU time \
          where it is above 1. 3cpio starts the program of the compression and does not wait for it, so that its CPU \
          time is missing where something is decompressed.{}\n\n",

@@ -38,6 +38,54 @@ fn what_is_written_is_what_cpio_writes() {
     assert_eq!(listing(&work, "again"), listing(&work, "theirs"));
 }
 
+/// The contents of files are written by a thread, while names are created. A later member that overwrites,
+/// links or replaces a name must not get in its way.
+#[test]
+fn contents_go_to_the_members_that_they_belong_to() {
+    let work = Work::new();
+    let large = |letter: &str, size: usize| letter.repeat(size);
+    let mut image = Vec::new();
+    // Overwritten in place, by something shorter, while the first contents may still be on their way.
+    for round in 0..40 {
+        image.push(member("over", 0o100_644, 1, 1, &large("x", 300_000 + round)));
+        image.push(member("over", 0o100_640, 2, 1, &large("y", 10 + round)));
+    }
+    // A hard link with contents overwrites those of the first name.
+    image.push(member("first", 0o100_600, 3, 2, &large("a", 600_000)));
+    image.push(member("second", 0o100_604, 3, 2, &large("b", 5)));
+    // Replaced by something else.
+    image.push(member("gone", 0o100_644, 4, 1, &large("c", 600_000)));
+    image.push(member("gone", 0o040_711, 5, 2, ""));
+    for number in 0..200u32 {
+        let mode = 0o100_000 | [0o644, 0o4755, 0o000, 0o2711, 0o1666][number as usize % 5];
+        image.push(member(
+            &format!("gone/{number}"),
+            mode,
+            100 + number,
+            1,
+            &number.to_string().repeat(number as usize),
+        ));
+    }
+    image.push(member("last", 0o100_444, 6, 1, &large("z", 2_000_003)));
+    image.push(trailer());
+    fs::write(work.path("image"), image.concat()).unwrap();
+    for more in [&[][..], &["--parts"], &["**"]] {
+        work.done(&[&["extract", "image", "-C", "out"][..], more].concat());
+        let root = if more == ["--parts"] { "out/1" } else { "out" };
+        let read = |name: &str| text(&work.read(format!("{root}/{name}")));
+        let mode = |name: &str| fs::metadata(work.path(&format!("{root}/{name}"))).unwrap().mode() & 0o7777;
+        assert!(read("over") == large("y", 49) && read("last") == large("z", 2_000_003), "{more:?}");
+        assert_eq!((read("first"), read("second")), (large("b", 5), large("b", 5)), "{more:?}");
+        assert_eq!((mode("over"), mode("first"), mode("last")), (0o640, 0o604, 0o444), "{more:?}");
+        for number in 0..200usize {
+            let name = format!("gone/{number}");
+            assert_eq!(read(&name), number.to_string().repeat(number));
+            assert_eq!(mode(&name), [0o644, 0o4755, 0o000, 0o2711, 0o1666][number % 5], "{name}");
+        }
+        fs::remove_dir_all(work.path("out")).unwrap();
+    }
+}
+
 #[test]
 fn attributes_and_payloads_come_out_as_the_init_makes_them() {
     let work = Work::new();

@@ -1,5 +1,6 @@
 //! `repot create`: writes an archive from a manifest, without a directory to copy from.
 
+mod files;
 mod list;
 mod manifest;
 mod table;
@@ -11,7 +12,8 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
-use self::manifest::{Data, Entry, Manifest};
+use self::files::{Files, Source, ahead};
+use self::manifest::{Data, Entry, Manifest, Section};
 use super::pack::source_date_epoch;
 use crate::cli::Create;
 use crate::codec::{Compression, Encoder};
@@ -23,7 +25,8 @@ use crate::report::{Format, Summary, finish, row, size, table};
 use crate::survey::place::{Lost, Placed};
 use crate::tree::Kind;
 
-/// Bytes from which on the kernel copies a file, if nothing is compressed.
+/// Bytes from which on the kernel copies a file, if its contents are aligned and not compressed. Where they
+/// are not aligned, no file system shares them, and two threads copy faster.
 const LARGE: u32 = 128 << 10;
 
 /// Bytes of a manifest at most.
@@ -38,7 +41,14 @@ pub fn run(args: &Create) -> Result<()> {
     let mut created = Created { image: args.output.display().to_string(), ..Created::default() };
     created.warnings.clone_from(&manifest.warnings);
     let output = Output::create(&args.output)?;
-    created.write(manifest, &name, args.align, output).map_err(output::cause)?;
+    let sections = &manifest.sections;
+    let sources = sections.iter().flat_map(|section| {
+        let shared = is_shared(section, args.align);
+        section.entries.iter().filter(move |entry| !shared(entry)).filter_map(Entry::source)
+    });
+    let sources: Vec<Source<'_>> = sources.collect();
+    let write = |files: &mut Files| created.write(&manifest, &name, args.align, output, files);
+    ahead(&sources, write).map_err(output::cause)?;
     finish(Format { json: args.json, stdout_taken: output::is_stdout(&args.output) }, &created)
 }
 
@@ -100,7 +110,14 @@ struct Segment {
 }
 
 impl Created {
-    fn write(&mut self, manifest: Manifest, name: &str, align: Option<u32>, output: Output) -> Result<()> {
+    fn write(
+        &mut self,
+        manifest: &Manifest,
+        name: &str,
+        align: Option<u32>,
+        output: Output,
+        files: &mut Files,
+    ) -> Result<()> {
         let epoch = source_date_epoch()?;
         let times =
             manifest.sections.iter().flat_map(|section| &section.entries).filter_map(|entry| entry.mtime);
@@ -109,7 +126,7 @@ impl Created {
         let mut placed = Placed::default();
         let mut counted = Counted { out: output, bytes: 0 };
         let mut lz4 = false;
-        for section in manifest.sections {
+        for section in &manifest.sections {
             let offset = counted.bytes;
             if lz4 {
                 self.warnings.push(format!(
@@ -118,13 +135,16 @@ impl Created {
                 ));
             }
             lz4 = section.compression == Compression::Lz4;
+            let shared = is_shared(section, align);
             let align = align.filter(|_| section.compression == Compression::None);
             let mut writer =
                 Writer::aligned(Encoder::new(counted, section.compression, section.level)?, align, offset);
             for entry in &section.entries {
                 let header = header(entry, manifest.device, time, epoch);
                 self.check(entry, &header, &mut placed);
-                member(&mut writer, entry, &header).with_context(|| format!("{name}:{}", entry.line))?;
+                let files = Some(&mut *files).filter(|_| !shared(entry));
+                member(&mut writer, entry, &header, files)
+                    .with_context(|| format!("{name}:{}", entry.line))?;
             }
             placed.trailer();
             let totals = writer.totals();
@@ -185,18 +205,39 @@ fn header(entry: &Entry, device: (u32, u32), time: u32, epoch: Option<u32>) -> H
     }
 }
 
-fn member(writer: &mut Writer<Encoder<Counted>>, entry: &Entry, header: &Header) -> Result<()> {
-    match &entry.data {
-        Data::None => writer.append(header, b"")?,
-        Data::Bytes(bytes) => writer.append(header, bytes)?,
-        Data::File(path, length, whole) => {
+/// Whether the kernel copies the contents of an entry of this section.
+fn is_shared(section: &Section, align: Option<u32>) -> impl Fn(&Entry) -> bool + Copy + use<> {
+    let possible = align.is_some() && section.compression == Compression::None;
+    move |entry| possible && matches!(entry.data, Data::File(_, length, _) if length >= LARGE)
+}
+
+impl Entry {
+    /// The file that has its contents.
+    fn source(&self) -> Option<Source<'_>> {
+        let Data::File(path, length, whole) = &self.data else { return None };
+        Some(Source { path, length: *length, whole: *whole })
+    }
+}
+
+/// Writes a member. Its contents come from `files`, or are copied by the kernel if that is `None`.
+fn member(
+    writer: &mut Writer<Encoder<Counted>>,
+    entry: &Entry,
+    header: &Header,
+    files: Option<&mut Files>,
+) -> Result<()> {
+    match (&entry.data, files) {
+        (Data::None, _) => writer.append(header, b"")?,
+        (Data::Bytes(bytes), _) => writer.append(header, bytes)?,
+        (Data::File(..), Some(files)) => writer.append_pieces(header, |put| files.next(put))?,
+        (Data::File(path, length, whole), None) => {
             let shown = || path.display().to_string();
             let mut file = File::open(path).with_context(|| format!("cannot open {}", shown()))?;
             let now = file.metadata().with_context(shown)?.len();
-            ensure!(!whole || now == u64::from(*length), "{} has changed while it was read", shown());
+            ensure!(!whole || now == u64::from(*length), "{}: it has changed while it was read", shown());
             writer
                 .append_with(header, |out, length| {
-                    let copied = if length >= LARGE { copy(out, &file, length)? } else { 0 };
+                    let copied = copy(out, &file, length)?;
                     io::copy(&mut (&mut file).take(u64::from(length) - copied), out).map(|rest| copied + rest)
                 })
                 .with_context(shown)?;

@@ -3,9 +3,11 @@
 //! An image without a payload streams into the directory. With a payload or patterns, the whole root is read
 //! first, and then written.
 
+mod attributes;
 mod stream;
 mod target;
 mod whole;
+mod writer;
 mod xattr;
 mod yard;
 
@@ -34,7 +36,7 @@ fn extract(args: &Extract) -> Result<()> {
     // Modes are those of the image, but for the target directory.
     let umask = rustix::process::umask(rustix::fs::Mode::empty());
     let written = if args.patterns.is_empty() { stream(&mut image, &yard, args)? } else { None };
-    let (targets, yard) = match written {
+    let (mut targets, yard) = match written {
         Some(targets) => (targets, yard),
         None => {
             // The payload decides where the other entries go, so it is read first.
@@ -46,6 +48,7 @@ fn extract(args: &Extract) -> Result<()> {
         }
     };
     let mut extracted = Extracted { directory: args.directory.display().to_string(), ..Extracted::default() };
+    targets.iter_mut().try_for_each(Target::settle)?;
     // Directories get their attributes in their final place: one that cannot be written cannot be moved.
     let moved = yard.commit()?;
     for mut target in targets {

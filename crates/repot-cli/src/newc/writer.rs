@@ -85,6 +85,17 @@ impl<W: Write> Writer<W> {
         self.pad()
     }
 
+    /// Appends a member whose `header.filesize` bytes another function gives, piece by piece.
+    pub(crate) fn append_pieces<E: From<io::Error>>(
+        &mut self,
+        header: &Header,
+        give: impl FnOnce(&mut dyn FnMut(&[u8]) -> io::Result<()>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.start(header)?;
+        give(&mut |bytes| self.put(bytes))?;
+        Ok(self.pad()?)
+    }
+
     /// Counts of the members appended so far.
     pub fn totals(&self) -> Totals {
         self.totals

@@ -63,6 +63,14 @@ impl Window {
 
 impl Read for Window {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.unread.is_empty() && buffer.len() >= LAST / 4 {
+            // Not worth a copy: it fills what another read would.
+            let left = usize::try_from(self.end - self.next).unwrap_or(usize::MAX);
+            let want = buffer.len().min(left);
+            let got = self.file.read_at(&mut buffer[..want], self.next)?;
+            self.next += got as u64;
+            return Ok(got);
+        }
         read_buffered(self, buffer)
     }
 }

@@ -3,9 +3,12 @@
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::Metadata;
+use std::num::NonZero;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -92,25 +95,22 @@ impl Manifest {
         default: (Compression, u32),
     ) -> Result<Manifest> {
         let format = format.unwrap_or_else(|| detect(text));
-        let section = |(compression, level)| Section { compression, level, entries: Vec::new() };
-        let (mut sections, mut current) = (Vec::new(), section(default));
-        let mut lines = Lines { directory, line: 0, warnings: Vec::new() };
-        for (number, line) in text.split(|byte| *byte == b'\n').enumerate() {
-            lines.line = number + 1;
-            let at = || format!("{name}:{}", number + 1);
-            if let Some(rest) = marker(line) {
-                let next = section(compression(rest).with_context(at)?);
-                let before = std::mem::replace(&mut current, next);
-                // The first marker is in front of everything.
-                if !before.entries.is_empty() {
-                    sections.push(before);
+        let numbered: Vec<Numbered<'_>> =
+            (1..).zip(text.split(|byte| *byte == b'\n')).filter(|(_, line)| is_meant(line)).collect();
+        let (mut sections, mut warnings) = (Vec::new(), Vec::new());
+        let mut current = Section { compression: default.0, level: default.1, entries: Vec::new() };
+        for part in parts(&numbered, |lines| Part::parse(lines, name, format, directory)) {
+            let part = part?;
+            warnings.extend(part.warnings);
+            for parsed in part.parsed {
+                match parsed {
+                    Parsed::Entries(entries) => current.entries.extend(entries),
+                    // The first marker is in front of everything.
+                    Parsed::Section(compression, level) => {
+                        let next = Section { compression, level, entries: Vec::new() };
+                        sections.push(std::mem::replace(&mut current, next));
+                    }
                 }
-            } else if !line.starts_with(b"#") {
-                let entries = match format {
-                    ManifestFormat::List => list::entries(line, &mut lines),
-                    ManifestFormat::Table => table::entry(line, &mut lines),
-                };
-                current.entries.extend(entries.with_context(at)?);
             }
         }
         sections.push(current);
@@ -123,7 +123,75 @@ impl Manifest {
         for section in &mut sections {
             number(&mut section.entries, first);
         }
-        Ok(Manifest { sections, warnings: lines.warnings, device })
+        Ok(Manifest { sections, warnings, device })
+    }
+}
+
+/// Whether a line is no comment.
+fn is_meant(line: &[u8]) -> bool {
+    !line.starts_with(b"#") || marker(line).is_some()
+}
+
+/// Looks at lines in several threads: most of the time goes into looking at files.
+fn parts(
+    lines: &[Numbered<'_>],
+    parse: impl Fn(&[Numbered<'_>]) -> Result<Part> + Sync,
+) -> Vec<Result<Part>> {
+    let parse = &parse;
+    let threads = thread::available_parallelism().map_or(1, NonZero::get);
+    thread::scope(|scope| {
+        let size = lines.len().div_ceil(threads).max(PART);
+        let running: Vec<_> = lines.chunks(size).map(|part| scope.spawn(move || parse(part))).collect();
+        let parts = running.into_iter().map(|part| part.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        parts.collect()
+    })
+}
+
+/// A line with its number.
+type Numbered<'a> = (usize, &'a [u8]);
+
+/// Lines that a thread of its own is worth.
+const PART: usize = 500;
+
+/// Lines that one thread has looked at.
+struct Part {
+    parsed: Vec<Parsed>,
+    warnings: Vec<String>,
+}
+
+/// What a line is.
+enum Parsed {
+    Entries(Vec<Entry>),
+    Section(Compression, u32),
+}
+
+impl Part {
+    fn parse(
+        lines: &[Numbered<'_>],
+        name: &str,
+        format: ManifestFormat,
+        directory: Option<&Path>,
+    ) -> Result<Part> {
+        let mut looking = Lines { directory, line: 0, warnings: Vec::new() };
+        let mut parsed = Vec::with_capacity(lines.len());
+        for (number, line) in lines {
+            looking.line = *number;
+            let at = || format!("{name}:{number}");
+            parsed.push(match marker(line) {
+                Some(rest) => {
+                    let (compression, level) = compression(rest).with_context(at)?;
+                    Parsed::Section(compression, level)
+                }
+                None => Parsed::Entries(
+                    match format {
+                        ManifestFormat::List => list::entries(line, &mut looking),
+                        ManifestFormat::Table => table::entry(line, &mut looking),
+                    }
+                    .with_context(at)?,
+                ),
+            });
+        }
+        Ok(Part { parsed, warnings: looking.warnings })
     }
 }
 

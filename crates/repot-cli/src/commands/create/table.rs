@@ -45,7 +45,9 @@ pub(super) fn entry(line: &[u8], lines: &mut Lines<'_>) -> Result<Vec<Entry>> {
             let wanted = fields.next().flatten().map(|text| field(text, "size", 10)).transpose()?;
             if wanted != Some(0) {
                 let path = file.path.clone().context("a file without a location, and no size of 0")?;
-                let metadata = fs::metadata(&path).with_context(|| cannot_read(&path))?;
+                let known = file.metadata.get().filter(|known| !known.is_symlink()).cloned();
+                let metadata =
+                    known.map_or_else(|| fs::metadata(&path), Ok).with_context(|| cannot_read(&path))?;
                 inode = Some((metadata.dev(), metadata.ino()));
                 data = contents(path, &metadata, wanted)?;
             }

@@ -174,6 +174,8 @@ impl Visit for Stream<'_> {
     fn segment(&mut self, _: Segment) -> Result<()> {
         self.segment += 1;
         if self.parts {
+            // One thread at a time writes.
+            self.targets.last_mut().map_or(Ok(()), Target::settle)?;
             self.targets.push(self.part(&self.segment.to_string())?);
         } else if self.targets.is_empty() {
             self.targets.push(self.yard.target()?);

@@ -5,46 +5,47 @@
 //! another type, and keeps a directory with entries.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::Read;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, chownat, fchmod, fchown,
-    fstat, futimens, linkat, mkdirat, mknodat, openat, openat2, statat, symlinkat, unlinkat, utimensat,
+    AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, chownat, linkat, mkdirat, mknodat, openat,
+    openat2, statat, symlinkat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
 
+use super::attributes::{Below, id, times};
+use super::writer::Writer;
 use super::xattr::xattr;
-use super::yard::Unwritable;
-use crate::report::name::shown;
 use crate::source::notes::Notes;
+use crate::tree::Attributes;
 use crate::tree::path::{components, split};
-use crate::tree::{Attributes, access};
 
 const LOST: &str = "it comes before its directory, so the kernel loses it";
 const KEPT: &str = "a directory with entries has its name, so the kernel keeps that";
-const OWNER: &str = "its owner could not be set, which needs root, and set-ID bits are dropped";
+/// Creates a file.
+const NEW: OFlags =
+    OFlags::WRONLY.union(OFlags::CREATE).union(OFlags::EXCL).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+/// Opens one to write it anew.
+const AGAIN: OFlags = OFlags::WRONLY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 const NODE: &str = "a device node, which only root can create: left out";
 
 /// A directory that entries are written into.
 #[derive(Debug)]
 pub(super) struct Target {
     pub(super) root: OwnedFd,
-    /// Its path, for messages.
-    path: String,
+    below: Arc<Below>,
+    writer: Writer,
     /// Whether nothing in it is older than this run. Then files are overwritten in place, as by the kernel.
     fresh: bool,
-    /// The owner that new entries get by themselves.
-    creator: Option<(u32, u32)>,
     /// The last directory that was opened.
     opened: Option<(Vec<u8>, OwnedFd)>,
     /// The attributes of directories, which are set at the end.
     pub(super) directories: HashMap<Vec<u8>, Attributes>,
     /// The attribute manifests of the image with their names, in order.
     pub(super) manifests: Vec<(Vec<u8>, Vec<u8>)>,
-    buffer: Vec<u8>,
     /// Entries written.
     pub(super) entries: u64,
     /// Bytes of files.
@@ -56,19 +57,15 @@ pub(super) struct Target {
 impl Target {
     /// Writes into the directory `root` of a yard, which is to have this path.
     pub(super) fn new(root: OwnedFd, path: String, fresh: bool) -> Result<Target> {
-        let stat = fstat(&root).context("cannot stat the target directory")?;
-        // In a directory with the set-group-ID bit, new entries get its group.
-        let plain = fresh && stat.st_mode & 0o2000 == 0;
-        let own = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        let below = Arc::new(Below::new(&root, path, fresh).context("cannot stat the target directory")?);
         Ok(Target {
             root,
-            path,
+            writer: Writer::new(below.clone()),
+            below,
             fresh,
-            creator: plain.then_some(own),
             opened: None,
             directories: HashMap::new(),
             manifests: Vec::new(),
-            buffer: vec![0; 256 << 10],
             entries: 0,
             bytes: 0,
             notes: Notes::default(),
@@ -103,41 +100,31 @@ impl Target {
 
     /// A regular file with these contents.
     pub(super) fn file(&mut self, path: &[u8], attributes: &Attributes, data: &mut dyn Read) -> Result<()> {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mode = Mode::RUSR | Mode::WUSR;
-        let mut opened = self.at(path, &mut |parent, name| openat(parent, name, flags, mode));
+        let mode = self.below.mode(attributes);
+        let create = |parent: BorrowedFd<'_>, name: &[u8]| openat(parent, name, NEW, mode);
+        let mut opened = self.at(path, &mut |parent, name| Ok((create(parent, name)?, true)));
         if matches!(opened, Err(Errno::EXIST)) {
-            opened = self.existing_file(path, flags);
+            opened = self.existing_file(path, &create);
         }
-        let Some(fd) = self.checked(opened, "openat", path)? else { return Ok(()) };
-        let mut file = File::from(fd);
-        self.copy(data, &mut file, path)?;
-        self.attributes(file.as_fd(), path, attributes)?;
+        let Some(opened) = self.checked(opened, "openat", path)? else { return Ok(()) };
+        self.bytes += self.writer.file(opened, path, attributes, data)?;
         self.entries += 1;
         Ok(())
     }
 
-    fn existing_file(&mut self, path: &[u8], flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    /// Opens what has the name of a file. Returns whether it is new.
+    fn existing_file(
+        &mut self,
+        path: &[u8],
+        create: &dyn Fn(BorrowedFd<'_>, &[u8]) -> rustix::io::Result<OwnedFd>,
+    ) -> rustix::io::Result<(OwnedFd, bool)> {
         let kind = self.at(path, &mut |parent, name| statat(parent, name, AtFlags::SYMLINK_NOFOLLOW))?;
         if self.fresh && FileType::from_raw_mode(kind.st_mode) == FileType::RegularFile {
-            let flags = OFlags::WRONLY | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            return self.at(path, &mut |parent, name| openat(parent, name, flags, Mode::empty()));
+            let again = self.at(path, &mut |parent, name| openat(parent, name, AGAIN, Mode::empty()));
+            return Ok((again?, false));
         }
         self.clear(path)?;
-        self.at(path, &mut |parent, name| openat(parent, name, flags, Mode::RUSR | Mode::WUSR))
-    }
-
-    fn copy(&mut self, data: &mut dyn Read, file: &mut File, path: &[u8]) -> Result<()> {
-        loop {
-            let got = match data.read(&mut self.buffer) {
-                Ok(0) => return Ok(()),
-                Ok(got) => got,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error.into()),
-            };
-            file.write_all(&self.buffer[..got]).map_err(|error| self.unwritable("write", path, &error))?;
-            self.bytes += got as u64;
-        }
+        self.at(path, &mut |parent, name| Ok((create(parent, name)?, true)))
     }
 
     /// A symbolic link.
@@ -184,12 +171,15 @@ impl Target {
 
     /// Gives an existing file other contents, for a hard link that carries them.
     pub(super) fn fill(&mut self, path: &[u8], attributes: &Attributes, data: &mut dyn Read) -> Result<()> {
-        let flags = OFlags::WRONLY | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let opened = self.at(path, &mut |parent, name| openat(parent, name, flags, Mode::empty()));
+        let opened = self.at(path, &mut |parent, name| openat(parent, name, AGAIN, Mode::empty()));
         let Some(fd) = self.checked(opened, "openat", path)? else { return Ok(()) };
-        let mut file = File::from(fd);
-        self.copy(data, &mut file, path)?;
-        self.attributes(file.as_fd(), path, attributes)
+        self.bytes += self.writer.file((fd, false), path, attributes, data)?;
+        Ok(())
+    }
+
+    /// Waits until the contents of all files are written.
+    pub(super) fn settle(&mut self) -> Result<()> {
+        self.writer.finish(&mut self.notes)
     }
 
     /// Creates what replaces anything that has its name.
@@ -270,10 +260,6 @@ impl Target {
         Ok(fd)
     }
 
-    fn unwritable(&self, call: &str, path: &[u8], error: &dyn std::fmt::Display) -> Unwritable {
-        Unwritable(format!("{call} {}/{}: {error}", self.path, shown(path)))
-    }
-
     /// Whether a call has succeeded. What the archive is to blame for is a note, the rest is an error.
     fn check(&mut self, done: rustix::io::Result<()>, call: &str, path: &[u8]) -> Result<bool> {
         Ok(self.checked(done, call, path)?.is_some())
@@ -287,7 +273,7 @@ impl Target {
             Err(Errno::LOOP) => "its directory is a loop of symbolic links, so the kernel loses it",
             Err(Errno::INVAL) => "its name is none that an entry can have",
             Err(Errno::NAMETOOLONG) => "a part of its name is longer than this file system allows",
-            Err(errno) => return Err(self.unwritable(call, path, &errno).into()),
+            Err(errno) => return Err(self.below.unwritable(call, path, &errno).into()),
         };
         self.notes.add(why, path);
         Ok(None)
@@ -308,7 +294,7 @@ impl Target {
         let Attributes { uid, gid, .. } = *attributes;
         let times = times(attributes);
         let mut owner = Ok(());
-        let foreign = self.creator != Some((uid, gid));
+        let foreign = !self.below.is_own(attributes);
         let timed = self.at(path, &mut |parent, name| {
             if foreign {
                 owner = chownat(
@@ -322,7 +308,7 @@ impl Target {
             utimensat(parent, name, &times, AtFlags::SYMLINK_NOFOLLOW)
         });
         if owner.is_err() {
-            self.notes.add(OWNER, path);
+            Below::note_owner(&mut self.notes, path);
         }
         for (name, value) in &attributes.xattrs {
             let fd = self.at(path, &mut |parent, name| {
@@ -332,30 +318,7 @@ impl Target {
                 xattr(&mut self.notes, fd.as_fd(), path, name, value);
             }
         }
-        timed.map_err(|errno| self.unwritable("utimensat", path, &errno).into())
-    }
-
-    /// Sets all attributes of an open file or directory.
-    fn attributes(&mut self, fd: BorrowedFd<'_>, path: &[u8], attributes: &Attributes) -> Result<()> {
-        let Attributes { uid, gid, mut permissions, .. } = *attributes;
-        if self.creator != Some((uid, gid))
-            && fchown(fd, id(uid, Uid::from_raw), id(gid, Gid::from_raw)).is_err()
-        {
-            self.notes.add(OWNER, path);
-            permissions &= 0o1777;
-        }
-        let mode = Mode::from_raw_mode(permissions & 0o7777);
-        fchmod(fd, mode).map_err(|errno| self.unwritable("fchmod", path, &errno))?;
-        for (name, value) in &attributes.xattrs {
-            let set = xattr(&mut self.notes, fd, path, name, value);
-            if !set && name == access::ACL {
-                // Without the list, the group bits would be its mask.
-                let archived = attributes.archived_permissions() & permissions;
-                let mode = Mode::from_raw_mode(archived);
-                fchmod(fd, mode).map_err(|errno| self.unwritable("fchmod", path, &errno))?;
-            }
-        }
-        futimens(fd, &times(attributes)).map_err(|errno| self.unwritable("futimens", path, &errno).into())
+        timed.map_err(|errno| self.below.unwritable("utimensat", path, &errno).into())
     }
 
     /// Sets the attributes of the directories, those of the deepest first. The root is `.`.
@@ -372,21 +335,11 @@ impl Target {
                 // Something else has its name by now.
                 Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
                 opened => {
-                    let fd = opened.map_err(|errno| self.unwritable("openat2", &path, &errno))?;
-                    self.attributes(fd.as_fd(), &path, &attributes)?;
+                    let fd = opened.map_err(|errno| self.below.unwritable("openat2", &path, &errno))?;
+                    self.below.set(fd.as_fd(), &path, &attributes, false, &mut self.notes)?;
                 }
             }
         }
         Ok(())
     }
-}
-
-/// A number that the kernel takes for "leave it" is none that an owner can have.
-fn id<T>(number: u32, of: impl FnOnce(u32) -> T) -> Option<T> {
-    (number != u32::MAX).then(|| of(number))
-}
-
-fn times(attributes: &Attributes) -> Timestamps {
-    let time = Timespec { tv_sec: attributes.mtime.into(), tv_nsec: attributes.nanoseconds.into() };
-    Timestamps { last_access: time, last_modification: time }
 }
