@@ -10,6 +10,7 @@ mod trust;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use core::mem::replace;
 
 use crate::display::Quoted;
 use cmdline::{Param, same_key};
@@ -108,10 +109,15 @@ pub struct Owner {
 pub struct Options {
     /// `mode=`
     pub mode: Mode,
-    /// `size=`, or that of the kernel's `initramfs_options=`
+    /// `size=`
     pub size: Option<Amount>,
-    /// `nr_inodes=`, or that of the kernel's `initramfs_options=`
+    /// `nr_inodes=`
     pub nr_inodes: Option<Amount>,
+    /// `size=` of the kernel's `initramfs_options=`, which was chosen for the initial root: the new root has
+    /// it too, if the tree fits.
+    pub initial_size: Option<Amount>,
+    /// `nr_inodes=` of the kernel's `initramfs_options=`, the same.
+    pub initial_nr_inodes: Option<Amount>,
     /// `mode=` with a number, `uid=` and `gid=`: of the new root directory.
     pub owner: Owner,
     /// Further options of tmpfs; `None` for flags.
@@ -285,7 +291,7 @@ impl Options {
     /// Takes over the options of the initial root (`initramfs_options=`, since 6.18 and in earlier stable
     /// kernels) that the file does not set. The owner and the mode are those of the root directory already.
     fn inherit(&mut self, line: &[Param<'_>]) {
-        let (size, nr_inodes, own) = (self.size, self.nr_inodes, self.tmpfs.len());
+        let (size, nr_inodes, own) = (self.size.take(), self.nr_inodes.take(), self.tmpfs.len());
         for param in line.iter().filter(|param| same_key(param.key, b"initramfs_options")) {
             for option in cmdline::mount_options(param.value.unwrap_or_default()) {
                 let end = option.iter().position(|byte| *byte == b'=').unwrap_or(option.len());
@@ -299,8 +305,8 @@ impl Options {
                 }
             }
         }
-        self.size = size.or(self.size);
-        self.nr_inodes = nr_inodes.or(self.nr_inodes);
+        self.initial_size = replace(&mut self.size, size);
+        self.initial_nr_inodes = replace(&mut self.nr_inodes, nr_inodes);
     }
 
     /// Sets one key. On an error the message names the value and what the key accepts.

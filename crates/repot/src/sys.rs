@@ -26,6 +26,8 @@ pub(crate) use futex::{Event, Mutex};
 pub(crate) use kernel_log::kernel_log;
 pub(crate) use lease::is_held;
 pub(crate) use loop_device::loop_backing;
+#[cfg(feature = "payload")]
+pub(crate) use memory::Locked;
 pub use memory::{Allocator, is_memory_short, is_torn};
 pub(crate) use memory::{cached_pages, count_cached_pages, page_size, tear, wipe_freed, wipe_stack};
 pub use process::Invocation;

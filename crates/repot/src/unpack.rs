@@ -19,9 +19,9 @@ use rustix::io::Errno;
 use rustix::process::{getegid, geteuid};
 
 use crate::error::{Error, Fault, Step, Torn, What, retry_once};
-use crate::facts::Facts;
 use crate::facts::packed::Found;
 use crate::facts::program::{self, Candidate, Machine};
+use crate::facts::{Facts, RootFs};
 use crate::manifest;
 use crate::metadata::Meta;
 use crate::mover::Holes;
@@ -115,6 +115,9 @@ impl Unpack<'_> {
         let (chunks, site) = (self.chunks, self.new.site);
         let index = chunks.index;
         chunks.verify(plan.by_digest, plan.threads, meanwhile)?;
+        if plan.zram.is_some() && facts.rootfs == RootFs::Tmpfs {
+            chunks.lock();
+        }
         // All memory for decompression is allocated before anything is freed: one decoder per worker, as far
         // as memory allows.
         let mut decoders = Decoder::allocate(plan.threads)?;

@@ -38,6 +38,8 @@ pub(crate) struct Expect {
     pub(crate) options: Vec<String>,
     /// The devices in `/proc/swaps`.
     pub(crate) swaps: Option<Vec<String>>,
+    /// Whether pages were locked in memory.
+    pub(crate) locked: Option<bool>,
     /// Parts of repot's lines in the kernel log.
     pub(crate) log: Vec<String>,
     /// Texts that no line of repot may contain.

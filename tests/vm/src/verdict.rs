@@ -119,6 +119,7 @@ impl Failures {
         }
         let devices = after.swaps.lines().skip(1).filter_map(|line| line.split_whitespace().next());
         self.same("swaps", &expect.swaps, devices.map(str::to_owned).collect());
+        self.same("pages locked in memory", &expect.locked, after.locked_pages > 0);
         self.log(expect, after);
         self.memory(expect, after);
         self.limits(expect, after);

@@ -113,7 +113,9 @@ fn repot_init_precedes_the_kernels_init() {
 fn the_options_of_the_initial_root_are_kept() {
     let line = "initramfs_options=size=90%,nr_inodes=0,mpol=bind:0,2,huge=always,mode=0700,odd";
     let options = read("huge=never", line);
-    assert_eq!((options.size, options.nr_inodes), (Some(Amount::Percent(90)), Some(Amount::Exactly(0))));
+    let initial = (options.initial_size, options.initial_nr_inodes);
+    assert_eq!(initial, (Some(Amount::Percent(90)), Some(Amount::Exactly(0))));
+    assert_eq!((options.size, options.nr_inodes), (None, None));
     let text = |text: &str| text.to_string();
     let expected = [(text("huge"), Some(text("never"))), (text("mpol"), Some(text("bind:0,2")))];
     assert_eq!(options.tmpfs, expected);

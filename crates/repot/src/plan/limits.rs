@@ -35,9 +35,15 @@ pub(super) fn bound(facts: &Facts, options: &Options) -> (Tmpfs, Vec<String>) {
         warnings.push(format!("{key}={text} ignored: {used} are in use, and the root stays where it is"));
         None
     };
-    let size = options.size.and_then(|size| check("size", amount(size, facts.memory.total), bytes));
-    let nr_inodes = options.nr_inodes.and_then(|number| check("nr_inodes", count(number), inodes));
+    let (size, nr_inodes) = asked(options);
+    let size = size.and_then(|size| check("size", amount(size, facts.memory.total), bytes));
+    let nr_inodes = nr_inodes.and_then(|number| check("nr_inodes", count(number), inodes));
     (Tmpfs { size, nr_inodes, more: Vec::new() }, warnings)
+}
+
+/// The limits that are configured, else those that the initial root was asked for.
+fn asked(options: &Options) -> (Option<Amount>, Option<Amount>) {
+    (options.size.or(options.initial_size), options.nr_inodes.or(options.initial_nr_inodes))
 }
 
 /// A configured size, as the kernel reads it and in bytes.
@@ -74,7 +80,8 @@ pub(super) fn tmpfs(facts: &Facts, options: &Options) -> (Tmpfs, Result<(), Stri
     let mut fits = Ok(());
     let wanted = bytes + total / 10;
     let (size, most_inodes) = own_limits(facts);
-    match options.size {
+    let (asked_size, asked_inodes) = asked(options);
+    match asked_size {
         None if size.is_some() => tmpfs.size = size.and_then(|size| at_least(wanted, size)),
         None if wanted <= total / 2 => {}
         None => tmpfs.size = Some(format!("{wanted}")),
@@ -82,14 +89,20 @@ pub(super) fn tmpfs(facts: &Facts, options: &Options) -> (Tmpfs, Result<(), Stri
             let (text, limit) = amount(size, total);
             tmpfs.size = Some(text);
             if limit != 0 && limit < bytes {
-                fits = Err(format!("size={} is too small: the tree needs {} KiB", limit, bytes >> 10));
+                match options.size {
+                    // It was chosen for what the kernel unpacks, which is less than the tree of a payload.
+                    None => tmpfs.size = at_least(wanted, limit),
+                    Some(_) => {
+                        fits = Err(format!("size={limit} is too small: the tree needs {} KiB", bytes >> 10));
+                    }
+                }
             }
         }
     }
     // `shmem_default_max_inodes`: half of the pages, but not more than lie in low memory.
     let default = (total / 2).min(total - facts.memory.high.min(total)) / facts.page.max(1);
     let wanted = inodes + inodes / 10;
-    match options.nr_inodes {
+    match asked_inodes {
         None if most_inodes.is_some() => {
             tmpfs.nr_inodes = most_inodes.and_then(|limit| at_least(wanted, limit));
         }
@@ -98,8 +111,14 @@ pub(super) fn tmpfs(facts: &Facts, options: &Options) -> (Tmpfs, Result<(), Stri
         Some(number) => {
             let (text, limit) = count(number);
             tmpfs.nr_inodes = Some(text);
-            if limit != 0 && limit < inodes && fits.is_ok() {
-                fits = Err(format!("nr_inodes={limit} is too small: the move needs {inodes} inodes"));
+            if limit != 0 && limit < inodes {
+                match options.nr_inodes {
+                    None => tmpfs.nr_inodes = at_least(wanted, limit),
+                    Some(_) if fits.is_ok() => {
+                        fits = Err(format!("nr_inodes={limit} is too small: the move needs {inodes} inodes"));
+                    }
+                    Some(_) => {}
+                }
             }
         }
     }

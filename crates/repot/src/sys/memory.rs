@@ -50,6 +50,45 @@ pub(crate) fn cached_pages(file: BorrowedFd<'_>, offset: u64, length: u64) -> Re
     result
 }
 
+#[cfg(feature = "payload")]
+/// Pages of a file that the kernel does not page out, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Locked {
+    map: *mut c_void,
+    length: usize,
+}
+
+#[cfg(feature = "payload")]
+// SAFETY: the mapping belongs to the process, and nothing reads or writes through the pointer.
+unsafe impl Send for Locked {}
+
+#[cfg(feature = "payload")]
+impl Locked {
+    /// Locks the first `length` bytes of a file.
+    ///
+    /// # Errors
+    /// As mmap(2) and mlock(2).
+    pub(crate) fn new(file: BorrowedFd<'_>, length: u64) -> Result<Locked, Errno> {
+        let length = usize::try_from(length).map_err(|_| Errno::OVERFLOW)?;
+        let (read, shared) = (rustix::mm::ProtFlags::READ, rustix::mm::MapFlags::SHARED);
+        // SAFETY: a new shared read-only mapping at an address that the kernel chooses. It is never
+        // dereferenced.
+        let map = unsafe { rustix::mm::mmap(ptr::null_mut(), length, read, shared, file, 0) }?;
+        let locked = Locked { map, length };
+        // SAFETY: the whole mapping made above.
+        unsafe { rustix::mm::mlock(map, length) }?;
+        Ok(locked)
+    }
+}
+
+#[cfg(feature = "payload")]
+impl Drop for Locked {
+    fn drop(&mut self) {
+        // SAFETY: the whole mapping of `new`, which nothing else knows.
+        let _ = unsafe { rustix::mm::munmap(self.map, self.length) };
+    }
+}
+
 /// `cachestat` came with 6.5. Like `openat2`, it has one number for all architectures, plus the offset that
 /// some of them have.
 const CACHESTAT: libc::c_long = libc::SYS_openat2 - 437 + 451;

@@ -18,7 +18,7 @@ use crate::metadata::{At, Meta};
 use crate::mover::zero;
 use crate::payload::DIRECTORY;
 use crate::payload::index::{CHUNK_SIZE, Chunk, Index, WINDOW_LOG, name};
-use crate::sys::{self, Mutex};
+use crate::sys::{self, Locked, Mutex};
 
 /// Buffer size for verification, in bytes; it fits in a CPU's cache.
 const READ: usize = 64 * 1024;
@@ -35,6 +35,8 @@ pub(super) struct Chunks<'a> {
     needed: Vec<AtomicU32>,
     /// The frame with the directories. It is kept in memory because it is read twice.
     first: Vec<u8>,
+    /// Those that must not be paged out.
+    locked: Mutex<Vec<Option<Locked>>>,
     /// Whether chunks are overwritten before they are freed.
     wipe: bool,
     /// Whether any chunk was freed.
@@ -57,7 +59,8 @@ impl<'a> Chunks<'a> {
             }
         }
         let (freed, torn) = (AtomicBool::new(false), AtomicBool::new(false));
-        let mut chunks = Chunks { index, root, directory, needed, first: Vec::new(), wipe, freed, torn };
+        let (first, locked) = (Vec::new(), Mutex::new(Vec::new()));
+        let mut chunks = Chunks { index, root, directory, needed, first, locked, wipe, freed, torn };
         let size = usize::try_from(index.frames[0].size).unwrap_or(usize::MAX);
         let mut first = Vec::new();
         first.try_reserve_exact(size).map_err(|_| Fault {
@@ -69,6 +72,17 @@ impl<'a> Chunks<'a> {
         chunks.read(0, &mut first)?;
         chunks.first = first;
         Ok(chunks)
+    }
+
+    /// Keeps the chunks in memory until they are freed. They do not compress: on a tmpfs the kernel would
+    /// page them out, gain nothing, and read them back.
+    pub(super) fn lock(&self) {
+        let lock = |(number, chunk): (usize, &Chunk)| {
+            let file = self.file(number).ok()?;
+            // A chunk that cannot be locked is paged out and read back: slower, and nothing else.
+            Locked::new(file.as_fd(), chunk.size).ok()
+        };
+        *self.locked.lock() = self.index.chunks.iter().enumerate().map(lock).collect();
     }
 
     /// Whether anything was changed: past the point of no return.
@@ -133,6 +147,8 @@ impl<'a> Chunks<'a> {
     }
 
     fn free(&self, number: usize) -> Result<(), Fault> {
+        let locked = self.locked.lock().get_mut(number).and_then(Option::take);
+        drop(locked);
         if self.wipe {
             self.overwrite(number)?;
         }

@@ -15,6 +15,23 @@ fn the_default_size_stays_unless_the_tree_needs_more() {
     assert_eq!(many.tmpfs.nr_inodes.as_deref(), Some("220018"), "the entries and a tenth more");
 }
 
+/// `initramfs_options=` was chosen for what the kernel unpacks, and the tree of a payload is larger.
+#[test]
+fn limits_of_the_initial_root_are_kept_where_the_tree_fits() {
+    let plan = |size, number| {
+        let asked = options(|options| {
+            (options.initial_size, options.initial_nr_inodes) = (Some(size), Some(Amount::Exactly(number)));
+        });
+        let change = |facts: &mut Facts| (facts.survey.bytes, facts.survey.entries) = (500 * MIB, 1000);
+        let plan = planned(&with(change), &asked);
+        assert_eq!(plan.method, Method::Move);
+        (plan.tmpfs.size.unwrap(), plan.tmpfs.nr_inodes.unwrap())
+    };
+    assert_eq!(plan(Amount::Percent(90), 2000), ("90%".into(), "2000".into()));
+    assert_eq!(plan(Amount::Exactly(0), 0), ("0".into(), "0".into()));
+    assert_eq!(plan(Amount::Exactly(400 * MIB), 900), ("631662182".into(), "1118".into()));
+}
+
 /// On 32 bits, the kernel's default of inodes does not count high memory.
 #[test]
 fn high_memory_lowers_the_default_of_inodes() {

@@ -42,6 +42,9 @@ pub struct Account {
     /// `/proc/swaps`, as far as the kernel has it.
     #[serde(default)]
     pub swaps: String,
+    /// Pages that were ever locked in memory (`unevictable_pgs_mlocked` of `/proc/vmstat`).
+    #[serde(default)]
+    pub locked_pages: u64,
     /// repot's lines of the kernel log.
     pub log: Vec<String>,
     /// "ok" if a child in its own mount namespace can do what runc does, or the call that failed.

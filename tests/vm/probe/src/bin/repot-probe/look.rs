@@ -106,6 +106,7 @@ pub(crate) fn account(argv: &[CString]) -> Result<Account, String> {
         memory,
         settings: settings(&proc),
         swaps: proc.text("swaps").unwrap_or_default(),
+        locked_pages: locked_pages(&proc.text("vmstat").unwrap_or_default()),
         log: log()?,
         pivot_root: trial::pivot_root(),
         userns: trial::user_namespace(),
@@ -195,4 +196,9 @@ fn free_devices() -> Result<Vec<u32>, String> {
         free.push(number);
         held.push(next);
     }
+}
+
+fn locked_pages(vmstat: &str) -> u64 {
+    let count = vmstat.lines().find_map(|line| line.strip_prefix("unevictable_pgs_mlocked "));
+    count.and_then(|count| count.parse().ok()).unwrap_or(0)
 }
