@@ -149,6 +149,7 @@ Exit codes: 0 no differences, 1 differences or failure, 2 wrong usage.")]
     #[command(after_help = "Examples:
   repot boot image.zst
   repot boot image.efi                               a unified kernel image: with its kernel and command line
+  repot boot image.efi --firmware                    the same, but UEFI starts it
   repot boot image.zst --shell                       run a shell on the new root
   repot boot image.zst --memory 400M --append 'rootfstype=ramfs repot.log=debug'
   repot boot image.zst --timeout 2m --expect 'login:'
@@ -231,6 +232,11 @@ pub struct Boot {
     /// as in a shell, but nothing is expanded
     #[arg(long, value_name = "COMMAND", conflicts_with = "shell")]
     pub exec: Option<String>,
+    /// Boot a unified kernel image whole, by UEFI firmware: the one that is installed (OVMF), or this one. The
+    /// command line is that of the image
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true,
+        conflicts_with_all = ["kernel", "append", "shell", "exec", "publish", "network", "share"])]
+    pub firmware: Option<Option<PathBuf>>,
     /// QEMU's machine, if it is not the usual one of this architecture
     #[arg(long, value_enum)]
     pub machine: Option<Machine>,
@@ -304,13 +310,13 @@ pub struct Pack {
     /// The image to write; - is standard output
     #[arg(short, long, value_name = "IMAGE")]
     pub output: PathBuf,
-    /// Compression format [default: that of the name: .gz, .xz, .lz4, .zst; else zstd]
+    /// Compression format [default: that of the name: .gz, .xz, .lz4, .lzma, .bz2, .lzo; else zstd]
     #[arg(short, long, value_enum, value_name = "FORMAT")]
     pub compress: Option<Compression>,
     /// Keep the root compressed in the image; /init unpacks it. Needs the least memory
     #[arg(long)]
     pub payload: bool,
-    /// Compression level: zstd 1-22 (default 9), gzip 1-9 (6), xz 0-9 (6)
+    /// Compression level: zstd 1-22 (default 9), gzip 1-9 (6), xz and lzma 0-9 (6), bzip2 1-9 (9)
     #[arg(short, long)]
     pub level: Option<u32>,
     /// Add a setting to /etc/repot.conf, such as size=70% or mode=bind

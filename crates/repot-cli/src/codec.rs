@@ -1,8 +1,8 @@
 //! Compression formats of an initramfs, in the variants that the kernel's decompressors read.
 //!
 //! The kernel stops at the end of the first zstd frame, gzip member or xz stream, and takes what follows
-//! for a new segment. So each segment is a single one. Every format is compressed by several threads, and
-//! their number does not change the bytes.
+//! for a new segment. So each segment is a single one. Every format but lzma and bzip2 is compressed by several
+//! threads, and their number does not change the bytes.
 
 pub(crate) mod ahead;
 pub mod any;
@@ -15,10 +15,11 @@ mod streams;
 
 use std::fmt;
 use std::io::{self, BufRead, Read, Write};
+use std::path::Path;
 use std::thread;
 
 use clap::ValueEnum;
-use liblzma::stream::{Check, MtStreamBuilder, Stream};
+use liblzma::stream::{Check, LzmaOptions, MtStreamBuilder, Stream};
 
 /// How a segment is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -33,14 +34,12 @@ pub enum Compression {
     Lz4,
     /// No compression
     None,
-    /// The old `lzma` format, which repot reads but does not write.
-    #[value(skip)]
+    /// The old format of xz
     Lzma,
-    /// bzip2, which repot reads but does not write.
-    #[value(skip)]
+    /// Slow to unpack
     Bzip2,
-    /// The format of lzop, which repot reads but does not write.
-    #[value(skip)]
+    /// The format of lzop
+    #[value(alias = "lzop")]
     Lzo,
 }
 
@@ -68,13 +67,29 @@ impl Compression {
         }
     }
 
+    /// The compression that the ending of a name stands for.
+    #[must_use]
+    pub fn of_name(path: &Path) -> Option<Compression> {
+        Some(match path.extension()?.to_str()? {
+            "zst" => Compression::Zstd,
+            "gz" => Compression::Gzip,
+            "xz" => Compression::Xz,
+            "lz4" => Compression::Lz4,
+            "lzma" => Compression::Lzma,
+            "bz2" => Compression::Bzip2,
+            "lzo" => Compression::Lzo,
+            _ => return None,
+        })
+    }
+
     /// The default level. For zstd, gzip and xz, that of initramfs-tools.
     #[must_use]
     pub fn default_level(self) -> u32 {
         match self {
             Compression::Zstd => 9,
             Compression::Gzip | Compression::Xz | Compression::Lzma => 6,
-            Compression::Lz4 | Compression::None | Compression::Bzip2 | Compression::Lzo => 0,
+            Compression::Bzip2 => 9,
+            Compression::Lz4 | Compression::None | Compression::Lzo => 0,
         }
     }
 
@@ -83,9 +98,9 @@ impl Compression {
     pub fn levels(self) -> std::ops::RangeInclusive<u32> {
         match self {
             Compression::Zstd => 1..=22,
-            Compression::Gzip => 1..=9,
+            Compression::Gzip | Compression::Bzip2 => 1..=9,
             Compression::Xz | Compression::Lzma => 0..=9,
-            Compression::Lz4 | Compression::None | Compression::Bzip2 | Compression::Lzo => 0..=0,
+            Compression::Lz4 | Compression::None | Compression::Lzo => 0..=0,
         }
     }
 
@@ -142,10 +157,14 @@ pub enum Encoder<W: Write> {
     Zstd(zstd::stream::write::Encoder<'static, W>),
     /// gzip, block by block.
     Gzip(gzip::Encoder<W>),
-    /// xz, with the threads of the C library.
+    /// xz, with the threads of the C library, or lzma, which has one block only.
     Xz(Box<liblzma::write::XzEncoder<W>>),
     /// lz4, block by block.
     Lz4(parallel::Blocks<W>),
+    /// bzip2: the kernel takes the second of several streams for a new segment, so one thread writes one.
+    Bzip2(bzip2::write::BzEncoder<W>),
+    /// The format of lzop, block by block.
+    Lzo(parallel::Blocks<W>),
     /// No compression. Small writes are buffered.
     None(io::BufWriter<W>),
 }
@@ -198,9 +217,14 @@ impl<W: Write> Encoder<W> {
             }
             Compression::Lz4 => Encoder::Lz4(lz4::encoder(out, threads)?),
             Compression::None => Encoder::None(io::BufWriter::with_capacity(256 << 10, out)),
-            Compression::Lzma | Compression::Bzip2 | Compression::Lzo => {
-                return Err(io::Error::other(format!("repot does not write {compression}")));
+            Compression::Lzma => {
+                let stream = Stream::new_lzma_encoder(&LzmaOptions::new_preset(level)?)?;
+                Encoder::Xz(Box::new(liblzma::write::XzEncoder::new_stream(out, stream)))
             }
+            Compression::Bzip2 => {
+                Encoder::Bzip2(bzip2::write::BzEncoder::new(out, bzip2::Compression::new(level)))
+            }
+            Compression::Lzo => Encoder::Lzo(lzop::encoder(out, threads)?),
         })
     }
 
@@ -230,7 +254,7 @@ impl<W: Write> Encoder<W> {
                 zeros = Compression::Lz4.end_zeros();
                 blocks.finish()?
             }
-            Encoder::Xz(_) | Encoder::None(_) => self.finish()?,
+            Encoder::Xz(_) | Encoder::Bzip2(_) | Encoder::Lzo(_) | Encoder::None(_) => self.finish()?,
         };
         let end = (out.position() + zeros).next_multiple_of(block);
         let fill = end - out.position();
@@ -245,6 +269,8 @@ impl<W: Write> Encoder<W> {
             Encoder::Gzip(encoder) => encoder.finish(),
             Encoder::Xz(encoder) => encoder.finish(),
             Encoder::Lz4(blocks) => blocks.finish(),
+            Encoder::Bzip2(encoder) => encoder.finish(),
+            Encoder::Lzo(blocks) => lzop::finish(blocks),
             Encoder::None(out) => out.into_inner().map_err(io::IntoInnerError::into_error),
         }
     }
@@ -256,7 +282,8 @@ impl<W: Write> Write for Encoder<W> {
             Encoder::Zstd(encoder) => encoder.write(bytes),
             Encoder::Gzip(encoder) => encoder.write(bytes),
             Encoder::Xz(encoder) => encoder.write(bytes),
-            Encoder::Lz4(blocks) => blocks.write(bytes),
+            Encoder::Lz4(blocks) | Encoder::Lzo(blocks) => blocks.write(bytes),
+            Encoder::Bzip2(encoder) => encoder.write(bytes),
             Encoder::None(out) => out.write(bytes),
         }
     }

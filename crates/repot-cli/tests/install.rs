@@ -82,3 +82,28 @@ fn all_pages_are_installed_or_none() {
     assert!(page.contains("REPOT(1)") && page.contains("create"), "{page}");
     assert!(user(&work, &["man", "--install"]).status.success());
 }
+
+/// As root, in folders that a mount namespace of its own hides.
+#[test]
+fn as_root_the_files_are_for_all_users() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let work = Work::new();
+    let repot = env!("CARGO_BIN_EXE_repot");
+    let script = format!(
+        "set -e; mount -t tmpfs t /usr/local/share; mount -t tmpfs t /etc; umask 077
+         {repot} man --install > /dev/null
+         for shell in bash zsh fish; do {repot} completions $shell --install; done
+         cd /; find usr/local/share etc -type d ! -perm 755 ! -name share ! -name etc
+         find usr/local/share etc -type f ! -perm 644
+         test $(ls usr/local/share/man/man1 | wc -l) -gt 10
+         echo mine > usr/local/share/man/man1/repot-ls.1; rm usr/local/share/man/man1/repot.1
+         ! {repot} man --install 2>&1; cat usr/local/share/man/man1/repot-ls.1; ls usr/local/share/man/man1/repot.1 || true"
+    );
+    let said = text(&work.run("unshare", &["-m", "--propagation", "private", "sh", "-c", &script]));
+    let expected = "/usr/local/share/bash-completion/completions/repot\n\
+                    /usr/local/share/zsh/site-functions/_repot\n/etc/fish/completions/repot.fish\n\
+                    repot: /usr/local/share/man/man1/repot-ls.1 is not from repot: remove it, or use --force\nmine\n";
+    assert_eq!(said, expected);
+}

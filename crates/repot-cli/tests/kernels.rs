@@ -173,6 +173,70 @@ fn mistakes_are_errors_and_leave_no_file() {
     assert_eq!(work.files(), before);
 }
 
+/// A kernel for x86 with this archive in it, compressed with gzip.
+fn kernel_with(work: &Work, archive: &[u8]) -> Vec<u8> {
+    let mut kernel = b"\x7fELF".to_vec();
+    kernel.resize(5000, 0x90);
+    kernel.extend(archive);
+    kernel.resize(kernel.len().next_multiple_of(8), 0);
+    kernel.extend((archive.len() as u64).to_le_bytes());
+    kernel.extend([3; 999]);
+    fs::write(work.path("vmlinux"), &kernel).unwrap();
+    let payload = work.run("gzip", &["-c", "vmlinux"]);
+    let mut image = work.read("kernel");
+    // The setup has 0x30 sectors.
+    image[0x1f1] = 0x30 - 1;
+    image.resize(0x6000, 0);
+    image[0x248..0x24c].copy_from_slice(&0u32.to_le_bytes());
+    image[0x24c..0x250].copy_from_slice(&u32::try_from(payload.len()).unwrap().to_le_bytes());
+    [image, payload].concat()
+}
+
+#[test]
+fn a_unified_kernel_image_begins_with_what_its_kernel_has() {
+    let work = work();
+    let own = [
+        member("etc", 0o040_755, 1, 2, ""),
+        member("etc/os-release", 0o100_644, 2, 1, "ID=old"),
+        member("own", 0o100_644, 3, 1, "in the kernel"),
+        trailer(),
+    ];
+    let default = [
+        member("dev", 0o040_755, 1, 2, ""),
+        member("dev/console", 0o020_600, 2, 1, ""),
+        member("root", 0o040_700, 3, 2, ""),
+        trailer(),
+    ];
+    work.done(&["pack", "root", "-o", "plain"]);
+    for (archive, has_own) in [(own.concat(), true), (default.concat(), false)] {
+        let kernel = kernel_with(&work, &archive);
+        fs::write(work.path("kernel"), kernel).unwrap();
+        assert!(work.done(&["ls", "kernel"]).contains(if has_own { "own\n" } else { "dev/console\n" }));
+        work.done(&[&PACK[..], &["stub", "--cmdline", "quiet"]].concat());
+        // The image beside it overrides it.
+        assert_eq!(work.done(&["cat", "image.efi", "etc/os-release"]), "ID=test\n");
+        let names = work.done(&["ls", "image.efi"]);
+        assert_eq!(names.lines().next() == Some("etc") && names.contains("\nown\n"), has_own, "{names}");
+        if has_own {
+            assert_eq!(work.done(&["cat", "image.efi", "own"]), "in the kernel");
+            work.done(&["extract", "image.efi", "-C", "out"]);
+            assert_eq!(work.read("out/own"), b"in the kernel");
+            assert_eq!(work.read("out/etc/os-release"), b"ID=test\n");
+            let different = text(&work.repot(&["diff", "plain", "image.efi"]).stdout);
+            assert!(different.contains("+ own\n"), "{different}");
+        } else {
+            assert_eq!(work.done(&["diff", "image.efi", "plain"]), "no differences\n");
+        }
+        let kept = work.read("image.efi");
+        work.done(&["append", "image.efi", "-o", "more.efi", "--config", "size=70%"]);
+        assert_eq!(work.done(&["cat", "more.efi", "etc/repot.conf"]), "size=70%\n");
+        assert_eq!(work.read("image.efi"), kept);
+        // The section of the initramfs is the image alone.
+        work.run("objcopy", &["-O", "binary", "--only-section", ".initrd", "more.efi", "part"]);
+        assert!(!work.done(&["ls", "part"]).contains("own\n"));
+    }
+}
+
 #[test]
 fn a_kernel_has_its_own_initramfs() {
     let work = Work::new();

@@ -10,6 +10,7 @@ mod busybox;
 mod case;
 pub mod containers;
 mod expect;
+mod firmware;
 pub mod formats;
 mod image;
 mod in_use;
@@ -42,7 +43,7 @@ const SHOWN: usize = 12;
 /// One boot, ready to run.
 pub struct Boot {
     /// SCENARIO/KERNEL-ROOTFSTYPE-MODE, image/NAME, layouts/NAME, run/NAME,
-    /// served/NAME, container/NAME, in-use/ROW-KERNEL-ROOTFSTYPE, formats/KERNEL-NAME,
+    /// served/NAME, uki/NAME, container/NAME, in-use/ROW-KERNEL-ROOTFSTYPE, formats/KERNEL-NAME,
     /// system/NAME/MODE-KERNEL, or arch/ARCH/SCENARIO/KERNEL-ROOTFSTYPE-MODE.
     pub name: String,
     /// It runs only where all boots are asked for.
@@ -78,6 +79,7 @@ pub fn all() -> Result<Vec<Boot>> {
     boots.extend(in_use::boots()?);
     boots.extend(containers::boots());
     boots.extend(served::boots());
+    boots.extend(firmware::boots());
     boots.extend(matrix::boots()?);
     boots.extend(arches::boots()?);
     for case in case::all()? {

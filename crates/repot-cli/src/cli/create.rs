@@ -22,11 +22,11 @@ pub struct Create {
     /// Format of the manifest [default: that of its first line]
     #[arg(short, long, value_enum, value_name = "FORMAT")]
     pub format: Option<ManifestFormat>,
-    /// Compression of what no #cpio line is about [default: that of the name: .gz, .xz, .lz4, .zst; else
-    /// none]
+    /// Compression of what no #cpio line is about [default: that of the name: .zst, .gz, .xz, .lz4, .lzma,
+    /// .bz2, .lzo; else none]
     #[arg(short, long, value_enum, value_name = "FORMAT")]
     pub compress: Option<Compression>,
-    /// Its level: zstd 1-22 (default 9), gzip 1-9 (6), xz 0-9 (6)
+    /// Its level: zstd 1-22 (default 9), gzip 1-9 (6), xz and lzma 0-9 (6), bzip2 1-9 (9)
     #[arg(short, long)]
     pub level: Option<u32>,
     /// Where nothing is compressed, begin the contents of files at multiples of this many bytes, such as
@@ -61,7 +61,7 @@ A list has lines such as
   slink /init bin/sh 0777 0 0
 A table has tabs between location, name, type, mode, uid, gid, mtime, and size, device numbers or target.
 What is left out, or -, is that of the file. Lines such as \"#cpio: zstd -9\" begin a new segment with its own
-compression (none, zstd, xz, gzip, lz4); other lines with # are comments.
+compression (none, zstd, xz, gzip, lz4, lzma, bzip2, lzop); other lines with # are comments.
 
 Neither device nodes nor owners need root. If SOURCE_DATE_EPOCH is set, no time in the image is later than that.
 Entries without a time get that, else the latest one of all files.";

@@ -1,6 +1,8 @@
 //! The format of lzop(1), which the kernel calls lzo: a header, then blocks of LZO1X.
 
-use std::io::{self, BufRead, Read};
+use std::io::{self, BufRead, Read, Write};
+
+use super::parallel::Blocks;
 
 /// The first bytes of a file.
 pub(super) const MAGIC: [u8; 9] = *b"\x89LZO\0\r\n\x1a\n";
@@ -15,6 +17,45 @@ const FILTER: u32 = 0x800;
 
 /// Maximum size of a block in bytes: lzop writes 256 KiB and reads 64 MiB.
 const BLOCK: u32 = 64 << 20;
+
+/// Bytes of a block that is written: the kernel reads no larger ones.
+const WRITTEN: usize = 256 << 10;
+
+/// What follows the magic: the version of lzop and of its library, the version that is needed, LZO1X-1 at its
+/// usual level, a checksum of the contents of each block, as lzop itself writes it; then a mode, a time and a
+/// name, which nothing reads. The kernel reads files with exactly this checksum (`lib/decompress_unlzo.c`).
+const HEADER: [u8; 25] =
+    [0x10, 0x40, 0x20, 0xa0, 0x09, 0x40, 1, 5, 3, 0, 0, 1, 0, 0, 0x81, 0xa4, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+
+/// Writes one file of lzop. End it with [`finish`].
+pub(super) fn encoder<W: Write>(mut out: W, threads: usize) -> io::Result<Blocks<W>> {
+    out.write_all(&MAGIC)?;
+    out.write_all(&HEADER)?;
+    out.write_all(&adler32(&HEADER).to_be_bytes())?;
+    Ok(Blocks::new(out, WRITTEN, threads, |block| {
+        let packed = lzokay::compress::compress(block);
+        let mut packed =
+            packed.map_err(|error| io::Error::other(format!("cannot compress lzo: {error:?}")))?;
+        if packed.len() >= block.len() {
+            // Equal sizes mean that nothing is compressed.
+            packed = block.to_vec();
+        }
+        let mut bytes = Vec::with_capacity(12 + packed.len());
+        for number in [block.len(), packed.len()] {
+            bytes.extend(u32::try_from(number).map_err(io::Error::other)?.to_be_bytes());
+        }
+        bytes.extend(adler32(block).to_be_bytes());
+        bytes.extend(packed);
+        Ok(bytes)
+    }))
+}
+
+/// Writes the rest, and the end of the file.
+pub(super) fn finish<W: Write>(blocks: Blocks<W>) -> io::Result<W> {
+    let mut out = blocks.finish()?;
+    out.write_all(&[0; 4])?;
+    Ok(out)
+}
 
 /// Reads one file of lzop.
 #[derive(Debug)]

@@ -172,7 +172,7 @@ impl New {
 fn compression(survey: &Survey) -> Result<Compression> {
     let last = survey.segments.last().context("the image is empty")?;
     Ok(match last.compression {
-        // We write none of these. Every kernel reads uncompressed members.
+        // Slow or old, and the segment is small. Every kernel reads uncompressed members.
         Compression::Lzma | Compression::Bzip2 | Compression::Lzo => Compression::None,
         Compression::Zstd | Compression::Gzip | Compression::Xz | Compression::Lz4 | Compression::None => {
             last.compression

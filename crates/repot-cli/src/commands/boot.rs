@@ -3,6 +3,7 @@
 mod added;
 mod drivers;
 mod exit;
+mod firmware;
 mod glance;
 mod kernel;
 mod parts;
@@ -51,6 +52,9 @@ pub fn run(args: &Boot) -> Result<()> {
     let mut file = ImageFile::open(&args.image)?;
     let survey = if wanted { Some(survey(&mut file, args.force)?) } else { None };
     let bytes = file.bytes();
+    if let Some(given) = &args.firmware {
+        return firmware::run(&file, survey.as_ref(), given.as_deref(), args);
+    }
     let parts = parts::take(&file, args)?;
     let args = parts.as_ref().map_or(args, |parts| &parts.args);
     let architecture = match &survey {
@@ -76,25 +80,8 @@ pub fn run(args: &Boot) -> Result<()> {
     let exit_code = exit::PARAMETER.filter(|_| machine.is_pc());
     let more = [shell, runner, exit_code, network.then_some(ADDRESS), shared.as_deref()];
     let line = command_line(&machine, acceleration.emulated, &more, &args.append);
-    let mut command = Command::new(machine.qemu());
-    command
-        .args(machine.arguments())
-        .args(["-nodefaults", "-no-user-config", "-no-reboot", "-m", &format!("{}M", memory >> 20)])
-        .args(["-smp", &args.cpus.to_string(), "-accel", acceleration.accel, "-cpu", acceleration.cpu])
-        .arg("-kernel")
-        .arg(&kernel)
-        .arg("-initrd")
-        .arg(&image)
-        .args(["-append", &line]);
-    let ends = if args.console.is_none() {
-        // The firmware writes to a serial console only with -nographic.
-        let display = if args.exec.is_some() { &["-display", "none"][..] } else { &["-nographic"] };
-        command.args(display).args(["-serial", "mon:stdio"]);
-        "press Ctrl-A X to quit".to_string()
-    } else {
-        command.args(["-display", "none", "-serial", "stdio"]).stdin(Stdio::null());
-        args.console.as_ref().map_or(String::new(), |path| format!("console in {}", path.display()))
-    };
+    let (mut command, ends) = guest(&machine, &acceleration, memory, args);
+    command.arg("-kernel").arg(&kernel).arg("-initrd").arg(&image).args(["-append", &line]);
     let exit = exit::Port::new(&machine)?;
     command.args(exit.arguments()).args(devices(args));
     let mut daemons = shares.serve(&mut command, memory)?;
@@ -110,6 +97,25 @@ pub fn run(args: &Boot) -> Result<()> {
         }
         error.context(why)
     })
+}
+
+/// QEMU with a machine and its console, and how that ends.
+fn guest(machine: &Machine, acceleration: &Acceleration, memory: u64, args: &Boot) -> (Command, String) {
+    let mut command = Command::new(machine.qemu());
+    command
+        .args(machine.arguments())
+        .args(["-nodefaults", "-no-user-config", "-no-reboot", "-m", &format!("{}M", memory >> 20)])
+        .args(["-smp", &args.cpus.to_string(), "-accel", acceleration.accel, "-cpu", acceleration.cpu]);
+    let ends = if args.console.is_none() {
+        // The firmware writes to a serial console only with -nographic.
+        let display = if args.exec.is_some() { &["-display", "none"][..] } else { &["-nographic"] };
+        command.args(display).args(["-serial", "mon:stdio"]);
+        "press Ctrl-A X to quit".to_string()
+    } else {
+        command.args(["-display", "none", "-serial", "stdio"]).stdin(Stdio::null());
+        args.console.as_ref().map_or(String::new(), |path| format!("console in {}", path.display()))
+    };
+    (command, ends)
 }
 
 /// QEMU's arguments for the network.

@@ -69,13 +69,7 @@ fn read(path: &Path) -> Result<(Vec<u8>, String)> {
 
 /// The compression of what no line of the manifest is about.
 fn compression(args: &Create) -> Result<(Compression, u32)> {
-    let named = || match args.output.extension()?.to_str()? {
-        "gz" => Some(Compression::Gzip),
-        "xz" => Some(Compression::Xz),
-        "lz4" => Some(Compression::Lz4),
-        "zst" => Some(Compression::Zstd),
-        _ => None,
-    };
+    let named = || Compression::of_name(&args.output);
     let compression = args.compress.or_else(named).unwrap_or(Compression::None);
     let level = args.level.unwrap_or(compression.default_level());
     let levels = compression.levels();

@@ -27,6 +27,8 @@ pub(super) enum Base {
 impl Base {
     pub(super) fn of_user() -> Result<Base> {
         if rustix::process::geteuid().is_root() {
+            // Whatever root's umask is, others read these files too.
+            rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
             return Ok(Base::System);
         }
         let home = env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_absolute());

@@ -301,14 +301,8 @@ impl Summary for Packed {
 
 /// The compression that is asked for, by an option or by the name of the image.
 fn compression(args: &Pack) -> Compression {
-    let named = || match args.output.extension()?.to_str()? {
-        "gz" => Some(Compression::Gzip),
-        "xz" => Some(Compression::Xz),
-        "lz4" => Some(Compression::Lz4),
-        _ => None,
-    };
     // A payload is zstd in an uncompressed archive, whatever the image is called.
-    let named = if args.payload { None } else { named() };
+    let named = if args.payload { None } else { Compression::of_name(&args.output) };
     args.compress.or(named).unwrap_or(Compression::Zstd)
 }
 

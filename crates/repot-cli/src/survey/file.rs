@@ -49,6 +49,15 @@ pub struct Parts {
     pub cmdline: Option<Part>,
 }
 
+/// The pieces of an image, and the file that they are in: it is another one for a compressed kernel.
+#[derive(Debug)]
+struct Held {
+    file: Arc<File>,
+    parts: Parts,
+    /// The initramfs that is built into the kernel among the parts, which that unpacks first.
+    built_in: Option<(Arc<File>, Part)>,
+}
+
 /// An open image.
 #[derive(Debug)]
 pub struct ImageFile {
@@ -58,7 +67,7 @@ pub struct ImageFile {
 
 #[derive(Debug)]
 enum From {
-    File(Arc<File>, Parts),
+    File(Held),
     Stream { file: File, bytes: u64 },
 }
 
@@ -97,17 +106,16 @@ impl ImageFile {
         let found = parts(&file, bytes).with_context(|| name.clone())?;
         let whole = || {
             let part = Part { name: String::new(), start: 0, end: bytes };
-            (file.clone(), Parts { image: vec![part], ..Parts::default() })
+            Held { file, parts: Parts { image: vec![part], ..Parts::default() }, built_in: None }
         };
-        let (file, parts) = found.unwrap_or_else(whole);
-        Ok(ImageFile { name, from: From::File(file, parts) })
+        Ok(ImageFile { name, from: From::File(found.unwrap_or_else(whole)) })
     }
 
     /// Reads the image from its start. An error names the file, the segment and the offset.
     pub fn read(&mut self, visit: &mut dyn Visit) -> Result<()> {
         let read = match &mut self.from {
             From::Stream { file, bytes } => segments::read(Counted { input: file, bytes }, visit),
-            From::File(file, parts) => parts.image.iter().try_for_each(|part| {
+            From::File(held) => held.image().try_for_each(|(file, part)| {
                 let mut window = Window::new(file.clone(), part.start, part.end);
                 let read = segments::read_window(&mut window, visit);
                 if part.name.is_empty() { read } else { read.with_context(|| format!("in {}", part.name)) }
@@ -122,8 +130,8 @@ impl ImageFile {
 
     /// The format of a file that is no image, and what to do with it.
     fn known(&self) -> Option<(&'static str, &'static str)> {
-        let From::File(file, _) = &self.from else { return None };
-        let head = magic::head(file);
+        let From::File(held) = &self.from else { return None };
+        let head = magic::head(&held.file);
         if head.get(257..).is_some_and(|rest| rest.starts_with(b"ustar")) {
             return Some(("a tar archive", "repot pack makes one of it"));
         }
@@ -141,34 +149,60 @@ impl ImageFile {
     pub fn bytes(&self) -> u64 {
         match &self.from {
             From::Stream { bytes, .. } => *bytes,
-            From::File(_, parts) => parts.image.iter().map(|part| part.end - part.start).sum(),
+            From::File(held) => held.image().map(|(_, part)| part.end - part.start).sum(),
         }
     }
 
     /// The image in one file, without what else the file holds.
     pub(crate) fn flat(&self, scratch: &Path) -> Result<Arc<File>> {
         match &self.from {
-            From::File(file, parts) => joined(file, parts, &self.name, scratch),
+            From::File(held) => held.joined(&self.name, scratch),
             From::Stream { .. } => bail!("{} can be read only once", self.name),
+        }
+    }
+
+    /// The same without what the kernel in the file has in itself.
+    pub(crate) fn flat_beside_kernel(&self, scratch: &Path) -> Result<Arc<File>> {
+        match &self.from {
+            From::File(Held { file, parts, .. }) => {
+                let beside = Held { file: file.clone(), parts: parts.clone(), built_in: None };
+                beside.joined(&self.name, scratch)
+            }
+            From::Stream { .. } => self.flat(scratch),
         }
     }
 
     /// The pieces of the file; `None` for a stream.
     #[must_use]
     pub fn parts(&self) -> Option<(&Arc<File>, &Parts)> {
-        if let From::File(file, parts) = &self.from { Some((file, parts)) } else { None }
+        if let From::File(held) = &self.from { Some((&held.file, &held.parts)) } else { None }
     }
 }
 
-/// The pieces of a file, and the file that they are in: it is another one for a compressed kernel. `None` if
-/// the file is nothing but an image, or of no known format.
-fn parts(file: &Arc<File>, bytes: u64) -> Result<Option<(Arc<File>, Parts)>> {
+/// What a file holds; `None` if it is nothing but an image, or of no known format.
+fn parts(file: &Arc<File>, bytes: u64) -> Result<Option<Held>> {
     let head = head(file).context("cannot read it")?;
     let found = find(&head, bytes, &mut |at, buffer| file.read_exact_at(buffer, at))?;
-    match found {
-        Some(parts) => Ok(Some((file.clone(), parts))),
-        None => kernel::parts(file, &head, bytes),
-    }
+    let Some(parts) = found else {
+        let held = |(file, part)| {
+            let parts = Parts { format: kernel::FORMAT, image: vec![part], ..Parts::default() };
+            Held { file, parts, built_in: None }
+        };
+        return Ok(kernel::built_in(file, &head, bytes)?.map(held));
+    };
+    // A kernel that cannot be unpacked here may be a good one.
+    let built_in = parts.kernel.as_ref().and_then(|part| inside(file, part).ok().flatten());
+    Ok(Some(Held { file: file.clone(), parts, built_in }))
+}
+
+/// The initramfs that is built into this part of a file, unless that is what every kernel has.
+fn inside(file: &Arc<File>, part: &Part) -> Result<Option<(Arc<File>, Part)>> {
+    let mut copy = tempfile::tempfile().context("cannot create a temporary file")?;
+    let bytes = part.end - part.start;
+    write(&Contents::Range(file.clone(), part.start, bytes), &mut copy)?;
+    let copy = Arc::new(copy);
+    let built_in = kernel::built_in(&copy, &head(&copy)?, bytes)?;
+    Ok(built_in.filter(|(file, part)| !kernel::is_default(file, part)))
 }
 
 /// The first bytes of a file.
@@ -186,28 +220,36 @@ pub(crate) fn head(file: &File) -> io::Result<Vec<u8>> {
 pub(crate) fn flat(file: &Arc<File>, name: &str, scratch: &Path) -> Result<Arc<File>> {
     let bytes = file.metadata().with_context(|| format!("cannot stat {name}"))?.len();
     match parts(file, bytes).with_context(|| name.to_string())? {
-        Some((file, parts)) => joined(&file, &parts, name, scratch),
+        Some(held) => held.joined(name, scratch),
         None => Ok(file.clone()),
     }
 }
 
-/// Joins the pieces of an image, as systemd's stub does: each begins at a multiple of 4.
-fn joined(file: &Arc<File>, parts: &Parts, name: &str, scratch: &Path) -> Result<Arc<File>> {
-    if let [Part { name, .. }] = &parts.image[..]
-        && name.is_empty()
-    {
-        return Ok(file.clone());
+impl Held {
+    /// The pieces of the image, in the order in which the kernel unpacks them.
+    fn image(&self) -> impl Iterator<Item = (&Arc<File>, &Part)> {
+        let built_in = self.built_in.iter().map(|(file, part)| (file, part));
+        built_in.chain(self.parts.image.iter().map(|part| (&self.file, part)))
     }
-    let mut copy = tempfile::tempfile_in(scratch)
-        .with_context(|| format!("cannot create a temporary file in {}", scratch.display()))?;
-    for part in &parts.image {
-        let piece = Contents::Range(file.clone(), part.start, part.end - part.start);
-        let length =
-            write(&piece, &mut copy).with_context(|| format!("cannot copy {} of {name}", part.name))?;
-        copy.write_all(&[0; 4][..(length.wrapping_neg() & 3) as usize])
-            .context("cannot write a temporary file")?;
+
+    /// Joins the pieces of an image, as systemd's stub does: each begins at a multiple of 4.
+    fn joined(&self, name: &str, scratch: &Path) -> Result<Arc<File>> {
+        if let [Part { name, .. }] = &self.parts.image[..]
+            && name.is_empty()
+        {
+            return Ok(self.file.clone());
+        }
+        let mut copy = tempfile::tempfile_in(scratch)
+            .with_context(|| format!("cannot create a temporary file in {}", scratch.display()))?;
+        for (file, part) in self.image() {
+            let piece = Contents::Range(file.clone(), part.start, part.end - part.start);
+            let length =
+                write(&piece, &mut copy).with_context(|| format!("cannot copy {} of {name}", part.name))?;
+            copy.write_all(&[0; 4][..(length.wrapping_neg() & 3) as usize])
+                .context("cannot write a temporary file")?;
+        }
+        Ok(Arc::new(copy))
     }
-    Ok(Arc::new(copy))
 }
 
 /// Copies the contents of a file, and returns their length.

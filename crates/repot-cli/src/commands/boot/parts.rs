@@ -33,7 +33,7 @@ pub(super) fn take(file: &ImageFile, args: &Boot) -> Result<Option<Parts>> {
     let contents = |part: &Part| Contents::Range(from.clone(), part.start, part.end - part.start);
     let cannot_copy = || format!("cannot copy the parts of {}", file.name());
     let image = directory.path().join("initrd");
-    let joined = file.flat(directory.path())?;
+    let joined = file.flat_beside_kernel(directory.path())?;
     let length = joined.metadata().with_context(cannot_copy)?.len();
     write(&Contents::Range(joined, 0, length), &image).with_context(cannot_copy)?;
     if args.kernel.is_none() {

@@ -228,17 +228,19 @@ fn compression(text: &[u8]) -> Result<(Compression, u32)> {
         Some("gzip") => Compression::Gzip,
         Some("xz") => Compression::Xz,
         Some("lz4") => Compression::Lz4,
-        Some(other @ ("bzip2" | "lzma" | "lzop" | "lzo")) => {
-            bail!("repot does not write {other}: use zstd, xz, gzip, lz4 or none")
+        Some("lzma") => Compression::Lzma,
+        Some("bzip2") => Compression::Bzip2,
+        Some("lzop" | "lzo") => Compression::Lzo,
+        Some(other) => {
+            bail!("unknown compression {other}: use zstd, xz, gzip, lz4, lzma, bzip2, lzop or none")
         }
-        Some(other) => bail!("unknown compression {other}: use zstd, xz, gzip, lz4 or none"),
     };
     let mut level = compression.default_level();
     if let Some(word) = words.next() {
         let number = word.strip_prefix('-').and_then(|number| number.parse().ok());
         level = number.with_context(|| format!("{word} is not a level such as -9"))?;
         let levels = compression.levels();
-        let fits = levels.contains(&level) || compression == Compression::Lz4;
+        let fits = levels.contains(&level) || matches!(compression, Compression::Lz4 | Compression::Lzo);
         ensure!(fits, "{compression} has levels {} to {}, not {level}", levels.start(), levels.end());
     }
     ensure!(words.next().is_none(), "more than a compression and a level");

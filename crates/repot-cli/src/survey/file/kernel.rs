@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 
-use super::{Part, Parts};
+use super::Part;
 use crate::codec::{Compression, any};
 use crate::newc::Item;
 use crate::source::tarball::Range;
@@ -25,15 +25,43 @@ const BLOCK: usize = 1 << 20;
 /// Bytes of the longest magic that is looked for.
 const MAGIC: usize = 6;
 
+/// What a file is that has such an archive.
+pub(super) const FORMAT: &str = "a kernel with a built-in initramfs";
+
 /// The unpacked kernel and the archive in it; `None` if the file is no kernel, or none with an archive.
-pub(super) fn parts(file: &Arc<File>, head: &[u8], bytes: u64) -> Result<Option<(Arc<File>, Parts)>> {
+pub(super) fn built_in(file: &Arc<File>, head: &[u8], bytes: u64) -> Result<Option<(Arc<File>, Part)>> {
     let Some(unpacked) = unpacked(file, head, bytes).context("cannot unpack the kernel")? else {
         return Ok(None);
     };
     let Some((start, end)) = search(&unpacked).context("cannot read the kernel")? else { return Ok(None) };
-    let part = Part { name: "the initramfs that is built into the kernel".into(), start, end };
-    let parts = Parts { format: "a kernel with a built-in initramfs", image: vec![part], ..Parts::default() };
-    Ok(Some((unpacked, parts)))
+    Ok(Some((unpacked, Part { name: "the initramfs that is built into the kernel".into(), start, end })))
+}
+
+/// Whether an archive has only what every kernel has that is built without one (`usr/default_cpio_list`).
+pub(super) fn is_default(file: &Arc<File>, part: &Part) -> bool {
+    let mut names = Names(true);
+    let read = segments::read_window(&mut Window::new(file.clone(), part.start, part.end), &mut names);
+    read.is_ok() && names.0
+}
+
+/// Whether all names are those of the default.
+struct Names(bool);
+
+impl Visit for Names {
+    fn segment(&mut self, _: Segment) -> Result<()> {
+        Ok(())
+    }
+
+    fn item(&mut self, item: Item, _: u64, _: &mut dyn Read) -> Result<()> {
+        if let Item::Member(header) = item {
+            self.0 &= matches!(&header.name[..], b"dev" | b"dev/console" | b"root");
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, _: u64, _: u64) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// The kernel as it lies in memory; `None` if the file is none.
