@@ -38,7 +38,7 @@ impl Report {
         page.push_str(
             "\nMore: [cold and fragmented memory](cold.md), [ways to copy a file](copy.md), [system calls](calls.md), \
              [the smallest machine](ram.md), [payload images](payload.md), [decoders](decoders.md), \
-             [looking into images](tool.md).\n",
+             [looking into images](tool.md), [memory of the tool](tool-memory.md).\n",
         );
         for race in &self.races {
             let file = drawing(race)?;
