@@ -232,8 +232,8 @@ pub struct Boot {
     /// as in a shell, but nothing is expanded
     #[arg(long, value_name = "COMMAND", conflicts_with = "shell")]
     pub exec: Option<String>,
-    /// Boot a unified kernel image whole, by UEFI firmware: the one that is installed (OVMF), or this one. The
-    /// command line is that of the image
+    /// Boot a unified kernel image whole, by UEFI firmware: the one that is installed (OVMF), or this one.
+    /// The command line is that of the image
     #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true,
         conflicts_with_all = ["kernel", "append", "shell", "exec", "publish", "network", "share"])]
     pub firmware: Option<Option<PathBuf>>,

@@ -1,7 +1,7 @@
 //! Compression formats of an initramfs, in the variants that the kernel's decompressors read.
 //!
-//! The kernel stops at the end of the first zstd frame, gzip member or xz stream, and takes what follows
-//! for a new segment. So each segment is a single one. Every format but lzma and bzip2 is compressed by several
+//! The kernel stops at the end of the first zstd frame, gzip member or xz stream, and takes what follows for
+//! a new segment. So each segment is a single one. Every format but lzma and bzip2 is compressed by several
 //! threads, and their number does not change the bytes.
 
 pub(crate) mod ahead;

@@ -183,7 +183,8 @@ fn what_the_kernel_would_lose_is_a_warning() {
     assert_eq!(warnings, expected);
 }
 
-/// Every compression that the kernel reads, undone by repot and by the program of that name if it is installed.
+/// Every compression that the kernel reads, undone by repot and by the program of that name if it is
+/// installed.
 #[test]
 fn every_compression_of_the_kernel_is_written() {
     let work = Work::new();
@@ -219,7 +220,8 @@ fn every_compression_of_the_kernel_is_written() {
         assert!(work.read("one") == work.read(format!("one.{ending}")), "{name}");
         let installed = program.split(' ').next().unwrap();
         if Command::new(installed).arg("--version").output().is_ok() {
-            // Zeros behind a stream are for the kernel; some programs complain about them, and write all the same.
+            // Zeros behind a stream are for the kernel; some programs complain about them, and write all the
+            // same.
             let out = Command::new("sh")
                 .args(["-c", &format!("{program} < {}", work.path("one").display())])
                 .output();

@@ -1,5 +1,5 @@
-//! `--firmware`: UEFI firmware loads a unified kernel image as it is, and the stub in it starts the kernel. The
-//! command line is that of the image.
+//! `--firmware`: UEFI firmware loads a unified kernel image as it is, and the stub in it starts the kernel.
+//! The command line is that of the image.
 
 use std::path::{Path, PathBuf};
 
