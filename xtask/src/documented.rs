@@ -1,4 +1,4 @@
-//! Every `cargo xtask` command that the workflows and the documents name exists, with its options.
+//! Every `cargo xtask` command that the workflows and the documents name exists, with its options. Addresses agree.
 
 use crate::Arguments;
 use clap::Parser;
@@ -84,4 +84,14 @@ fn an_unknown_command_or_option_is_found() {
         assert!(parses(&commands(text)[0]).is_err(), "{text}");
     }
     assert!(parses(&commands("cargo xtask dist --arch ARCH` writes")[0]).is_ok());
+}
+
+/// Everything else takes the address from the workspace.
+#[test]
+fn the_recipe_for_yocto_has_the_address_of_the_workspace() {
+    let folder = place::checkout().join("packaging/yocto/recipes-core/repot-init");
+    let recipe = entries(&folder).into_iter().find(|path| path.extension().is_some_and(|end| end == "bb"));
+    let text = fs::read_to_string(recipe.expect("a recipe")).expect("a text");
+    let homepage = format!("HOMEPAGE = \"{}\"", env!("CARGO_PKG_REPOSITORY"));
+    assert!(text.lines().any(|line| line == homepage), "the recipe lacks the line {homepage}");
 }

@@ -69,7 +69,7 @@ fn build_all(top: &Path, folder: &Path) -> Result<PathBuf> {
             let help = if triple.ends_with("musl") {
                 String::new()
             } else {
-                format!("; `rustup target add {arch}-unknown-linux-musl` helps, then install it again")
+                format!("; run `rustup target add {}` and install it again", musl(&arch))
             };
             return Err(format!("{package} for {triple}: {first}{help}").into());
         }
@@ -80,7 +80,7 @@ fn build_all(top: &Path, folder: &Path) -> Result<PathBuf> {
 
 /// The Rust target and the compiler's flags: musl if its library is installed, else the target of the tool.
 fn target(arch: &str) -> Result<(String, Vec<&'static str>)> {
-    let musl = format!("{arch}-unknown-linux-musl");
+    let musl = musl(arch);
     let rustc = env::var_os("RUSTC").ok_or("no RUSTC")?;
     let library = Command::new(rustc).args(["--print", "target-libdir", "--target", &musl]).output()?;
     if Path::new(String::from_utf8_lossy(&library.stdout).trim()).is_dir() {
@@ -89,6 +89,16 @@ fn target(arch: &str) -> Result<(String, Vec<&'static str>)> {
     // The static libc calls functions of libgcc, which Rust links before it.
     let flags = vec!["-C", "target-feature=+crt-static", "-C", "link-arg=-lgcc"];
     Ok((env::var("TARGET")?, flags))
+}
+
+/// The Rust target with musl. There is none for s390x.
+fn musl(arch: &str) -> String {
+    match arch {
+        "armv7" => "armv7-unknown-linux-musleabihf".to_owned(),
+        "riscv64" => "riscv64gc-unknown-linux-musl".to_owned(),
+        "ppc64le" => "powerpc64le-unknown-linux-musl".to_owned(),
+        other => format!("{other}-unknown-linux-musl"),
+    }
 }
 
 /// The compiler of the zstd decoder. It is the machine's own also for musl, with the few declarations that

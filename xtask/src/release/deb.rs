@@ -47,7 +47,7 @@ const INITS: Kind = Kind {
                 repot-init: statically-linked-binary\nrepot-init: embedded-library\n",
 };
 
-const MAINTAINER: &str = "The repot developers <maintainers@repot.example>";
+const MAINTAINER: &str = env!("CARGO_PKG_AUTHORS");
 
 /// The package of the tool, from the files of its archive.
 pub(super) fn tool(files: &Files, licenses: &Files, arch: &str, release: &Release) -> Result<Package> {
