@@ -128,15 +128,15 @@ fn set_flags(path: &str, letters: &str) -> Result<(), String> {
 /// Leaves `kib` of memory available, and less than a huge page besides. Huge pages are allocated whole and
 /// cannot be reclaimed.
 fn leave_available(kib: u64) -> Result<(), String> {
-    const HUGE: u64 = 2048;
     let proc = look::Proc::new()?;
+    let huge = *proc.memory()?.get("Hugepagesize").ok_or("meminfo has no Hugepagesize")?;
     // The kernel's reserve would otherwise be most of what is left.
     proc.write("sys/vm/min_free_kbytes", "1024")?;
     let mut pages = 0u64;
     loop {
         // What the init plans with. The kernel leaves its reserves out, which depend on its version.
         let available = *proc.memory()?.get("MemAvailable").ok_or("meminfo has no MemAvailable")?;
-        let more = available.saturating_sub(kib) / HUGE;
+        let more = available.saturating_sub(kib) / huge;
         if more == 0 && available >= kib {
             return Ok(());
         }
