@@ -1,4 +1,5 @@
-//! Every `cargo xtask` command that the workflows and the documents name exists, with its options. Addresses agree.
+//! Every `cargo xtask` command that the workflows and the documents name exists, with its options. Addresses
+//! agree.
 
 use crate::Arguments;
 use clap::Parser;

@@ -10,6 +10,7 @@ mod licenses;
 mod linked;
 mod oci;
 mod sbom;
+mod tried;
 
 use crate::dist::{self, Targets};
 use anyhow::{Context, Result, ensure};
@@ -49,6 +50,7 @@ pub(crate) fn release(targets: &Targets) -> Result<()> {
     if !built.tools.is_empty() {
         let pages = release.pages(&built.tools)?;
         for &arch in &built.tools {
+            tried::tool(arch, version, &built.inits)?;
             release.tool(arch, &packages, &pages)?;
         }
     }
