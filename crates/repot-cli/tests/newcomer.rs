@@ -79,3 +79,17 @@ fn the_version_says_which_programs_are_inside() {
     assert!(whole.ends_with("\ninside: nothing; programs are found on disk\n"), "{whole}");
     assert!(whole.starts_with(text(&work.repot(&["-V"]).stdout).trim_end()));
 }
+
+/// As in a chroot that nobody has prepared.
+#[test]
+fn without_proc_a_directory_is_not_packed_and_the_error_says_why() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let work = Work::new();
+    let script = "umount -l /proc && \"$0\" pack root -o image --init init 2>&1; echo status $?";
+    let words = ["-m", "--propagation", "private", "sh", "-c", script, env!("CARGO_BIN_EXE_repot")];
+    let said = text(&work.run("unshare", &words));
+    assert!(said.contains("attributes of root: /proc is not mounted (mount -t proc proc /proc)"), "{said}");
+    assert!(said.contains("status 1") && !work.path("image").exists(), "{said}");
+}

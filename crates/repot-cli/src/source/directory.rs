@@ -9,7 +9,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use rustix::fs::{AtFlags, Dir, FileType, RawMode, Stat};
 use rustix::io::Errno;
 
@@ -47,6 +47,11 @@ pub fn scan_as(root: &Path, state: Option<&mut State>) -> Result<Scan> {
         state.seen(&mut stat);
     }
     let link = format!("/proc/self/fd/{}", beneath.fd().as_raw_fd());
+    ensure!(
+        Path::new(&link).exists(),
+        "cannot read the extended attributes of {}: /proc is not mounted (mount -t proc proc /proc)",
+        root.display()
+    );
     // This follows the link in /proc to the open directory. Below it, links are never followed.
     let xattrs =
         xattrs(|out| rustix::fs::listxattr(&*link, out), |name, out| rustix::fs::getxattr(&*link, name, out))
