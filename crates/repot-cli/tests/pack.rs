@@ -311,7 +311,7 @@ fn wrong_usage_is_two() {
         &["pack"][..],
         &["pack", "root", "-o", "image", "--config", "size=lots"],
         &["pack", "root", "-o", "image", "--level", "30"],
-        &["pack", "root", "-o", "image", "--compress", "bzip2"],
+        &["pack", "root", "-o", "image", "--compress", "zip"],
     ] {
         assert_eq!(work.repot(args).status.code(), Some(2), "{args:?}");
     }
