@@ -41,7 +41,7 @@ fn exit_codes() {
         (2, "dance"),
         (2, "pack"),
         (2, "pack root"),
-        (2, "pack root -o image --compress bzip2"),
+        (2, "pack root -o image --compress zip"),
         (1, "boot damaged --kernel init"),
         (0, "pack root -o image.xz --dry-run"),
         (2, "pack root -o image.gz --level 12"),
