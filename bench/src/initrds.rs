@@ -53,7 +53,8 @@ const MAKERS: [Maker; 4] = [
     },
     Maker {
         name: "dracut",
-        packages: "dracut,linux-image-cloud-amd64,zstd",
+        // The package dracut conflicts with initramfs-tools, which debootstrap takes for the kernel.
+        packages: "dracut-core,linux-image-cloud-amd64,zstd",
         lines: &[
             ("zstd", "dracut --force --zstd --no-hostonly /image $V", "zstd -dcq"),
             ("uncompressed", "dracut --force --no-compress --no-hostonly /image $V", "cat"),

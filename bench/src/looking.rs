@@ -107,7 +107,7 @@ fn initrd(repot: &str, made: &Made, folder: &Path) -> Result<[Race; 2]> {
     fs::write(&image, &bytes)?;
     fs::write(made.root.join("image.bench"), &bytes)?;
     let (size, image, root) = (bytes.len() >> 20, image.display(), made.root.display());
-    let floor = format!("tail -c {compressed} {image} | zstd -dcq");
+    let alone = format!("tail -c {compressed} {image} | zstd -dcq");
     let ls = vec![
         way("repot ls", "sh", format!("{repot} ls {image}")),
         way("repot ls -l", "sh", format!("{repot} ls -l {image}")),
@@ -116,8 +116,7 @@ fn initrd(repot: &str, made: &Made, folder: &Path) -> Result<[Race; 2]> {
         way("lsinitramfs", script, format!("chroot {root} lsinitramfs /image.bench")),
         way("bsdtar -t", bsdtar, format!("bsdtar -tf {image}")),
         way("zstd | cpio -t", cpio, format!("zstd -dcq < {image} | cpio -t --quiet")),
-        // No program that decompresses is faster.
-        way("floor: zstd -d", "zstd", floor.clone()),
+        way("zstd -d alone", "zstd", alone.clone()),
     ];
     let unpack = format!(
         "unshare -m sh -c 'mount -t tmpfs out {root}/mnt && chroot {root} unmkinitramfs /image.bench /mnt/out'"
@@ -132,7 +131,7 @@ fn initrd(repot: &str, made: &Made, folder: &Path) -> Result<[Race; 2]> {
             cpio,
             format!("mkdir out && cd out && zstd -dcq < {image} | cpio -idm --quiet"),
         ),
-        way("floor: zstd -d", "zstd", floor),
+        way("zstd -d alone", "zstd", alone),
     ];
     Ok([
         Race::new(format!("ls: {about}, {size} MiB"), ls),
@@ -169,7 +168,7 @@ fn root(repot: &str, root: &Path, folder: &Path) -> Result<Vec<Race>> {
         way("3cpio -c", "3cpio", format!("3cpio -c -C {root} $PWD/made < {list}")),
         way("bsdtar -c", "bsdtar", format!("{bsdtar} made")),
         way("cpio -o", "cpio", format!("{cpio} > made")),
-        way("floor: cat", "cat", format!("cat {plain} > made")),
+        way("cat alone", "cat", format!("cat {plain} > made")),
     ];
     let compress = vec![
         way("repot create", "sh", format!("{repot} create {list} -C {root} -o made -c zstd --level 3")),
@@ -180,7 +179,7 @@ fn root(repot: &str, root: &Path, folder: &Path) -> Result<Vec<Race>> {
         ),
         way("bsdtar -c | zstd", "bsdtar", format!("{bsdtar} - | zstd -q -T0 -3 > made")),
         way("cpio -o | zstd", "cpio", format!("{cpio} | zstd -q -T0 -3 > made")),
-        way("floor: zstd", "zstd", format!("zstd -q -T0 -3 < {plain} > made")),
+        way("zstd alone", "zstd", format!("zstd -q -T0 -3 < {plain} > made")),
     ];
     let title = |what: &str, how: &str| format!("{what}: a Debian root, {how}, {size} MiB");
     Ok(vec![
@@ -283,7 +282,7 @@ impl Race {
 fn page(races: &[Race], rounds: usize, before: &str, after: &str, built: bool) -> Result<String> {
     let mut page = format!(
         "# Looking into images\n\n`cargo xtask bench tool` lists, extracts and creates images with `repot` and with the \
-         programs that do the same, turn by turn, into a tmpfs and with warm caches. The rows that begin with \"floor\" \
+         programs that do the same, turn by turn, into a tmpfs and with warm caches. The rows that end with \"alone\" \
          do a part of the work that none can do without: only decompressing, only writing the bytes of the archive, \
          only compressing them. {} rounds. {} The load \
          average was {before} before and {after} after the run: other work shared the CPUs, so compare the CPU time \
