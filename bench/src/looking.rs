@@ -44,6 +44,9 @@ pub(crate) fn tool(tool: Option<&Path>, rounds: usize, quick: bool) -> Result<()
     let load =
         || fs::read_to_string("/proc/loadavg").map(|text| text.split(' ').next().unwrap_or("?").to_owned());
     let before = load()?;
+    if !exists("3cpio") {
+        eprintln!("3cpio is not installed, so its rows are left out (cargo install threecpio)");
+    }
     let mut races = races(&tool, folder)?;
     for race in &mut races {
         race.run(folder, rounds)?;
