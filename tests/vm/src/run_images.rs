@@ -227,16 +227,16 @@ const IMAGES: [Image; 18] = [
         name: "share",
         pack: &["--user", "0:0"],
         program: Shell(
-            "mount; read word </mnt/work/in; echo got $word >/srv/root/out; echo no >/mnt/work/x; exit 4",
+            "mount; read word </mnt/data/in; echo got $word >/srv/root/out; echo no >/mnt/data/x; exit 4",
         ),
-        setup: "mkdir -p ../work; echo hello >../work/in; mkdir -p srv",
-        boot: &["--share", "work:ro", "--share", "root:/srv/root"],
+        setup: "mkdir -p ../data; echo hello >../data/in; mkdir -p srv",
+        boot: &["--share", "data:ro", "--share", "root:/srv/root"],
         code: 4,
         file: ("root/out", "got hello\n"),
         console: &[
-            "share0 on /mnt/work type virtiofs (ro,nosuid,nodev",
-            "can't create /mnt/work/x: Read-only file system",
-            "work is /mnt/work in the guest",
+            "share0 on /mnt/data type virtiofs (ro,nosuid,nodev",
+            "can't create /mnt/data/x: Read-only file system",
+            "data is /mnt/data in the guest",
             "exit code 4; powering off",
         ],
         ..PLAIN
