@@ -93,6 +93,8 @@ fn the_recipe_for_yocto_has_the_address_of_the_workspace() {
     let folder = place::checkout().join("packaging/yocto/recipes-core/repot-init");
     let recipe = entries(&folder).into_iter().find(|path| path.extension().is_some_and(|end| end == "bb"));
     let text = fs::read_to_string(recipe.expect("a recipe")).expect("a text");
-    let homepage = format!("HOMEPAGE = \"{}\"", env!("CARGO_PKG_REPOSITORY"));
-    assert!(text.lines().any(|line| line == homepage), "the recipe lacks the line {homepage}");
+    let address = env!("CARGO_PKG_REPOSITORY");
+    for wanted in [format!("HOMEPAGE = \"{address}\""), format!("BUGTRACKER = \"{address}/issues\"")] {
+        assert!(text.lines().any(|line| line == wanted), "the recipe lacks the line {wanted}");
+    }
 }

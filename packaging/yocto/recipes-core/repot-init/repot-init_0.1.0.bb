@@ -1,7 +1,7 @@
 SUMMARY = "The /init of systems that live in their initramfs"
 DESCRIPTION = "Moves the root onto a real tmpfs, with every attribute, and then executes the real init."
 HOMEPAGE = "https://repot.example/repot"
-BUGTRACKER = "${HOMEPAGE}/issues"
+BUGTRACKER = "https://repot.example/repot/issues"
 SECTION = "base"
 LICENSE = "Apache-2.0 | MIT"
 LIC_FILES_CHKSUM = "\
