@@ -88,14 +88,12 @@ pub(super) fn tmpfs(facts: &Facts, options: &Options) -> (Tmpfs, Result<(), Stri
         Some(size) => {
             let (text, limit) = amount(size, total);
             tmpfs.size = Some(text);
-            if limit != 0 && limit < bytes {
-                match options.size {
-                    // It was chosen for what the kernel unpacks, which is less than the tree of a payload.
-                    None => tmpfs.size = at_least(wanted, limit),
-                    Some(_) => {
-                        fits = Err(format!("size={limit} is too small: the tree needs {} KiB", bytes >> 10));
-                    }
-                }
+            let short = limit != 0 && limit < bytes;
+            if short && options.size.is_some() {
+                fits = Err(format!("size={limit} is too small: the tree needs {} KiB", bytes >> 10));
+            } else if short {
+                // It was chosen for what the kernel unpacks, which is less than the tree of a payload.
+                tmpfs.size = at_least(wanted, limit);
             }
         }
     }
@@ -111,14 +109,13 @@ pub(super) fn tmpfs(facts: &Facts, options: &Options) -> (Tmpfs, Result<(), Stri
         Some(number) => {
             let (text, limit) = count(number);
             tmpfs.nr_inodes = Some(text);
-            if limit != 0 && limit < inodes {
-                match options.nr_inodes {
-                    None => tmpfs.nr_inodes = at_least(wanted, limit),
-                    Some(_) if fits.is_ok() => {
-                        fits = Err(format!("nr_inodes={limit} is too small: the move needs {inodes} inodes"));
-                    }
-                    Some(_) => {}
-                }
+            let short = limit != 0 && limit < inodes;
+            if short && options.nr_inodes.is_some() {
+                let small =
+                    |()| Err(format!("nr_inodes={limit} is too small: the move needs {inodes} inodes"));
+                fits = fits.and_then(small);
+            } else if short {
+                tmpfs.nr_inodes = at_least(wanted, limit);
             }
         }
     }
