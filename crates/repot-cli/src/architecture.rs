@@ -19,6 +19,8 @@ pub struct Known {
     pub cpu: &'static str,
     /// The console of that machine, as the kernel names it.
     pub console: &'static str,
+    /// More parameters for the kernel on that machine.
+    pub parameters: &'static str,
     /// The sizes that a page can have. First that of most distributions' kernels.
     pub pages: &'static [u64],
     /// The 64-bit architecture whose kernels run its programs too.
@@ -38,6 +40,7 @@ pub const ALL: [Known; 8] = [
         machine: "q35",
         cpu: "max",
         console: "ttyS0",
+        parameters: "",
         pages: &[4 << 10],
         runs_on: None,
     },
@@ -49,6 +52,7 @@ pub const ALL: [Known; 8] = [
         // By default, emulation spends most of its time on authenticating pointers.
         cpu: "max,pauth-impdef=on",
         console: "ttyAMA0",
+        parameters: "",
         pages: &[4 << 10, 16 << 10, 64 << 10],
         runs_on: None,
     },
@@ -59,6 +63,7 @@ pub const ALL: [Known; 8] = [
         machine: "q35",
         cpu: "max",
         console: "ttyS0",
+        parameters: "",
         pages: &[4 << 10],
         runs_on: Some("x86_64"),
     },
@@ -70,6 +75,7 @@ pub const ALL: [Known; 8] = [
         machine: "virt,highmem=off",
         cpu: "cortex-a15",
         console: "ttyAMA0",
+        parameters: "",
         pages: &[4 << 10],
         runs_on: Some("aarch64"),
     },
@@ -80,6 +86,7 @@ pub const ALL: [Known; 8] = [
         machine: "virt",
         cpu: "rv64",
         console: "ttyS0",
+        parameters: "",
         pages: &[4 << 10],
         runs_on: None,
     },
@@ -90,6 +97,7 @@ pub const ALL: [Known; 8] = [
         machine: "pseries",
         cpu: "power10",
         console: "hvc0",
+        parameters: "",
         pages: &[64 << 10, 4 << 10],
         runs_on: None,
     },
@@ -100,6 +108,7 @@ pub const ALL: [Known; 8] = [
         machine: "s390-ccw-virtio",
         cpu: "max",
         console: "ttysclp0",
+        parameters: "",
         pages: &[4 << 10],
         runs_on: None,
     },
@@ -110,6 +119,8 @@ pub const ALL: [Known; 8] = [
         machine: "virt",
         cpu: "la464",
         console: "ttyS0",
+        // Without firmware, the kernel looks for a keyboard controller and crashes.
+        parameters: "initcall_blacklist=i8042_init",
         pages: &[16 << 10, 4 << 10, 64 << 10],
         runs_on: None,
     },

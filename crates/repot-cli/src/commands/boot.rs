@@ -81,7 +81,9 @@ pub fn run(args: &Boot) -> Result<()> {
     let more = [shell, runner, exit_code, network.then_some(ADDRESS), shared.as_deref()];
     let line = command_line(&machine, acceleration.emulated, &more, &args.append);
     let (mut command, ends) = guest(&machine, &acceleration, memory, args);
-    command.arg("-kernel").arg(&kernel).arg("-initrd").arg(&image).args(["-append", &line]);
+    let unpacked = kernel::unpacked(&kernel)?;
+    let started = unpacked.as_ref().map_or(&*kernel, |file| file.path());
+    command.arg("-kernel").arg(started).arg("-initrd").arg(&image).args(["-append", &line]);
     let exit = exit::Port::new(&machine)?;
     command.args(exit.arguments()).args(devices(args));
     let mut daemons = shares.serve(&mut command, memory)?;
@@ -142,7 +144,10 @@ fn command_line(machine: &Machine, emulated: bool, more: &[Option<&str>], append
         // It lacks the speaker port by which the kernel would measure the TSC, and hangs without one.
         line += " tsc_early_khz=1000000";
     }
-    for words in more.iter().copied().flatten().chain(append.iter().map(String::as_str)) {
+    let own = Some(machine.known.parameters).filter(|words| !words.is_empty());
+    for words in
+        own.into_iter().chain(more.iter().copied().flatten()).chain(append.iter().map(String::as_str))
+    {
         line += " ";
         line += words;
     }

@@ -5,6 +5,8 @@ mod eif;
 mod kernel;
 mod pe;
 
+pub(crate) use kernel::in_zboot;
+
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;

@@ -2,14 +2,17 @@
 
 use std::env;
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{self, Read, Seek};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use flate2::read::MultiGzDecoder;
 use repot::facts::program::Architecture;
+use tempfile::NamedTempFile;
 
 use crate::architecture::{self, Known};
+use crate::survey::file::in_zboot;
 
 /// Bytes of a kernel that are read: enough for all headers.
 const HEAD: usize = 0x1_0100;
@@ -55,6 +58,16 @@ pub(super) fn find(
          download` for the package that `apt-cache depends linux-image-cloud-amd64` names, then `dpkg -x FILE.deb \
          DIR`, and use DIR/boot/vmlinuz-*"
     ))
+}
+
+/// The kernel in an EFI program that unpacks it (zboot), as a file for QEMU, which knows those of gzip only.
+pub(super) fn unpacked(path: &Path) -> Result<Option<NamedTempFile>> {
+    let cannot = || format!("cannot unpack {}", path.display());
+    let file = File::open(path).with_context(cannot)?;
+    let Some(kernel) = in_zboot(&Arc::new(file)).with_context(cannot)? else { return Ok(None) };
+    let mut copy = NamedTempFile::new().with_context(cannot)?;
+    (&*kernel).rewind().and_then(|()| io::copy(&mut &*kernel, &mut copy)).with_context(cannot)?;
+    Ok(Some(copy))
 }
 
 /// The architecture of a kernel file; `None` if its format does not tell.

@@ -75,11 +75,12 @@ fn unpacked(file: &Arc<File>, head: &[u8], bytes: u64) -> Result<Option<Arc<File
         // Documentation/arch/x86/boot.rst: setup_sects, payload_offset and payload_length.
         let sectors = u64::from(head.get(0x1f1).copied().filter(|count| *count > 0).unwrap_or(4));
         let (Some(offset), Some(length)) = (word(0x248), word(0x24c)) else { return Ok(None) };
-        return stream(file, (sectors + 1) * 512 + offset, length, bytes);
+        // The build adds the unpacked size. Only gzip has that anyway.
+        return stream(file, (sectors + 1) * 512 + offset, length, bytes, 4);
     }
     if at(4, b"zimg") {
         let (Some(offset), Some(length)) = (word(8), word(12)) else { return Ok(None) };
-        return stream(file, offset, length, bytes);
+        return stream(file, offset, length, bytes, 0);
     }
     if at(0, &[0x1f, 0x8b]) {
         // Image.gz of arm64 and riscv.
@@ -87,18 +88,30 @@ fn unpacked(file: &Arc<File>, head: &[u8], bytes: u64) -> Result<Option<Arc<File
         let read = Compression::Gzip
             .decoder(&mut BufReader::new(Range::new(file.clone(), 0, bytes)))
             .and_then(|mut inner| inner.read_exact(&mut start));
-        return if read.is_ok() && is_flat(&start) { stream(file, 0, bytes, bytes) } else { Ok(None) };
+        return if read.is_ok() && is_flat(&start) { stream(file, 0, bytes, bytes, 0) } else { Ok(None) };
     }
     Ok((is_flat(head) || at(0, b"\x7fELF")).then(|| file.clone()))
 }
 
-/// Whether it is the kernel itself, without a program that unpacks it.
-fn is_flat(head: &[u8]) -> bool {
-    head.get(0x38..).is_some_and(|rest| rest.starts_with(b"ARM\x64") || rest.starts_with(b"RSC\x05"))
+/// Takes the kernel out of the EFI program that unpacks it (zboot); `None` if the file is no such program.
+pub(crate) fn in_zboot(file: &Arc<File>) -> Result<Option<Arc<File>>> {
+    let mut head = [0; 16];
+    if file.read_exact_at(&mut head, 0).is_err() || !head[4..].starts_with(b"zimg") {
+        return Ok(None);
+    }
+    unpacked(file, &head, file.metadata()?.len())
 }
 
-/// Decompresses a stream into an unnamed file; `None` if it is compressed by nothing that is known.
-fn stream(file: &Arc<File>, start: u64, length: u64, bytes: u64) -> Result<Option<Arc<File>>> {
+/// Whether it is the kernel itself, without a program that unpacks it.
+fn is_flat(head: &[u8]) -> bool {
+    // arm64, riscv, and what loongarch has there.
+    let magics = [&b"ARM\x64"[..], b"RSC\x05", &[0xcd, 0x23, 0x82, 0x81]];
+    head.get(0x38..).is_some_and(|rest| magics.iter().any(|magic| rest.starts_with(magic)))
+}
+
+/// Decompresses a stream into an unnamed file; `None` if it is compressed by nothing that is known. Behind
+/// one that is not gzip are `appended` bytes.
+fn stream(file: &Arc<File>, start: u64, length: u64, bytes: u64, appended: u64) -> Result<Option<Arc<File>>> {
     ensure!(
         start.checked_add(length).is_some_and(|end| end <= bytes),
         "truncated: its compressed part is {length} bytes long at byte {start} of {bytes}"
@@ -115,8 +128,7 @@ fn stream(file: &Arc<File>, start: u64, length: u64, bytes: u64) -> Result<Optio
             Err(_) => return Ok(None),
         },
     };
-    // The build adds the unpacked size. Only gzip has that anyway.
-    let length = if compression == Compression::Gzip { length } else { length.saturating_sub(4) };
+    let length = if compression == Compression::Gzip { length } else { length.saturating_sub(appended) };
     let mut input = BufReader::new(Range::new(file.clone(), start, length));
     let mut output = tempfile::tempfile().context("cannot create a temporary file")?;
     let mut inner = compression.decoder(&mut input)?.take(LARGEST + 1);
@@ -213,6 +225,20 @@ fn blocks(file: &File, more: usize, look: &mut dyn FnMut(u64, &[u8], usize) -> F
 mod tests {
     use super::*;
     use crate::newc::{Header, Writer};
+
+    #[test]
+    fn the_kernel_in_zboot_ends_with_its_stream() {
+        let stream = zstd::encode_all(&b"a kernel"[..], 3).unwrap();
+        let length = u32::try_from(stream.len()).unwrap().to_le_bytes();
+        let head = [b"MZ\0\0zimg", &16_u32.to_le_bytes()[..], &length];
+        let file = Arc::new(tempfile::tempfile().unwrap());
+        (&*file).write_all(&[&head.concat(), &stream, &b"the rest of the program"[..]].concat()).unwrap();
+        let mut kernel = [0; 8];
+        in_zboot(&file).unwrap().expect("zboot").read_exact_at(&mut kernel, 0).unwrap();
+        assert_eq!(&kernel, b"a kernel");
+        file.write_all_at(b"no", 4).unwrap();
+        assert!(in_zboot(&file).unwrap().is_none());
+    }
 
     #[test]
     fn the_archive_is_between_a_magic_and_its_length() {
