@@ -37,6 +37,8 @@ pub enum Arch {
 pub(crate) enum Library {
     /// The one that comes with the Rust target.
     Musl,
+    /// Debian's musl. Rust's own libraries are compiled too, from the component `rust-src`.
+    Built,
     /// Debian's, linked statically by the named compiler: Rust has no library for musl there.
     Glibc,
 }
@@ -108,7 +110,7 @@ impl Arch {
     /// Its Rust targets, the best one first, and where their C library comes from. Without the library of the
     /// first at hand, the second takes its place.
     pub(crate) fn targets(self) -> &'static [(&'static str, Library)] {
-        use Library::{Glibc, Musl};
+        use Library::{Built, Glibc, Musl};
         match self {
             Arch::X86_64 => &[("x86_64-unknown-linux-musl", Musl)],
             Arch::Aarch64 => &[("aarch64-unknown-linux-musl", Musl)],
@@ -124,7 +126,7 @@ impl Arch {
             }
             Arch::S390x => &[("s390x-unknown-linux-gnu", Glibc)],
             Arch::Loongarch64 => {
-                &[("loongarch64-unknown-linux-musl", Musl), ("loongarch64-unknown-linux-gnu", Glibc)]
+                &[("loongarch64-unknown-linux-musl", Musl), ("loongarch64-unknown-linux-musl", Built)]
             }
         }
     }
@@ -139,8 +141,15 @@ impl Arch {
             Arch::Riscv64 => ("riscv64-linux-gnu-gcc", "gcc-riscv64-linux-gnu"),
             Arch::Ppc64le => ("powerpc64le-linux-gnu-gcc", "gcc-powerpc64le-linux-gnu"),
             Arch::S390x => ("s390x-linux-gnu-gcc", "gcc-s390x-linux-gnu"),
-            Arch::Loongarch64 => ("loongarch64-linux-gnu-gcc", "gcc-loongarch64-linux-gnu"),
+            // Debian 12 has no GCC for it.
+            Arch::Loongarch64 => ("clang-19", "clang-19"),
         }
+    }
+
+    /// The suite of Debian whose musl is used.
+    pub(crate) fn musl_suite(self) -> &'static str {
+        // Debian 13 does not have this architecture.
+        if self == Arch::Loongarch64 { "sid" } else { "bookworm" }
     }
 
     /// A file of the static C library for [`c_compiler`](Arch::c_compiler), and its Debian package.
@@ -153,9 +162,8 @@ impl Arch {
     /// The machine that boots its kernels: that of the tool, unless the tests need another.
     #[must_use]
     pub fn platform(self) -> Platform {
-        let Known { qemu, machine, cpu, console, .. } = *self.known();
-        let base =
-            Platform { qemu, machine, cpu, cpus: u32::MAX, console, parameters: "", second_port: false };
+        let Known { qemu, machine, cpu, console, parameters, .. } = *self.known();
+        let base = Platform { qemu, machine, cpu, cpus: u32::MAX, console, parameters, second_port: false };
         match self {
             // The older PC boots faster. A busy host makes the kernel distrust the emulated timer.
             Arch::X86_64 | Arch::I686 => {
@@ -166,7 +174,9 @@ impl Arch {
             Arch::Armv7 => Platform { cpus: 1, ..base },
             // Without the firmware that interprets Forth.
             Arch::Ppc64le => Platform { machine: "pseries,x-vof=on", ..base },
-            Arch::Aarch64 | Arch::Riscv64 | Arch::S390x | Arch::Loongarch64 => base,
+            // Its kernel prints from a thread, into the report if that were on the same port.
+            Arch::Loongarch64 => Platform { second_port: true, ..base },
+            Arch::Aarch64 | Arch::Riscv64 | Arch::S390x => base,
         }
     }
 }

@@ -5,6 +5,7 @@
 //! takes its place, so that everything else still works.
 
 mod c_compiler;
+mod musl;
 mod reproducible;
 
 pub use crate::arch::Arch;
@@ -207,6 +208,9 @@ impl Build<'_> {
         let (triple, flags) = triple(self.arch).with_context(|| format!("cannot build {}", self.what))?;
         let flags = reproducible::flags(flags)?;
         let mut cargo = cargo();
+        if let (_, Library::Built) = target(self.arch)? {
+            cargo.args(musl::of_rust(self.profile == "init")).env("RUSTC_BOOTSTRAP", "1");
+        }
         cargo.args(["build", "--quiet", "--profile", self.profile, "--target", &triple]).args(self.select);
         run(cargo.envs(flags).envs(self.env))
             .with_context(|| format!("cannot build {} for {triple}", self.what))?;
@@ -237,6 +241,10 @@ pub fn triple(arch: Arch) -> Result<(String, Vec<(String, String)>)> {
             let default = matches!(arch, Arch::X86_64 | Arch::Aarch64 | Arch::I686);
             Ok((triple.to_owned(), if default { Vec::new() } else { vec![static_flag] }))
         }
+        Ok((triple, Library::Built)) => {
+            let flags = musl::flags(arch)?;
+            Ok((triple.to_owned(), vec![(static_flag.0, format!("{} {flags}", static_flag.1))]))
+        }
         Ok((triple, Library::Glibc)) => {
             let compiler = arch.c_compiler();
             let (library, package) = arch.c_library();
@@ -259,13 +267,20 @@ pub fn triple(arch: Arch) -> Result<(String, Vec<(String, String)>)> {
 /// The first Rust target of an architecture that is installed, else the first one that can be added.
 fn target(arch: Arch) -> Result<(&'static str, Library)> {
     let targets = arch.targets();
-    let mut present = targets.iter().filter(|(triple, _)| installed(triple).unwrap_or(false));
-    if let Some(found) = present.next() {
+    let present = |(triple, library): &&(&str, Library)| match library {
+        Library::Built => musl::is_present(arch),
+        Library::Musl | Library::Glibc => installed(triple).unwrap_or(false),
+    };
+    if let Some(found) = targets.iter().find(present) {
         return Ok(*found);
     }
     let mut failures = Vec::new();
     for (triple, library) in targets {
-        match have(triple) {
+        let have = match library {
+            Library::Built => musl::have(arch),
+            Library::Musl | Library::Glibc => have(triple),
+        };
+        match have {
             Ok(()) => return Ok((triple, *library)),
             Err(why) => failures.push(format!("{why:#}")),
         }

@@ -27,7 +27,7 @@ const fn of(arch: Arch, name: &'static str, suites: &'static [&'static str], fla
 }
 
 /// "cloud" kernels boot in QEMU and are the smallest.
-const KERNELS: [Flavor; 12] = [
+const KERNELS: [Flavor; 13] = [
     of(Arch::X86_64, "5.10", &["bullseye"], "cloud-amd64"),
     of(Arch::X86_64, "6.1", &["bookworm"], "cloud-amd64"),
     of(Arch::X86_64, "6.12", &["trixie", "bookworm-backports"], "cloud-amd64"),
@@ -41,6 +41,7 @@ const KERNELS: [Flavor; 12] = [
     of(Arch::Ppc64le, "6.12", &["trixie"], "powerpc64le"),
     of(Arch::Ppc64le, "6.12-64k", &["trixie"], "powerpc64le-64k"),
     of(Arch::S390x, "6.12", &["trixie"], "s390x"),
+    of(Arch::Loongarch64, "7", &["sid"], "loong64"),
 ];
 
 /// A downloaded kernel.
@@ -223,10 +224,31 @@ fn fetch(flavor: &Flavor, folder: &Path) -> Result<()> {
         std::fs::rename(config, folder.join("config"))?;
     }
     std::fs::write(folder.join("package"), format!("{package}\n"))?;
+    unpack(&image)?;
     // Last: a directory with an image in it is complete.
     std::fs::rename(&image, folder.join("vmlinuz"))
         .with_context(|| format!("cannot keep {}", image.display()))?;
     std::fs::remove_dir_all(&work).with_context(|| format!("cannot remove {}", work.display()))
+}
+
+/// Takes a kernel out of the EFI program that decompresses it
+/// (linux/drivers/firmware/efi/libstub/zboot-header.S), which QEMU knows for gzip only. Other kernels stay as
+/// they are.
+fn unpack(image: &Path) -> Result<()> {
+    let bytes = std::fs::read(image).with_context(|| format!("cannot read {}", image.display()))?;
+    let number = |at: usize| {
+        let number = bytes.get(at..at + 4)?.try_into().ok()?;
+        usize::try_from(u32::from_le_bytes(number)).ok()
+    };
+    let (Some(offset), Some(length)) = (number(8), number(12)) else { return Ok(()) };
+    if !bytes[4..].starts_with(b"zimg") {
+        return Ok(());
+    }
+    debian::need(&[("zstd", "zstd")])?;
+    let packed = image.with_extension("zst");
+    let end = offset.checked_add(length).context("the length of the kernel")?;
+    std::fs::write(&packed, bytes.get(offset..end).context("the kernel is truncated")?)?;
+    read(Command::new("zstd").args(["-q", "-d", "-f", "-o"]).arg(image).arg(&packed)).map(drop)
 }
 
 /// The packages of a suite that have a kernel image: from 7.0 on they are called `linux-binary-…`.

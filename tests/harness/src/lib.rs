@@ -8,6 +8,7 @@ pub mod build;
 pub mod command;
 pub mod container;
 pub mod debian;
+pub mod emulator;
 pub mod kernels;
 pub mod place;
 pub mod qemu;

@@ -4,6 +4,7 @@
 //! thread: with a thread each, QEMU 7.2 sometimes runs into an instruction that the kernel is patching, and
 //! the guest dies of `int3`. The time limit is for a guest that hangs.
 
+use crate::emulator;
 use crate::kernels::Kernel;
 use anyhow::{Context, Result};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -12,7 +13,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 /// What to boot.
@@ -109,8 +110,7 @@ impl Machine<'_> {
         let serial = |path: &Path, id: &str| format!("file,id={id},path={}", path.display());
         let begun = Instant::now();
         let platform = self.kernel.arch.platform();
-        let (qemu, package) = platform.qemu;
-        let mut command = Command::new(qemu);
+        let mut command = emulator::program(self.kernel.arch)?;
         if let Some(file) = self.memory {
             let backend = format!(
                 "memory-backend-file,id=ram,size={}M,mem-path={},share=on",
@@ -144,7 +144,7 @@ impl Machine<'_> {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .spawn()
-            .with_context(|| format!("cannot run {qemu} (Debian package {package})"))?;
+            .with_context(|| format!("cannot run {}", platform.qemu.0))?;
         let printed = match self.stays {
             Some(words) => has_printed(&child, &console, words, begun + self.limit)?,
             None => false,

@@ -9,7 +9,7 @@ use crate::case::Case;
 use crate::scenario;
 use anyhow::{Context, Result};
 use repot_harness::arch::Arch;
-use repot_harness::{build, debian, kernels};
+use repot_harness::{build, emulator, kernels};
 
 /// A scenario with the roots and modes that are booted.
 struct Booted {
@@ -83,7 +83,7 @@ fn boot(case: Case) -> Boot {
 
 /// Installs what the boot needs: QEMU, the compilers, the kernel.
 fn ready(case: &Case) -> Result<()> {
-    debian::need(&[case.arch.platform().qemu])?;
+    emulator::need(case.arch)?;
     kernels::kernel_of(case.arch, &case.kernel)?;
     build::ready(case.arch)
 }

@@ -7,7 +7,7 @@ use crate::{LIMIT, fail_if_any, secret, verdict, with_second_try};
 use anyhow::{Context, Result};
 use repot_harness::arch::Arch;
 use repot_harness::qemu::Machine;
-use repot_harness::{debian, kernels, place};
+use repot_harness::{emulator, kernels, place};
 
 /// One boot.
 pub(crate) struct Case {
@@ -51,7 +51,7 @@ impl Case {
 
     /// Boots and compares.
     pub(crate) fn boot(&self) -> Result<()> {
-        debian::need(&[self.arch.platform().qemu])?;
+        emulator::need(self.arch)?;
         let kernel = kernels::kernel_of(self.arch, &self.kernel)?;
         let image = self.scenario.image(self.arch)?;
         let folder = place::fresh(&format!("boots/runs/{}", self.name()))?;

@@ -5,12 +5,11 @@
 //! against the few declarations in `tests/harness/include`, whatever headers the machine has, and linked with
 //! musl.
 
-use super::{Arch, triple};
-use crate::command::{read, run};
-use crate::suite::{Kind, Suite};
-use crate::{debian, place};
-use anyhow::{Context, Result};
-use std::path::{Path, PathBuf};
+use super::{Arch, musl, triple};
+use crate::command::read;
+use crate::debian;
+use anyhow::Result;
+use std::path::Path;
 use std::process::Command;
 
 /// The variables that tell the `cc` crate which compiler and flags to use.
@@ -38,31 +37,13 @@ pub(super) fn whole(arch: Arch) -> Result<Vec<(String, String)>> {
         return Ok(Vec::new());
     }
     let (program, package) = arch.c_compiler();
-    debian::need(&[(program, package), debian::APT, debian::DPKG_DEB])?;
+    debian::need(&[(program, package)])?;
     let own = read(Command::new(program).arg("-print-file-name=include"))?;
     let flags = format!(
         "-nostdinc -isystem {} -isystem {} -fno-stack-protector -mno-outline-atomics",
-        musl_headers(arch)?.display(),
+        musl::headers(arch)?.display(),
         own.trim()
     );
     let triple = triple.replace('-', "_");
     Ok(vec![(format!("CC_{triple}"), program.into()), (format!("CFLAGS_{triple}"), flags)])
-}
-
-/// The headers of musl for an architecture, from Debian's package, which is not installed.
-fn musl_headers(arch: Arch) -> Result<PathBuf> {
-    let _lock = place::lock("musl")?;
-    let kept = place::kept("musl")?.join(arch.name());
-    let headers = kept.join(format!("usr/include/{}-linux-musl", arch.name()));
-    if !headers.exists() {
-        let work = place::fresh(&format!("musl/unpack-{}", arch.name()))?;
-        let suite = Suite::open("bookworm", Kind::Binary, arch)?;
-        println!("downloading musl-dev for {} ({})", arch.name(), suite.name());
-        run(suite.apt("apt-get").current_dir(&work).args(["-qq", "download", "musl-dev"]))?;
-        let package = std::fs::read_dir(&work)?.next().context("no package downloaded")??.path();
-        run(Command::new("dpkg-deb").arg("-x").arg(&package).arg(work.join("tree")))?;
-        std::fs::rename(work.join("tree"), &kept).context("the headers of musl")?;
-        std::fs::remove_dir_all(&work).with_context(|| format!("cannot remove {}", work.display()))?;
-    }
-    Ok(headers)
 }

@@ -22,8 +22,9 @@ pub(crate) fn detached(kind: &str) -> Result<OwnedFd, String> {
     made().map_err(|error| format!("a detached {kind}: {error}"))
 }
 
-/// Only PCs have a second serial port. Elsewhere the report goes over the console.
-const SECOND_PORT: bool = cfg!(any(target_arch = "x86_64", target_arch = "x86"));
+/// Only PCs and the machine of loongarch64 have a second serial port. Elsewhere the report goes over the
+/// console.
+const SECOND_PORT: bool = cfg!(any(target_arch = "x86_64", target_arch = "x86", target_arch = "loongarch64"));
 
 /// Writes one line and waits until it is sent.
 pub(crate) fn say(line: &Line) -> Result<(), String> {
