@@ -77,7 +77,7 @@ impl Release {
             files.file(&format!("man/{page}"), read_file(&place::checkout().join("docs/man").join(page))?);
         }
         let licenses = licenses::of(&linked, &triple)?;
-        self.documents(&mut files, &licenses, &["repot-init", "repot-run"], &linked)?;
+        self.documents(&mut files, &licenses, arch, &["repot-init", "repot-run"], &linked)?;
         self.archive("repot-init", &triple, &files)?;
         if matches!(arch, Arch::X86_64 | Arch::Aarch64) {
             let package = deb::inits(&files, &licenses.merge(&self.own), arch.debian(), self)?;
@@ -94,7 +94,7 @@ impl Release {
         let mut files = pages.clone();
         files.program("repot", read_file(&place::kept("dist")?.join(arch.name()).join("repot"))?);
         let licenses = licenses::of(&linked, &triple)?;
-        self.documents(&mut files, &licenses, &["repot-cli", "repot-init", "repot-run"], &linked)?;
+        self.documents(&mut files, &licenses, arch, &["repot-cli", "repot-init", "repot-run"], &linked)?;
         self.archive("repot-cli", &triple, &files)?;
         let package = deb::tool(&files, &licenses.merge(&self.own), arch.debian(), self)?;
         self.write(&package.file, &package.bytes)
@@ -105,6 +105,7 @@ impl Release {
         &self,
         files: &mut Files,
         licenses: &Files,
+        arch: Arch,
         of: &[&str],
         linked: &[linked::Package],
     ) -> Result<()> {
@@ -117,7 +118,8 @@ impl Release {
         for (name, bytes) in licenses.iter() {
             files.file(&format!("licenses/{name}"), bytes.to_vec());
         }
-        files.file(&format!("{}.cdx.json", of[0]), sbom::document(of[0], self.version, linked, self.time)?);
+        let bill = sbom::document(of[0], self.version, linked, &build::libraries(arch)?, self.time)?;
+        files.file(&format!("{}.cdx.json", of[0]), bill);
         Ok(())
     }
 

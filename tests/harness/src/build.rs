@@ -5,6 +5,7 @@
 //! takes its place, so that everything else still works.
 
 mod c_compiler;
+mod libraries;
 mod musl;
 mod reproducible;
 
@@ -13,6 +14,7 @@ use crate::arch::Library;
 use crate::command::{cargo, read, run};
 use crate::{debian, place};
 use anyhow::{Context, Result, bail};
+pub use libraries::{Linked, libraries};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 

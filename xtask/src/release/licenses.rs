@@ -55,6 +55,7 @@ fn c_library(triple: &str) -> Vec<(&'static str, &'static str, &'static str)> {
         vec![
             ("glibc", "LGPL-2.1-or-later", "/usr/share/doc/libc6/copyright"),
             ("glibc-lgpl", "the text of LGPL-2.1", "/usr/share/common-licenses/LGPL-2.1"),
+            ("libgcc", "GPL-3.0-or-later WITH GCC-exception-3.1", "/usr/share/doc/libgcc-s1/copyright"),
         ]
     }
 }

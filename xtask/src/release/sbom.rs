@@ -3,16 +3,25 @@
 use super::date;
 use super::linked::Package;
 use anyhow::Result;
+use repot_harness::build::Linked;
 use serde_json::{Value, json};
 use std::fs;
 
-/// The document of a program and the packages that are linked into it.
-pub(super) fn document(name: &str, version: &str, linked: &[Package], time: u64) -> Result<Vec<u8>> {
+/// The document of a program, the packages that are linked into it, and the libraries that come with the
+/// compilers.
+pub(super) fn document(
+    name: &str,
+    version: &str,
+    linked: &[Package],
+    libraries: &[Linked],
+    time: u64,
+) -> Result<Vec<u8>> {
     let mut components: Vec<Value> = Vec::new();
     for package in linked {
         components.push(component(package));
         components.extend(c_libraries(package)?);
     }
+    components.extend(libraries.iter().map(|one| generic(one.name, &one.version, one.license)));
     let program = format!("pkg:cargo/{name}@{version}");
     let inside: Vec<&Value> = components.iter().map(|component| &component["bom-ref"]).collect();
     let document = json!({
@@ -68,27 +77,40 @@ fn c_libraries(package: &Package) -> Result<Vec<Value>> {
         .collect();
     let version = numbers.join(".");
     anyhow::ensure!(numbers.len() == 3, "{header} has no version of {name}");
+    Ok(vec![generic(name, &version, license)])
+}
+
+/// A library that is no package of cargo.
+fn generic(name: &str, version: &str, license: &str) -> Value {
     let purl = format!("pkg:generic/{name}@{version}");
-    Ok(vec![json!({
+    json!({
         "type": "library", "bom-ref": purl, "name": name, "version": version, "purl": purl,
         "licenses": [{ "expression": license }],
-    })])
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::linked;
     use super::*;
+    use repot_harness::build::{self, Arch};
 
     #[test]
     fn the_bill_names_every_library_with_its_license_and_no_reference_twice() {
         let packages = linked::packages().unwrap();
         let linked = packages.of(&["repot-init"], &["payload"], "x86_64-unknown-linux-musl").unwrap();
-        let document: Value =
-            serde_json::from_slice(&document("repot-init", "1.0.0", &linked, 0).unwrap()).unwrap();
+        let libraries = build::libraries(Arch::X86_64).unwrap();
+        let bytes = document("repot-init", "1.0.0", &linked, &libraries, 0).unwrap();
+        let document: Value = serde_json::from_slice(&bytes).unwrap();
         let components = document["components"].as_array().unwrap();
         let mut names: Vec<&str> = components.iter().filter_map(|one| one["bom-ref"].as_str()).collect();
-        for name in ["pkg:cargo/rustix@", "pkg:cargo/sha2@", "pkg:generic/zstd@1."] {
+        for name in [
+            "pkg:cargo/rustix@",
+            "pkg:cargo/sha2@",
+            "pkg:generic/zstd@1.",
+            "pkg:generic/rust@1.",
+            "pkg:generic/musl@1.",
+        ] {
             assert!(names.iter().any(|known| known.starts_with(name)), "{name}: {names:?}");
         }
         assert!(components.iter().all(|one| one["licenses"][0]["expression"].as_str().is_some()));

@@ -31,6 +31,11 @@ pub(super) fn headers(arch: Arch) -> Result<PathBuf> {
     Ok(unpacked(arch)?.join(format!("usr/include/{}-linux-musl", arch.name())))
 }
 
+/// The library.
+pub(super) fn library(arch: Arch) -> Result<PathBuf> {
+    Ok(libraries(&unpacked(arch)?).join("libc.a"))
+}
+
 /// Whether the library and the sources of Rust's libraries are here already.
 pub(super) fn is_present(arch: Arch) -> bool {
     libraries(&folder(arch)).join("libc.a").exists() && rust_sources().is_ok_and(|sources| sources.exists())
