@@ -16,6 +16,14 @@
 //!
 //! [`commands`] has one file for each command.
 
+// They panic when the reader of a pipe is gone.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
+/// Writes a line to standard error, as [`report::say`].
+macro_rules! say {
+    ($($words:tt)*) => { $crate::report::say(format_args!($($words)*)) };
+}
+
 pub mod architecture;
 pub mod cli;
 pub mod codec;

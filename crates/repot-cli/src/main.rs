@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use repot_cli::cli::Cli;
 use repot_cli::errors::{Reported, Status, Usage};
+use repot_cli::report::say;
 use repot_cli::run;
 
 fn main() -> ExitCode {
@@ -14,7 +15,7 @@ fn main() -> ExitCode {
         return ExitCode::from(*code);
     }
     if !error.is::<Reported>() {
-        eprintln!("repot: {error:#}");
+        say(format_args!("{error:#}"));
     }
     if error.is::<Usage>() { ExitCode::from(2) } else { ExitCode::FAILURE }
 }

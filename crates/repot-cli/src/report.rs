@@ -5,6 +5,7 @@ pub mod name;
 pub mod size;
 pub mod time;
 
+use std::fmt;
 use std::io::{self, Read, Write};
 
 use anyhow::{Context, Result};
@@ -39,7 +40,7 @@ pub struct Format {
 pub fn finish(format: Format, summary: &impl Summary) -> Result<()> {
     let text = if format.json { serde_json::to_string_pretty(summary)? + "\n" } else { summary.text() };
     if format.stdout_taken {
-        io::stderr().write_all(text.as_bytes()).context("cannot write to standard error")?;
+        let _ = io::stderr().write_all(text.as_bytes());
     } else {
         print(&text)?;
     }
@@ -74,7 +75,7 @@ pub fn table(rows: &[(String, String)]) -> String {
 
 /// Writes to standard output. `println!` would panic when the reader of a pipe is gone.
 pub fn print(text: &str) -> Result<()> {
-    io::stdout().write_all(text.as_bytes()).context("cannot write to standard output")
+    quiet(io::stdout().write_all(text.as_bytes()))
 }
 
 /// Copies to standard output.
@@ -102,8 +103,13 @@ pub(crate) fn quiet<T>(written: io::Result<T>) -> Result<T> {
 /// Writes one line to standard error for each warning.
 pub fn warn(warnings: &[String]) {
     for warning in warnings {
-        eprintln!("repot: warning: {warning}");
+        say!("warning: {warning}");
     }
+}
+
+/// Writes a line to standard error. `eprintln!` would panic when the reader of a pipe is gone.
+pub fn say(line: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr(), "repot: {line}");
 }
 
 /// Serializes a value as the string that `Display` gives.

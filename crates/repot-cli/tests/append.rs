@@ -28,9 +28,14 @@ fn last_segment(work: &Work, image: &str) -> Vec<u8> {
 #[test]
 fn the_init_of_the_image_runs_next_and_its_hard_links_keep_their_contents() {
     let work = Work::new();
-    for (compress, expected) in
-        [("cat", "none"), ("gzip", "gzip"), ("zstd -q", "zstd"), ("xz --check=crc32", "xz")]
-    {
+    for (compress, expected) in [
+        ("cat", "none"),
+        ("gzip", "gzip"),
+        ("zstd -q", "zstd"),
+        ("xz --check=crc32", "xz"),
+        ("xz --format=lzma", "lzma"),
+        ("bzip2", "bzip2"),
+    ] {
         fs::remove_dir_all(work.path("root")).unwrap();
         fs::create_dir_all(work.path("root/bin")).unwrap();
         initramfs(&work, compress);

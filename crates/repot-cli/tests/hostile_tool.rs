@@ -104,6 +104,43 @@ fn cut_and_changed_programs_are_errors_or_read() {
 }
 
 #[test]
+fn what_has_no_end_is_no_image() {
+    let work = Work::new();
+    for args in [
+        &["ls", "DEVICE"][..],
+        &["cat", "DEVICE", "bin/tool"],
+        &["extract", "DEVICE", "-C", "out"],
+        &["inspect", "DEVICE"],
+        &["append", "DEVICE", "-o", "out"],
+    ] {
+        for (device, why) in [("/dev/zero", "nothing but zeros in the first 64 MiB"), ("/dev/urandom", "")] {
+            let args: Vec<&str> =
+                args.iter().map(|word| if *word == "DEVICE" { device } else { word }).collect();
+            let error = work.fails(&args);
+            assert!(error.contains(why), "{args:?}: {error}");
+            assert!(!work.path("out").exists(), "{args:?}");
+        }
+    }
+}
+
+#[test]
+fn a_reader_that_has_gone_is_no_failure_of_the_program() {
+    let work = Work::new();
+    work.run("sh", &["-c", "(cd root && find . | cpio -o -H newc --quiet) > image"]);
+    for args in
+        [&["pack", "root", "-o", "packed"][..], &["inspect", "image"], &["ls", "image"], &["man"], &["dance"]]
+    {
+        // Both outputs are a pipe that nobody reads.
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_repot"));
+        command.args(args).current_dir(work.dir.path()).stdout(writer.try_clone().unwrap()).stderr(writer);
+        let status = command.env("REPOT_INIT", work.path("init")).status().unwrap();
+        assert!(matches!(status.code(), Some(1 | 2 | 141)), "{args:?}: {status}");
+    }
+}
+
+#[test]
 fn nothing_is_written_outside_the_directory() {
     let work = Work::new();
     let names =

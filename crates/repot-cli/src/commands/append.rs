@@ -36,6 +36,7 @@ pub fn run(args: &Append) -> Result<()> {
     let place = Place::of(&file)?;
     let mut survey = Survey::keeping(b"init");
     file.read(&mut survey)?;
+    ensure!(!survey.segments.is_empty(), "{shown} is empty");
     let source = survey.source(b"init");
     if source != b"init" {
         // The data came with another name of the same file.
@@ -170,14 +171,7 @@ impl New {
 
 /// The compression of the last segment, which this kernel can certainly read.
 fn compression(survey: &Survey) -> Result<Compression> {
-    let last = survey.segments.last().context("the image is empty")?;
-    Ok(match last.compression {
-        // Slow or old, and the segment is small. Every kernel reads uncompressed members.
-        Compression::Lzma | Compression::Bzip2 | Compression::Lzo => Compression::None,
-        Compression::Zstd | Compression::Gzip | Compression::Xz | Compression::Lz4 | Compression::None => {
-            last.compression
-        }
-    })
+    Ok(survey.segments.last().context("the image is empty")?.compression)
 }
 
 /// The members to add: the init and a few small files.

@@ -43,9 +43,17 @@ struct Machine {
     microvm: bool,
 }
 
+/// An error unless QEMU can read it as a file.
+fn is_file(what: &str, path: &std::path::Path) -> Result<()> {
+    let shown = path.display();
+    let found = path.metadata().with_context(|| format!("cannot open the {what} {shown}"))?;
+    ensure!(found.is_file(), "the {what} {shown} is not a regular file");
+    Ok(())
+}
+
 /// Runs the command: boots the image and waits for the end of the guest.
 pub fn run(args: &Boot) -> Result<()> {
-    ensure!(args.image.is_file(), "image {} does not exist", args.image.display());
+    is_file("image", &args.image)?;
     let mut shares = share::Shares::new(&args.share)?;
     // Reading the image takes as long as unpacking it, so skip it if its result is not needed.
     let wanted = args.memory.is_none() || args.shell || !args.force;
@@ -89,12 +97,12 @@ pub fn run(args: &Boot) -> Result<()> {
     let mut daemons = shares.serve(&mut command, memory)?;
     command.args(&args.qemu);
     let (kernel, memory, how) = (kernel.display(), size::mib(memory), acceleration.description);
-    eprintln!("repot: booting {kernel} with {memory}, {how}; {ends}");
+    say!("booting {kernel} with {memory}, {how}; {ends}");
     watch::run(command, &machine, &exit, args).map_err(|error| {
         let Some(why) = daemons.complaint() else { return error };
         // The exit code of a guest that ended by itself stays what it is.
         if error.is::<Status>() {
-            eprintln!("repot: warning: {why}");
+            say!("warning: {why}");
             return error;
         }
         error.context(why)
@@ -250,7 +258,7 @@ fn survey(image: &mut ImageFile, force: bool) -> Result<Survey> {
     let mut survey = Survey::default();
     if let Err(error) = image.read(&mut survey) {
         ensure!(force, "{error:#} (--force boots it)");
-        eprintln!("repot: warning: {error:#}");
+        say!("warning: {error:#}");
     }
     Ok(survey)
 }
@@ -258,7 +266,7 @@ fn survey(image: &mut ImageFile, force: bool) -> Result<Survey> {
 /// The memory for an image that needs `need` bytes.
 fn memory(need: u64) -> u64 {
     if need > MEMORY {
-        eprintln!("repot: the image needs about {} of memory", size::mib(need));
+        say!("the image needs about {} of memory", size::mib(need));
     }
     need.max(MEMORY)
 }

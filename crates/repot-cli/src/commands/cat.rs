@@ -20,6 +20,7 @@ pub fn run(args: &Cat) -> Result<()> {
     let only = args.segment.map(std::num::NonZero::get);
     let mut locate = Locate::new(only);
     image.read(&mut locate)?;
+    ensure!(locate.segments() > 0, "{} is empty", image.name());
     if let Some(only) = only {
         let segments = locate.segments();
         ensure!(only <= segments, "{} has {segments} segments, so --segment {only} is none", image.name());

@@ -29,10 +29,10 @@ pub fn run(args: &Completions) -> Result<()> {
     install::write(&[(file.clone(), text)], args.force)?;
     let folder = file.parent().map(|folder| folder.display().to_string()).unwrap_or_default();
     if shell == Shell::Zsh && !rustix::process::geteuid().is_root() {
-        eprintln!("repot: zsh looks there if ~/.zshrc has, before compinit: fpath=({folder} $fpath)");
+        say!("zsh looks there if ~/.zshrc has, before compinit: fpath=({folder} $fpath)");
     }
     if shell == Shell::Bash {
-        eprintln!("repot: bash reads it in new shells if the package bash-completion is installed");
+        say!("bash reads it in new shells if the package bash-completion is installed");
     }
     Ok(())
 }

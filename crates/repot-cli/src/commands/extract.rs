@@ -4,6 +4,7 @@
 //! first, and then written.
 
 mod attributes;
+mod inside;
 mod stream;
 mod target;
 mod whole;
@@ -11,7 +12,7 @@ mod writer;
 mod xattr;
 mod yard;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
 use self::stream::Stream;
@@ -72,7 +73,11 @@ fn stream(image: &mut ImageFile, yard: &Yard, args: &Extract) -> Result<Option<V
     let mut stream = Stream::new(yard, args.parts, image.bytes());
     match image.read(&mut stream) {
         Err(error) if error.is::<stream::Payload>() => Ok(None),
-        read => read.and_then(|()| stream.finish().with_context(|| image.name().to_string())).map(Some),
+        read => {
+            read?;
+            ensure!(stream.has_segments(), "{} is empty", image.name());
+            stream.finish().with_context(|| image.name().to_string()).map(Some)
+        }
     }
 }
 

@@ -26,7 +26,7 @@ pub fn run(args: &Init) -> Result<()> {
     };
     let init = init_binary::alone(args.payload, args.run, target)?;
     if let Some(warning) = &init.warning {
-        eprintln!("repot: warning: {warning}");
+        say!("warning: {warning}");
     }
     let mut output = Output::create(&args.output)?;
     output.write_all(&init.bytes)?;

@@ -77,13 +77,20 @@ impl List {
     }
 
     fn add(&mut self, header: Header, skipped: Option<&'static str>, data: &mut dyn Read) -> Result<()> {
-        if !self.wants(&header.name) {
-            return Ok(());
-        }
-        self.listed += 1;
-        let Some(records) = &mut self.records else { return self.out.line(&header.name) };
+        let wanted = self.wants(&header.name);
+        self.listed += u64::from(wanted);
+        let Some(records) = &mut self.records else {
+            return if wanted { self.out.line(&header.name) } else { Ok(()) };
+        };
         let read = header.is_symlink() && skipped.is_none();
         let target = if read { newc::target(data)? } else { Vec::new() };
+        let skipped = match skipped {
+            Some(why) => Some(why),
+            None => records.place(&header, &target)?,
+        };
+        if !wanted {
+            return Ok(());
+        }
         let segment = Some(self.segment);
         records.add(record::Record { header, target, skipped, segment, overridden: false, size: None })
     }
@@ -172,7 +179,12 @@ impl Visit for List {
                 self.add(header, None, data)
             }
             Item::Skipped(header, why) => self.add(header, Some(why), data),
-            Item::Trailer => Ok(()),
+            Item::Trailer => {
+                if let Some(records) = &mut self.records {
+                    records.trailer();
+                }
+                Ok(())
+            }
         }
     }
 

@@ -1,6 +1,7 @@
 //! The file that an image lies in: most are nothing but the image. A unified kernel image (UKI) and an image
 //! of a Nitro enclave (EIF) hold it in pieces, beside a kernel. A kernel may have one inside.
 
+mod copy;
 mod eif;
 mod kernel;
 mod pe;
@@ -96,10 +97,8 @@ impl ImageFile {
     /// The same, but an image that can be read only once is copied into an unnamed file.
     pub fn open_to_seek(path: &Path) -> Result<ImageFile> {
         let image = ImageFile::open(path)?;
-        let From::Stream { mut file, .. } = image.from else { return Ok(image) };
-        let mut copy = tempfile::tempfile().context("cannot create a temporary file")?;
-        let bytes = io::copy(&mut file, &mut copy).with_context(|| format!("cannot copy {}", image.name))?;
-        copy.flush().context("cannot write a temporary file")?;
+        let From::Stream { file, .. } = image.from else { return Ok(image) };
+        let (copy, bytes) = copy::copy(&file, &image.name)?;
         ImageFile::of(copy, image.name, bytes)
     }
 

@@ -17,6 +17,17 @@ pub(crate) enum Lost {
     Link,
 }
 
+impl Lost {
+    /// In words, behind the name.
+    pub(crate) fn why(self) -> &'static str {
+        match self {
+            Lost::Early => "it comes before its directory",
+            Lost::Directory => "a directory with entries has its name",
+            Lost::Link => "the first name of its inode was lost or replaced",
+        }
+    }
+}
+
 /// Where a member went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Place {
@@ -43,12 +54,14 @@ pub(crate) struct Placed {
     links: HashMap<Key, Vec<u8>>,
     /// Names of inodes beyond the first.
     names: HashMap<Id, u64>,
+    /// Whether a member for the root directory was there.
+    root: bool,
 }
 
 impl Default for Placed {
     fn default() -> Placed {
         let root = Attributes { permissions: 0o755, ..Attributes::default() };
-        Placed { tree: Tree::new(root), links: HashMap::new(), names: HashMap::new() }
+        Placed { tree: Tree::new(root), links: HashMap::new(), names: HashMap::new(), root: false }
     }
 }
 
@@ -83,7 +96,8 @@ impl Placed {
         let attributes = attributes(header);
         if matches!(last, b"" | b"." | b"..") {
             let id = self.tree.resolve(name).ok_or(Lost::Early)?;
-            self.tree.inode_mut(id).attributes = attributes;
+            let again = id != Tree::ROOT || std::mem::replace(&mut self.root, true);
+            self.attributes(id, attributes, again);
             return Ok(Place::New(id));
         }
         if linkable(header) {
@@ -102,7 +116,7 @@ impl Placed {
         if !header.is_symlink()
             && let Some(id) = existing.filter(|id| self.tree.inode(*id).file_type() == header.file_type())
         {
-            self.tree.inode_mut(id).attributes = attributes;
+            self.attributes(id, attributes, header.is_dir());
             if header.is_file() {
                 self.tree.inode_mut(id).kind = kind(header);
             }
@@ -141,6 +155,14 @@ impl Placed {
             inode.attributes = attributes;
         }
         Ok(Place::New(id))
+    }
+
+    /// Gives an inode other attributes. The kernel sets the times of directories at the end, those of the
+    /// latest member first, so a directory that comes `again` keeps its time (`dir_utime`).
+    fn attributes(&mut self, id: Id, attributes: Attributes, again: bool) {
+        let inode = self.tree.inode_mut(id);
+        let mtime = if again { inode.attributes.mtime } else { attributes.mtime };
+        inode.attributes = Attributes { mtime, ..attributes };
     }
 
     fn directory(&self, path: &[u8]) -> Option<Id> {

@@ -14,6 +14,12 @@ use super::window::{Input, Window};
 use crate::codec::{Compression, ahead};
 use crate::newc::{Item, Reader};
 
+/// Zeros that may come before an image: `/dev/zero` has no end.
+pub(crate) const ZEROS: u64 = 64 << 20;
+
+/// Why an input with more of them is no image.
+pub(crate) const ONLY_ZEROS: &str = "nothing but zeros in the first 64 MiB";
+
 /// An uncompressed archive, or a compressed stream of archives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Segment {
@@ -91,7 +97,10 @@ pub(crate) fn read_window(window: &mut Window, visit: &mut dyn Visit) -> Result<
 /// Reads an input whose first byte has the offset `base` in the file.
 fn all<R: Input>(input: &mut R, base: u64, visit: &mut dyn Visit) -> Result<()> {
     let mut input = Counted { input, offset: 0 };
-    while let Some(byte) = skip_zeros(&mut input).context("cannot read the image")? {
+    // What follows an image in a partition may be long. In front of one, nothing needs so much.
+    let mut limit = ZEROS;
+    while let Some(byte) = skip_zeros(&mut input, limit).context("cannot read the image")? {
+        limit = u64::MAX;
         let offset = input.offset;
         let shown = base + offset;
         if byte == b'0' && offset.is_multiple_of(4) {
@@ -181,8 +190,12 @@ fn magic(input: &mut impl Read) -> Result<[u8; 2]> {
     }
 }
 
-fn skip_zeros(input: &mut impl BufRead) -> io::Result<Option<u8>> {
+fn skip_zeros(input: &mut impl BufRead, limit: u64) -> io::Result<Option<u8>> {
+    let mut skipped = 0;
     loop {
+        if skipped > limit {
+            return Err(io::Error::other(ONLY_ZEROS));
+        }
         let bytes = match input.fill_buf() {
             Ok([]) => return Ok(None),
             Ok(bytes) => bytes,
@@ -192,6 +205,7 @@ fn skip_zeros(input: &mut impl BufRead) -> io::Result<Option<u8>> {
         let zeros = bytes.iter().take_while(|&&byte| byte == 0).count();
         let next = bytes.get(zeros).copied();
         input.consume(zeros);
+        skipped += zeros as u64;
         if next.is_some() {
             return Ok(next);
         }

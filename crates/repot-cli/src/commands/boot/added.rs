@@ -56,8 +56,8 @@ pub(super) fn image(args: &Boot, folder: Option<&Folder>, drivers: &[&str]) -> R
     // Without the runner, drivers are the business of the image's own init.
     let has_runner = own.is_some() || args.exec.is_some();
     if has_runner && !drivers.is_empty() && folder.is_none() {
-        eprintln!(
-            "repot: warning: the modules of this kernel are neither beside it nor in /lib/modules, so it must have \
+        say!(
+            "warning: the modules of this kernel are neither beside it nor in /lib/modules, so it must have \
              these drivers built in: {}",
             drivers.join(", ")
         );
@@ -109,13 +109,13 @@ fn modules(args: &Boot, survey: &Survey, folder: &Folder, drivers: &[&str]) -> O
     let found = match folder.modules(drivers) {
         Ok(found) => Some(found).filter(|found| !found.names.is_empty())?,
         Err(error) => {
-            eprintln!("repot: warning: {error:#}");
+            say!("warning: {error:#}");
             return None;
         }
     };
     if options.payload.iter().any(Option::is_some) {
-        eprintln!(
-            "repot: warning: the payload is pinned by its digest (payload=), so drivers cannot be added: {}",
+        say!(
+            "warning: the payload is pinned by its digest (payload=), so drivers cannot be added: {}",
             found.names.join(", ")
         );
         return None;

@@ -57,14 +57,14 @@ pub(super) fn run(
     let exit = exit::Port::new(&machine)?;
     command.args(exit.arguments()).args(&args.qemu);
     let (image, code, how) = (args.image.display(), code.display(), acceleration.description);
-    eprintln!("repot: booting {image} by {code} with {}, {how}; {ends}", size::mib(memory));
+    say!("booting {image} by {code} with {}, {how}; {ends}", size::mib(memory));
     watch::run(command, &machine, &exit, args)
 }
 
 /// The firmware that is given, or that of this machine.
 fn code(given: Option<&Path>, name: &str) -> Result<PathBuf> {
     if let Some(path) = given {
-        ensure!(path.is_file(), "firmware {} does not exist", path.display());
+        super::is_file("firmware", path)?;
         return Ok(path.to_path_buf());
     }
     let (places, package) = match name {

@@ -26,7 +26,7 @@ pub(super) fn find(
     if let Some(path) =
         given.map(Path::to_path_buf).or_else(|| env::var_os("REPOT_KERNEL").map(PathBuf::from))
     {
-        ensure!(path.is_file(), "kernel {} does not exist", path.display());
+        super::is_file("kernel", &path)?;
         let known = of_file(&path);
         if let (Some(known), Some(image)) = (known, image) {
             ensure!(

@@ -60,14 +60,14 @@ impl Shares {
         for (directory, share) in &self.list {
             let (directory, path) = (directory.display(), share.path.to_string_lossy());
             if has_runner {
-                eprintln!("repot: {directory} is {path} in the guest");
+                say!("{directory} is {path} in the guest");
                 let text = share.text();
                 parameters.push(format!("\"run.share={}\"", String::from_utf8_lossy(&text)));
             } else {
                 let options = share.transport.options().to_string_lossy();
                 let options = if options.is_empty() { String::new() } else { format!(" -o {options}") };
                 let (fstype, tag) = (share.transport.fstype().to_string_lossy(), share.tag.to_string_lossy());
-                eprintln!("repot: for {directory}, in the guest: mount -t {fstype}{options} {tag} {path}");
+                say!("for {directory}, in the guest: mount -t {fstype}{options} {tag} {path}");
             }
         }
         (!parameters.is_empty()).then(|| parameters.join(" "))

@@ -97,7 +97,7 @@ fn result(ended: Ended, status: ExitStatus, exit: &Port, args: &Boot) -> Result<
         Ended::Expected => Ok(()),
         Ended::TimedOut => {
             let seconds = args.timeout.unwrap_or_default().as_secs();
-            eprintln!("repot: the guest was stopped after {seconds} s (--timeout)");
+            say!("the guest was stopped after {seconds} s (--timeout)");
             Err(Status(TIMED_OUT).into())
         }
         Ended::Guest(Some(line)) => bail!("the guest panicked: {line}"),

@@ -3,14 +3,14 @@
 use std::collections::{HashMap, HashSet};
 use std::io::Read;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use repot::manifest;
 use rustix::fd::AsFd;
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat, openat2};
+use rustix::fs::{FileType, Mode, OFlags, fstat, mkdirat, openat};
 
 use super::target::Target;
 use super::yard::Yard;
-use super::{whole, xattr};
+use super::{inside, whole, xattr};
 use crate::newc::{self, Header, Item};
 use crate::source::limits::{self, Weight};
 use crate::survey::place::{Key, attributes, key, linkable};
@@ -67,9 +67,13 @@ impl Stream<'_> {
         }
     }
 
+    /// Whether the image has anything in it.
+    pub(super) fn has_segments(&self) -> bool {
+        !self.targets.is_empty()
+    }
+
     /// Writes the payload, and returns what was written into.
     pub(super) fn finish(mut self) -> Result<Vec<Target>> {
-        ensure!(!self.targets.is_empty(), "it is empty");
         if !self.payload.is_empty() {
             let root = self.payload.open(&Tree::new(Attributes::default()))?.tree;
             let mut target = self.part("payload")?;
@@ -208,11 +212,8 @@ pub(super) fn manifests(target: &mut Target) {
         for line in text.split(|&byte| byte == b'\n') {
             match manifest::line(line) {
                 Some(manifest::Line::Path(path)) => {
-                    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-                    at = openat2(&target.root, &path[..], flags, Mode::empty(), resolve)
-                        .ok()
-                        .map(|fd| (fd, path.clone()));
+                    let found = inside::exactly(target.root.as_fd(), &path, OFlags::PATH);
+                    at = found.ok().map(|fd| (fd, path.clone()));
                     if at.is_none() {
                         target.notes.add("it has extended attributes, but does not exist", &path);
                     }

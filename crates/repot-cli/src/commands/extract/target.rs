@@ -1,22 +1,23 @@
-//! Writing entries below a directory. Every path is resolved by openat2(RESOLVE_IN_ROOT), so no name and no
+//! Writing entries below a directory. Every path is resolved as if that were the root, so no name and no
 //! symbolic link leads out of it.
 //!
 //! Follows the kernel (`init/initramfs.c`): a later member overwrites a file in place, replaces anything of
 //! another type, and keeps a directory with entries.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::Read;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, chownat, linkat, mkdirat, mknodat, openat,
-    openat2, statat, symlinkat, unlinkat, utimensat,
+    AtFlags, FileType, Gid, Mode, OFlags, Uid, chownat, linkat, mkdirat, mknodat, openat, statat, symlinkat,
+    unlinkat, utimensat,
 };
 use rustix::io::Errno;
 
 use super::attributes::{Below, id, times};
+use super::inside;
 use super::writer::Writer;
 use super::xattr::xattr;
 use crate::source::notes::Notes;
@@ -44,6 +45,8 @@ pub(super) struct Target {
     opened: Option<(Vec<u8>, OwnedFd)>,
     /// The attributes of directories, which are set at the end.
     pub(super) directories: HashMap<Vec<u8>, Attributes>,
+    /// Those of them that no member was there for when they were needed.
+    guessed: HashSet<Vec<u8>>,
     /// The attribute manifests of the image with their names, in order.
     pub(super) manifests: Vec<(Vec<u8>, Vec<u8>)>,
     /// Entries written.
@@ -65,6 +68,7 @@ impl Target {
             fresh,
             opened: None,
             directories: HashMap::new(),
+            guessed: HashSet::new(),
             manifests: Vec::new(),
             entries: 0,
             bytes: 0,
@@ -85,7 +89,13 @@ impl Target {
             }
         }
         self.entries += 1;
-        self.directories.insert(path.to_vec(), attributes.clone());
+        let before = self.directories.insert(path.to_vec(), attributes.clone());
+        // The kernel sets the times of directories at the end, those of the latest member first.
+        if let Some(before) = before.filter(|_| !self.guessed.contains(path))
+            && let Some(now) = self.directories.get_mut(path)
+        {
+            (now.mtime, now.nanoseconds) = (before.mtime, before.nanoseconds);
+        }
         Ok(())
     }
 
@@ -235,10 +245,8 @@ impl Target {
 
     /// Opens a directory, through symbolic links as in a booted system.
     fn open(&self, directory: &[u8]) -> rustix::io::Result<OwnedFd> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let path = if directory.is_empty() { &b"."[..] } else { directory };
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        openat2(&self.root, path, flags, Mode::empty(), resolve)
+        inside::directory(self.root.as_fd(), path)
     }
 
     fn parents(&mut self, directory: &[u8]) -> rustix::io::Result<OwnedFd> {
@@ -251,7 +259,9 @@ impl Target {
                 Err(Errno::NOENT) => {
                     mkdirat(&fd, name, Mode::RWXU)?;
                     let attributes = Attributes { permissions: 0o755, ..Attributes::default() };
-                    self.directories.entry(path.clone()).or_insert(attributes);
+                    if self.directories.insert(path.clone(), attributes).is_none() {
+                        self.guessed.insert(path.clone());
+                    }
                     self.open(&path)?
                 }
                 opened => opened?,
@@ -328,14 +338,12 @@ impl Target {
         // "." sorts before names that begin with a letter, and must be the last.
         all.sort_by_key(|(path, _)| matches!(&path[..], b"" | b"."));
         for (path, attributes) in all {
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
             let name: &[u8] = if path.is_empty() { b"." } else { &path };
-            match openat2(&self.root, name, flags, Mode::empty(), resolve) {
+            match inside::unlinked(self.root.as_fd(), name) {
                 // Something else has its name by now.
                 Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
                 opened => {
-                    let fd = opened.map_err(|errno| self.below.unwritable("openat2", &path, &errno))?;
+                    let fd = opened.map_err(|errno| self.below.unwritable("open", &path, &errno))?;
                     self.below.set(fd.as_fd(), &path, &attributes, false, &mut self.notes)?;
                 }
             }

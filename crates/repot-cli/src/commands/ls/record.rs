@@ -10,6 +10,8 @@ use crate::newc::Header;
 use crate::report::name::{self, printed};
 use crate::report::{mode, time};
 use crate::source::limits::Weight;
+use crate::survey::place::Placed;
+use crate::tree::Kind;
 
 /// One member, or one entry of a payload.
 #[derive(Debug)]
@@ -33,6 +35,8 @@ pub(super) struct Records {
     all: Vec<Record>,
     /// By name, the last one with it.
     last: HashMap<Vec<u8>, usize>,
+    /// What the kernel makes of them.
+    placed: Placed,
     weight: Weight,
 }
 
@@ -62,6 +66,25 @@ struct Json {
 }
 
 impl Records {
+    /// Why the kernel loses a member, if it does.
+    pub(super) fn place(&mut self, header: &Header, target: &[u8]) -> Result<Option<&'static str>> {
+        self.weight.add(header.name.len() + target.len())?;
+        Ok(match self.placed.place(header) {
+            Ok(place) => {
+                if header.is_symlink() {
+                    self.placed.tree.inode_mut(place.id()).kind = Kind::Symlink(target.into());
+                }
+                None
+            }
+            Err(lost) => Some(lost.why()),
+        })
+    }
+
+    /// The end of an archive.
+    pub(super) fn trailer(&mut self) {
+        self.placed.trailer();
+    }
+
     pub(super) fn add(&mut self, record: Record) -> Result<()> {
         self.weight.add(2 * record.header.name.len() + record.target.len())?;
         let number = self.all.len();
