@@ -1,13 +1,13 @@
 //! `cargo xtask bench tool`: `ls`, `extract` and `create` against the programs that do the same, turn by
 //! turn.
 
-use super::initrds::Made;
 use super::packing::{Cost, time};
 use super::trees::Tree;
-use super::{document, initrds, machine, plot, text};
+use super::{document, machine, plot, text};
 use anyhow::{Context, Result, ensure};
 use repot_harness::command::exists;
 use repot_harness::{build, debian, place};
+use repot_vm::initrds::{self, Made};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};

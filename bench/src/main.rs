@@ -10,7 +10,6 @@ mod copying;
 mod decoders;
 mod document;
 mod guest_output;
-mod initrds;
 mod looking;
 mod machine;
 mod memory;
@@ -102,14 +101,11 @@ struct Choice {
 }
 
 fn main() -> ExitCode {
-    // `packing` and `initrds` have their own options, so they are not parts.
+    // `packing` has its own options, so it is not a part.
     let mut words = std::env::args_os().skip(1);
     let result = match words.next() {
         Some(word) if word == "packing" => {
             packing::packing(&packing::Packing::parse_from(words_of("cargo xtask packing", words)))
-        }
-        Some(word) if word == "initrds" => {
-            initrds::initrds(&initrds::Initrds::parse_from(words_of("cargo xtask initrds", words)))
         }
         _ => bench(&Bench::parse()),
     };

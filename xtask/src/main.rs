@@ -119,7 +119,8 @@ enum Command {
     /// Measure `repot pack` against find, cpio and zstd, turn by turn
     #[command(disable_help_flag = true)]
     Packing(Rest),
-    /// Compare `repot ls` and `extract` with cpio on the initramfs images of Debian's tools
+    /// Compare `repot ls` and `extract` with cpio and the kernel on the images of programs that make an
+    /// initramfs
     #[command(disable_help_flag = true)]
     Initrds(Rest),
     /// Let every system call of a run fail in turn, and write docs/faults.md
@@ -170,7 +171,7 @@ fn main() -> ExitCode {
         Command::Formats(rest) => program(&["--package=repot-vm", "--bin=kernel-formats"], &[], &rest),
         Command::Bench(rest) => program(&["--package=repot-bench"], &[], &rest),
         Command::Packing(rest) => program(&["--package=repot-bench"], &["packing"], &rest),
-        Command::Initrds(rest) => program(&["--package=repot-bench"], &["initrds"], &rest),
+        Command::Initrds(rest) => program(&["--package=repot-vm", "--bin=initrds"], &[], &rest),
         Command::Faults(rest) => program(&["--package=repot-tests", "--bin=faults"], &[], &rest),
         Command::Archives(rest) => program(&["--package=repot-tests", "--bin=archives"], &[], &rest),
         Command::Kernels { series } => download(&series),

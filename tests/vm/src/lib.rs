@@ -14,6 +14,7 @@ mod firmware;
 pub mod formats;
 mod image;
 mod in_use;
+pub mod initrds;
 mod layouts;
 pub mod matrix;
 pub mod packaging;
@@ -26,6 +27,7 @@ mod segments;
 mod served;
 pub mod sweep;
 mod tool_images;
+pub mod unpacked;
 mod verdict;
 
 use anyhow::{Context, Result, bail};
@@ -42,8 +44,8 @@ const SHOWN: usize = 12;
 
 /// One boot, ready to run.
 pub struct Boot {
-    /// SCENARIO/KERNEL-ROOTFSTYPE-MODE, image/NAME, layouts/NAME, run/NAME,
-    /// served/NAME, uki/NAME, container/NAME, in-use/ROW-KERNEL-ROOTFSTYPE, formats/KERNEL-NAME,
+    /// SCENARIO/KERNEL-ROOTFSTYPE-MODE, image/NAME, layouts/NAME, run/NAME, served/NAME, uki/NAME,
+    /// unpacked/NAME, container/NAME, in-use/ROW-KERNEL-ROOTFSTYPE, formats/KERNEL-NAME,
     /// system/NAME/MODE-KERNEL, or arch/ARCH/SCENARIO/KERNEL-ROOTFSTYPE-MODE.
     pub name: String,
     /// It runs only where all boots are asked for.
@@ -80,6 +82,7 @@ pub fn all() -> Result<Vec<Boot>> {
     boots.extend(containers::boots());
     boots.extend(served::boots());
     boots.extend(firmware::boots());
+    boots.extend(unpacked::boots());
     boots.extend(matrix::boots()?);
     boots.extend(arches::boots()?);
     for case in case::all()? {

@@ -22,7 +22,8 @@ use std::process::Command;
 const ADDED: [&str; 4] = ["dev", "dev/console", "dev/kmsg", "dev/null"];
 
 /// The programs that write the sources, and their Debian packages.
-const TOOLS: [debian::Tool; 4] = [("bzip2", "bzip2"), ("cpio", "cpio"), debian::BUSYBOX, ("umoci", "umoci")];
+const TOOLS: [debian::Tool; 5] =
+    [("bzip2", "bzip2"), ("cpio", "cpio"), debian::BUSYBOX, ("lzop", "lzop"), ("umoci", "umoci")];
 
 /// The sources of the tool's users.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,15 +54,19 @@ struct Image {
     compression: &'static str,
 }
 
+/// The oldest format that the kernel reads.
+const LZMA: &str = "xz --format=lzma -c";
+
 /// tmpfs has extended attributes of the user namespace only since Linux 6.6.
-const IMAGES: [Image; 10] = [
+const IMAGES: [Image; 11] = [
     Image { name: "directory-zstd", kernel: "6.12", source: Source::Directory, compression: "zstd" },
     Image { name: "directory-lz4", kernel: "6.12", source: Source::Directory, compression: "lz4" },
     Image { name: "tar-gzip", kernel: "7", source: Source::Tar, compression: "gzip" },
     Image { name: "oci-xz", kernel: "6.1", source: Source::Layout, compression: "xz" },
     Image { name: "oci-none", kernel: "7", source: Source::Layout, compression: "none" },
-    Image { name: "append-gnu-cpio", kernel: "6.12", source: Source::Gnu, compression: "gzip -c" },
-    Image { name: "append-busybox-cpio", kernel: "6.1", source: Source::Busybox, compression: "cat" },
+    Image { name: "append-gnu-cpio", kernel: "6.12", source: Source::Gnu, compression: "bzip2 -c" },
+    Image { name: "append-busybox-cpio", kernel: "6.1", source: Source::Busybox, compression: LZMA },
+    Image { name: "append-lzop", kernel: "5.10", source: Source::Gnu, compression: "lzop -c" },
     Image { name: "append-rdinit", kernel: "7", source: Source::Rdinit, compression: "zstd -qc" },
     Image { name: "append-slashes", kernel: "5.10", source: Source::Slashes, compression: "cat" },
     Image { name: "initramfs-payload", kernel: "6.12", source: Source::Initramfs, compression: "bzip2 -c" },
