@@ -12,6 +12,7 @@ mod lzop;
 mod lzw;
 mod parallel;
 mod streams;
+mod zstd;
 
 use std::fmt;
 use std::io::{self, BufRead, Read, Write};
@@ -20,6 +21,8 @@ use std::thread;
 
 use clap::ValueEnum;
 use liblzma::stream::{Check, LzmaOptions, MtStreamBuilder, Stream};
+
+use self::ahead::{Filled, Pieces};
 
 /// How a segment is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -45,9 +48,6 @@ pub enum Compression {
 
 /// Memory limit of the xz decompressor in bytes: three times what `xz -9` needs.
 const XZ_MEMORY: u64 = 192 << 20;
-
-/// The kernel's `ZSTD_WINDOWSIZE_MAX`, as a power of two.
-const ZSTD_WINDOW_LOG: u32 = 27;
 
 impl Compression {
     /// The compression of a segment by its first bytes, after the kernel's table in `lib/decompress.c`.
@@ -111,14 +111,10 @@ impl Compression {
         if self == Compression::Lz4 { 4 } else { 0 }
     }
 
-    /// A reader of one compressed stream. It leaves `input` right after the end of the stream.
-    pub fn decoder<'a, R: BufRead + Send>(self, input: &'a mut R) -> io::Result<Box<dyn Read + Send + 'a>> {
-        Ok(match self {
-            Compression::Zstd => {
-                let mut decoder = zstd::stream::read::Decoder::with_buffer(input)?.single_frame();
-                decoder.window_log_max(ZSTD_WINDOW_LOG)?;
-                Box::new(decoder)
-            }
+    /// What one compressed stream holds. It leaves `input` right after the end of the stream.
+    pub(crate) fn decoder<'a, R: BufRead + Send>(self, input: &'a mut R) -> io::Result<Box<dyn Pieces + 'a>> {
+        let reader: Box<dyn Read + Send + 'a> = match self {
+            Compression::Zstd => return Ok(Box::new(zstd::Decoder::new(input)?)),
             Compression::Gzip => Box::new(flate2::bufread::GzDecoder::new(input)),
             Compression::Xz => {
                 let stream = Stream::new_stream_decoder(XZ_MEMORY, 0)?;
@@ -132,7 +128,8 @@ impl Compression {
             Compression::Bzip2 => Box::new(bzip2::bufread::BzDecoder::new(input)),
             Compression::Lzo => Box::new(lzop::Decoder::new(input)?),
             Compression::None => Box::new(input),
-        })
+        };
+        Ok(Box::new(Filled::new(reader)))
     }
 }
 
@@ -154,7 +151,7 @@ impl fmt::Display for Compression {
 /// Compresses what is written to it.
 pub enum Encoder<W: Write> {
     /// zstd, with the threads of the C library.
-    Zstd(zstd::stream::write::Encoder<'static, W>),
+    Zstd(::zstd::stream::write::Encoder<'static, W>),
     /// gzip, block by block.
     Gzip(gzip::Encoder<W>),
     /// xz, with the threads of the C library, or lzma, which has one block only.
@@ -197,7 +194,7 @@ impl<W: Write> Encoder<W> {
         Ok(match compression {
             Compression::Zstd => {
                 let level = i32::try_from(level).map_err(io::Error::other)?;
-                let mut encoder = zstd::stream::write::Encoder::new(out, level)?;
+                let mut encoder = ::zstd::stream::write::Encoder::new(out, level)?;
                 encoder.include_checksum(true)?;
                 // One CPU gets a worker thread too: without any, zstd produces different bytes.
                 encoder.multithread(count)?;

@@ -1,6 +1,8 @@
 //! What needs `unsafe`.
 #![allow(unsafe_code)]
 
+pub(crate) mod zstd;
+
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 

@@ -1,54 +1,118 @@
-//! Reading ahead in a thread: while one piece is used, the next is decompressed.
+//! Decompressing ahead in a thread: while one piece is read, the next is made.
 
+use std::collections::VecDeque;
 use std::io::{self, BufRead, Read};
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
-/// Bytes of a piece.
+/// Bytes of a piece of what fills buffers.
 const PIECE: usize = 256 << 10;
-/// Pieces in memory.
-const PIECES: usize = 4;
+/// Its buffers.
+const BUFFERS: usize = 4;
+/// Pieces that wait for the reader.
+const WAITING: usize = 8;
 
-/// Calls `work` with a reader of `input`, which a thread reads ahead of it.
-pub(crate) fn of<T>(input: impl Read + Send, work: impl FnOnce(&mut Ahead) -> T) -> T {
+/// Bytes that can be read while more are made.
+pub(crate) type Piece = Arc<dyn AsRef<[u8]> + Send + Sync>;
+
+/// What comes in pieces.
+pub(crate) trait Pieces: Send {
+    /// The next piece, which is not empty; `None` at the end. Everything before an error comes before it.
+    ///
+    /// Its memory can be used again when the piece has been dropped. `wait` waits for that where there is no
+    /// room, and returns false if nobody wants more.
+    fn next(&mut self, wait: &mut dyn FnMut() -> bool) -> io::Result<Option<Piece>>;
+}
+
+impl<P: Pieces + ?Sized> Pieces for Box<P> {
+    fn next(&mut self, wait: &mut dyn FnMut() -> bool) -> io::Result<Option<Piece>> {
+        (**self).next(wait)
+    }
+}
+
+/// Calls `work` with a reader of what a thread makes ahead of it.
+pub(crate) fn of<T>(from: impl Pieces, work: impl FnOnce(&mut Ahead) -> T) -> T {
     thread::scope(|scope| {
-        let (full, pieces) = sync_channel(PIECES);
-        let (used, free) = channel();
-        for _ in 0..PIECES {
-            // The receiver is alive.
-            let _ = used.send(Vec::new());
-        }
-        scope.spawn(move || read(input, &free, &full));
-        let mut ahead = Ahead { pieces, used, piece: Vec::new(), at: 0 };
+        let (full, pieces) = sync_channel(WAITING);
+        // One message is enough: it says that something has been dropped since the last look.
+        let (used, dropped) = sync_channel(1);
+        scope.spawn(move || make(from, &dropped, &full));
+        let mut ahead = Ahead { pieces, used, piece: None, at: 0 };
         // When the reader is gone, the thread ends.
         work(&mut ahead)
     })
 }
 
-/// Fills pieces until the input ends, or until nobody wants them.
-fn read(mut input: impl Read, free: &Receiver<Vec<u8>>, full: &SyncSender<io::Result<Vec<u8>>>) {
-    while let Ok(mut piece) = free.recv() {
-        piece.resize(PIECE, 0);
+/// Makes pieces until the end, or until nobody wants them.
+fn make(mut from: impl Pieces, dropped: &Receiver<()>, full: &SyncSender<io::Result<Piece>>) {
+    while let Some(next) = from.next(&mut || dropped.recv().is_ok()).transpose() {
+        let failed = next.is_err();
+        if full.send(next).is_err() || failed {
+            return;
+        }
+    }
+}
+
+/// Fills buffers from a reader.
+pub(super) struct Filled<R> {
+    input: R,
+    /// Those that somebody may still read, in their order.
+    read: VecDeque<Arc<Vec<u8>>>,
+    /// What follows the last piece.
+    end: Option<io::Result<()>>,
+}
+
+impl<R: Read> Filled<R> {
+    pub(super) fn new(input: R) -> Filled<R> {
+        Filled { input, read: VecDeque::new(), end: None }
+    }
+
+    /// A buffer that nobody reads.
+    fn buffer(&mut self, wait: &mut dyn FnMut() -> bool) -> Option<Arc<Vec<u8>>> {
+        if self.read.len() < BUFFERS {
+            return Some(Arc::default());
+        }
+        loop {
+            if Arc::get_mut(self.read.front_mut()?).is_some() {
+                return self.read.pop_front();
+            }
+            if !wait() {
+                return None;
+            }
+        }
+    }
+
+    /// Fills a buffer, as far as there is something.
+    fn fill(&mut self, buffer: &mut Vec<u8>) {
+        buffer.resize(PIECE, 0);
         let mut filled = 0;
-        let ended = loop {
-            match input.read(&mut piece[filled..]) {
-                Ok(0) => break Some(Ok(Vec::new())),
+        while filled < PIECE && self.end.is_none() {
+            match self.input.read(&mut buffer[filled..]) {
+                Ok(0) => self.end = Some(Ok(())),
                 Ok(got) => filled += got,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => break Some(Err(error)),
+                Err(error) => self.end = Some(Err(error)),
             }
-            if filled == PIECE {
-                break None;
-            }
-        };
-        piece.truncate(filled);
-        let wanted = filled == 0 || full.send(Ok(piece)).is_ok();
-        if let Some(end) = ended {
-            let _ = full.send(end);
-        } else if wanted {
-            continue;
         }
-        return;
+        buffer.truncate(filled);
+    }
+}
+
+impl<R: Read + Send> Pieces for Filled<R> {
+    fn next(&mut self, wait: &mut dyn FnMut() -> bool) -> io::Result<Option<Piece>> {
+        if self.end.is_none() {
+            let Some(mut buffer) = self.buffer(wait) else { return Ok(None) };
+            // Nobody else has it.
+            if let Some(bytes) = Arc::get_mut(&mut buffer) {
+                self.fill(bytes);
+            }
+            if !buffer.is_empty() {
+                self.read.push_back(buffer.clone());
+                return Ok(Some(buffer));
+            }
+        }
+        self.end.take().unwrap_or(Ok(())).map(|()| None)
     }
 }
 
@@ -61,11 +125,11 @@ pub(crate) fn read_buffered(reader: &mut impl BufRead, buffer: &mut [u8]) -> io:
     Ok(count)
 }
 
-/// Reads what the thread has read.
+/// Reads what the thread has made.
 pub(crate) struct Ahead {
-    pieces: Receiver<io::Result<Vec<u8>>>,
-    used: Sender<Vec<u8>>,
-    piece: Vec<u8>,
+    pieces: Receiver<io::Result<Piece>>,
+    used: SyncSender<()>,
+    piece: Option<Piece>,
     at: usize,
 }
 
@@ -77,18 +141,22 @@ impl Read for Ahead {
 
 impl BufRead for Ahead {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        if self.at == self.piece.len() {
-            // After the end, the thread is gone, and there is nothing more.
-            let next = self.pieces.recv().unwrap_or_else(|_| Ok(Vec::new()))?;
-            let old = std::mem::replace(&mut self.piece, next);
-            let _ = self.used.send(old);
+        if self.piece.is_none() {
             self.at = 0;
+            // After the end, the thread is gone, and there is nothing more.
+            self.piece = self.pieces.recv().ok().transpose()?;
         }
-        Ok(&self.piece[self.at..])
+        let bytes = self.piece.as_ref().map_or(&[][..], |piece| (**piece).as_ref());
+        Ok(&bytes[self.at..])
     }
 
     fn consume(&mut self, count: usize) {
-        self.at = (self.at + count).min(self.piece.len());
+        self.at += count;
+        if self.piece.as_ref().is_some_and(|piece| self.at >= (**piece).as_ref().len()) {
+            self.piece = None;
+            // If there is a message already, it says the same.
+            let _ = self.used.try_send(());
+        }
     }
 }
 
@@ -115,17 +183,19 @@ mod tests {
     fn everything_before_an_error_arrives() {
         for size in [0, 1, PIECE - 1, PIECE, 9 * PIECE + 5] {
             let (mut bytes, mut error) = (Vec::new(), String::new());
-            of(Breaks(size), |input| error = input.read_to_end(&mut bytes).unwrap_err().to_string());
+            of(Filled::new(Breaks(size)), |input| {
+                error = input.read_to_end(&mut bytes).unwrap_err().to_string()
+            });
             assert_eq!((bytes.len(), error.as_str()), (size, "broken"));
             let (mut bytes, input) = (Vec::new(), vec![3; size]);
-            of(&input[..], |reader| reader.read_to_end(&mut bytes)).unwrap();
+            of(Filled::new(&input[..]), |reader| reader.read_to_end(&mut bytes)).unwrap();
             assert!(bytes == input);
         }
     }
 
     #[test]
     fn a_reader_that_stops_early_ends_the_thread() {
-        let first = of(io::repeat(1), |input| {
+        let first = of(Filled::new(io::repeat(1)), |input| {
             let mut first = [0; 10];
             input.read_exact(&mut first).map(|()| first)
         });

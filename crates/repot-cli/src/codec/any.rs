@@ -8,7 +8,8 @@ use flate2::bufread::GzDecoder;
 use liblzma::stream::{CONCATENATED, Stream};
 
 use super::streams::Streams;
-use super::{Compression, XZ_MEMORY, ZSTD_WINDOW_LOG, lz4, lzop, lzw};
+use super::zstd::WINDOW_LOG;
+use super::{Compression, XZ_MEMORY, lz4, lzop, lzw};
 
 /// Bytes that [`detect`] looks at.
 pub const HEAD: usize = 16;
@@ -60,7 +61,7 @@ pub fn decompressed<'a, R: BufRead>(input: &'a mut R) -> io::Result<Box<dyn Read
     Ok(match format {
         Format::Kernel(Compression::Zstd) => {
             let mut decoder = zstd::stream::read::Decoder::with_buffer(input)?;
-            decoder.window_log_max(ZSTD_WINDOW_LOG)?;
+            decoder.window_log_max(WINDOW_LOG)?;
             Box::new(decoder)
         }
         Format::Kernel(Compression::Gzip) => Box::new(Streams::<GzDecoder<_>, _>::new(input)),

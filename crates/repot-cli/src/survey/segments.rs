@@ -11,7 +11,8 @@ use anyhow::{Context, Result, bail};
 
 use super::bootconfig::Without;
 use super::window::{Input, Window};
-use crate::codec::{Compression, ahead};
+use crate::codec::Compression;
+use crate::codec::ahead::{self, Piece, Pieces};
 use crate::newc::{Item, Reader};
 
 /// Zeros that may come before an image: `/dev/zero` has no end.
@@ -152,7 +153,7 @@ fn compressed(
     compression: Compression,
     visit: &mut dyn Visit,
 ) -> Result<u64> {
-    let decoder = Named { compression, input: compression.decoder(input)?, passed: 0 };
+    let decoder = Named { compression, pieces: compression.decoder(input)?, passed: 0 };
     ahead::of(decoder, |input| {
         let mut reader = Reader::new(input, 0);
         items(&mut reader, visit, true)?;
@@ -246,23 +247,20 @@ impl<R: BufRead> BufRead for Counted<'_, R> {
 }
 
 /// A decoder whose errors name the compression.
-struct Named<R> {
+struct Named<P> {
     compression: Compression,
-    input: R,
+    pieces: P,
     passed: u64,
 }
 
-impl<R: Read> Read for Named<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let got = self.input.read(buffer).map_err(|error| {
-            if error.kind() == io::ErrorKind::Interrupted {
-                return error;
-            }
-            let Named { compression, passed, .. } = self;
+impl<P: Pieces> Pieces for Named<P> {
+    fn next(&mut self, wait: &mut dyn FnMut() -> bool) -> io::Result<Option<Piece>> {
+        let Named { compression, pieces, passed } = self;
+        let next = pieces.next(wait).map_err(|error| {
             let text = format!("cannot decompress {compression} after {passed} unpacked bytes: {error}");
             io::Error::new(error.kind(), text)
         })?;
-        self.passed += got as u64;
-        Ok(got)
+        *passed += next.as_ref().map_or(0, |piece| (**piece).as_ref().len() as u64);
+        Ok(next)
     }
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 
 use super::Part;
-use crate::codec::{Compression, any};
+use crate::codec::{Compression, ahead, any};
 use crate::newc::Item;
 use crate::source::tarball::Range;
 use crate::survey::segments::{self, Segment, Visit};
@@ -85,9 +85,10 @@ fn unpacked(file: &Arc<File>, head: &[u8], bytes: u64) -> Result<Option<Arc<File
     if at(0, &[0x1f, 0x8b]) {
         // Image.gz of arm64 and riscv.
         let mut start = [0; 64];
+        let mut input = BufReader::new(Range::new(file.clone(), 0, bytes));
         let read = Compression::Gzip
-            .decoder(&mut BufReader::new(Range::new(file.clone(), 0, bytes)))
-            .and_then(|mut inner| inner.read_exact(&mut start));
+            .decoder(&mut input)
+            .and_then(|inner| ahead::of(inner, |inner| inner.read_exact(&mut start)));
         return if read.is_ok() && is_flat(&start) { stream(file, 0, bytes, bytes, 0) } else { Ok(None) };
     }
     Ok((is_flat(head) || at(0, b"\x7fELF")).then(|| file.clone()))
@@ -131,8 +132,10 @@ fn stream(file: &Arc<File>, start: u64, length: u64, bytes: u64, appended: u64) 
     let length = if compression == Compression::Gzip { length } else { length.saturating_sub(appended) };
     let mut input = BufReader::new(Range::new(file.clone(), start, length));
     let mut output = tempfile::tempfile().context("cannot create a temporary file")?;
-    let mut inner = compression.decoder(&mut input)?.take(LARGEST + 1);
-    let unpacked = io::copy(&mut inner, &mut output).with_context(|| compression.to_string())?;
+    let unpacked = compression
+        .decoder(&mut input)
+        .and_then(|inner| ahead::of(inner, |inner| io::copy(&mut inner.take(LARGEST + 1), &mut output)))
+        .with_context(|| compression.to_string())?;
     ensure!(unpacked <= LARGEST, "it is larger than 1 GiB: this looks like a decompression bomb");
     output.flush()?;
     Ok(Some(Arc::new(output)))
