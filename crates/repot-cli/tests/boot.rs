@@ -9,9 +9,15 @@ use support::Work;
 #[test]
 fn what_is_missing_is_named() {
     let work = Work::new();
-    assert!(work.fails(&["boot", "nothing", "--kernel", "init"]).contains("image nothing does not exist"));
+    assert!(
+        work.fails(&["boot", "nothing", "--kernel", "init"])
+            .contains("cannot open the image nothing: No such file")
+    );
     work.done(&["pack", "root", "-o", "image"]);
-    assert!(work.fails(&["boot", "image", "--kernel", "nothing"]).contains("kernel nothing does not exist"));
+    assert!(
+        work.fails(&["boot", "image", "--kernel", "nothing"])
+            .contains("cannot open the kernel nothing: No such file")
+    );
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_repot"));
     command.args(["boot", "image", "--kernel", "init", "--console", "console"]).current_dir(work.dir.path());
     let out = command.env("PATH", "").output().unwrap();

@@ -27,7 +27,7 @@ const fn image(name: &'static str, line: &'static str, decompressor: &'static st
 }
 
 /// All of them.
-pub(super) const MAKERS: [Maker; 5] = [
+pub(super) const MAKERS: [Maker; 6] = [
     Maker {
         name: "initramfs-tools",
         suite: "trixie",
@@ -41,6 +41,18 @@ pub(super) const MAKERS: [Maker; 5] = [
             image("lzma", "mkinitramfs -c lzma -o /image $V", "xz --format=lzma -dc"),
             image("lzop", "mkinitramfs -c lzop -o /image $V", "lzop -dc"),
         ],
+    },
+    // With what a desktop has: microcode in front, and the firmware of a graphics card.
+    Maker {
+        name: "initramfs-tools-desktop",
+        suite: "trixie",
+        packages: "initramfs-tools linux-image-amd64 zstd intel-microcode amd64-microcode firmware-amd-graphics \
+                   firmware-misc-nonfree firmware-iwlwifi",
+        images: &[image(
+            "zstd",
+            "echo amdgpu >> /etc/initramfs-tools/modules; mkinitramfs -c zstd -o /image $V",
+            "zstd -dcq",
+        )],
     },
     Maker {
         name: "dracut",

@@ -103,7 +103,10 @@ pub(crate) fn debian_root(suite: &str, packages: &[String]) -> Result<PathBuf> {
         let mut debootstrap = Command::new("unshare");
         debootstrap.args(["--mount", "--propagation", "private", "debootstrap", "--variant=minbase"]);
         // The key of the suite can be newer than this system. What tests use may be unsigned.
-        debootstrap.args(["--arch=amd64", "--no-check-gpg", suite]).arg(&part).arg(mirror()?);
+        debootstrap
+            .args(["--arch=amd64", "--no-check-gpg", "--components=main,non-free-firmware", suite])
+            .arg(&part)
+            .arg(mirror()?);
         read(&mut debootstrap).context("cannot build a Debian root")?;
         std::fs::rename(&part, &base)?;
     }
