@@ -8,7 +8,7 @@ use std::fmt;
 use std::io::{self, BufRead, Read};
 
 use crate::report::name::shown;
-use crate::tree::path::normal;
+use crate::tree::path::{is_normal, normal};
 
 use super::header::{HEADER_LEN, Header, padding};
 use super::{NAME_MAX, TRAILER};
@@ -145,7 +145,7 @@ impl<R: BufRead> Reader<R> {
         if header.name.ends_with(b"/") && !header.is_dir() {
             return Ok(Item::Skipped(header, "its name ends with a slash, but it is not a directory"));
         }
-        header.name = resolved(&header.name);
+        header.name = resolved(header.name);
         self.sum = check.filter(|_| header.is_file()).map(|check| (check, 0));
         Ok(Item::Member(header))
     }
@@ -273,14 +273,9 @@ fn parse(bytes: &[u8; HEADER_LEN]) -> Result<(Header, u32, Option<u32>), String>
     };
     let mut fields = [0; 13];
     for (field, digits) in fields.iter_mut().zip(bytes[6..].chunks_exact(8)) {
-        // from_str_radix() alone would accept a sign.
-        *field = std::str::from_utf8(digits)
-            .ok()
-            .filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()))
-            .and_then(|digits| u32::from_str_radix(digits, 16).ok())
-            .ok_or_else(|| {
-                format!("corrupt header: \"{}\" is not a hexadecimal number", digits.escape_ascii())
-            })?;
+        *field = number(digits).ok_or_else(|| {
+            format!("corrupt header: \"{}\" is not a hexadecimal number", digits.escape_ascii())
+        })?;
     }
     let [
         ino,
@@ -316,10 +311,18 @@ fn parse(bytes: &[u8; HEADER_LEN]) -> Result<(Header, u32, Option<u32>), String>
     Ok((header, namesize, check.then_some(sum)))
 }
 
+/// The value of hexadecimal digits without a sign.
+fn number(digits: &[u8]) -> Option<u32> {
+    digits.iter().try_fold(0, |value, digit| Some(value << 4 | char::from(*digit).to_digit(16)?))
+}
+
 /// A name as every reader of members takes it: [normal], with `.` for the root. The kernel does not create
 /// `x/.`, so that stays what it is.
-fn resolved(name: &[u8]) -> Vec<u8> {
-    match normal(name) {
+fn resolved(name: Vec<u8>) -> Vec<u8> {
+    if is_normal(&name) {
+        return name;
+    }
+    match normal(&name) {
         root if root.is_empty() => b".".to_vec(),
         path if name.ends_with(b"/.") => [&path, &b"/."[..]].concat(),
         path => path,
