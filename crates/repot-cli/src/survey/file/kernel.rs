@@ -25,6 +25,11 @@ const BLOCK: usize = 1 << 20;
 /// Bytes of the longest magic that is looked for.
 const MAGIC: usize = 6;
 
+/// Places that may begin an archive, at most. A file of nothing but magics has millions.
+const PLACES: usize = 1 << 16;
+/// How many of those that a length fits are read.
+const TRIES: usize = 1 << 10;
+
 /// What a file is that has such an archive.
 pub(super) const FORMAT: &str = "a kernel with a built-in initramfs";
 
@@ -146,12 +151,13 @@ fn search(file: &Arc<File>) -> io::Result<Option<(u64, u64)>> {
     let mut magics = Vec::new();
     blocks(file, MAGIC, &mut |base, bytes, count| {
         for (offset, window) in bytes.windows(MAGIC).take(count).enumerate().step_by(4) {
-            if begins(window) {
+            if begins(window) && magics.len() < PLACES {
                 magics.push(base + offset as u64);
             }
         }
         None
     })?;
+    let mut tries = TRIES;
     blocks(file, 8, &mut |base, bytes, count| {
         let words = bytes.chunks_exact(8).take(count / 8).enumerate();
         words.map(|(number, word)| (base + 8 * number as u64, word)).find_map(|(at, word)| {
@@ -159,6 +165,7 @@ fn search(file: &Arc<File>) -> io::Result<Option<(u64, u64)>> {
                 let last = at - is;
                 let next = magics.partition_point(|start| *start <= last);
                 let start = magics[..next].last().filter(|start| last - **start < 8)?;
+                tries = tries.checked_sub(1)?;
                 Some((*start, start + is)).filter(|place| is_archive(file, *place))
             })
         })
@@ -241,6 +248,15 @@ mod tests {
         assert_eq!(&kernel, b"a kernel");
         file.write_all_at(b"no", 4).unwrap();
         assert!(in_zboot(&file).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_file_of_magics_is_searched_in_bounded_time() {
+        // Each word is a magic, and a length that leads to another one.
+        let bytes = [&[0x1f, 0x8b, 8, 0][..], &8_u32.to_le_bytes()].concat().repeat(1 << 20);
+        let file = Arc::new(tempfile::tempfile().unwrap());
+        (&*file).write_all(&bytes).unwrap();
+        assert_eq!(search(&file).unwrap(), None);
     }
 
     #[test]
