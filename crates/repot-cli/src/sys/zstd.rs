@@ -2,6 +2,9 @@
 //!
 //! The streaming functions of the C library have a ring of their own, and copy everything out of it. Those
 //! without a buffer (`ZSTD_decompressContinue`) leave it to the caller.
+//!
+//! Neither compares distances with the window, but with what they still have. So a damaged frame without a
+//! checksum can be an error there and wrong bytes here, where the ring is larger.
 
 mod ring;
 
