@@ -251,12 +251,21 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_magics_is_searched_in_bounded_time() {
-        // Each word is a magic, and a length that leads to another one.
-        let bytes = [&[0x1f, 0x8b, 8, 0][..], &8_u32.to_le_bytes()].concat().repeat(1 << 20);
-        let file = Arc::new(tempfile::tempfile().unwrap());
-        (&*file).write_all(&bytes).unwrap();
-        assert_eq!(search(&file).unwrap(), None);
+    fn a_file_of_magics_is_not_searched_to_its_end() {
+        let mut writer = Writer::new(Vec::new());
+        let header = Header { name: b"dev".to_vec(), mode: 0o040_755, nlink: 1, ..Header::default() };
+        writer.append(&header, b"").unwrap();
+        let mut archive = writer.finish().unwrap();
+        let length = archive.len();
+        archive.resize(length.next_multiple_of(8), 0);
+        archive.extend((length as u64).to_le_bytes());
+        // A magic, and a length that leads to another one.
+        let word = [&[0x1f, 0x8b, 8, 0][..], &8_u32.to_be_bytes()].concat();
+        for (words, found) in [(TRIES / 4, true), (4 * TRIES, false)] {
+            let file = Arc::new(tempfile::tempfile().unwrap());
+            (&*file).write_all(&[word.repeat(words), archive.clone()].concat()).unwrap();
+            assert_eq!(search(&file).unwrap().is_some(), found, "{words}");
+        }
     }
 
     #[test]
